@@ -1,0 +1,25 @@
+"""Gene expression at every pixel of a spatial transcriptomics section.
+
+The verbs live in rooms: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
+``io`` (read instruments' folders) and ``datasets``. A room is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import Any
+
+__version__ = version("sphisto")
+__all__ = ["datasets", "get", "io", "pl", "pp", "tl"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module 'sphisto' has no attribute {name!r}. It offers: {', '.join(__all__)}."
+        raise AttributeError(msg)
+    return importlib.import_module(f"sphisto.{name}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,108 @@
+"""Windows on a raster and a plan of tiles that covers each pixel exactly once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows ``y0 <= y < y1`` and columns ``x0 <= x < x1``; it may reach beyond the raster."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in a (y, x) raster that contains it."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def grown(self, margin: int) -> Window:
+        """Return the window with ``margin`` pixels more on each side."""
+        return Window(self.y0 - margin, self.x0 - margin, self.y1 + margin, self.x1 + margin)
+
+    def within(self, outer: Window) -> tuple[slice, slice]:
+        """Index of this window in a (y, x) array that holds ``outer``."""
+        return (
+            slice(self.y0 - outer.y0, self.y1 - outer.y0),
+            slice(self.x0 - outer.x0, self.x1 - outer.x0),
+        )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the raster (``core``) and what must be seen to compute it (``view``: core plus halo)."""
+
+    core: Window
+    view: Window
+
+
+def plan_tiles(shape: tuple[int, int], *, size: int = 512, halo: int = 0, multiple: int = 1) -> list[Tile]:
+    """Cut a raster into tiles whose cores cover each pixel exactly once.
+
+    All views have one shape, so that the memory a tile needs does not depend on where it lies; at the border they
+    reach beyond the raster (:func:`read_window` fills that by reflection).
+
+    Parameters
+    ----------
+    shape
+        (height, width) of the raster in pixels.
+    size
+        Side of a core in pixels; rounded up to ``multiple``.
+    halo
+        Pixels seen beyond the core on each side: at least the reach of the network.
+    multiple
+        The network's stride: cores start and views measure whole multiples of it, so that where a tile starts does
+        not change what is computed.
+    """
+    if size < 1 or halo < 0 or multiple < 1:
+        msg = f"Tiles need size >= 1, halo >= 0, multiple >= 1; found {size}, {halo}, {multiple}."
+        raise ValueError(msg)
+    height, width = shape
+    margin = _round_up(halo, multiple)
+    step_y, step_x = (_round_up(min(size, side), multiple) for side in shape)
+    tiles = []
+    for y in range(0, height, step_y):
+        for x in range(0, width, step_x):
+            core = Window(y, x, min(y + step_y, height), min(x + step_x, width))
+            view = Window(y, x, y + step_y, x + step_x).grown(margin)
+            tiles.append(Tile(core, view))
+    return tiles
+
+
+def read_window(raster: Any, window: Window) -> NDArray[Any]:
+    """Read a window of a (..., y, x) raster as numpy; what lies beyond the border is the raster's mirror image.
+
+    The raster may be lazy (dask, zarr): only the part needed is read.
+    """
+    rows = _mirror(np.arange(window.y0, window.y1), raster.shape[-2])
+    columns = _mirror(np.arange(window.x0, window.x1), raster.shape[-1])
+    y, x = rows.min(), columns.min()
+    part = np.asarray(raster[..., y : rows.max() + 1, x : columns.max() + 1])
+    if part.shape[-2:] == window.shape:
+        return part
+    return part[..., rows - y, :][..., columns - x]
+
+
+def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Fold indices into ``0 .. length - 1`` by reflection that does not repeat the border pixel."""
+    if length == 1:
+        return np.zeros_like(index)
+    period = 2 * (length - 1)
+    folded = np.abs(index) % period
+    return np.minimum(folded, period - folded)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,73 @@
+"""Any gene of the table as a raster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto import _keys
+from sphisto.core.factors import Factors
+from sphisto.get._raster import as_dataarray, window_of
+from sphisto.io import store as stores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xarray import DataArray
+
+    from sphisto.get._raster import BBox
+    from sphisto.io.store import Store
+
+
+def gene_raster(
+    store: Store,
+    genes: str | Sequence[str],
+    *,
+    bbox: BBox | None = None,
+    scale: int = 0,
+    key: str = "projection",
+) -> DataArray:
+    """Compute the raster of any gene of the table from the stored factor maps and loadings.
+
+    Parameters
+    ----------
+    store
+        Path of a store, or the SpatialData read from it.
+    genes
+        One name or several, of ``table.var_names``.
+    bbox
+        ``(x_min, y_min, x_max, y_max)`` in ``global`` (full-resolution px); default: everything.
+    scale
+        Pyramid level; each halves the resolution, 0 is the finest.
+    key
+        Which projection of the store.
+
+    Returns
+    -------
+    DataArray ``(gene, y, x)`` float32: expected counts per spot area, NaN outside tissue. The coordinates ``y`` and
+    ``x`` are the pixels' centres in ``global``; ``attrs`` hold ``unit`` and ``um_per_px``.
+
+    Raises
+    ------
+    KeyError
+        If a gene is not in the table or not modelled, or there is no such projection.
+    ValueError
+        If the level is not there or the box lies outside the raster.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> nrgn = sp.get.gene_raster("mouse_brain.zarr", "Nrgn", bbox=(4000, 3000, 6000, 5000))  # doctest: +SKIP
+    """
+    names = [genes] if isinstance(genes, str) else list(genes)
+    stored = stores.raster(store, _keys.factors(key))
+    model = stores.factors(store, key)
+    rows = model.rows(names)
+    used = np.flatnonzero((rows > 0).any(axis=0))  # loadings are sparse: the other maps need not be read
+    grid = stored.grid_at(scale)
+    window = window_of(grid, bbox)
+    maps = stored.read(scale, window, used if len(used) else [0])
+    values = Factors(tuple(names), rows[:, used if len(used) else [0]]).expression(maps, names)
+    labelled = as_dataarray(values, names, grid, window, key).rename(c="gene")
+    return labelled.assign_attrs(unit=_keys.UNIT)

@@ -1,0 +1,7 @@
+"""Files and containers in and out: the only room that knows anndata, spatialdata and zarr."""
+
+from __future__ import annotations
+
+from sphisto._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, {"spaceranger": ["read_visium"]})

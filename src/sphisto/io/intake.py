@@ -1,0 +1,510 @@
+"""From AnnData or SpatialData to a Slide: everything is looked at, and refused or repaired, before long work starts.
+
+Both containers are first brought to one form, a :class:`Section`; a single path leads on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from sphisto._checks import check_counts
+from sphisto.core.alignment import check_alignment, explain
+from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
+from sphisto.core.interpolate import median_pitch
+from sphisto.core.lattice import calibrate
+from sphisto.core.slide import Measured, Slide, Spot, SpotShape
+from sphisto.core.tissue import find_tissue
+from sphisto.io.images import read_image, to_rgb8
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+logger = logging.getLogger("sphisto")
+
+_ON_MASK = 0.5  # a spot with less tissue than this under it was missed by the mask: it did measure RNA
+_SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A section as its container told it, before pixels are computed on.
+
+    Parameters
+    ----------
+    library_id
+        Name of the section.
+    table
+        AnnData, spots x genes; ``None`` for an image alone.
+    centers
+        (n, 2) spot centres (y, x) in full-resolution px.
+    image
+        Picture, any layout :func:`sphisto.io.images.to_rgb8` knows, perhaps lazy.
+    image_scale
+        Image px per full-resolution px.
+    spot_px
+        ``spot_diameter_fullres``, or the side of a bin, in full-resolution px.
+    shape
+        Shape of the spots.
+    microns_per_px
+        Stated um per full-resolution px.
+    spot_um
+        Stated diameter of a spot or side of a bin in um.
+    """
+
+    library_id: str
+    table: AnnData | None
+    centers: NDArray[np.float64]
+    image: Any
+    image_scale: float
+    spot_px: float | None = None
+    shape: SpotShape = "disc"
+    microns_per_px: float | None = None
+    spot_um: float | None = None
+
+
+def read_section(
+    data: AnnData | SpatialData,
+    *,
+    image: Any = None,
+    image_scale: float | None = None,
+    library_id: str | None = None,
+) -> Section:
+    """Find image, coordinates and scale in an AnnData (Visium layout) or a SpatialData.
+
+    Parameters
+    ----------
+    data
+        AnnData with ``obsm["spatial"]`` and ``uns["spatial"]``, or SpatialData with an image, circles or squares, and
+        a table that annotates them.
+    image
+        Picture to use instead of the one in ``data``: path, array (y, x, 3), or the name of an image element.
+    image_scale
+        Pixels of ``image`` per full-resolution pixel; by default 1, or the scale factor of a picture in ``data`` that
+        has the same size.
+    library_id
+        Which section to take where ``data`` holds several.
+    """
+    if hasattr(data, "obsm"):
+        return _from_anndata(data, image, image_scale, library_id)
+    if hasattr(data, "shapes"):
+        return _from_spatialdata(data, image, image_scale, library_id)
+    msg = f"Found {type(data).__name__}; expected an AnnData in the Visium layout or a SpatialData."
+    raise TypeError(msg)
+
+
+def make_slide(
+    section: Section,
+    *,
+    layer: str | None = None,
+    um_per_px: float | None = None,
+    spot_um: float | None = None,
+    spot_shape: SpotShape | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+    check: bool = True,
+) -> Slide:
+    """Turn a section into arrays on one grid.
+
+    Parameters
+    ----------
+    section
+        What :func:`read_section` found.
+    layer
+        Layer of the table with the raw counts; by default ``"counts"`` if there is one, else ``X``.
+    um_per_px
+        Wanted um per grid pixel; the image is averaged over whole blocks of pixels, so that the nearest whole multiple
+        of its own resolution is used. Default: the image's own.
+    spot_um, spot_shape
+        Diameter (or side) of the capture area in um and its shape; by default what the array is known to have.
+    tissue
+        (y, x) bool mask of the tissue, of the image's size or the grid's; by default found in the picture.
+    check
+        Whether misfits of spots and image are refused.
+
+    Raises
+    ------
+    ValueError
+        If the input cannot be right; the message says what was found and what to do.
+    """
+    rgb, note = to_rgb8(section.image)
+    if note:
+        logger.warning("%s: %s", section.library_id, note)
+    scale = calibrate(
+        section.centers,
+        array_row=_column(section.table, "array_row"),
+        array_col=_column(section.table, "array_col"),
+        spot_diameter_px=section.spot_px,
+        microns_per_px=section.microns_per_px,
+        spot_um=spot_um or section.spot_um,
+    )
+    native = Grid(rgb.shape[0], rgb.shape[1], scale.um_per_px / section.image_scale, (1 / section.image_scale,) * 2)
+    picture, grid = _coarsened(rgb, native, um_per_px)
+    logger.info(
+        "%s: %.3g um per image pixel, from %s; working at %.3g um per px on %d x %d px.",
+        section.library_id, native.um_per_px, scale.source, grid.um_per_px, *grid.shape,
+    )  # fmt: skip
+    spot = Spot(scale.spot_um, spot_shape or section.shape)
+    centers = grid.from_fullres(section.centers)
+    mask = find_tissue(np.asarray(picture), grid.um_per_px) if tissue is None else _resized_mask(tissue, grid)
+    pitch = median_pitch(centers)
+    if check:
+        _check_fit(section, centers, mask, grid, pitch)
+    mask = _with_missed_spots(mask, spot.footprint(grid.shape, centers, grid.um_per_px), section.library_id)
+    values, is_counts = _values(section.table, layer)
+    genes = tuple(map(str, section.table.var_names)) if section.table is not None else ()
+    measured = Measured(centers, values, genes, is_counts, pitch)
+    return Slide(section.library_id, np.moveaxis(picture, -1, 0), grid, mask, spot, measured)
+
+
+def make_image_slide(
+    image: Any,
+    *,
+    image_um_per_px: float,
+    um_per_px: float,
+    spot: Spot,
+    name: str = "image",
+    tissue: NDArray[np.bool_] | None = None,
+) -> Slide:
+    """Turn a picture alone, of known scale, into a slide without spots."""
+    rgb, note = to_rgb8(read_image(image) if isinstance(image, str | Path) else image)
+    if note:
+        logger.warning("%s: %s", name, note)
+    picture, grid = _coarsened(rgb, Grid(rgb.shape[0], rgb.shape[1], image_um_per_px), um_per_px)
+    mask = find_tissue(np.asarray(picture), grid.um_per_px) if tissue is None else _resized_mask(tissue, grid)
+    return Slide(element_name(name), np.moveaxis(picture, -1, 0), grid, mask, spot)
+
+
+def element_name(name: str) -> str:
+    """Replace what a store's names may not hold (all but letters, digits, ``_``, ``-`` and ``.``)."""
+    clean = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_.-") or "library"
+    if clean != name:
+        logger.info("The library is called %r in the store, because %r cannot name an element.", clean, name)
+    return clean
+
+
+def _from_anndata(adata: AnnData, image: Any, image_scale: float | None, library_id: str | None) -> Section:
+    if "spatial" not in adata.obsm:
+        msg = (
+            'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. Read the section with '
+            "`sphisto.io.read_visium`."
+        )
+        raise ValueError(msg)
+    libraries = dict(adata.uns.get("spatial", {}))
+    name, library = _choose_library(libraries, library_id)
+    factors = dict(library.get("scalefactors", {}))
+    picture, scale = _find_image(library, factors, image, image_scale)
+    return Section(
+        element_name(name),
+        adata,
+        _centers(adata.obsm["spatial"]),
+        picture,
+        scale,
+        spot_px=factors.get("spot_diameter_fullres"),
+        microns_per_px=factors.get("microns_per_pixel"),
+    )
+
+
+def _choose_library(libraries: dict[str, Any], library_id: str | None) -> tuple[str, dict[str, Any]]:
+    if library_id is None and len(libraries) > 1:
+        msg = f"Found several libraries in uns['spatial']: {', '.join(libraries)}. Choose one with `library_id`."
+        raise ValueError(msg)
+    if not libraries:
+        return library_id or "library", {}
+    name = library_id or next(iter(libraries))
+    if name not in libraries:
+        msg = f"Found no library {name!r} in uns['spatial']; it holds {', '.join(libraries)}."
+        raise KeyError(msg)
+    return name, libraries[name]
+
+
+def _centers(xy: Any) -> NDArray[np.float64]:
+    """Turn (n, 2) x, y into y, x: the only place where the order changes."""
+    points = np.asarray(xy, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] < 2:  # noqa: PLR2004 - x and y
+        msg = f"Found spot coordinates of shape {points.shape}; expected (spots, 2): x, y in full-resolution pixels."
+        raise ValueError(msg)
+    bad = int((~np.isfinite(points[:, :2])).any(axis=1).sum())
+    if bad:
+        msg = f"Found {bad} of {len(points)} spots without finite coordinates; remove them or correct the positions."
+        raise ValueError(msg)
+    if len(points) < 2:  # noqa: PLR2004 - one spot tells nothing about what varies
+        msg = f"Found {len(points)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
+    return points[:, 1::-1].copy()
+
+
+def _find_image(
+    library: dict[str, Any], factors: dict[str, Any], image: Any, image_scale: float | None
+) -> tuple[Any, float]:
+    """Return the picture and its pixels per full-resolution pixel."""
+    stored = {
+        key: picture
+        for key, picture in dict(library.get("images", {})).items()
+        if f"tissue_{key}_scalef" in factors and picture is not None
+    }
+    if image is not None:
+        picture = read_image(image) if isinstance(image, str | Path) else image
+        same_size = (
+            factors[f"tissue_{key}_scalef"] for key, known in stored.items() if known.shape[:2] == picture.shape[:2]
+        )
+        return picture, _valid_scale(image_scale or next(same_size, 1.0), "image_scale")
+    for key in ("hires", "lowres"):
+        if key in stored:
+            name = f"tissue_{key}_scalef"
+            return stored[key], _valid_scale(image_scale or factors[name], name)
+    source = library.get("metadata", {}).get("source_image_path")
+    if source and Path(source).exists():
+        return read_image(source), 1.0
+    msg = (
+        "Found no tissue image with its scale factor in uns['spatial']; expected images['hires'] or images['lowres'] "
+        "and scalefactors['tissue_hires_scalef']. Pass the picture as `image=` (with `image_scale=` if it is not the "
+        "full-resolution one) or read the section with `sphisto.io.read_visium`."
+    )
+    raise ValueError(msg)
+
+
+def _valid_scale(scale: Any, name: str) -> float:
+    value = float(scale)
+    if not (np.isfinite(value) and 0 < value <= 1 + 1e-6):
+        msg = (
+            f"{name} is {value:g}; expected a number above 0 and at most 1: pixels of this image per full-resolution "
+            "pixel. Correct the scale factor."
+        )
+        raise ValueError(msg)
+    return value
+
+
+def _from_spatialdata(sdata: SpatialData, image: Any, image_scale: float | None, library_id: str | None) -> Section:
+    table, region = _choose_table(sdata, library_id)
+    shapes = sdata.shapes[region]
+    keys = table.uns["spatialdata_attrs"]
+    rows = table.obs[keys["region_key"]].astype(str) == region
+    adata = table[rows.to_numpy()].copy() if not rows.all() else table
+    shapes = shapes.loc[adata.obs[keys["instance_key"]].to_numpy()]
+    system, picture, scale = _choose_image(sdata, region, image, image_scale)
+    to_system = _scale_to(sdata.shapes[region], system, region)
+    center = shapes.geometry.centroid
+    xy = np.column_stack([center.x, center.y]) * to_system
+    discs = "radius" in shapes
+    size = 2 * shapes["radius"] if discs else np.sqrt(shapes.geometry.area)
+    side = float(np.median(size)) * to_system
+    named = re.search(r"(\d+)um", region)
+    spot_um = None if discs or named is None else float(named.group(1))
+    return Section(
+        element_name(library_id or re.sub(r"_spots$", "", region)),
+        adata,
+        _centers(xy),
+        picture,
+        scale,
+        spot_px=side,
+        shape="disc" if discs else "square",
+        microns_per_px=None if spot_um is None else spot_um / side,
+        spot_um=spot_um,
+    )
+
+
+def _choose_table(sdata: SpatialData, library_id: str | None) -> tuple[AnnData, str]:
+    """Return the table and the shapes element it annotates."""
+    found = [
+        (table, region)
+        for table in sdata.tables.values()
+        for region in np.atleast_1d(table.uns.get("spatialdata_attrs", {}).get("region", []))
+        if region in sdata.shapes and (library_id is None or library_id in str(region))
+    ]
+    if len(found) == 1:
+        return found[0][0], str(found[0][1])
+    choice = f" for library_id={library_id!r}" if library_id else ""
+    if not found:
+        msg = f"Found no table{choice} that annotates circles or squares in the SpatialData; expected one."
+        raise ValueError(msg)
+    msg = (
+        f"Found several annotated regions{choice}: {', '.join(str(region) for _, region in found)}. Choose one with "
+        "`library_id=` (a part of its name that no other has)."
+    )
+    raise ValueError(msg)
+
+
+def _choose_image(sdata: SpatialData, region: str, image: Any, image_scale: float | None) -> tuple[str, Any, float]:
+    """Return the coordinate system shared with the spots, the picture as (y, x, c), and its px per system unit."""
+    from spatialdata.transformations import get_transformation
+
+    systems = list(get_transformation(sdata.shapes[region], get_all=True))
+    if image is not None and not (isinstance(image, str) and image in sdata.images):
+        system = "global" if "global" in systems else systems[0]
+        picture = read_image(image) if isinstance(image, str | Path) else image
+        return system, picture, _valid_scale(image_scale or 1.0, "image_scale")
+    options = []
+    for name in [image] if image is not None else list(sdata.images):
+        shared = [s for s in get_transformation(sdata.images[name], get_all=True) if s in systems]
+        for system in sorted(shared, key=lambda s: s != "global")[:1]:
+            options.append((1 / _scale_to(sdata.images[name], system, name), system, name))
+    if not options:
+        msg = (
+            f"Found no image in a coordinate system of {region!r} ({', '.join(systems)}); the SpatialData holds "
+            f"{', '.join(sdata.images) or 'no images'}. Add one or pass `image=`."
+        )
+        raise ValueError(msg)
+    # like the Visium layout's default: the hires picture if there is one, else the finest
+    scale, system, name = max(options, key=lambda option: ("hires" in option[2], option[0]))
+    return system, _finest(sdata.images[name]), scale
+
+
+def _scale_to(element: Any, system: str, name: str) -> float:
+    from spatialdata.transformations import get_transformation
+
+    matrix = get_transformation(element, system).to_affine_matrix(("x", "y"), ("x", "y"))
+    scale = float(matrix[0, 0])
+    if scale <= 0 or not np.allclose(matrix, np.diag([scale, scale, 1]), rtol=_SAME_EXTENT, atol=1e-6 * scale):
+        msg = (
+            f"{name!r} lies in {system!r} by more than a scale: {np.round(matrix, 4).tolist()}. Rotations, shifts and "
+            "shears are not supported; transform the elements first (`spatialdata.transform`)."
+        )
+        raise ValueError(msg)
+    return scale
+
+
+def _finest(element: Any) -> Any:
+    from xarray import DataTree
+
+    array = next(iter(element["scale0"].values())) if isinstance(element, DataTree) else element
+    return array.transpose("y", "x", "c").data
+
+
+def _coarsened(rgb: Any, native: Grid, um_per_px: float | None) -> tuple[Any, Grid]:
+    """Average whole blocks of pixels to the wanted scale; a few px that fill no block are cut off at the far edges."""
+    block = 1 if um_per_px is None else max(1, round(um_per_px / native.um_per_px))
+    if um_per_px is not None and um_per_px < native.um_per_px / 1.5:
+        logger.warning(
+            "um_per_px=%g is finer than the picture's %.3g; the picture's own resolution is used.",
+            um_per_px, native.um_per_px,
+        )  # fmt: skip
+    if block == 1:
+        return rgb, native
+    height, width = native.height // block, native.width // block
+    if min(height, width) < 1:
+        msg = f"um_per_px={um_per_px:g} leaves no pixel of a {native.height} x {native.width} px image; choose less."
+        raise ValueError(msg)
+    cut = rgb[: height * block, : width * block]
+    blocks = cut.reshape(height, block, width, block, 3)
+    picture = blocks.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
+    fullres = (native.fullres_per_px[0] * block, native.fullres_per_px[1] * block)
+    return picture, Grid(height, width, native.um_per_px * block, fullres)
+
+
+def _resized_mask(tissue: Any, grid: Grid) -> NDArray[np.bool_]:
+    mask = np.asarray(tissue)
+    if mask.ndim != 2:  # noqa: PLR2004 - y, x
+        msg = f"Found a tissue mask of shape {mask.shape}; expected (y, x)."
+        raise ValueError(msg)
+    proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
+    if abs(proportion - 1) > _SAME_EXTENT:
+        msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."
+        raise ValueError(msg)
+    if mask.shape == grid.shape:
+        return mask.astype(bool)
+    from skimage.transform import resize
+
+    return np.asarray(resize(mask.astype(np.float32), grid.shape, order=1) > 0.5)  # noqa: PLR2004 - half covered
+
+
+def _check_fit(
+    section: Section, centers: NDArray[np.float64], mask: NDArray[np.bool_], grid: Grid, pitch: float
+) -> None:
+    problem = explain(check_alignment(centers, mask, pitch), centers, grid.shape)
+    if problem is None:
+        return
+    hint = _other_scale(section, grid) if np.any(centers >= grid.shape) else ""
+    msg = f"{section.library_id}: {problem}{hint} If spots and image are right as they are, pass `check=False`."
+    raise ValueError(msg)
+
+
+def _other_scale(section: Section, grid: Grid) -> str:
+    """Name the scale factor that would fit, if the image seems to be taken with another one's."""
+    if section.table is None or "spatial" not in section.table.uns:
+        return ""
+    for library in section.table.uns["spatial"].values():
+        for name, factor in library.get("scalefactors", {}).items():
+            fits = "scalef" in name and np.all(section.centers * factor < np.multiply(grid.shape, grid.fullres_per_px)
+                                               * section.image_scale)  # fmt: skip
+            if fits and abs(factor / section.image_scale - 1) > _SAME_EXTENT:
+                return f" The scale factor {name} = {factor:.4g} would fit (`image_scale={factor:.4g}`)."
+    return ""
+
+
+def _with_missed_spots(mask: NDArray[np.bool_], spots: Footprint, library_id: str) -> NDArray[np.bool_]:
+    """Add the discs of spots that measured RNA where the mask sees no tissue."""
+    missed = np.flatnonzero(spots.mean(mask.astype(np.float32))[:, 0] < _ON_MASK)
+    if len(missed) == 0:
+        return mask
+    logger.warning(
+        "%s: %d of %d spots lie off the tissue found in the picture; their area is added to it.",
+        library_id, len(missed), len(spots),
+    )  # fmt: skip
+    discs = spots.select(missed)
+    repaired = mask.copy()
+    repaired[discs.y, discs.x] = True
+    return repaired
+
+
+def _values(table: AnnData | None, layer: str | None) -> tuple[sparse.csr_array, bool]:
+    """Return the (n, G) values to fit and whether they are counts."""
+    if table is None:
+        return sparse.csr_array((0, 0), dtype=np.float32), False
+    if layer is None and "counts" in table.layers:
+        layer = "counts"
+    if layer is not None and layer not in table.layers:
+        msg = f"Found no layer {layer!r}; the table has {', '.join(table.layers) or 'no layers'}."
+        raise KeyError(msg)
+    if table.n_vars == 0 or table.n_obs == 0:
+        msg = f"Found a table of {table.n_obs} spots x {table.n_vars} genes; nothing is left to fit. Filter less."
+        raise ValueError(msg)
+    repeated = table.var_names[table.var_names.duplicated()]
+    if len(repeated):
+        msg = f"Found duplicated gene names ({', '.join(repeated[:5])}); run `adata.var_names_make_unique()` first."
+        raise ValueError(msg)
+    where = f"layers[{layer!r}]" if layer else "X"
+    raw = table.layers[layer] if layer else table.X
+    values = sparse.csr_array(raw).astype(np.float32)
+    _refuse(values, where)
+    problem = check_counts(values)
+    if problem:
+        logger.warning("%s holds no raw counts (%s): the fit uses a Gaussian likelihood.", where, problem)
+    return values, problem is None
+
+
+def _refuse(values: sparse.csr_array, where: str) -> None:
+    if not np.isfinite(values.data).all():
+        bad = int((~np.isfinite(values.data)).sum())
+        msg = f"Found {bad} NaN or infinite values in {where}; expected counts. Correct the table or choose a `layer`."
+        raise ValueError(msg)
+    if (values.data < 0).any():
+        msg = (
+            f"Found negative values in {where} (lowest {values.data.min():.3g}): scaled or centred data cannot be "
+            'summed over pixels. Choose the layer with raw counts, for instance `layer="counts"`.'
+        )
+        raise ValueError(msg)
+    if not values.data.any():
+        msg = f"Found only zeros in {where}; expected counts. Choose the `layer` that holds them."
+        raise ValueError(msg)
+
+
+def _column(table: AnnData | None, name: str) -> NDArray[np.float64] | None:
+    return table.obs[name].to_numpy(dtype=np.float64) if table is not None and name in table.obs else None
+
+
+def labels_of(element: Any) -> tuple[NDArray[Any], tuple[float, float]]:
+    """Pixels of a labels element, and ``global`` units (full-resolution px) per pixel of it."""
+    from xarray import DataTree
+
+    scale = _scale_to(element, "global", "the labels")
+    finest = next(iter(element["scale0"].values())) if isinstance(element, DataTree) else element
+    return np.asarray(finest.transpose("y", "x").data), (scale, scale)

@@ -1,0 +1,126 @@
+"""From a slide to a fitted projection: factors, prior, training."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sphisto.model.factorize import fit_factors, gene_factors, scores
+from sphisto.model.fitted import Fitted
+from sphisto.model.neighbours import Neighbours, neighbours, nothing_known
+from sphisto.model.networks import network
+from sphisto.model.training import Task, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sphisto.core.factors import Factors
+    from sphisto.core.slide import Measured, Slide
+    from sphisto.model.config import FitConfig
+
+logger = logging.getLogger("sphisto")
+
+_LEAST_WATCHED = 5  # fewer held-out spots cannot tell one epoch from another
+
+
+def fit(
+    slide: Slide,
+    *,
+    name: str,
+    genes: tuple[str, ...],
+    config: FitConfig,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path,
+    resume: bool = False,
+    progress: bool = True,
+) -> Fitted:
+    """Fit a network to one slide.
+
+    Parameters
+    ----------
+    slide
+        With measured spots.
+    name
+        Name of the network.
+    genes
+        Genes whose rasters are wanted; a network without low-rank factors models only these.
+    config, seed, device
+        Settings, seed of everything random, where to compute.
+    checkpoint, resume
+        File that keeps the state after each epoch, and whether to go on from it.
+    progress
+        Whether to show a bar.
+    """
+    measured = slide.spots
+    spec = network(name)
+    learned, held_out = _split(measured, config.held_out, seed)
+    factors = (
+        fit_factors(measured, learned, config.n_factors, seed)
+        if spec.factors == "low_rank"
+        else gene_factors(measured, list(genes))
+    )
+    prior = prior_of(slide, factors, learned)
+    typical = prior.density[learned]
+    level = np.maximum(typical.mean(axis=0) if spec.level == "mean" else typical.max(axis=0), 1e-6).astype(np.float32)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = spec.build(factors.n_factors, torch.from_numpy(level))
+    task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed)
+    history = train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress)
+    return Fitted(
+        network=name,
+        weights={key: value.detach().cpu() for key, value in module.state_dict().items()},
+        factors=factors,
+        level=level,
+        mean=prior.mean,
+        um_per_px=slide.grid.um_per_px,
+        spot=slide.spot,
+        is_counts=measured.is_counts,
+        genes=genes,
+        params=_params(name, config, seed),
+        history=history,
+    )
+
+
+def prior_of(slide: Slide, factors: Factors, known: NDArray[np.bool_]) -> Neighbours:
+    """Make the prior of a slide under given factors; its kernel is chosen on the ``known`` spots."""
+    measured = slide.spots
+    return neighbours(slide, scores(factors, measured.values, is_counts=measured.is_counts), known)
+
+
+def prior_for(fitted: Fitted, slide: Slide) -> Neighbours:
+    """Make the prior with which a slide is predicted: from all its spots, or the same everywhere if it has none."""
+    if slide.measured is None:
+        return nothing_known(fitted.mean)
+    return prior_of(slide, fitted.factors, informative(slide.measured))
+
+
+def informative(measured: Measured) -> NDArray[np.bool_]:
+    """Spots that measured anything at all."""
+    return np.asarray(measured.values.sum(axis=1)).ravel() > 0
+
+
+def _split(measured: Measured, share: float, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Choose the spots to learn from and those to watch; empty ones are neither."""
+    known = informative(measured)
+    empty = int((~known).sum())
+    if empty:
+        logger.warning("%d of %d spots hold no counts; nothing is learned from them.", empty, len(known))
+    spots = np.flatnonzero(known)
+    n_watched = round(share * len(spots))
+    watched = np.zeros(len(known), dtype=bool)
+    if n_watched >= _LEAST_WATCHED:
+        watched[np.random.default_rng(seed).choice(spots, n_watched, replace=False)] = True
+    return known & ~watched, watched
+
+
+def _params(name: str, config: FitConfig, seed: int) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"network": name, "rng": seed, **asdict(config)}

@@ -1,0 +1,137 @@
+"""All that is needed to predict, as one noun that is saved and loaded without executing anything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sphisto import __version__
+from sphisto.core.factors import Factors
+from sphisto.core.slide import Spot
+from sphisto.model.networks import network
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted projection.
+
+    Parameters
+    ----------
+    network
+        Name of the network.
+    weights
+        Its state.
+    factors
+        Genes and loadings.
+    level
+        (K,) level of each factor the network was built with, counts per spot area.
+    mean
+        (K,) mean density of each factor, counts per spot area of tissue: what is said where no spot is known.
+    um_per_px
+        Resolution it was fitted at, um per px; it predicts at the same.
+    spot
+        Spot whose area is the unit of all rasters.
+    is_counts
+        Whether it was fitted to raw counts.
+    genes
+        Genes whose rasters are written by default.
+    params
+        Settings of the fit, plain values.
+    history
+        One array per quantity, one entry per epoch.
+    """
+
+    network: str
+    weights: dict[str, Tensor]
+    factors: Factors
+    level: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    um_per_px: float
+    spot: Spot
+    is_counts: bool
+    genes: tuple[str, ...]
+    params: dict[str, Any]
+    history: dict[str, NDArray[Any]]
+
+    def module(self) -> nn.Module:
+        """Build the network with its weights, ready to predict."""
+        module = network(self.network).build(self.factors.n_factors, torch.from_numpy(self.level))
+        module.load_state_dict(self.weights)
+        return module.eval()
+
+
+def save_fitted(fitted: Fitted, path: Path) -> None:
+    """Write a fitted projection to one file, as a whole or not at all."""
+    content = {
+        "format": _FORMAT,
+        "version": __version__,
+        "network": fitted.network,
+        "weights": fitted.weights,
+        "gene_names": list(fitted.factors.genes),
+        "loadings": torch.from_numpy(fitted.factors.loadings),
+        "level": torch.from_numpy(fitted.level),
+        "mean": torch.from_numpy(fitted.mean),
+        "um_per_px": float(fitted.um_per_px),
+        "spot": asdict(fitted.spot),
+        "is_counts": bool(fitted.is_counts),
+        "genes": list(fitted.genes),
+        "params": fitted.params,
+        "history": {name: values.tolist() for name, values in fitted.history.items()},
+    }
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(content, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_fitted(path: Path) -> Fitted:
+    """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a fitted projection, or of a newer format.
+    """
+    if not path.is_file():
+        msg = f"Found no file {path}; expected what `sphisto.tl.save` wrote."
+        raise FileNotFoundError(msg)
+    import pickle
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        msg = f"{path} is no fitted projection, is damaged, or holds more than tensors and plain values: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        msg = f"{path} has format {found}; this version of sphisto reads format {_FORMAT}. Update sphisto or fit again."
+        raise ValueError(msg)
+    return Fitted(
+        network=content["network"],
+        weights=content["weights"],
+        factors=Factors(tuple(content["gene_names"]), content["loadings"].numpy()),
+        level=content["level"].numpy(),
+        mean=content["mean"].numpy(),
+        um_per_px=content["um_per_px"],
+        spot=Spot(**content["spot"]),
+        is_counts=content["is_counts"],
+        genes=tuple(content["genes"]),
+        params=content["params"],
+        history={name: np.asarray(values) for name, values in content["history"].items()},
+    )

@@ -1,0 +1,66 @@
+"""The networks one can choose by name, and what each needs around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sphisto.model import seed, unet
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with its face to the rest: ``build(n_factors, level) -> module``.
+
+    The module turns pictures (b, 3, h, w; 0 to 1) and priors (b, K, h / s, w / s; counts per spot area) into redrawn
+    pictures and non-negative factor maps (b, K, h, w; counts per spot area).
+
+    Parameters
+    ----------
+    build
+        Makes the module from the number of factors and one level (K,) of each.
+    level
+        Which level ``build`` wants: the mean over the spots or the largest.
+    factors
+        ``"low_rank"``: K factors carry all genes. ``"genes"``: each map is one of the chosen genes.
+    loss
+        Spot loss: ``"likelihood"`` of the values, or the ``"scaled_mse"`` of the prototype.
+    footprint
+        ``"true"``: the spot's own shape. ``"square"``: the prototype's square window as wide as the spot.
+    stride, reach
+        Geometry in px: tiles start at multiples of ``stride`` and see ``reach`` px beyond themselves.
+    longest_side
+        The picture is worked on at most this large (px); ``None``: at its own resolution.
+    """
+
+    build: Callable[[int, Tensor], nn.Module]
+    level: Literal["mean", "largest"]
+    factors: Literal["low_rank", "genes"]
+    loss: Literal["likelihood", "scaled_mse"]
+    footprint: Literal["true", "square"]
+    stride: int
+    reach: int
+    longest_side: int | None = None
+
+
+NETWORKS: dict[str, Network] = {
+    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", "true", unet.STRIDE, unet.REACH),
+    "seed": Network(seed.SeedNet, "largest", "genes", "scaled_mse", "square", seed.STRIDE, seed.REACH, 608),
+}
+
+
+def network(name: str) -> Network:
+    """Look a network up by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists those there are.
+    """
+    if name not in NETWORKS:
+        msg = f"Found network={name!r}; expected one of {', '.join(map(repr, NETWORKS))}."
+        raise ValueError(msg)
+    return NETWORKS[name]

@@ -1,0 +1,42 @@
+"""Losses: how far the redrawn picture and the expected values are from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]  # (m, G) expected, (m, G) measured, (m,) weight -> scalar
+_LEAST = 1e-6  # counts; the logarithm needs more than none
+_SSIM_WINDOW = 11  # px
+
+
+def poisson_deviance(expected: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
+    """Poisson deviance per count.
+
+    Counts of a spot are sums of Poisson counts of its pixels, hence Poisson with the summed rate: this is the exact
+    likelihood, up to a constant.
+    """
+    expected = expected + _LEAST
+    saturated = torch.xlogy(measured, measured) - measured  # kept apart: the gradient of 0 log 0 is not a number
+    deviance = 2 * (saturated - measured * torch.log(expected) + expected).sum(dim=1)
+    return (weight * deviance).sum() / (weight * measured.sum(dim=1)).sum().clamp_min(1)
+
+
+def scaled_squares(scale: Tensor) -> Objective:
+    """Mean squared error of values divided by a (G,) scale: a Gaussian likelihood if it is their spread."""
+
+    def objective(expected: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
+        error = torch.square((expected - measured) / scale).mean(dim=1)
+        return (weight * error).sum() / weight.sum().clamp_min(_LEAST)
+
+    return objective
+
+
+def dissimilarity(drawn: Tensor, picture: Tensor) -> Tensor:
+    """1 - SSIM of two (b, 3, h, w) pictures with values 0 to 1 (Wang et al. 2004, by pytorch-msssim)."""
+    from pytorch_msssim import ssim
+
+    window = min(_SSIM_WINDOW, (min(picture.shape[2:]) - 1) // 2 * 2 + 1)
+    return 1 - ssim(drawn, picture, data_range=1.0, win_size=window)

@@ -1,0 +1,311 @@
+"""The training: first the picture alone, then picture and spots together (by Lightning)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from sphisto.core.slide import Spot
+from sphisto.model.batches import Batch, Crops, pool
+from sphisto.model.objectives import Objective, dissimilarity, poisson_deviance, scaled_squares
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sphisto.core.slide import Slide
+    from sphisto.model.config import FitConfig
+    from sphisto.model.factorize import Factors
+    from sphisto.model.neighbours import Neighbours
+    from sphisto.model.networks import Network
+
+logger = logging.getLogger("sphisto")
+
+HISTORY = (
+    "epoch", "phase", "loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated", "learning_rate",
+    "seconds",
+)  # fmt: skip
+_LEAST_BATCHES = 16  # per epoch, so that an epoch of a small section means something
+_WARM_UP = 0.05  # share of all steps
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Everything a training needs.
+
+    Parameters
+    ----------
+    slide
+        With measured spots.
+    network
+        Which network.
+    module
+        The network itself.
+    factors
+        Gene model.
+    neighbours
+        The prior.
+    learned, held_out
+        (n,) bool: spots to learn from; spots only watched.
+    config
+        Settings.
+    seed
+        Of everything random.
+    """
+
+    slide: Slide
+    network: Network
+    module: nn.Module
+    factors: Factors
+    neighbours: Neighbours
+    learned: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    config: FitConfig
+    seed: int
+
+
+def train(
+    task: Task, *, device: torch.device, checkpoint: Path, resume: bool = False, progress: bool = True
+) -> dict[str, NDArray[Any]]:
+    """Train the task's module in place and return the history, one entry per epoch.
+
+    The state after each epoch is kept in ``checkpoint``; with ``resume`` the training goes on from there. After
+    Ctrl-C the checkpoint stays and KeyboardInterrupt is raised.
+    """
+    training = _Training(task)
+    callbacks: list[Callback] = [_Keeper(checkpoint)]
+    if progress:
+        callbacks.append(_Progress())
+    with _quiet(), torch.random.fork_rng(), _interruptible():
+        torch.manual_seed(task.seed)
+        trainer = lightning.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=[device.index] if device.index is not None else 1,
+            max_epochs=task.config.max_epochs,
+            callbacks=callbacks,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=1.0,
+        )
+        trainer.fit(training, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
+    training.keep_best()
+    return training.history_arrays()
+
+
+class _Training(lightning.LightningModule):
+    """Losses and schedule around a network."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task, self.net = task, task.module
+        modelled = np.flatnonzero(~np.isnan(task.factors.loadings[:, 0]))
+        self.genes = modelled
+        self.register_buffer("loadings", torch.from_numpy(task.factors.loadings[modelled]), persistent=False)
+        self.objective = _objective(task, modelled)
+        self.crop = tuple(
+            -(-min(task.config.crop, side) // task.network.stride) * task.network.stride
+            for side in task.slide.grid.shape
+        )
+        pixels = task.config.batch * self.crop[0] * self.crop[1]
+        self.n_batches = max(_LEAST_BATCHES, math.ceil(task.slide.tissue.sum() / pixels))
+        self.footprint = _loss_spot(task).footprint(
+            task.slide.grid.shape, task.slide.spots.centers, task.slide.grid.um_per_px
+        )
+        self.history: list[dict[str, Any]] = []
+        self.sums: dict[str, list[float]] = {}
+        self.best: dict[str, Tensor] | None = None
+        self.best_gain = 0.0  # against the interpolation, in units of the spot loss; negative is better
+        self.started = 0.0
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        task = self.task
+        crops = Crops(
+            task.slide, self.footprint, task.neighbours, self.genes, task.learned, task.held_out,
+            self.crop, task.config.batch, self.n_batches, task.seed, self.current_epoch,
+        )  # fmt: skip
+        return DataLoader(crops, batch_size=None)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.config.learning_rate, weight_decay=1e-4)
+        total = self.task.config.max_epochs * self.n_batches
+
+        def schedule(step: int) -> float:
+            warm = (step + 1) / max(1.0, _WARM_UP * total)
+            return min(warm, 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def phase(self) -> str:
+        """``"image"`` while only the picture counts, then ``"joint"``."""
+        return "image" if self.current_epoch < self.task.config.image_epochs else "joint"
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        drawn, maps = self.net(batch.picture, batch.prior)
+        image_loss = dissimilarity(drawn, batch.picture)
+        self._note("image_loss", image_loss)
+        if self.phase == "image":
+            self._note("loss", image_loss)
+            return image_loss
+        expected = pool(maps, batch) @ self.loadings.T
+        weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
+        spot_loss = self.objective(expected, batch.values, weight)
+        self._watch(batch, expected)
+        loss = self.task.config.image_weight * image_loss + spot_loss
+        if not torch.isfinite(loss):
+            msg = f"The loss became {float(loss)} in epoch {self.current_epoch}; the checkpoint holds the epoch before."
+            raise FloatingPointError(msg)
+        self._note("spot_loss", spot_loss)
+        self._note("loss", loss)
+        return loss
+
+    @torch.no_grad()
+    def _watch(self, batch: Batch, expected: Tensor) -> None:
+        """Score the held-out spots before the step, beside the interpolation that the step started from."""
+        if not batch.held_out.any():
+            return
+        watched = batch.held_out.float()
+        smooth = nn.functional.interpolate(
+            batch.prior, size=batch.picture.shape[2:], mode="bilinear", align_corners=False
+        )
+        interpolated = pool(smooth, batch) @ self.loadings.T
+        self._note("held_out_loss", self.objective(expected, batch.values, watched))
+        self._note("held_out_interpolated", self.objective(interpolated, batch.values, watched))
+
+    def _note(self, name: str, value: Tensor) -> None:
+        self.sums.setdefault(name, []).append(float(value.detach()))
+
+    def on_train_epoch_start(self) -> None:
+        self.started, self.sums = time.perf_counter(), {}
+
+    def on_train_epoch_end(self) -> None:
+        means = {name: float(np.mean(values)) for name, values in self.sums.items()}
+        entry = {name: means.get(name, float("nan")) for name in HISTORY}
+        rate = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        entry |= {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
+        entry["seconds"] = time.perf_counter() - self.started
+        self.history.append(entry)
+        gain = entry["held_out_loss"] - entry["held_out_interpolated"]
+        if self.phase == "joint" and (math.isnan(gain) or gain < self.best_gain):
+            self.best_gain = gain if not math.isnan(gain) else 0.0
+            self.best = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sphisto"] = {"history": self.history, "best": self.best, "best_gain": self.best_gain}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = checkpoint["sphisto"]
+        self.history, self.best, self.best_gain = kept["history"], kept["best"], kept["best_gain"]
+
+    def keep_best(self) -> None:
+        """Take the weights of the epoch that predicted the held-out spots best; none may have beaten interpolation."""
+        if self.best is not None:
+            self.net.load_state_dict(self.best)
+            return
+        gate = getattr(self.net, "gate", None)
+        if isinstance(gate, Tensor):
+            gate.zero_()
+            logger.warning(
+                "The picture did not help to predict held-out spots: the rasters are the interpolation of the spots."
+            )
+
+    def history_arrays(self) -> dict[str, NDArray[Any]]:
+        """One array per quantity, one entry per epoch."""
+        return {name: np.asarray([entry[name] for entry in self.history]) for name in HISTORY}
+
+
+def _objective(task: Task, modelled: NDArray[np.int64]) -> Objective:
+    measured = task.slide.spots
+    values = measured.values[np.flatnonzero(task.learned)][:, modelled]
+    if task.network.loss == "scaled_mse":
+        scale = values.max(axis=0).toarray().ravel()
+    elif measured.is_counts:
+        return poisson_deviance
+    else:
+        scale = np.sqrt(np.maximum(values.multiply(values).mean(axis=0) - np.square(values.mean(axis=0)), 0))
+    return scaled_squares(torch.from_numpy(np.where(scale > 0, scale, 1).astype(np.float32)))
+
+
+def _loss_spot(task: Task) -> Spot:
+    return task.slide.spot if task.network.footprint == "true" else Spot(task.slide.spot.um, "square")
+
+
+class _Keeper(Checkpoint):
+    """Keeps the state after each epoch in one file, replaced as a whole (Checkpoint callbacks run last)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        beside = self.path.with_name(f".{self.path.name}.new")
+        trainer.save_checkpoint(beside)
+        beside.replace(self.path)
+
+
+class _Progress(Callback):
+    """One bar over both phases."""
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=trainer.max_epochs * module.n_batches, initial=trainer.global_step, unit="step")  # type: ignore[operator]
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
+        self.bar.set_description(f"fit: {module.phase}", refresh=False)
+        name = "image_loss" if module.phase == "image" else "spot_loss"
+        self.bar.set_postfix({name: f"{module.sums[name][-1]:.4f}"}, refresh=False)
+        self.bar.update()
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's notes on hardware and its hints on loaders to itself."""
+    names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn the exit which Lightning makes of Ctrl-C back into KeyboardInterrupt: a notebook must live on."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if main and handler is not None:
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,84 @@
+"""The default network, all of it in this file.
+
+It sees the picture and, at a coarse stride, what the neighbouring spots say (the prior). Its last layer is one 1 x 1
+convolution: three of its channels redraw the picture, the others are the logarithm of how much each factor differs
+from the prior. So the genes are an extension of the layer that draws the tissue, they are never negative, and a
+network that has learned nothing gives the interpolation of the spots.
+
+There is no normalisation over space and no padding that a halo does not hide: what a pixel gets does not depend on
+the tile it was computed in.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name torch's users expect
+
+STRIDE = 8
+REACH = 64  # px that decide a pixel, in each direction: 59 by the gradient, rounded up to the stride
+_LARGEST_RATIO = 3.0  # exp(3) = 20-fold: nuclei against cytoplasm differ less
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut: (b, c, h, w) -> (b, c, h, w)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)  # starts as the identity, so that no normalisation is needed
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(F.gelu(x))))
+
+
+class UNet(nn.Module):
+    """Picture (b, 3, h, w) and prior (b, K, h / s, w / s) to redrawn picture (b, 3, h, w) and factors (b, K, h, w).
+
+    Parameters
+    ----------
+    n_factors
+        Number of factor maps K.
+    typical
+        (K,) typical density of each factor, which the prior is measured against.
+    widths
+        Channels at strides 1, 2, 4 and 8.
+    """
+
+    def __init__(self, n_factors: int, typical: Tensor, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
+        super().__init__()
+        self.register_buffer("typical", typical.clone())
+        self.register_buffer("gate", torch.ones(()))  # 0 where the picture did not help on hidden spots
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.left = nn.ModuleList(Block(w) for w in widths)
+        self.context = nn.Conv2d(n_factors, widths[-1], 1)
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.right = nn.ModuleList(Block(w) for w in widths[:-1])
+        self.last = nn.Conv2d(widths[0], 3 + n_factors, 1)
+        nn.init.zeros_(self.last.weight[3:])
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        drawn, ratio = self.features(picture, prior).split([3, len(self.typical)], dim=1)
+        ratio = self.gate * _LARGEST_RATIO * torch.tanh(ratio / _LARGEST_RATIO)
+        smooth = F.interpolate(prior, size=picture.shape[2:], mode="bilinear", align_corners=False)
+        return torch.sigmoid(drawn), smooth * torch.exp(ratio)
+
+    def features(self, picture: Tensor, prior: Tensor) -> Tensor:
+        """Last layer before its non-linearities: (b, 3 + K, h, w)."""
+        x = self.stem(2 * picture - 1)  # pictures come as 0..1
+        skips = []
+        for block, down in zip(self.left, self.down, strict=False):
+            x = block(x)
+            skips.append(x)  # strides 1, 2, 4
+            x = down(x)
+        relative = torch.log1p(prior / self.typical[:, None, None])
+        x = x + self.context(F.interpolate(relative, size=x.shape[2:], mode="bilinear", align_corners=False))
+        x = self.left[-1](x)
+        for block, up, skip in zip(reversed(self.right), reversed(self.up), reversed(skips), strict=True):
+            x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False) + skip
+            x = block(x)
+        return self.last(x)

@@ -1,0 +1,17 @@
+"""Draw what was measured, projected and learned."""
+
+from __future__ import annotations
+
+from sphisto._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "_reconstruction": ["reconstruction"],
+        "_projection": ["projection"],
+        "_measured": ["measured"],
+        "_comparison": ["comparison"],
+        "_umap": ["umap"],
+        "_history": ["history"],
+    },
+)

@@ -1,0 +1,15 @@
+"""Fit a projection, predict another slide, sum rasters over regions, save and load what was fitted."""
+
+from __future__ import annotations
+
+from sphisto._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "_fit_projection": ["fit_projection"],
+        "_predict": ["predict"],
+        "_aggregate": ["aggregate"],
+        "_save": ["load", "save"],
+    },
+)

@@ -1,0 +1,227 @@
+"""Fit a projection and write its rasters."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._rng import RNG, seed_of
+from sphisto.io import store as stores
+from sphisto.io.intake import make_slide, read_section
+from sphisto.io.transaction import replacing
+from sphisto.model.config import FitConfig
+from sphisto.model.fit import fit
+from sphisto.model.fitted import save_fitted
+from sphisto.model.inference import device_of
+from sphisto.model.networks import network as network_of
+from sphisto.tl._project import annotate, record_of, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from sphisto.core.slide import Slide, SpotShape
+
+logger = logging.getLogger("sphisto")
+
+_DEFAULT_GENES = 16
+_MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
+
+
+def fit_projection(
+    data: AnnData | SpatialData,
+    *,
+    store: str | Path | None = None,
+    image: Any = None,
+    image_scale: float | None = None,
+    library_id: str | None = None,
+    genes: str | Sequence[str] | None = None,
+    layer: str | None = None,
+    network: str = "unet",
+    um_per_px: float | None = None,
+    spot_um: float | None = None,
+    spot_shape: SpotShape | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+    check: bool = True,
+    max_epochs: int | None = None,
+    device: str = "auto",
+    rng: RNG = 0,
+    key_added: str = "projection",
+    resume: bool = False,
+    copy: bool = False,
+) -> AnnData | None:
+    """Learn gene expression at every pixel of a section from its spots and its picture, and write it as rasters.
+
+    A convolutional network first learns to redraw the tissue picture; then, as an extension of its last layer, it
+    assigns non-negative factor maps to every pixel such that their sums over each spot's footprint explain the spot's
+    counts (Poisson likelihood). Factor maps times loadings give any gene of the table.
+
+    Parameters
+    ----------
+    data
+        AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), or SpatialData with an image, circles
+        or squares, and a table that annotates them.
+    store
+        Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
+        store of the same library keeps its other projections; anything else at that path is refused.
+    image
+        Picture to use instead of the one in ``data``: path, array (y, x, 3), or name of an image element. Give the
+        full-resolution picture for rasters finer than the hires one (which is 2,000 px long, some 4 um per px).
+    image_scale
+        Pixels of ``image`` per full-resolution pixel; needed only for a picture of neither full, hires nor lowres size.
+    library_id
+        Which section to take, where ``data`` holds several.
+    genes
+        Genes to write as rasters of their own; default: the markers of :func:`sphisto.pp.explore`, else the 16 most
+        variable genes. All other genes are had from :func:`sphisto.get.gene_raster`.
+    layer
+        Layer with the raw counts; default ``"counts"`` if there is one, else ``X``. Non-integer values are fitted with
+        a Gaussian likelihood.
+    network
+        ``"unet"``, or ``"seed"``: the architecture and loss of the prototype, kept as a baseline; it models only
+        ``genes``.
+    um_per_px
+        Resolution of the rasters in um per px; default: the picture's own. Raise it to save time and disk: both grow
+        with its inverse square.
+    spot_um, spot_shape
+        Diameter in um of the capture area and its shape (``"disc"``, ``"square"``); default: those of the array found
+        (Visium: discs of 55 um). Set them for other platforms.
+    tissue
+        (y, x) bool mask of the tissue; default: :func:`sphisto.pp.tissue_mask`.
+    check
+        Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
+    max_epochs
+        Epochs in all, a quarter of them on the picture alone; default 16.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+    rng
+        Seed of everything random; the same seed gives the same rasters on the same CPU.
+    key_added
+        Name of the projection.
+    resume
+        Go on from the checkpoint that an interrupted run of the same call left beside the store.
+    copy
+        Return a changed copy instead of changing ``data``'s table.
+
+    Returns
+    -------
+    ``None``, or the changed AnnData if ``copy=True``.
+
+    Writes
+    ------
+    `adata.uns[key_added]` : dict
+        ``params``, ``store`` and ``model`` (paths), ``unit``, ``history`` (one entry per epoch), ``seconds`` per phase.
+    `adata.varm[f"{key_added}_loadings"]` : float32 (genes, K)
+        Loadings; each factor's sum to one. NaN for genes the network does not model.
+    `adata.obsm[f"{key_added}_fitted"]` : float32 (spots, K)
+        Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot.
+    The store
+        ``images/{library}_image``, ``labels/{library}_tissue``, ``shapes/{library}_spots``, ``tables/table``,
+        ``images/{key}_factors``, ``images/{key}`` (the genes), ``images/{key}_reconstruction``; rasters in counts per
+        spot area, NaN outside tissue, in ``global`` (full-resolution px).
+    Beside the store
+        ``{store}.{key}.pt``, the fitted model for :func:`sphisto.tl.load`; until the end also a checkpoint.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the input cannot be right; the message says what was found, what was expected and what to do.
+    FileExistsError, PermissionError, OSError
+        If the store cannot be written; an existing store stays as it was.
+
+    References
+    ----------
+    Poisson factor model under spot footprints: Bergenstrahle et al. (2022), Nat. Biotechnol. (XFuse) use the negative
+    binomial; SSIM: Wang et al. (2004), IEEE Trans. Image Process.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> adata = sp.datasets.toy(96, 96, pitch_um=24, spot_um=13)
+    >>> sp.tl.fit_projection(adata, store="toy.zarr", max_epochs=2)  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    seed = seed_of(rng)
+    spec = network_of(network)
+    config = FitConfig() if max_epochs is None else FitConfig(max_epochs=max_epochs)
+    where = device_of(device)
+    section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
+    adata = section.table.copy() if copy else section.table
+    path = Path(store) if store is not None else Path(f"{section.library_id}.zarr")
+    stores.check_target(path, section.library_id)
+    if um_per_px is None and spec.longest_side is not None:
+        um_per_px = _coarse_scale(section, spec.longest_side, spot_um)
+    slide = make_slide(
+        section, layer=layer, um_per_px=um_per_px, spot_um=spot_um, spot_shape=spot_shape, tissue=tissue, check=check
+    )
+    chosen = _choose_genes(genes, adata, slide)
+    n_maps = config.n_factors if spec.factors == "low_rank" else len(chosen)
+    stores.check_space(path, slide.grid, n_maps + len(chosen) + 3)
+    checkpoint, model = _beside(path, key_added, "ckpt"), _beside(path, key_added, "pt")
+    go_on = resume and checkpoint.exists()
+    with replacing(path) as staging:
+        stores.write_slide(staging, slide, key_added)
+        stores.write_table(staging, slide, adata)  # early: a table that cannot be written is found before the training
+        prepared = time.perf_counter()
+        fitted = fit(
+            slide, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
+            resume=go_on,
+        )  # fmt: skip
+        save_fitted(fitted, model)
+        trained = time.perf_counter()
+        spots = stream(fitted, slide, staging, key_added, where)
+        seconds = {
+            "prepare": prepared - started,
+            **_phase_seconds(fitted.history, trained - prepared),
+            "write": time.perf_counter() - trained,
+        }
+        annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, model, seconds))
+        stores.write_table(staging, slide, adata)
+        stores.finish(staging)
+    checkpoint.unlink(missing_ok=True)
+    print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
+    return adata if copy else None
+
+
+def _coarse_scale(section: Any, longest_side: int, spot_um: float | None) -> float:
+    """Um per px at which the picture is about as large as the network was made for."""
+    native = replace(make_slide(section, spot_um=spot_um, check=False).grid)
+    return native.um_per_px * max(1, -(-max(native.shape) // longest_side))
+
+
+def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slide) -> tuple[str, ...]:
+    """Genes asked for, else markers, else those whose counts vary most for their mean."""
+    from sphisto.core.factors import Factors
+
+    if genes is not None:
+        names = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
+        if not names:
+            msg = "Found an empty list of genes; expected at least one, or None for the default."
+            raise ValueError(msg)
+        Factors(slide.spots.genes, np.zeros((len(slide.spots.genes), 1), dtype=np.float32)).rows(names)
+        return tuple(names)
+    if "marker" in adata.var and adata.var["marker"].any():
+        return tuple(adata.var_names[adata.var["marker"].to_numpy(dtype=bool)][:_MOST_DEFAULT_GENES])
+    values = slide.spots.values
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
+    spread = (square - mean**2) / np.maximum(mean, 1e-9)
+    return tuple(slide.spots.genes[i] for i in np.argsort(-spread)[:_DEFAULT_GENES])
+
+
+def _beside(store: Path, key: str, suffix: str) -> Path:
+    return store.with_name(f"{store.name.removesuffix('.zarr')}.{key}.{suffix}")
+
+
+def _phase_seconds(history: dict[str, Any], total: float) -> dict[str, float]:
+    """Seconds by phase; what the epochs do not account for went into factors and prior."""
+    by_phase = {phase: float(history["seconds"][history["phase"] == phase].sum()) for phase in ("image", "joint")}
+    return {"factors": max(total - sum(by_phase.values()), 0.0), **by_phase}

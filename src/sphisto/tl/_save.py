@@ -1,0 +1,76 @@
+"""Save and load what was fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sphisto.model.fitted import Fitted, load_fitted, save_fitted
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def save(fitted: Fitted, path: str | Path) -> None:
+    """Save a fitted projection to one file.
+
+    Parameters
+    ----------
+    fitted
+        What :func:`load` returned.
+    path
+        File to write, replaced as a whole; ``.pt`` by custom.
+
+    Returns
+    -------
+    ``None``.
+
+    Writes
+    ------
+    `path`
+        Weights, loadings, genes, resolution, spot size and settings, as tensors and plain values.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> sp.tl.save(sp.tl.load("toy.projection.pt"), "copy.pt")  # doctest: +SKIP
+    """
+    save_fitted(fitted, Path(path))
+
+
+def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
+    """Load a fitted projection; nothing in the file is executed.
+
+    Parameters
+    ----------
+    source
+        File that :func:`save` or :func:`sphisto.tl.fit_projection` wrote, or the AnnData that was fitted.
+    key
+        Which projection of the AnnData.
+
+    Returns
+    -------
+    The fitted projection, for :func:`sphisto.tl.predict`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is gone.
+    KeyError
+        If the AnnData holds no such projection.
+    ValueError
+        If the file is not a fitted projection.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> fitted = sp.tl.load("toy.projection.pt")  # doctest: +SKIP
+    """
+    return load_fitted(Path(_model_path(source, key) if hasattr(source, "uns") else source))
+
+
+def _model_path(adata: Any, key: str) -> str:
+    if key not in adata.uns or "model" not in adata.uns[key]:
+        msg = f"Found no projection uns[{key!r}]. Run `sphisto.tl.fit_projection` first."
+        raise KeyError(msg)
+    return str(adata.uns[key]["model"])
