@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_NEGLIGIBLE = 1e-6  # covered shares below this are rounding errors of the running sums
+_NEGLIGIBLE = 1e-8  # covered shares below this are rounding errors of the running sums
 
 
 def cover(edges: Floats, region: Ints, n_regions: int) -> tuple[Ints, Ints, Ints, Floats]:

@@ -90,9 +90,8 @@ def read_window(raster: Any, window: Window) -> NDArray[Any]:
     columns = _mirror(np.arange(window.x0, window.x1), raster.shape[-1])
     y, x = rows.min(), columns.min()
     part = np.asarray(raster[..., y : rows.max() + 1, x : columns.max() + 1])
-    if part.shape[-2:] == window.shape:
-        return part
-    return part[..., rows - y, :][..., columns - x]
+    inside = min(window.y0, window.x0) >= 0 and window.y1 <= raster.shape[-2] and window.x1 <= raster.shape[-1]
+    return part if inside else part[..., rows - y, :][..., columns - x]
 
 
 def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -71,7 +72,9 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = spec.build(factors.n_factors, torch.from_numpy(level))
-    task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed)
+    params = {"network": name, "rng": seed, **asdict(config)}
+    call = {**params, "library": slide.name, "shape": list(slide.grid.shape), "values": float(measured.values.sum())}
+    task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed, call)
     history = train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress)
     return Fitted(
         network=name,
@@ -83,7 +86,7 @@ def fit(
         spot=slide.spot,
         is_counts=measured.is_counts,
         genes=genes,
-        params=_params(name, config, seed),
+        params=params,
         history=history,
     )
 
@@ -118,9 +121,3 @@ def _split(measured: Measured, share: float, seed: int) -> tuple[NDArray[np.bool
     if n_watched >= _LEAST_WATCHED:
         watched[np.random.default_rng(seed).choice(spots, n_watched, replace=False)] = True
     return known & ~watched, watched
-
-
-def _params(name: str, config: FitConfig, seed: int) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {"network": name, "rng": seed, **asdict(config)}

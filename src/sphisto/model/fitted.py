@@ -98,6 +98,23 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
+def read_safely(path: Path, what: str) -> Any:
+    """Read tensors and plain values from a file; anything else in it is refused and not executed.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of that kind.
+    """
+    import pickle
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        msg = f"{path} is no {what}, is damaged, or holds more than tensors and plain values: {error}"
+        raise ValueError(msg) from error
+
+
 def load_fitted(path: Path) -> Fitted:
     """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed.
 
@@ -111,13 +128,7 @@ def load_fitted(path: Path) -> Fitted:
     if not path.is_file():
         msg = f"Found no file {path}; expected what `sphisto.tl.save` wrote."
         raise FileNotFoundError(msg)
-    import pickle
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        msg = f"{path} is no fitted projection, is damaged, or holds more than tensors and plain values: {error}"
-        raise ValueError(msg) from error
+    content = read_safely(path, "fitted projection")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         msg = f"{path} has format {found}; this version of sphisto reads format {_FORMAT}. Update sphisto or fit again."

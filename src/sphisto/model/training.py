@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from sphisto.core.slide import Spot
 from sphisto.model.batches import Batch, Crops, pool
+from sphisto.model.fitted import read_safely
 from sphisto.model.objectives import Objective, dissimilarity, poisson_deviance, scaled_squares
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Task:
         Settings.
     seed
         Of everything random.
+    call
+        Plain values that name this training: a checkpoint of another one is refused.
     """
 
     slide: Slide
@@ -78,6 +81,7 @@ class Task:
     held_out: NDArray[np.bool_]
     config: FitConfig
     seed: int
+    call: dict[str, Any]
 
 
 def train(
@@ -87,7 +91,14 @@ def train(
 
     The state after each epoch is kept in ``checkpoint``; with ``resume`` the training goes on from there. After
     Ctrl-C the checkpoint stays and KeyboardInterrupt is raised.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is damaged or belongs to another call.
     """
+    if resume:
+        _check_call(checkpoint, task.call)
     training = _Training(task)
     callbacks: list[Callback] = [_Keeper(checkpoint)]
     if progress:
@@ -211,7 +222,12 @@ class _Training(lightning.LightningModule):
             self.best = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sphisto"] = {"history": self.history, "best": self.best, "best_gain": self.best_gain}
+        checkpoint["sphisto"] = {
+            "call": self.task.call,
+            "history": self.history,
+            "best": self.best,
+            "best_gain": self.best_gain,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = checkpoint["sphisto"]
@@ -232,6 +248,21 @@ class _Training(lightning.LightningModule):
     def history_arrays(self) -> dict[str, NDArray[Any]]:
         """One array per quantity, one entry per epoch."""
         return {name: np.asarray([entry[name] for entry in self.history]) for name in HISTORY}
+
+
+def _check_call(checkpoint: Path, call: dict[str, Any]) -> None:
+    """Refuse a checkpoint that another call left: going on from it would mix two fits."""
+    content = read_safely(checkpoint, "checkpoint")
+    left = content.get("sphisto", {}).get("call", {}) if isinstance(content, dict) else {}
+    differing = [
+        f"{name} (there {left.get(name)}, here {value})" for name, value in call.items() if left.get(name) != value
+    ]
+    if differing:
+        msg = (
+            f"The checkpoint {checkpoint} is of another call: {', '.join(differing)}. Call as before, or start anew "
+            "with resume=False."
+        )
+        raise ValueError(msg)
 
 
 def _objective(task: Task, modelled: NDArray[np.int64]) -> Objective:

@@ -1,0 +1,73 @@
+"""Sphinx configuration. A build needs no network: links to other projects' pages are made on Read the Docs only."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import metadata
+
+_about = metadata("sphisto")
+project = "sphisto"
+author = "sphisto developers"
+copyright = "2026, sphisto developers"
+release = version = _about["Version"]
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_autodoc_typehints",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+
+# API pages
+autosummary_generate = True
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+napoleon_use_rtype = True
+napoleon_use_param = True
+napoleon_custom_sections = [("Writes", "returns_style")]
+typehints_defaults = "comma"
+always_document_param_types = False
+typehints_document_rtype_none = False
+
+# Text and notebooks
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # tutorials are committed executed, and executed again by our tests
+nb_merge_streams = True
+
+# Annotations name types of libraries that are imported only when a function runs
+suppress_warnings = [
+    "sphinx_autodoc_typehints.forward_reference",
+    "sphinx_autodoc_typehints.guarded_import",
+    "config.cache",
+]
+
+if os.environ.get("READTHEDOCS"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "anndata": ("https://anndata.readthedocs.io/en/stable", None),
+        "matplotlib": ("https://matplotlib.org/stable", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "python": ("https://docs.python.org/3", None),
+        "scanpy": ("https://scanpy.readthedocs.io/en/stable", None),
+        "spatialdata": ("https://spatialdata.scverse.org/en/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+        "xarray": ("https://docs.xarray.dev/en/stable", None),
+    }
+
+html_theme = "sphinx_book_theme"
+html_title = "sphisto"
+html_static_path = ["_static"]
+html_css_files = ["sphisto.css"]
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_navbar_depth": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}

@@ -1,0 +1,76 @@
+"""Questions asked of arrays before they are used. No heavy imports: arrays in, words out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHUNK = 1_000_000
+"""Values looked at together: the temporary arrays stay at a few megabytes."""
+
+
+def check_counts(x: Any) -> str | None:
+    """Return what keeps the values from being raw counts, None if nothing does.
+
+    Parameters
+    ----------
+    x
+        Spots x genes, a numpy array or a scipy sparse matrix (only its stored values are read).
+
+    Returns
+    -------
+    Words that follow the name of the matrix (``"holds a negative value (-1)"``), or None for finite, non-negative whole
+    numbers of any dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sphisto._checks import check_counts
+    >>> check_counts(np.array([[0.0, 3.0]])) is None
+    True
+    >>> check_counts(np.array([[0.0, 0.5]]))
+    'holds a value that is not a whole number (0.5)'
+    """
+    values = x.data if sparse.issparse(x) else np.asarray(x)
+    if values.dtype.kind in "bu":
+        return None
+    if values.dtype.kind not in "if":
+        return f"holds values of dtype {values.dtype}"
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        problem = _check_chunk(flat[start : start + CHUNK])
+        if problem:
+            return problem
+    return None
+
+
+def require_counts(x: Any, name: str) -> None:
+    """Raise ValueError if the matrix called ``name`` does not hold raw counts."""
+    problem = check_counts(x)
+    if problem:
+        msg = (
+            f"{name} {problem}, expected raw counts: finite, non-negative whole numbers. "
+            "Give the table as the instrument's software wrote it, not normalised, scaled or corrected."
+        )
+        raise ValueError(msg)
+
+
+def _check_chunk(values: NDArray[Any]) -> str | None:
+    """Return what keeps some values (n,) from being counts."""
+    if values.dtype.kind == "f":
+        strange = ~np.isfinite(values)
+        if strange.any():
+            return f"holds a value that is not finite ({values[strange][0]})"
+        broken = values != np.floor(values)
+    else:
+        broken = np.zeros(0, bool)
+    if (values < 0).any():
+        return f"holds a negative value ({values.min():g})"
+    if broken.any():
+        return f"holds a value that is not a whole number ({values[broken][0]:g})"
+    return None

@@ -1,0 +1,40 @@
+"""The demo of the command line: a section drawn by rule, fitted, written and pictured; no data, no network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIZE = 512  # px; with 2 um per px about one square millimetre, some 100 spots
+EPOCHS = 12  # a little less than usual: what comes out matters here, not its last digit
+# one gene of each kind the section is drawn with: tissue class, nuclei, RNA content, and one the picture cannot show
+GENES = ["class1_a", "nuclei_a", "total_a", "gradient_a"]
+
+
+def run(out: Path) -> Iterator[Path]:
+    """Write the demo's store and pictures into a folder, and yield the path of each picture when it is there."""
+    from sphisto import datasets, pl, pp, tl
+
+    out.mkdir(parents=True, exist_ok=True)
+    store = out / "toy.zarr"
+    adata = datasets.toy(SIZE, SIZE)
+    pp.qc(adata, min_genes=1, min_cells=3)  # a panel of some 20 genes: the usual floor of 200 would leave nothing
+    pp.normalize(adata)
+    pp.explore(adata)
+    tl.fit_projection(adata, store=store, genes=GENES, max_epochs=EPOCHS)  # says itself where the store is
+
+    pictures = {
+        "reconstruction": lambda path: pl.reconstruction(store, save=path),
+        "projection": lambda path: pl.projection(store, GENES, save=path),
+        "measured": lambda path: pl.measured(adata, GENES, save=path),
+        "comparison": lambda path: pl.comparison(adata, GENES, save=path),
+        "umap": lambda path: pl.umap(adata, GENES, save=path),
+        "history": lambda path: pl.history(adata, save=path),
+    }
+    for name, draw in pictures.items():
+        path = out / f"{name}.png"
+        draw(path)
+        yield path

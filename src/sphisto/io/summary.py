@@ -1,0 +1,102 @@
+"""What a store holds, from its metadata alone: no pixel and no count is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sphisto import _keys
+from sphisto.io import store as stores
+
+
+@dataclass(frozen=True)
+class RasterSummary:
+    """A raster: its channels and its pyramid, finest level first, as (height, width) in px and um per px."""
+
+    name: str
+    channels: tuple[str, ...]
+    levels: tuple[tuple[int, int], ...]
+    um_per_px: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """A store: library, version that wrote it, size of the table, rasters, and what is known of each projection.
+
+    ``n_spots`` and ``n_genes`` are ``None`` where there is no table (a slide predicted from its picture alone);
+    a projection's entry is ``uns[key]`` without the history, and empty for such a slide.
+    """
+
+    library_id: str
+    version: str
+    n_spots: int | None
+    n_genes: int | None
+    rasters: tuple[RasterSummary, ...]
+    projections: dict[str, dict[str, Any]]
+
+
+def summarise(store: str | Path) -> StoreSummary:
+    """Summarise a store.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at that path.
+    ValueError
+        If it is not a store of sphisto.
+    """
+    mark = stores.mark(store)
+    n_spots, n_genes = _table_shape(Path(store))
+    return StoreSummary(
+        library_id=str(mark["library_id"]),
+        version=str(mark.get("version", "unknown")),
+        n_spots=n_spots,
+        n_genes=n_genes,
+        rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(Path(store), name)),
+        projections={key: _projection(Path(store), key) for key in mark["keys"]},
+    )
+
+
+def _is_there(store: Path, name: str) -> bool:
+    return any((store / kind / name).is_dir() for kind in ("images", "labels"))
+
+
+def _raster(store: str | Path, name: str) -> RasterSummary:
+    raster = stores.raster(store, name)
+    grids = [raster.grid_at(scale) for scale in range(len(raster.levels))]
+    return RasterSummary(name, raster.channels, tuple(g.shape for g in grids), tuple(g.um_per_px for g in grids))
+
+
+def _table_shape(store: Path) -> tuple[int | None, int | None]:
+    import zarr
+
+    folder = store / "tables" / _keys.TABLE
+    if not folder.is_dir():
+        return None, None
+    table = zarr.open_group(folder, mode="r", use_consolidated=False)
+    n_obs, n_var = (_length(table[name]) for name in ("obs", "var"))
+    return n_obs, n_var
+
+
+def _length(frame: Any) -> int:
+    """Rows of a data frame as anndata writes it: the length of its index."""
+    return int(frame[frame.attrs["_index"]].shape[0])
+
+
+def _projection(store: Path, key: str) -> dict[str, Any]:
+    import zarr
+    from anndata.io import read_elem
+
+    folder = store / "tables" / _keys.TABLE / "uns" / key
+    if not folder.is_dir():
+        return {}
+    group = zarr.open_group(folder, mode="r", use_consolidated=False)
+    return {name: _plain(read_elem(group[name])) for name in sorted(group) if name != "history"}
+
+
+def _plain(value: Any) -> Any:
+    """Turn what anndata reads (numpy scalars and arrays) into plain Python values."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value

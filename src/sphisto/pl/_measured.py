@@ -1,0 +1,129 @@
+"""Genes as the spots measured them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sphisto import _keys
+from sphisto.io import store as stores
+from sphisto.pl._frame import colour_bar, describe, dress, finish, limits, panel_size, panels, window_of
+from sphisto.pl._sources import (
+    counts_of,
+    is_anndata,
+    names_of,
+    section_picture,
+    spots_of,
+    stored_picture,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.collections import Collection
+    from numpy.typing import NDArray
+
+    from sphisto.pl._frame import AnyAxes, Limits
+    from sphisto.pl._sources import BBox, Data, Picture, Spots
+
+_FADED = 0.45  # opacity of the picture under the spots: its structure shows, its colours do not mix with theirs
+
+
+@describe
+def measured(
+    data: Data,
+    genes: str | Sequence[str],
+    *,
+    library_id: str | None = None,
+    layer: str | None = None,
+    key: str = "projection",
+    bbox: BBox | None = None,
+    ncols: int = 4,
+    cmap: Any = "viridis",
+    vmin: float | str = 0,
+    vmax: float | str = "p99.5",
+    ax: AnyAxes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> list[Axes]:
+    """Draw genes as the spots measured them, each spot in its true size over the faded tissue picture.
+
+    The size is that of the area which captures RNA (55 um for Visium), not the 65 um of Space Ranger's
+    ``spot_diameter_fullres``.
+
+    Parameters
+    ----------
+    data
+        AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), path of a store, or the SpatialData
+        read from it.
+    %(genes)s
+    library_id
+        Which section of ``uns["spatial"]``; needed only where there are several.
+    layer
+        Layer of the values; default ``"counts"`` if there is one, else ``X``.
+    key
+        Projection whose parameters tell the size of the spots, where there is one.
+    %(bbox)s
+    %(ncols)s
+    %(cmap)s
+    %(vmin, vmax)s
+    %(frame)s
+
+    Returns
+    -------
+    The axes, one for each gene.
+
+    Raises
+    ------
+    KeyError
+        If there is no such gene, layer or library.
+    ValueError
+        If there are no coordinates, or nothing tells the size of the spots.
+
+    Examples
+    --------
+    >>> import sphisto
+    >>> adata = sphisto.datasets.toy(96, 96, pitch_um=24)
+    >>> axes = sphisto.pl.measured(adata, ["class1_a", "nuclei_a"], show=False)
+    """
+    names = names_of(genes)
+    table = table_of(data)
+    values, unit = counts_of(table, names, layer)
+    spots = spots_of(table, key=key, library_id=library_id)
+    if is_anndata(data):
+        picture = section_picture(table, library_id)
+    else:
+        picture = stored_picture(data, _keys.image(stores.library_id(data)), bbox, None)[0]
+    extent = window_of(bbox, spots.extent, picture.extent if picture else None)
+    axes = panels(ax, names, ncols=ncols, size=panel_size(extent), bars=ncols)
+    for axis, name, column in zip(axes, names, values.T, strict=True):
+        drawn = draw_spots(axis, spots, column, picture, cmap=cmap, clim=limits(column, vmin, vmax))
+        colour_bar(axis, drawn, column, unit)
+        dress(axis, name, extent, spots.um_per_px)
+    finish(axes, ax=ax, show=show, save=save)
+    return axes
+
+
+def draw_spots(
+    ax: Axes, spots: Spots, values: NDArray[Any], picture: Picture | None, *, cmap: Any, clim: Limits
+) -> Collection:
+    """Draw (n,) values as discs or squares of true size over a faded picture."""
+    import numpy as np
+    from matplotlib.collections import EllipseCollection, PolyCollection
+
+    if picture is not None:
+        ax.imshow(picture.pixels, extent=picture.extent, alpha=_FADED)
+    if spots.shape == "disc":
+        n = len(spots.xy)
+        size = np.full(n, spots.size)
+        drawn: Collection = EllipseCollection(
+            size, size, np.zeros(n), units="xy", offsets=spots.xy, offset_transform=ax.transData
+        )
+    else:
+        corners = spots.size / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        drawn = PolyCollection(list(spots.xy[:, None] + corners))
+    drawn.set(array=values, cmap=cmap, clim=clim, linewidth=0)
+    ax.add_collection(drawn)
+    return drawn

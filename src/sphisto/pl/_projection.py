@@ -1,0 +1,88 @@
+"""Gene rasters over the section."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sphisto.pl._frame import (
+    colour_bar,
+    describe,
+    draw_raster,
+    dress,
+    extent_of,
+    finish,
+    fullres_um_per_px,
+    known_extent,
+    limits,
+    panel_size,
+    panels,
+    window_of,
+)
+from sphisto.pl._sources import gene_rasters, names_of, store_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from sphisto.pl._frame import AnyAxes
+    from sphisto.pl._sources import BBox, Data
+
+
+@describe
+def projection(
+    data: Data,
+    genes: str | Sequence[str],
+    *,
+    key: str = "projection",
+    bbox: BBox | None = None,
+    scale: int | None = None,
+    ncols: int = 4,
+    cmap: Any = "viridis",
+    vmin: float | str = 0,
+    vmax: float | str = "p99.5",
+    ax: AnyAxes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> list[Axes]:
+    """Draw genes at every pixel of the section, in counts per spot area.
+
+    Pixels outside tissue are left blank; a thin line is drawn around the tissue.
+
+    Parameters
+    ----------
+    %(data)s
+    %(genes)s
+    %(key)s
+    %(bbox)s
+    %(scale)s
+    %(ncols)s
+    %(cmap)s
+    %(vmin, vmax)s
+    %(frame)s
+
+    Returns
+    -------
+    The axes, one for each gene.
+
+    Raises
+    ------
+    KeyError
+        If there is no such gene or projection.
+
+    Examples
+    --------
+    >>> import sphisto
+    >>> axes = sphisto.pl.projection("toy.zarr", ["class1_a", "nuclei_a"], vmax=20)  # doctest: +SKIP
+    """
+    names = names_of(genes)
+    rasters = gene_rasters(store_of(data, key), names, key=key, bbox=bbox, scale=scale)
+    extent = window_of(bbox, known_extent(rasters), extent_of(rasters))
+    axes = panels(ax, names, ncols=ncols, size=panel_size(extent), bars=ncols)
+    for axis, name, raster in zip(axes, names, rasters, strict=True):
+        image = draw_raster(axis, raster, cmap=cmap, clim=limits(raster.values, vmin, vmax))
+        colour_bar(axis, image, raster.values, rasters.attrs["unit"])
+        dress(axis, name, extent, fullres_um_per_px(rasters))
+    finish(axes, ax=ax, show=show, save=save)
+    return axes

@@ -1,0 +1,67 @@
+"""The tissue picture beside the redrawn one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sphisto import _keys
+from sphisto.io import store as stores
+from sphisto.pl._frame import describe, dress, finish, fullres_um_per_px, panel_size, panels
+from sphisto.pl._sources import store_of, stored_picture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from sphisto.pl._frame import AnyAxes
+    from sphisto.pl._sources import BBox, Data
+
+
+@describe
+def reconstruction(
+    data: Data,
+    *,
+    key: str = "projection",
+    bbox: BBox | None = None,
+    scale: int | None = None,
+    ax: AnyAxes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> list[Axes]:
+    """Draw the tissue picture beside the one that the factor maps redraw.
+
+    What is not in the right picture is not in the factor maps either, so that no gene can follow it.
+
+    Parameters
+    ----------
+    %(data)s
+    %(key)s
+    %(bbox)s
+    %(scale)s
+    %(frame)s
+
+    Returns
+    -------
+    Two axes: the picture, the redrawn picture.
+
+    Raises
+    ------
+    KeyError
+        If the store has no such projection.
+
+    Examples
+    --------
+    >>> import sphisto
+    >>> axes = sphisto.pl.reconstruction("toy.zarr", bbox=(0, 0, 256, 256))  # doctest: +SKIP
+    """
+    store = store_of(data, key)
+    stores.spot(store, key)  # an unknown projection is answered with those there are
+    names = {_keys.image(stores.library_id(store)): "picture", _keys.reconstruction(key): "redrawn"}
+    pictures = [stored_picture(store, name, bbox, scale) for name in names]
+    axes = panels(ax, list(names.values()), ncols=2, size=panel_size(pictures[0][0].extent))
+    for axis, title, (picture, raster) in zip(axes, names.values(), pictures, strict=True):
+        axis.imshow(picture.pixels, extent=picture.extent)
+        dress(axis, title, picture.extent, fullres_um_per_px(raster))
+    finish(axes, ax=ax, show=show, save=save)
+    return axes

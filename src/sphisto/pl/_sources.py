@@ -1,0 +1,223 @@
+"""Where plots take their pixels, spots and values from: a store, or an AnnData in the Visium layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+
+from sphisto import _keys, get
+from sphisto.core.lattice import calibrate
+from sphisto.io import store as stores
+from sphisto.pl._frame import extent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+    from xarray import DataArray
+
+    from sphisto.core.lattice import Calibration
+    from sphisto.io.store import Store
+    from sphisto.pl._frame import Extent
+
+    BBox: TypeAlias = tuple[float, float, float, float]
+    Data: TypeAlias = str | Path | SpatialData | AnnData
+
+_MOST_PX = 1024  # on a panel's longer side: more than a screen or a printed column resolves
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture, (y, x, 3) float in 0 to 1 or with a fourth channel for transparency, and where it lies."""
+
+    pixels: NDArray[np.float32]
+    extent: Extent
+
+
+@dataclass(frozen=True, eq=False)
+class Spots:
+    """Spots: (n, 2) centres (x, y) and diameter (or side) in full-resolution px, shape, um per full-resolution px."""
+
+    xy: NDArray[np.float64]
+    size: float
+    shape: str
+    um_per_px: float
+
+    @property
+    def extent(self) -> Extent:
+        """(left, right, bottom, top) of all spots in full-resolution px."""
+        low, high = self.xy.min(axis=0) - self.size / 2, self.xy.max(axis=0) + self.size / 2
+        return float(low[0]), float(high[0]), float(high[1]), float(low[1])
+
+
+def is_anndata(data: Any) -> bool:
+    """Whether data is an AnnData, told without importing it."""
+    return hasattr(data, "obsm")
+
+
+def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return what a fit left in ``uns[key]``."""
+    record = adata.uns.get(key)
+    if not hasattr(record, "keys") or "params" not in record:
+        msg = f"Did not find a projection in .uns[{key!r}]. Run `sphisto.tl.fit_projection` first, or correct `key`."
+        raise KeyError(msg)
+    return cast("Mapping[str, Any]", record)
+
+
+def store_of(data: Data, key: str) -> Store:
+    """Return the store itself, or the one that an AnnData was fitted into."""
+    if not is_anndata(data):
+        return data
+    return str(record_of(data, key)["store"])
+
+
+def table_of(data: Data) -> AnnData:
+    """Return the AnnData itself, or the table of a store."""
+    return data if is_anndata(data) else stores.table(data)
+
+
+def choose_scale(store: Store, name: str, bbox: BBox | None, scale: int | None) -> int:
+    """Return the pyramid level asked for, else the finest of which the box is small enough to be drawn."""
+    if scale is not None:
+        return scale
+    raster = stores.raster(store, name)
+    for level in range(len(raster.levels)):
+        grid = raster.grid_at(level)
+        sides: Sequence[float] = grid.shape
+        if bbox is not None:
+            fullres = (bbox[3] - bbox[1], bbox[2] - bbox[0])
+            sides = [min(n, f / px) for n, f, px in zip(grid.shape, fullres, grid.fullres_per_px, strict=True)]
+        if max(sides) <= _MOST_PX:
+            return level
+    return len(raster.levels) - 1
+
+
+def stored_picture(store: Store, name: str, bbox: BBox | None, scale: int | None) -> tuple[Picture, DataArray]:
+    """Read a colour picture of a store; return it with the raster it was made from."""
+    raster = get.raster(store, name, bbox=bbox, scale=choose_scale(store, name, bbox, scale))
+    return Picture(as_rgb(raster.transpose("y", "x", "c").values), extent_of(raster)), raster
+
+
+def section_picture(adata: AnnData, library_id: str | None) -> Picture | None:
+    """Return the hires or lowres picture of an AnnData, if there is one."""
+    section = _section(adata, library_id)
+    for name in ("hires", "lowres"):
+        pixels = section.get("images", {}).get(name)
+        factor = section.get("scalefactors", {}).get(f"tissue_{name}_scalef")
+        if pixels is not None and factor is not None:
+            step = -(-max(pixels.shape[:2]) // (2 * _MOST_PX))
+            height, width = (n / float(factor) for n in pixels.shape[:2])
+            return Picture(as_rgb(np.asarray(pixels[::step, ::step])), (0.0, width, height, 0.0))
+    return None
+
+
+def as_rgb(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Turn (y, x, c) or (y, x) pixels, integer or in 0 to 1, into colours in 0 to 1; NaN becomes transparent."""
+    top = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
+    values = (np.atleast_3d(pixels) / np.float32(top)).astype(np.float32)
+    rgb = values[..., :3] if values.shape[-1] >= 3 else np.repeat(values[..., :1], 3, axis=-1)
+    unknown = np.isnan(rgb).any(axis=-1, keepdims=True)
+    rgb = np.clip(np.where(unknown, 1, rgb), 0, 1)
+    return np.concatenate([rgb, 1 - unknown.astype(np.float32)], axis=-1) if unknown.any() else rgb
+
+
+def spots_of(table: AnnData, *, key: str, library_id: str | None) -> Spots:
+    """Find place and true size of the spots: from a fit's parameters, else from the array they were printed on."""
+    if "spatial" not in table.obsm:
+        msg = 'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels.'
+        raise ValueError(msg)
+    xy = np.asarray(table.obsm["spatial"], dtype=np.float64)[:, :2]
+    record = table.uns.get(key)
+    params = dict(record.get("params", {})) if hasattr(record, "get") else {}
+    if "fullres_um_per_px" not in params or library_id not in (None, params.get("library_id")):
+        scale = _calibrated(table, xy, library_id)
+        return Spots(xy, scale.spot_um / scale.um_per_px, "disc", scale.um_per_px)
+    um_per_px = float(params["fullres_um_per_px"])
+    return Spots(xy, float(params["spot_um"]) / um_per_px, str(params.get("spot_shape", "disc")), um_per_px)
+
+
+def _calibrated(table: AnnData, xy: NDArray[np.float64], library_id: str | None) -> Calibration:
+    factors = _section(table, library_id).get("scalefactors", {})
+    array = {name: table.obs[name].to_numpy() for name in ("array_row", "array_col") if name in table.obs}
+    return calibrate(
+        xy[:, ::-1],
+        **array,
+        spot_diameter_px=factors.get("spot_diameter_fullres"),
+        microns_per_px=factors.get("microns_per_pixel"),
+    )
+
+
+def counts_of(table: AnnData, genes: Sequence[str], layer: str | None) -> tuple[NDArray[np.float64], str]:
+    """Return measured values (spots, genes) with the label of their unit.
+
+    They are taken from ``layer``, by default ``"counts"`` if there is one, else ``X``.
+    """
+    layer = "counts" if layer is None and "counts" in table.layers else layer
+    values = columns_of(table, genes, layer)
+    return values, unit_of(values, layer)
+
+
+def unit_of(values: NDArray[np.float64], layer: str | None) -> str:
+    """Label of measured values: counts if they can be, else what they are called in the table."""
+    whole = bool((values >= 0).all() and (values == np.round(values)).all())
+    return "counts per spot" if whole else (layer or "X")
+
+
+def columns_of(table: AnnData, genes: Sequence[str], layer: str | None) -> NDArray[np.float64]:
+    """Return (spots, genes) values of some genes, from a layer or ``X``."""
+    if layer is not None and layer not in table.layers:
+        msg = f"Found no layer {layer!r}; the AnnData holds {', '.join(map(repr, table.layers)) or 'none'}."
+        raise KeyError(msg)
+    known = list(map(str, table.var_names))
+    check_genes(genes, known)
+    matrix = table.X if layer is None else table.layers[layer]
+    chosen = matrix[:, [known.index(gene) for gene in genes]]
+    return np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, dtype=np.float64)
+
+
+def check_genes(genes: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse names that are not there, and say which ones are like them."""
+    missing = [gene for gene in genes if gene not in known]
+    if not missing:
+        return
+    import difflib
+
+    by_lower = {name.lower(): name for name in known}
+    close = [by_lower[name] for name in difflib.get_close_matches(missing[0].lower(), by_lower, n=5)]
+    hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else ""
+    msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(known)} of the table.{hint}"
+    raise KeyError(msg)
+
+
+def names_of(genes: str | Iterable[str]) -> list[str]:
+    """Return one name or several as a list."""
+    names = [genes] if isinstance(genes, str) else list(genes)
+    if not names:
+        msg = "Found no gene to draw; expected at least one name in `genes`."
+        raise ValueError(msg)
+    return names
+
+
+def gene_rasters(store: Store, genes: list[str], *, key: str, bbox: BBox | None, scale: int | None) -> DataArray:
+    """Read (gene, y, x) rasters at a level that is fine enough to draw."""
+    stores.spot(store, key)  # an unknown projection is answered with those there are
+    level = choose_scale(store, _keys.factors(key), bbox, scale)
+    rasters: DataArray = get.gene_raster(store, genes, bbox=bbox, scale=level, key=key)
+    return rasters
+
+
+def _section(table: AnnData, library_id: str | None) -> Mapping[str, Any]:
+    """Return the entry of a section in ``uns["spatial"]``, empty where there is none at all."""
+    sections = table.uns.get("spatial", {})
+    if library_id is not None and library_id not in sections:
+        msg = f"Found no library {library_id!r} in uns['spatial']; it holds {', '.join(sections) or 'none'}."
+        raise KeyError(msg)
+    if library_id is None and len(sections) > 1:
+        msg = f"Found several libraries in uns['spatial']: {', '.join(sections)}. Choose one with `library_id`."
+        raise ValueError(msg)
+    return sections[library_id] if library_id is not None else next(iter(sections.values()), {})

@@ -1,0 +1,209 @@
+"""Exploration: clusters, a map of the spots and the genes that mark each cluster."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto._checks import check_counts
+from sphisto._rng import RNG, seed_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("sphisto")
+
+_MOST_LOG = 30.0  # log(1 + x) of 1e13: no logarithm of counts is larger
+_FEW_SPOTS = 50  # fewer give UMAP's spectral start too few eigenvectors
+_FEWEST = 4  # spots: the first number that has two groups of two
+
+
+def explore(
+    adata: AnnData,
+    *,
+    n_top_genes: int = 2000,
+    n_pcs: int = 30,
+    n_neighbors: int = 15,
+    resolution: float = 1.0,
+    n_markers: int = 2,
+    key_added: str = "cluster",
+    rng: RNG = 0,
+    copy: bool = False,
+) -> AnnData | None:
+    """Cluster the spots by expression, lay them out by UMAP and name the genes that mark each cluster.
+
+    scanpy does the work: principal components, nearest neighbours, Leiden (igraph), UMAP, t-tests of each cluster
+    against the rest. Each gene can mark only the cluster where its score is highest, and only if it is higher there
+    than in the rest; mitochondrial genes (``var["mt"]``) mark none, they tell the quality of a spot.
+
+    Parameters
+    ----------
+    adata
+        Spots x genes, log-normalised (:func:`sphisto.pp.normalize`).
+    n_top_genes
+        With more genes than this, components use only the most variable ones.
+    n_pcs
+        Number of principal components; at most one less than spots and genes.
+    n_neighbors
+        Neighbours of each spot in the graph; at most one less than spots. Lower it for finer structure.
+    resolution
+        Higher gives more clusters.
+    n_markers
+        Marker genes of each cluster.
+    key_added
+        Column of ``adata.obs`` for the clusters.
+    rng
+        Seed, Generator, or None for a new seed. The same seed gives the same result.
+    copy
+        Return a copy and leave ``adata`` as it is.
+
+    Returns
+    -------
+    None, or the copy if ``copy=True``.
+
+    Writes
+    ------
+    ``adata.obs[key_added]`` : cluster of each spot, categorical.
+    ``adata.obsm["X_pca"]``, ``adata.obsm["X_umap"]``, ``adata.obsp["connectivities"]``, ``adata.obsp["distances"]``,
+    ``adata.varm["PCs"]`` : as scanpy writes them.
+    ``adata.var["marker"]`` : bool, from which :func:`sphisto.tl.fit_projection` takes its default genes;
+    ``adata.var["marker_of"]`` : the cluster each marks, "" for the others.
+    ``adata.uns`` : ``explore`` (``params``, with the seed used), and ``pca``, ``neighbors``, ``umap``,
+    ``rank_genes_groups`` and ``key_added`` by scanpy. With many genes also ``adata.var["highly_variable"]`` and what
+    belongs to it.
+
+    Raises
+    ------
+    ValueError
+        If ``X`` is not log-normalised, gene names occur twice, or there are fewer than 4 spots or 2 genes.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import sphisto as sp
+    >>> rates = np.full((60, 20), 10.0)
+    >>> rates[:30, 0] = rates[30:, 1] = 100
+    >>> adata = ad.AnnData(np.random.default_rng(0).poisson(rates).astype(np.float32))
+    >>> sp.pp.normalize(adata)
+    >>> sp.pp.explore(adata, resolution=0.3, n_markers=1)
+    >>> sorted(adata.var_names[adata.var["marker"]])
+    ['0', '1']
+    """
+    _check_input(adata, n_pcs=n_pcs, n_neighbors=n_neighbors, n_markers=n_markers, n_top_genes=n_top_genes)
+    seed = seed_of(rng)
+    if copy:
+        adata = adata.copy()
+    elif adata.is_view:
+        adata._init_as_actual(adata.copy())
+    params = {
+        "n_top_genes": n_top_genes,
+        "n_pcs": n_pcs,
+        "n_neighbors": n_neighbors,
+        "resolution": resolution,
+        "n_markers": n_markers,
+        "key_added": key_added,
+        "rng": seed,
+    }
+    _embed(adata, n_top_genes, n_pcs, n_neighbors, seed)
+    _cluster(adata, resolution, key_added, seed)
+    _mark(adata, n_markers, key_added)
+    adata.uns["explore"] = {"params": params}
+    return adata if copy else None
+
+
+def _check_input(adata: AnnData, **at_least_one: int) -> None:
+    """Raise if the table is too small, not log-normalised, or a number is too small."""
+    for name, value in at_least_one.items():
+        if value < (0 if name == "n_markers" else 1):
+            msg = f"{name} is {value}, expected at least {0 if name == 'n_markers' else 1}."
+            raise ValueError(msg)
+    if adata.n_obs < _FEWEST or adata.n_vars < 2:
+        found = f"{adata.n_obs} spots and {adata.n_vars} genes"
+        msg = f"The table has {found}, expected at least {_FEWEST} spots and 2 genes. Keep more of them."
+        raise ValueError(msg)
+    if not adata.var_names.is_unique:
+        twice = list(adata.var_names[adata.var_names.duplicated()][:3])
+        msg = f"Gene names occur more than once ({', '.join(twice)}, ...). Run `adata.var_names_make_unique()` first."
+        raise ValueError(msg)
+    highest = adata.X.max()
+    raw = "log1p" not in adata.uns and check_counts(adata.X) is None
+    if raw or not highest <= _MOST_LOG:
+        what = "raw counts" if raw else f"values up to {highest:g}"
+        msg = f"adata.X holds {what}, expected log-normalised values. Run `sphisto.pp.normalize(adata)` first."
+        raise ValueError(msg)
+
+
+def _embed(adata: AnnData, n_top_genes: int, n_pcs: int, n_neighbors: int, seed: int) -> None:
+    """Write principal components, neighbours and UMAP, with numbers that fit a small table."""
+    import scanpy as sc
+
+    variable = adata.n_vars > n_top_genes
+    if variable:
+        sc.pp.highly_variable_genes(adata, n_top_genes=n_top_genes)
+    n_genes = int(adata.var["highly_variable"].sum()) if variable else adata.n_vars
+    n_comps = min(n_pcs, adata.n_obs - 1, n_genes - 1)
+    sc.pp.pca(adata, n_comps=n_comps, mask_var="highly_variable" if variable else None, random_state=seed)
+    sc.pp.neighbors(adata, n_neighbors=min(n_neighbors, adata.n_obs - 1), use_rep="X_pca", random_state=seed)
+    sc.tl.umap(adata, init_pos="random" if adata.n_obs < _FEW_SPOTS else "spectral", random_state=seed)
+
+
+def _cluster(adata: AnnData, resolution: float, key_added: str, seed: int) -> None:
+    """Write the Leiden clusters."""
+    import scanpy as sc
+
+    sc.tl.leiden(
+        adata,
+        resolution=resolution,
+        key_added=key_added,
+        random_state=seed,
+        flavor="igraph",
+        n_iterations=2,
+        directed=False,
+    )
+    logger.info("%d spots in %d clusters, see obs[%r]", adata.n_obs, adata.obs[key_added].nunique(), key_added)
+
+
+def _mark(adata: AnnData, n_markers: int, key_added: str) -> None:
+    """Write the marker genes of the clusters."""
+    names, scores = _scores(adata, key_added)
+    owner = np.full(adata.n_vars, "", dtype=object)
+    for i, name in enumerate(names):
+        own = np.flatnonzero((scores.argmax(0) == i) & (scores[i] > 0))
+        owner[own[np.argsort(-scores[i, own], kind="stable")[:n_markers]]] = name
+    adata.var["marker"] = owner != ""
+    adata.var["marker_of"] = owner.astype(str)
+    if len(names) < 2:
+        logger.warning(
+            "Fewer than two clusters have two spots, so no gene is a marker. Raise resolution to split them."
+        )
+        return
+    without = [name for name in names if name not in owner]
+    if without and n_markers:
+        logger.info("no gene is highest in cluster %s", ", ".join(without))
+    logger.info("%d marker genes, see var['marker']", adata.var["marker"].sum())
+
+
+def _scores(adata: AnnData, key_added: str) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the clusters that can be compared and how much higher each gene is in them (clusters, genes)."""
+    import scanpy as sc
+    from pandas.errors import PerformanceWarning
+
+    sizes = adata.obs[key_added].value_counts(sort=False)
+    names = [str(name) for name in sizes.index[sizes > 1]]
+    if len(names) < 2:
+        return names, np.zeros((len(names), adata.n_vars))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PerformanceWarning)  # scanpy adds its columns one by one
+        sc.tl.rank_genes_groups(adata, key_added, groups=names, method="t-test")
+    ranked = adata.uns["rank_genes_groups"]
+    scores = np.zeros((len(names), adata.n_vars))
+    for i, name in enumerate(names):
+        scores[i, adata.var_names.get_indexer(ranked["names"][name])] = ranked["scores"][name]
+    if "mt" in adata.var:
+        scores[:, adata.var["mt"].to_numpy(dtype=bool)] = 0
+    return names, np.nan_to_num(scores)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sphisto.core.tiles import Window, plan_tiles, read_window
+
+sides = st.integers(1, 90)
+
+
+@given(sides, sides, st.integers(1, 40), st.integers(0, 20), st.sampled_from([1, 4, 8]))
+def test_tiles_cover_each_pixel_exactly_once(height, width, size, halo, multiple):
+    seen = np.zeros((height, width), dtype=int)
+    tiles = plan_tiles((height, width), size=size, halo=halo, multiple=multiple)
+    for tile in tiles:
+        seen[tile.core.slices] += 1
+        assert tile.view.y0 <= tile.core.y0 - halo
+        assert tile.view.x1 >= tile.core.x1 + halo
+        assert all(side % multiple == 0 for side in tile.view.shape)
+        assert tile.core.y0 % multiple == tile.core.x0 % multiple == 0
+    assert (seen == 1).all()
+    assert len({tile.view.shape for tile in tiles}) == 1
+
+
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(-30, 10), st.integers(1, 40))
+def test_windows_beyond_the_border_are_mirror_images(height, width, start, length):
+    raster = np.arange(height * width).reshape(height, width)
+    window = Window(start, start, start + length, start + length)
+    margin = 60
+    mirrored = np.pad(raster, margin, mode="reflect")
+    expected = mirrored[start + margin : start + length + margin, start + margin : start + length + margin]
+    np.testing.assert_array_equal(read_window(raster, window), expected)
+
+
+def test_only_the_needed_part_of_a_lazy_raster_is_computed():
+    import dask.array as da
+
+    computed = []
+
+    def block(block_info=None):
+        computed.append(block_info[None]["chunk-location"])
+        return np.ones((1, 10, 10))
+
+    raster = da.map_blocks(block, chunks=((1,), (10,) * 10, (10,) * 10), dtype=float, meta=np.ones((0, 0, 0)))
+    part = read_window(raster, Window(-5, 12, 5, 18))
+    assert part.shape == (1, 10, 6)
+    assert set(computed) == {(0, 0, 1)}
+
+
+def test_a_raster_of_one_pixel_fills_any_window():
+    assert (read_window(np.array([[7]]), Window(-3, -3, 4, 4)) == 7).all()
+
+
+def test_tiles_without_size_are_refused():
+    with pytest.raises(ValueError, match="size >= 1"):
+        plan_tiles((5, 5), size=0)

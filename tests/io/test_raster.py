@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sphisto.core.grid import Grid
+from sphisto.core.tiles import plan_tiles
+from sphisto.io.raster import create_raster, pyramid_factors, round_mantissa
+
+GENES = ("Nrgn", "Ttr/x", "µ gene")
+
+
+@pytest.fixture
+def empty(tmp_path):
+    import spatialdata as sd
+
+    sd.SpatialData().write(tmp_path / "a.zarr")
+    return tmp_path / "a.zarr"
+
+
+@pytest.fixture
+def values(rng):
+    values = rng.gamma(2.0, size=(3, 1100, 700)).astype(np.float32)
+    values[:, :130] = np.nan
+    return values
+
+
+def write(store, values, size=512):
+    grid = Grid(*values.shape[1:], 4.0, (5.5, 5.5))
+    writer = create_raster(store, "genes", GENES, grid)
+    for tile in plan_tiles(grid.shape, size=size):
+        writer.write(tile.core, values[:, *tile.core.slices])
+    import zarr
+
+    zarr.consolidate_metadata(store)
+
+
+def test_spatialdata_reads_what_was_written(empty, values):
+    import spatialdata as sd
+    from spatialdata.transformations import Scale, get_transformation
+
+    write(empty, values)
+    element = sd.read_zarr(empty)["genes"]
+    found = element["scale0"].image
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
+    np.testing.assert_allclose(found, values, rtol=2e-4)
+    assert list(found.c.values) == list(GENES)
+    assert found.dtype == np.float32
+    transformation = get_transformation(element)
+    assert isinstance(transformation, Scale)
+    np.testing.assert_allclose(transformation.to_scale_vector(("y", "x")), [5.5, 5.5])
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_levels_are_means_of_what_is_known(empty, values, size):
+    import spatialdata as sd
+
+    write(empty, values, size)
+    element = sd.read_zarr(empty)["genes"]
+    assert [element[s].image.shape[1:] for s in element] == [(1100, 700), (550, 350), (275, 175)]
+    half = halved(values)
+    np.testing.assert_allclose(element["scale1"].image.values, half, rtol=1e-3)
+    np.testing.assert_allclose(element["scale2"].image.values, halved(half), rtol=1e-3)
+
+
+def halved(values):
+    """Mean of the known among each 2 x 2 pixels, one block at a time."""
+    out = np.full((len(values), values.shape[1] // 2, values.shape[2] // 2), np.nan, dtype=np.float32)
+    for y in range(out.shape[1]):
+        blocks = values[:, 2 * y : 2 * y + 2, : 2 * out.shape[2]].reshape(len(values), 2, -1, 2)
+        known = np.isfinite(blocks)
+        if known.any():
+            out[:, y] = np.where(known, blocks, 0).sum(axis=(1, 3)) / known.sum(axis=(1, 3))
+    return out
+
+
+def test_what_is_not_written_is_nan(empty):
+    import spatialdata as sd
+
+    create_raster(empty, "genes", GENES, Grid(600, 50, 1.0))
+    assert np.isnan(sd.read_zarr(empty)["genes"]["scale0"].image.values).all()
+
+
+def test_pyramids_end_when_the_raster_is_small():
+    assert pyramid_factors((400, 512)) == []
+    assert pyramid_factors((2000, 100)) == [2, 2]
+
+
+@given(hnp.arrays(np.float32, 20, elements=st.floats(width=32, min_value=2.0**-100, max_value=2.0**100)))
+def test_rounding_keeps_twelve_bits(values):
+    assert (np.abs(round_mantissa(values) / values - 1) <= 2.0**-13).all()
+
+
+def test_rounding_keeps_special_values():
+    special = np.array([np.nan, 0.0, np.inf, -np.inf, -1.5], dtype=np.float32)
+    np.testing.assert_array_equal(round_mantissa(special), special)

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import io as scipy_io
+from scipy import sparse
+
+from sphisto.io import read_visium
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+COUNTS = np.array([[1, 0, 2, 5], [0, 3, 0, 6], [4, 0, 0, 7]])  # spots x features
+BARCODES = ["AAAC-1", "CCCG-1", "GGGT-1"]
+FEATURES = pd.DataFrame(
+    {"id": ["E1", "E2", "E3", "P1"], "name": ["Actb", "Snap25", "Gfap", "CD3"], "type": ["Gene Expression"] * 4}
+)
+POSITIONS = pd.DataFrame(
+    {
+        "barcode": ["TTTT-1", "GGGT-1", "CCCG-1", "AAAC-1"],  # another order than the counts, one spot more
+        "in_tissue": [0, 1, 1, 1],
+        "array_row": [0, 1, 2, 3],
+        "array_col": [0, 3, 4, 5],
+        "pxl_row_in_fullres": [10, 30.5, 20, 15],
+        "pxl_col_in_fullres": [100, 300, 200.25, 150],
+    }
+)
+FACTORS = {
+    "spot_diameter_fullres": 89.4,
+    "tissue_hires_scalef": 0.17,
+    "fiducial_diameter_fullres": 144.4,
+    "tissue_lowres_scalef": 0.05,
+}
+
+
+def write_h5(path, *, counts=COUNTS, barcodes=BARCODES, features=FEATURES, **attributes):
+    matrix = sparse.csr_matrix(counts)
+    with h5py.File(path, "w") as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        group = file.create_group("matrix")
+        group["barcodes"] = np.array(barcodes, dtype="S")
+        group["data"], group["indices"] = matrix.data.astype(np.int32), matrix.indices.astype(np.int64)
+        group["indptr"], group["shape"] = matrix.indptr.astype(np.int64), np.array(counts.shape[::-1], dtype=np.int32)
+        described = group.create_group("features")
+        described["id"] = features["id"].to_numpy().astype("S")
+        described["name"] = features["name"].to_numpy().astype("S")
+        described["feature_type"] = features["type"].to_numpy().astype("S")
+        described["genome"] = np.array(["mm10"] * len(features), dtype="S")
+
+
+def write_mtx(folder, features=FEATURES):
+    folder.mkdir()
+    with gzip.open(folder / "matrix.mtx.gz", "wb") as file:
+        scipy_io.mmwrite(file, sparse.coo_matrix(COUNTS.T))
+    with gzip.open(folder / "features.tsv.gz", "wt") as file:
+        features.to_csv(file, sep="\t", header=False, index=False)
+    with gzip.open(folder / "barcodes.tsv.gz", "wt") as file:
+        file.write("\n".join(BARCODES) + "\n")
+
+
+def write_spatial(folder, *, version=2, positions=POSITIONS, images=("hires", "lowres")):
+    spatial = folder / "spatial"
+    spatial.mkdir(parents=True)
+    if version == 1:
+        positions.to_csv(spatial / "tissue_positions_list.csv", header=False, index=False)
+    elif version == 2:
+        positions.to_csv(spatial / "tissue_positions.csv", index=False)
+    else:
+        positions.to_parquet(spatial / "tissue_positions.parquet", index=False)
+    (spatial / "scalefactors_json.json").write_text(json.dumps(FACTORS))
+    for value, kind in enumerate(images):
+        Image.fromarray(np.full((20, 30, 3), value, dtype=np.uint8)).save(spatial / f"tissue_{kind}_image.png")
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "section_1" / "outs"
+    write_spatial(folder)
+    write_h5(folder / "filtered_feature_bc_matrix.h5")
+    return folder
+
+
+def check(adata, library_id):
+    assert (adata.X.toarray() == COUNTS).all()
+    assert isinstance(adata.X, sparse.csr_matrix)
+    assert adata.X.dtype == np.float32
+    assert list(adata.obs_names) == BARCODES
+    assert list(adata.var_names) == ["Actb", "Snap25", "Gfap", "CD3"]
+    assert list(adata.var["gene_ids"]) == ["E1", "E2", "E3", "P1"]
+    assert list(adata.var["feature_types"]) == ["Gene Expression"] * 4
+    assert adata.obsm["spatial"].dtype == np.float64
+    assert adata.obsm["spatial"].tolist() == [[150, 15], [200.25, 20], [300, 30.5]]  # x (column), then y (row)
+    assert adata.obs["array_row"].tolist() == [3, 2, 1]
+    assert adata.obs["array_col"].tolist() == [5, 4, 3]
+    assert adata.obs["in_tissue"].tolist() == [1, 1, 1]
+    assert list(adata.uns["spatial"]) == [library_id]
+    assert adata.uns["spatial"][library_id]["scalefactors"] == FACTORS
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("matrix", ["h5", "prefixed h5", "mtx"])
+def test_every_version_reads_the_same(tmp_path, version, matrix):
+    folder = tmp_path / "section_1"
+    write_spatial(folder, version=version)
+    if matrix == "mtx":
+        write_mtx(folder / "filtered_feature_bc_matrix")
+    else:
+        write_h5(folder / f"{'V1_Brain_' if matrix != 'h5' else ''}filtered_feature_bc_matrix.h5")
+    check(read_visium(folder), "section_1")
+
+
+def test_run_folder_and_outs_are_the_same(run):
+    check(read_visium(run), "section_1")
+    check(read_visium(str(run.parent)), "section_1")
+
+
+def test_library_id_comes_from_the_caller_then_the_file_then_the_folder(run):
+    attributes = {"chemistry_description": "Spatial 3' v1", "software_version": b"spaceranger-1.1.0"}
+    write_h5(run / "filtered_feature_bc_matrix.h5", library_ids=np.array([b"V1_Adult"]), **attributes)
+    adata = read_visium(run)
+    check(adata, "V1_Adult")
+    assert adata.uns["spatial"]["V1_Adult"]["metadata"] == {
+        "chemistry_description": "Spatial 3' v1",
+        "software_version": "spaceranger-1.1.0",
+    }
+    check(read_visium(run, library_id="mine"), "mine")
+
+
+def test_images_are_read_and_the_full_resolution_one_remembered(run, tmp_path):
+    full = tmp_path / "full.tif"
+    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(full)
+    library = read_visium(run, image=full).uns["spatial"]["section_1"]
+    assert library["images"]["hires"].shape == (20, 30, 3)
+    assert library["images"]["hires"].dtype == np.uint8
+    assert (library["images"]["lowres"] == 1).all()
+    assert library["metadata"] == {"source_image_path": str(full.resolve())}
+
+
+def test_one_image_or_none_may_be_missing(run, caplog):
+    (run / "spatial" / "tissue_hires_image.png").unlink()
+    assert list(read_visium(run).uns["spatial"]["section_1"]["images"]) == ["lowres"]
+    (run / "spatial" / "tissue_lowres_image.png").unlink()
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        assert read_visium(run).uns["spatial"]["section_1"]["images"] == {}
+    assert "neither a hires nor a lowres tissue image" in caplog.text
+
+
+def test_only_genes_are_kept_and_it_is_said(run, caplog):
+    features = FEATURES.assign(type=["Gene Expression"] * 3 + ["Antibody Capture"])
+    write_h5(run / "filtered_feature_bc_matrix.h5", features=features)
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        adata = read_visium(run)
+    assert list(adata.var_names) == ["Actb", "Snap25", "Gfap"]
+    assert "1 features that are not genes (Antibody Capture) were left out" in caplog.text
+    write_h5(run / "filtered_feature_bc_matrix.h5", features=FEATURES.assign(type="Antibody Capture"))
+    with pytest.raises(ValueError, match="holds no features of type 'Gene Expression', only Antibody Capture"):
+        read_visium(run)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("matrix", ["h5", "mtx"])
+def test_genes_named_twice_get_numbers_and_it_is_said(tmp_path, matrix, caplog):
+    folder = tmp_path / "section_1"
+    write_spatial(folder)
+    features = FEATURES.assign(name=["Actb", "Gfap", "Gfap", "CD3"])
+    if matrix == "mtx":
+        write_mtx(folder / "filtered_feature_bc_matrix", features)
+    else:
+        write_h5(folder / "filtered_feature_bc_matrix.h5", features=features)
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        adata = read_visium(folder)
+    assert list(adata.var_names) == ["Actb", "Gfap", "Gfap-1", "CD3"]
+    assert "1 gene names occur more than once (Gfap): numbered" in caplog.text
+
+
+def test_spots_without_a_position_are_dropped_and_it_is_said(run, caplog):
+    POSITIONS.iloc[:3].to_csv(run / "spatial" / "tissue_positions.csv", index=False)
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        adata = read_visium(run)
+    assert list(adata.obs_names) == BARCODES[1:]
+    assert (adata.X.toarray() == COUNTS[1:]).all()
+    assert "1 of 3 spots have no position and were left out" in caplog.text
+
+
+def test_of_raw_counts_the_spots_under_tissue_are_kept(run, caplog):
+    (run / "filtered_feature_bc_matrix.h5").unlink()
+    counts = np.concatenate([COUNTS, [[9, 9, 9, 9]]])
+    write_h5(run / "raw_feature_bc_matrix.h5", counts=counts, barcodes=[*BARCODES, "TTTT-1"])
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        check(read_visium(run), "section_1")
+    assert "Raw counts: 3 of 4 spots lie under tissue and were kept" in caplog.text
+    write_h5(run / "raw_feature_bc_matrix.h5", counts=counts[3:], barcodes=["TTTT-1"])
+    with pytest.raises(ValueError, match="None of the 1 spots of the raw counts lies under tissue"):
+        read_visium(run)
+
+
+def test_filtered_counts_decide_before_raw(run):
+    write_h5(run / "raw_feature_bc_matrix.h5", counts=COUNTS * 2)
+    check(read_visium(run), "section_1")
+
+
+def test_missing_parts_are_named(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"Found nothing at .*gone'. Expected the folder of a Space Ranger run"):
+        read_visium(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match=r"Found a file at .*filtered_feature_bc_matrix.h5'"):
+        read_visium(run / "filtered_feature_bc_matrix.h5")
+    with pytest.raises(FileNotFoundError, match=r"Found no image file at 'gone.tif' \(`image=`\)"):
+        read_visium(run, image="gone.tif")
+    (run / "spatial" / "scalefactors_json.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Found no scale factors at .*scalefactors_json.json"):
+        read_visium(run)
+    (run / "spatial" / "tissue_positions.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Found no positions in .*spatial'. Expected one of: tissue_positions"):
+        read_visium(run)
+    (run / "filtered_feature_bc_matrix.h5").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Found no counts in .* \(it holds: spatial\)"):
+        read_visium(run)
+
+
+def test_broken_parts_are_named(run):
+    counts = run / "filtered_feature_bc_matrix.h5"
+    (run / "spatial" / "scalefactors_json.json").write_text("{oh")
+    with pytest.raises(ValueError, match=r"scalefactors_json.json' is not valid JSON"):
+        read_visium(run)
+    POSITIONS.drop(columns="array_row").to_csv(run / "spatial" / "tissue_positions.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"tissue_positions.csv' lacks the columns array_row; found barcode, in_tissue"
+    ):
+        read_visium(run)
+    pd.concat([POSITIONS, POSITIONS[:1]]).to_csv(run / "spatial" / "tissue_positions.csv", index=False)
+    with pytest.raises(ValueError, match=r"tissue_positions.csv' names 1 barcodes more than once"):
+        read_visium(run)
+    counts.write_bytes(counts.read_bytes()[8:])
+    with pytest.raises(ValueError, match=r"filtered_feature_bc_matrix.h5' is not an HDF5 file"):
+        read_visium(run)
+
+
+def test_counts_and_positions_of_different_runs_are_refused(run):
+    write_h5(run / "filtered_feature_bc_matrix.h5", barcodes=["AAAC", "CCCG", "GGGT"])
+    with pytest.raises(ValueError, match=r"None of the 3 barcodes .* \(such as 'AAAC'\) .* \(such as 'TTTT-1'\)"):
+        read_visium(run)
+
+
+def test_several_counts_files_are_not_guessed_among(run):
+    (run / "filtered_feature_bc_matrix.h5").unlink()
+    for prefix in "ab":
+        write_h5(run / f"{prefix}_filtered_feature_bc_matrix.h5")
+    with pytest.raises(ValueError, match=r"several counts files .*a_filtered_feature_bc_matrix.h5, b_filtered"):
+        read_visium(run)
+
+
+def test_visium_hd_takes_one_bin_size(run):
+    bins = run / "binned_outputs" / "square_008um"
+    write_spatial(bins, version=3)
+    write_h5(bins / "filtered_feature_bc_matrix.h5")
+    with pytest.raises(ValueError, match=r"is a Visium HD run. Give the folder of one bin size"):
+        read_visium(run)
+    check(read_visium(bins), "square_008um")
+
+
+@pytest.mark.parametrize(
+    ("name", "library_id", "shape"),
+    [
+        ("mouse_brain_coronal", "V1_Adult_Mouse_Brain", (2698, 1597)),
+        ("her2st_C2", "her2st_C2", (187, 15194)),
+        ("mob_st_1", "MOB1", (379, 1000)),
+        ("breast_visium_xenium", "CytAssist_FFPE_Human_Breast_Cancer", (709, 18085)),
+    ],
+)
+def test_real_sections(name, library_id, shape):
+    if not (DATA / name).is_dir():
+        pytest.skip(f"the section {name} is not beside the repository")
+    adata = read_visium(DATA / name)
+    assert adata.shape == shape
+    library = adata.uns["spatial"][library_id]
+    height, width = library["images"]["hires"].shape[:2]
+    x, y = adata.obsm["spatial"].T * library["scalefactors"]["tissue_hires_scalef"]
+    assert 0 < x.min() < x.max() < width
+    assert 0 < y.min() < y.max() < height
+    assert (adata.X.data > 0).all()

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sphisto.core.grid import Grid
+from sphisto.io import store as stores
+
+
+def test_a_path_that_is_not_ours_is_left_alone(tmp_path):
+    taken = tmp_path / "taken.zarr"
+    taken.mkdir()
+    (taken / "thesis.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="exists and is not a store of sphisto; it is left alone"):
+        stores.check_target(taken, "toy")
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(FileExistsError, match="left alone"):
+        stores.check_target(file, "toy")
+    stores.check_target(tmp_path / "new.zarr", "toy")
+
+
+def test_a_spatialdata_of_someone_else_is_not_ours(tmp_path):
+    import spatialdata as sd
+
+    sd.SpatialData().write(tmp_path / "other.zarr")
+    with pytest.raises(FileExistsError, match="not a store of sphisto"):
+        stores.check_target(tmp_path / "other.zarr", "toy")
+    with pytest.raises(ValueError, match="holds no projection of sphisto"):
+        stores.mark(tmp_path / "other.zarr")
+
+
+def test_a_store_of_another_library_is_left_alone(store):
+    with pytest.raises(FileExistsError, match="holds the library 'toy', not 'other'"):
+        stores.check_target(store, "other")
+    stores.check_target(store, "toy")
+
+
+def test_a_disk_too_small_is_said_before(tmp_path):
+    with pytest.raises(OSError, match=r"rasters need about .* GB and .* has .* GB free"):
+        stores.check_space(tmp_path / "a.zarr", Grid(10**7, 10**7, 1.0), 50)
+    stores.check_space(tmp_path / "a.zarr", Grid(10, 10, 1.0), 5)
+
+
+def test_a_missing_store_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"Found no store at .*fit_projection"):
+        stores.library_id(tmp_path / "nothing.zarr")
+
+
+def test_unknown_names_list_the_known(store):
+    with pytest.raises(KeyError, match="Found no raster 'x' in the store; it holds 'projection', "):
+        stores.raster(store, "x")
+    with pytest.raises(KeyError, match="Found no projection 'y' in the store; it holds 'projection'"):
+        stores.spot(store, "y")
+
+
+def test_folder_and_object_say_the_same(store, fitted):
+    import spatialdata as sd
+
+    sdata = sd.read_zarr(store)
+    for source in (store, sdata):
+        assert stores.library_id(source) == "toy"
+        assert stores.levels(source, "projection_factors") == [(96, 112)]
+        raster = stores.raster(source, "projection")
+        assert raster.channels == tuple(fitted.uns["projection"]["params"]["genes"])
+        assert stores.table(source).shape == fitted.shape
+        model = stores.factors(source, "projection")
+        assert model.genes == tuple(fitted.var_names)
+        np.testing.assert_array_equal(model.loadings, fitted.varm["projection_loadings"])
+    with pytest.raises(ValueError, match="Found 1 pyramid levels; expected `scale` from 0 to 0"):
+        raster.grid_at(1)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from sphisto.core.slide import Measured
+from sphisto.model.factorize import fit_factors, gene_factors, scores
+
+
+@pytest.fixture
+def measured(rng):
+    mixing = rng.gamma(1.0, 40, (60, 3))
+    profiles = rng.dirichlet(np.full(12, 0.3), 3)
+    counts = rng.poisson(mixing @ profiles)
+    genes = tuple(f"g{i}" for i in range(12))
+    return Measured(rng.random((60, 2)), sparse.csr_array(counts.astype(np.float32)), genes, True, 1.0)
+
+
+def test_factors_are_non_negative_and_sum_to_one(measured):
+    factors = fit_factors(measured, np.ones(60, dtype=bool), 3, 0)
+    assert (factors.loadings >= 0).all()
+    np.testing.assert_allclose(factors.loadings.sum(axis=0), 1, rtol=1e-5)
+
+
+def test_scores_times_loadings_explain_the_counts(measured):
+    factors = fit_factors(measured, np.ones(60, dtype=bool), 3, 0)
+    expected = scores(factors, measured.values, is_counts=True) @ factors.loadings.T
+    counts = measured.values.toarray()
+    np.testing.assert_allclose(expected.sum(axis=1), counts.sum(axis=1), rtol=0.01)
+    assert np.corrcoef(expected.ravel(), counts.ravel())[0, 1] > 0.95
+
+
+def test_spots_that_are_not_kept_do_not_matter(measured):
+    kept = np.arange(60) < 40
+    changed = measured.values.toarray()
+    changed[40:] = 1000
+    other = Measured(measured.centers, sparse.csr_array(changed), measured.genes, True, 1.0)
+    a, b = (fit_factors(m, kept, 3, 0).loadings for m in (measured, other))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_no_more_factors_than_spots_or_genes(measured):
+    assert fit_factors(measured, np.arange(60) < 2, 32, 0).n_factors == 2
+    assert fit_factors(measured, np.ones(60, dtype=bool), 32, 0).n_factors == 12
+
+
+def test_genes_as_factors_are_their_own_counts(measured):
+    factors = gene_factors(measured, ["g7", "g2"])
+    found = scores(factors, measured.values, is_counts=True)
+    np.testing.assert_array_equal(found, measured.values.toarray()[:, [7, 2]])
+    assert np.isnan(factors.loadings).all(axis=1).sum() == 10

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sphisto as sp
+from sphisto.model.fitted import load_fitted, save_fitted
+
+
+def test_save_and_load_keep_everything(fitted, tmp_path):
+    one = sp.tl.load(fitted)
+    save_fitted(one, tmp_path / "m.pt")
+    other = load_fitted(tmp_path / "m.pt")
+    for name in ("network", "um_per_px", "spot", "is_counts", "genes", "params"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.factors.genes == other.factors.genes
+    np.testing.assert_array_equal(one.factors.loadings, other.factors.loadings)
+    for name, values in one.history.items():
+        np.testing.assert_array_equal(values, other.history[name])
+    for name, weights in one.module().state_dict().items():
+        torch.testing.assert_close(weights, other.module().state_dict()[name])
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+class Hostile:
+    def __reduce__(self):
+        import pathlib
+
+        return pathlib.Path.touch, (pathlib.Path("executed"),)
+
+
+def test_a_strangers_file_executes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": 1, "weights": Hostile()}, "bad.pt")
+    with pytest.raises(ValueError, match=r"bad.pt is no fitted projection, is damaged, or holds more than tensors"):
+        load_fitted(tmp_path / "bad.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04broken"])
+def test_damaged_files_are_said(tmp_path, content):
+    (tmp_path / "m.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="is no fitted projection, is damaged"):
+        load_fitted(tmp_path / "m.pt")
+
+
+def test_other_formats_and_missing_files_are_said(tmp_path):
+    torch.save({"format": 99}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match="has format 99; this version of sphisto reads format 1"):
+        load_fitted(tmp_path / "m.pt")
+    with pytest.raises(FileNotFoundError, match="Found no file"):
+        load_fitted(tmp_path / "nothing.pt")

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sphisto.model.networks import NETWORKS, network
+
+K = 4
+names = pytest.mark.parametrize("name", list(NETWORKS))
+
+
+def build(name, *, trained=True):
+    torch.manual_seed(0)
+    module = network(name).build(K, torch.full((K,), 2.0)).eval()
+    if trained:  # as after training: no layer is zero
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return module
+
+
+@names
+def test_outputs_are_pictures_and_non_negative_maps(name):
+    picture, prior = torch.rand(2, 3, 64, 96), torch.rand(2, K, 8, 12)
+    drawn, maps = build(name)(picture, prior)
+    assert drawn.shape == picture.shape
+    assert maps.shape == (2, K, 64, 96)
+    assert (drawn >= 0).all()
+    assert (drawn <= 1).all()
+    assert (maps >= 0).all()
+
+
+@names
+def test_no_pixel_sees_farther_than_the_reach(name):
+    spec, module = network(name), build(name).double()
+    side = 2 * (spec.reach + 2 * spec.stride)
+    middle = side // 2
+    prior = torch.rand(1, K, side // 8, side // 8, dtype=torch.float64)
+    for at in range(middle, middle + spec.stride):
+        picture = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+        drawn, maps = module(picture, prior)
+        (drawn[0, :, at, at].sum() + maps[0, :, at, at].sum()).backward()
+        seen = picture.grad.abs().sum((0, 1)).nonzero()
+        assert (seen - at).abs().max() <= spec.reach
+
+
+def test_a_unet_that_learned_nothing_is_the_interpolation():
+    module = build("unet", trained=False)
+    prior = torch.rand(1, K, 8, 8)
+    _, maps = module(torch.rand(1, 3, 64, 64), prior)
+    smooth = torch.nn.functional.interpolate(prior, size=(64, 64), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(maps, smooth)
+
+
+def test_a_closed_gate_is_the_interpolation_too():
+    module = build("unet")
+    module.gate.zero_()
+    prior = torch.rand(1, K, 8, 8)
+    _, maps = module(torch.rand(1, 3, 64, 64), prior)
+    smooth = torch.nn.functional.interpolate(prior, size=(64, 64), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(maps, smooth)
+
+
+def test_unknown_networks_list_the_known():
+    with pytest.raises(ValueError, match="Found network='resnet'; expected one of 'unet', 'seed'"):
+        network("resnet")

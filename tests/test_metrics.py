@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from sphisto import metrics
+
+
+def test_pearson_is_scipys(rng):
+    a, b = rng.random((30, 4)), rng.random((30, 4))
+    np.testing.assert_allclose(metrics.pearson(a, b), [stats.pearsonr(a[:, i], b[:, i])[0] for i in range(4)])
+
+
+def test_flat_predictions_score_nothing_and_flat_truths_are_unknown(rng):
+    truth = np.column_stack([rng.random(10), np.ones(10)])
+    found = metrics.pearson(np.full((10, 2), 0.3), truth)
+    assert found[0] == 0
+    assert np.isnan(found[1])
+
+
+def test_log_normalised_is_scanpys(rng):
+    import anndata
+    import scanpy as sc
+
+    counts = rng.poisson(3, (6, 9)).astype(float)
+    adata = anndata.AnnData(counts.copy())
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    np.testing.assert_allclose(metrics.log_normalised(counts), adata.X)
+    assert (metrics.log_normalised(np.zeros((2, 3))) == 0).all()
+
+
+def test_deviance_is_least_at_the_truth(rng):
+    counts = rng.poisson(4, (200, 3))
+    assert (metrics.poisson_deviance(counts.astype(float), counts) < 1e-6 + 0 * counts[0]).all()
+    mean = np.broadcast_to(counts.mean(axis=0), counts.shape)
+    assert (metrics.poisson_deviance(mean, counts) < metrics.poisson_deviance(mean * 1.3, counts)).all()
+
+
+def test_the_ceiling_is_what_the_true_rate_reaches(rng):
+    rate = rng.gamma(3, 4, (3000, 5))
+    rate[:, 4] = 1000 - rate[:, :4].sum(axis=1)  # totals do not vary, so that normalising adds nothing
+    counts = rng.poisson(rate)
+    reached = metrics.pearson(metrics.log_normalised(rate)[:, :4], metrics.log_normalised(counts.astype(float))[:, :4])
+    np.testing.assert_allclose(metrics.noise_ceiling(counts, rng)[:4], reached, atol=0.06)

@@ -1,0 +1,256 @@
+"""The tree keeps the conventions that docs/design.md promises: floors, lazy rooms, documented verbs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "sphisto"
+HEAVY = {"anndata", "dask", "lightning", "matplotlib", "pandas", "scanpy", "skimage", "sklearn", "spatialdata"}
+HEAVY |= {"torch", "xarray", "zarr"}
+ROOMS = ["datasets", "get", "io", "pl", "pp", "tl"]
+# the data, and what may be said without its name after it because the verb has no meaning without it
+POSITIONAL = {"genes", "name", "path", "regions", "store"}
+DISTRIBUTIONS = {"pytorch-msssim": "pytorch_msssim", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+
+
+def verbs() -> list[str]:
+    rooms = {room: importlib.import_module(f"sphisto.{room}") for room in ROOMS}
+    return [f"{room}.{verb}" for room, module in rooms.items() for verb in module.__all__]
+
+
+def function(verb: str):
+    room, name = verb.split(".")
+    return getattr(importlib.import_module(f"sphisto.{room}"), name)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages in sys.modules of a new Python that ran some code."""
+    code += "\nimport sys, json; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+# ---- light imports
+
+
+def test_import_of_the_package_loads_nothing_heavy():
+    assert not loaded_by("import sphisto") & (HEAVY | {"numpy", "scipy"})
+
+
+def test_rooms_and_their_verbs_import_without_heavy_libraries():
+    # tl holds the network; whoever names a verb of it is about to use torch
+    code = "import sphisto\n" + "\n".join(f"sphisto.{verb}" for verb in verbs() if not verb.startswith("tl."))
+    assert not loaded_by(code) & (HEAVY - {"skimage"})
+
+
+@pytest.mark.parametrize("words", [["--help"], ["demo", "--help"], ["info", "--help"], ["fit"]])
+def test_command_line_answers_without_heavy_libraries(words):
+    code = f"from sphisto import cli\ntry:\n    cli.main({words})\nexcept SystemExit:\n    pass"
+    heavy = HEAVY - {"skimage"} if words == ["fit"] else HEAVY
+    assert not loaded_by(code) & (heavy - {"torch", "lightning"} if words == ["fit"] else heavy)
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    import sphisto
+
+    with pytest.raises(AttributeError, match="has no attribute 'qc'. It offers: datasets, get, io, pl, pp, tl"):
+        _ = sphisto.qc
+    with pytest.raises(AttributeError, match="has no attribute 'normalise'. It offers: .*normalize"):
+        _ = sphisto.pp.normalise
+
+
+def test_dir_lists_what_can_be_used():
+    import sphisto
+
+    assert set(ROOMS) <= set(dir(sphisto))
+    assert "fit_projection" in dir(sphisto.tl)
+
+
+# ---- verbs
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_verb_is_documented(verb):
+    text = inspect.getdoc(function(verb)) or ""
+    sections = {line for line, rule in itertools.pairwise(text.splitlines()) if re.fullmatch("-{3,}", rule)}
+    assert {"Parameters", "Examples"} <= sections, f"{verb}: has the sections {sorted(sections)}"
+    assert sections & {"Returns", "Writes"}, f"{verb}: says neither what it returns nor what it writes"
+    assert re.match(r"[A-Z][^\n]*\.\n", text + "\n"), f"{verb}: begins with something else than one sentence on a line"
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_parameter_of_a_verb_is_described(verb):
+    from sphisto.cli import _described
+
+    described = _described(function(verb))
+    names = [name for name, p in inspect.signature(function(verb)).parameters.items() if p.kind is not p.VAR_KEYWORD]
+    assert [name for name in names if not described.get(name)] == []
+    assert [name for name in described if name.lstrip("*") not in inspect.signature(function(verb)).parameters] == []
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_verb_takes_keywords_after_its_data(verb):
+    first, *others = inspect.signature(function(verb)).parameters.values()
+    assert first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD)
+    positional = [p.name for p in others if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    allowed = POSITIONAL | ({"width"} if verb == "datasets.toy" else set())
+    assert set(positional) <= allowed, f"{verb}: {positional}"
+    assert len(positional) <= 1, f"{verb}: {positional}"
+    mutable = [p.name for p in others if isinstance(p.default, list | dict | set)]
+    assert mutable == [], f"{verb}: defaults that one call could change for the next"
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_verb_is_fully_annotated(verb):
+    signature = inspect.signature(function(verb))
+    assert [p.name for p in signature.parameters.values() if p.annotation is p.empty] == []
+    assert signature.return_annotation is not signature.empty
+
+
+def test_api_pages_list_exactly_the_public_verbs():
+    listed = {}
+    for room in ROOMS:
+        text = (ROOT / "docs" / "api" / f"{room}.md").read_text()
+        listed[room] = set(re.findall(rf"^   ({room}\.\w+)$", text, flags=re.MULTILINE))
+    public = {room: {verb for verb in verbs() if verb.startswith(f"{room}.")} for room in ROOMS}
+    assert listed == public
+
+
+# ---- floors
+
+
+def modules() -> dict[str, Path]:
+    def name(path: Path) -> str:
+        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    return {name(path): path for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def is_typing_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports, inside functions too, but for types only; plus its names, for packages."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+        waiting += node.orelse if is_typing_only(node) else list(ast.iter_child_nodes(node))
+    return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """Modules of sphisto that a file imports: the deepest that exist."""
+    known = modules()
+    found = {name for name in imports_of(path) if name in known}
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+FORBIDDEN = [
+    ("core", {"io", "model", "pp", "tl", "pl", "get", "datasets", "metrics", "baselines", "cli", "_demo"}),
+    ("io", {"model", "pp", "tl", "pl", "get", "datasets", "metrics", "baselines", "cli", "_demo"}),
+    ("model", {"io", "pp", "tl", "pl", "get", "datasets", "metrics", "baselines", "cli", "_demo"}),
+    ("metrics", {"io", "model", "pp", "tl", "pl", "get", "datasets", "baselines", "cli", "_demo"}),
+    ("baselines", {"io", "model", "pp", "tl", "pl", "get", "datasets", "metrics", "cli", "_demo"}),
+    ("pl", {"model", "tl", "cli", "_demo"}),
+    ("get", {"model", "tl", "pl", "pp", "cli", "_demo"}),
+    ("tl", {"pl", "cli", "_demo"}),
+    ("pp", {"model", "tl", "pl", "cli", "_demo"}),
+    ("datasets", {"model", "tl", "pl", "cli", "_demo"}),
+]
+
+
+@pytest.mark.parametrize(("room", "forbidden"), FORBIDDEN)
+def test_imports_go_down_only(room, forbidden):
+    wrong = {
+        f"{name} imports {other}"
+        for name, path in modules().items()
+        if room_of(name) == room
+        for other in own_imports(path)
+        if room_of(other) in forbidden
+    }
+    assert not wrong
+
+
+def third_party(path: Path) -> set[str]:
+    tops = {name.partition(".")[0] for name in imports_of(path)}
+    return tops - set(sys.stdlib_module_names) - {"sphisto"}
+
+
+def test_core_needs_numpy_scipy_and_scikit_image_only():
+    found = {name: third_party(path) for name, path in modules().items() if room_of(name) == "core"}
+    assert {name: tops for name, tops in found.items() if tops - {"numpy", "scipy", "skimage"}} == {}
+
+
+@pytest.mark.parametrize("library", ["torch", "lightning", "pytorch_msssim"])
+def test_only_model_knows_torch(library):
+    assert [n for n, path in modules().items() if library in third_party(path) and room_of(n) != "model"] == []
+
+
+def test_no_circle_of_imports():
+    graph = {name: own_imports(path) for name, path in modules().items()}
+    # a package whose __init__ is lazy imports none of its modules; reaching a module runs the __init__ above it
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name in done:
+            return
+        for other in sorted(graph[name]):
+            visit(other, (*way, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_every_library_in_use_is_declared():
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.split(r"[<>=!~\[; ]", line)[0] for line in about["dependencies"]]
+    declared = {DISTRIBUTIONS.get(name, name) for name in names}
+    used = {top for path in modules().values() for top in third_party(path)}
+    assert used - declared == set()
+    assert declared - used == set()
+
+
+def test_every_dependency_is_locked_within_its_bounds():
+    from packaging.requirements import Requirement
+
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "a pin that is not NAME==VERSION"
+    locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+    groups = about["dependency-groups"]
+    for wanted in map(Requirement, [*about["project"]["dependencies"], *groups["test"], *groups["docs"]]):
+        assert locked[wanted.name.lower()] in wanted.specifier, wanted
+
+
+def test_versions_agree():
+    import sphisto
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert sphisto.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sphisto as sp
+from sphisto.metrics import pearson
+
+KEY = "projection"
+
+
+def fit(adata, path, **options):
+    sp.tl.fit_projection(adata, store=path, device="cpu", **{"max_epochs": 2, **options})
+    return adata
+
+
+def raster(store, name, scale=0):
+    return sp.get.raster(store, name, scale=scale).values
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_the_store_holds_what_the_documentation_says(fitted, store):
+    import spatialdata as sd
+
+    sdata = sd.read_zarr(store)
+    assert set(sdata.images) == {"toy_image", "projection", "projection_factors", "projection_reconstruction"}
+    assert set(sdata.labels) == {"toy_tissue"}
+    assert set(sdata.shapes) == {"toy_spots"}
+    table = sdata.tables["table"]
+    assert list(table.obs_names) == list(fitted.obs_names)
+    assert "images" not in table.uns["spatial"]["toy"]
+    assert "images" in fitted.uns["spatial"]["toy"]
+    for adata in (table, fitted):
+        record = adata.uns[KEY]
+        assert record["unit"] == "counts per spot area"
+        assert Path(record["store"]) == store
+        assert Path(record["model"]).exists()
+        assert set(record["seconds"]) == {"prepare", "factors", "image", "joint", "write"}
+        assert list(record["history"]["phase"]) == ["image", "joint", "joint", "joint"]
+        assert adata.varm[f"{KEY}_loadings"].shape == (adata.n_vars, adata.obsm[f"{KEY}_fitted"].shape[1])
+    circles = sdata.shapes["toy_spots"]
+    np.testing.assert_allclose(np.column_stack([circles.geometry.x, circles.geometry.y]), fitted.obsm["spatial"])
+    np.testing.assert_allclose(circles["radius"], 24 * 0.55 / 2 / 2)  # px of 2 um
+
+
+def test_the_table_can_be_written_and_read_as_h5ad(fitted, tmp_path):
+    import anndata
+
+    fitted.write_h5ad(tmp_path / "a.h5ad")
+    again = anndata.read_h5ad(tmp_path / "a.h5ad")
+    np.testing.assert_array_equal(again.uns[KEY]["history"]["loss"], fitted.uns[KEY]["history"]["loss"])
+
+
+def test_the_mean_of_a_raster_over_a_spot_is_its_fitted_value(fitted, store):
+    params = fitted.uns[KEY]["params"]
+    radius = params["spot_um"] / params["fullres_um_per_px"] / 2
+    over_spots = sp.tl.aggregate(store, fitted.obsm["spatial"], radius=radius)
+    expected = fitted.obsm[f"{KEY}_fitted"] @ fitted.varm[f"{KEY}_loadings"].T
+    np.testing.assert_allclose(over_spots.X, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_gene_rasters_are_factors_times_loadings(fitted, store):
+    genes = fitted.uns[KEY]["params"]["genes"]
+    loadings = fitted[:, genes].varm[f"{KEY}_loadings"]
+    expected = np.tensordot(loadings, raster(store, "projection_factors"), axes=1)
+    np.testing.assert_allclose(raster(store, KEY), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_rasters_are_nan_outside_tissue_only(store):
+    tissue = raster(store, "toy_tissue").astype(bool)
+    for name in (KEY, "projection_factors"):
+        np.testing.assert_array_equal(np.isnan(raster(store, name)), np.broadcast_to(~tissue, raster(store, name).shape))
+    assert np.nanmin(raster(store, KEY)) >= 0
+
+
+def test_the_default_store_is_named_after_the_library(small_toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sp.tl.fit_projection(small_toy, max_epochs=1)
+    assert small_toy.uns[KEY]["store"] == "toy.zarr"
+    assert "written to toy.zarr" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.projection.pt", "toy.zarr"]
+
+
+def test_copy_leaves_the_original_alone(small_toy, tmp_path):
+    changed = sp.tl.fit_projection(small_toy, store=tmp_path / "a.zarr", max_epochs=1, copy=True)
+    assert KEY in changed.uns
+    assert KEY not in small_toy.uns
+
+
+def test_markers_are_the_default_genes(small_toy, tmp_path):
+    small_toy.var["marker"] = [name in ("nuclei_a", "class1_a") for name in small_toy.var_names]
+    fit(small_toy, tmp_path / "a.zarr", max_epochs=1)
+    assert set(small_toy.uns[KEY]["params"]["genes"]) == {"nuclei_a", "class1_a"}
+
+
+def test_a_second_key_leaves_the_first_alone(fitted, store, tmp_path):
+    import spatialdata as sd
+
+    path = tmp_path / "toy.zarr"
+    shutil.copytree(store, path)
+    before = raster(path, KEY)
+    fit(fitted, path, max_epochs=1, key_added="second", genes=["noise_a"])
+    sdata = sd.read_zarr(path)
+    assert {"projection", "second", "second_factors"} <= set(sdata.images)
+    np.testing.assert_array_equal(raster(path, KEY), before)
+    assert {"projection_loadings", "second_loadings"} <= set(sdata.tables["table"].varm)
+
+
+def test_a_spatialdata_is_fitted_like_its_anndata(store, tmp_path):
+    import spatialdata as sd
+
+    sdata = sd.read_zarr(store)
+    first = np.array(sdata.tables["table"].obsm["projection_fitted"])
+    sp.tl.fit_projection(sdata, image="toy_image", store=tmp_path / "b.zarr", max_epochs=4, device="cpu")
+    np.testing.assert_allclose(sdata.tables["table"].obsm["projection_fitted"], first, rtol=1e-3, atol=1e-3)
+
+
+def test_bins_and_values_that_are_no_counts(small_toy, tmp_path):
+    small_toy.X = small_toy.X * 0.5
+    fit(small_toy, tmp_path / "a.zarr", spot_shape="square", spot_um=50.0)
+    assert not small_toy.uns[KEY]["params"]["is_counts"]
+    assert small_toy.uns[KEY]["unit"] == "value per spot"
+    assert np.isfinite(small_toy.obsm["projection_fitted"]).all()
+
+
+def test_empty_spots_are_said_and_not_learned_from(small_toy, tmp_path, caplog):
+    small_toy.X = small_toy.X.tolil()
+    small_toy.X[:3] = 0
+    small_toy.X = small_toy.X.tocsr()
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        fit(small_toy, tmp_path / "a.zarr", max_epochs=1)
+    assert "3 of" in caplog.text
+    assert "hold no counts" in caplog.text
+
+
+# --- what is learned --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    adata = sp.datasets.toy(256, 256, pitch_um=48, rng=2)
+    return fit(adata, tmp_path_factory.mktemp("learned") / "toy.zarr", max_epochs=10)
+
+
+def in_tissue(store, truth):
+    tissue = raster(store, "toy_tissue").astype(bool) & (truth.sel(gene="noise_a").values > 0)
+    return lambda maps: maps[:, tissue].T.astype(float)
+
+
+def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
+    from sphisto import baselines
+    from sphisto.core.tiles import plan_tiles
+    from sphisto.io.intake import make_slide, read_section
+
+    genes = [gene for gene in learned.var_names if learned.var.loc[gene, "kind"] in ("class", "nuclei", "total")]
+    truth = sp.datasets.toy_truth(learned).compute()
+    store = learned.uns[KEY]["store"]
+    pixels = in_tissue(store, truth)
+    exact = pixels(truth.sel(gene=genes).values)
+    projected = pearson(pixels(sp.get.gene_raster(store, genes).values), exact)
+    (_, nearest), = baselines.nearest(make_slide(read_section(learned[:, genes].copy())), plan_tiles((256, 256)))
+    assert np.median(projected) > np.median(pearson(pixels(nearest), exact)) + 0.05
+
+
+def test_held_out_spots_are_predicted_better_than_by_interpolation(learned):
+    history = learned.uns[KEY]["history"]
+    assert history["held_out_loss"][-3:].mean() < history["held_out_interpolated"][-3:].mean()
+
+
+def test_the_picture_is_redrawn(learned):
+    from skimage.metrics import structural_similarity
+
+    store = learned.uns[KEY]["store"]
+    image, redrawn = raster(store, "toy_image") / 255, raster(store, "projection_reconstruction")
+    assert structural_similarity(image, redrawn, channel_axis=0, data_range=1.0) > 0.8
+
+
+def test_totals_are_kept(learned):
+    fitted = learned.obsm["projection_fitted"].sum(axis=1)
+    assert fitted.sum() == pytest.approx(learned.X.sum(), rel=0.05)
+
+
+def test_genes_shuffled_among_spots_fall_to_chance(learned, tmp_path):
+    shuffled = learned.copy()
+    shuffled.X = shuffled.X[np.random.default_rng(0).permutation(shuffled.n_obs)]
+    fit(shuffled, tmp_path / "a.zarr", max_epochs=10)
+    truth = sp.datasets.toy_truth(learned).compute()
+    pixels = in_tissue(tmp_path / "a.zarr", truth)
+    genes = list(learned.var_names[learned.var["kind"] != "noise"])
+    score = pearson(pixels(sp.get.gene_raster(tmp_path / "a.zarr", genes).values), pixels(truth.sel(gene=genes).values))
+    real = pearson(
+        pixels(sp.get.gene_raster(learned.uns[KEY]["store"], genes).values), pixels(truth.sel(gene=genes).values)
+    )
+    assert abs(np.mean(score)) < 0.15
+    assert np.mean(real) > 0.4
+
+
+# --- seeds, interruption, resuming ------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_rasters_and_another_does_not(small_toy, tmp_path):
+    rasters = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        fit(small_toy, tmp_path / f"{name}.zarr", rng=seed)
+        rasters.append(raster(tmp_path / f"{name}.zarr", "projection_factors"))
+    np.testing.assert_array_equal(rasters[0], rasters[1])
+    assert not np.array_equal(rasters[0], rasters[2])
+
+
+RUN = """
+import sys
+import numpy as np
+import sphisto as sp
+adata = sp.datasets.toy(96, 112, pitch_um=24, rng=1)
+sp.tl.fit_projection(adata, store=sys.argv[1], max_epochs=6, device="cpu", resume=len(sys.argv) > 2)
+"""
+
+
+def start(path):
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", RUN, str(path)], stderr=subprocess.PIPE, text=True)
+    checkpoint = path.parent / "toy.projection.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_fit_leaves_the_old_store_and_goes_on_to_the_same_result(small_toy, tmp_path, sent):
+    unbroken = fit(small_toy.copy(), tmp_path / "unbroken.zarr", max_epochs=6)
+    path = tmp_path / "toy.zarr"
+    fit(small_toy.copy(), path, max_epochs=1, rng=9)
+    before = raster(path, "projection_factors")
+    process = start(path)
+    os.kill(process.pid, sent)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert sent == signal.SIGKILL or "KeyboardInterrupt" in message
+    np.testing.assert_array_equal(raster(path, "projection_factors"), before)
+    fit(small_toy, path, max_epochs=6, resume=True)
+    np.testing.assert_array_equal(
+        raster(path, "projection_factors"), raster(tmp_path / "unbroken.zarr", "projection_factors")
+    )
+    history = small_toy.uns[KEY]["history"]
+    np.testing.assert_array_equal(history["loss"], unbroken.uns[KEY]["history"]["loss"])
+    assert not list(tmp_path.glob(".*")), "something was left behind"
+    assert not (tmp_path / "toy.projection.ckpt").exists()
+
+
+def test_a_checkpoint_of_another_call_is_refused(small_toy, tmp_path):
+    process = start(tmp_path / "toy.zarr")
+    process.kill()
+    process.communicate()
+    with pytest.raises(ValueError, match=r"checkpoint .*toy.projection.ckpt .*max_epochs.*resume=False"):
+        fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
+
+
+# --- refused before anything is done ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"genes": ["nuclei_a", "Nrgn"]}, KeyError, "Found no gene 'Nrgn' among"),
+        ({"genes": []}, ValueError, "empty list of genes"),
+        ({"network": "resnet"}, ValueError, "expected one of 'unet', 'seed'"),
+        ({"device": "abacus"}, ValueError, "Found device='abacus'"),
+        ({"rng": -1}, ValueError, "non-negative integer"),
+        ({"max_epochs": 0}, ValueError, "at least 1"),
+    ],
+)
+def test_wrong_arguments_leave_nothing_behind(small_toy, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        fit(small_toy, tmp_path / "a.zarr", **options)
+    assert not list(tmp_path.iterdir())
+    assert KEY not in small_toy.uns
+
+
+def test_a_store_that_is_not_ours_is_left_alone(small_toy, tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "thesis.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="not a store of sphisto; it is left alone"):
+        fit(small_toy, tmp_path / "a.zarr")
+    assert (tmp_path / "a.zarr" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_place_where_nothing_can_be_written(small_toy):
+    with pytest.raises(PermissionError, match="Cannot write in /proc"):
+        fit(small_toy, "/proc/a.zarr")
+
+
+# --- the prototype's network ------------------------------------------------------------------------------------------
+
+
+def test_the_seed_network_models_its_genes_only(small_toy, tmp_path):
+    fit(small_toy, tmp_path / "a.zarr", network="seed", genes=["class1_a", "nuclei_a"])
+    assert raster(tmp_path / "a.zarr", "projection_factors").shape[0] == 2
+    assert np.isnan(small_toy.varm["projection_loadings"]).all(axis=1).sum() == small_toy.n_vars - 2
+    largest = small_toy[:, "nuclei_a"].X.max()
+    assert np.nanmax(sp.get.gene_raster(tmp_path / "a.zarr", "nuclei_a").values) <= largest * 1.5
+    with pytest.raises(KeyError, match="noise_a cannot be drawn: this projection models only 2 of"):
+        sp.get.gene_raster(tmp_path / "a.zarr", "noise_a")
+
+
+# --- a real section ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mob_st_1", "breast_visium_xenium"])
+def test_a_real_section_goes_through(real_section, tmp_path, name):
+    adata = sp.io.read_visium(real_section(name), library_id=name)
+    sp.tl.fit_projection(adata, store=tmp_path / "a.zarr", um_per_px=16, max_epochs=2, device="cpu")
+    import spatialdata as sd
+
+    assert name in sd.read_zarr(tmp_path / "a.zarr").tables["table"].uns["spatial"]
+    fitted = adata.obsm["projection_fitted"].sum(axis=1)
+    totals = np.asarray(adata.X.sum(axis=1)).ravel()
+    assert fitted.sum() == pytest.approx(totals.sum(), rel=0.1)
+    assert np.corrcoef(fitted, totals)[0, 1] > 0.5

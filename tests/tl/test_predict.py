@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sphisto as sp
+
+
+def test_the_fitted_slide_is_predicted_as_it_was_fitted(fitted, store, tmp_path):
+    expected = sp.get.raster(store, "projection_factors").values
+    sp.tl.predict(sp.tl.load(fitted), fitted, store=tmp_path / "again.zarr", device="cpu")
+    found = sp.get.raster(tmp_path / "again.zarr", "projection_factors").values
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_picture_alone_gives_every_gene(fitted, tmp_path):
+    import spatialdata as sd
+
+    model = sp.tl.load(fitted)
+    picture = fitted.uns["spatial"]["toy"]["images"]["hires"]
+    path = tmp_path / "picture.zarr"
+    sp.tl.predict(model, picture, image_um_per_px=model.um_per_px, store=path, library_id="new", device="cpu")
+    found = sp.get.gene_raster(path, ["noise_a", "class1_a"])
+    tissue = sp.get.raster(path, "new_tissue").values.astype(bool)
+    np.testing.assert_array_equal(np.isfinite(found.values[0]), tissue)
+    assert sd.read_zarr(path).tables["table"].n_obs == 0
+    assert not sd.read_zarr(path).shapes
+
+
+def test_a_picture_of_another_resolution_is_brought_to_the_models(fitted, tmp_path):
+    model = sp.tl.load(fitted)
+    picture = fitted.uns["spatial"]["toy"]["images"]["hires"].repeat(2, axis=0).repeat(2, axis=1)
+    sp.tl.predict(model, picture, image_um_per_px=model.um_per_px / 2, store=tmp_path / "p.zarr", device="cpu")
+    raster = sp.get.raster(tmp_path / "p.zarr", "projection_factors")
+    assert raster.shape[1:] == (96, 112)
+    assert raster.attrs["um_per_px"] == pytest.approx(model.um_per_px)
+
+
+def test_genes_in_another_order_give_the_same(fitted, store, tmp_path):
+    other = fitted[:, ::-1].copy()
+    sp.tl.predict(sp.tl.load(fitted), other, store=tmp_path / "a.zarr", device="cpu")
+    np.testing.assert_allclose(
+        sp.get.gene_raster(tmp_path / "a.zarr", "nuclei_a").values,
+        sp.get.gene_raster(store, "nuclei_a").values,
+        rtol=1e-3,
+        atol=1e-5,
+    )
+    np.testing.assert_array_equal(other.varm["projection_loadings"], fitted.varm["projection_loadings"][::-1])
+
+
+def test_a_picture_without_scale_is_refused(fitted, tmp_path):
+    with pytest.raises(ValueError, match="does not tell its scale; give `image_um_per_px`"):
+        sp.tl.predict(sp.tl.load(fitted), np.zeros((50, 50, 3), np.uint8), store=tmp_path / "a.zarr")
+
+
+def test_too_few_genes_in_common_are_refused(fitted, tmp_path):
+    other = fitted[:, ["noise_a"]].copy()
+    with pytest.raises(ValueError, match=r"The slide has 1 of the model's \d+ genes, which carry .* of its counts"):
+        sp.tl.predict(sp.tl.load(fitted), other, store=tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
