@@ -59,7 +59,8 @@ def main() -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     import sphisto as sp
 
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig()
+    logging.getLogger("sphisto").setLevel(logging.INFO)
     adata = sp.io.read_visium(options.folder)
     rng = np.random.default_rng(options.seed)
     held_out = np.zeros(adata.n_obs, dtype=bool)

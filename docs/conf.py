@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.metadata import metadata
+
+# one line of sphinx_autodoc_typehints for each documented function
+warnings.filterwarnings("ignore", message=".*_RstSnippetParser.set_application")
 
 _about = metadata("sphisto")
 project = "sphisto"
@@ -45,7 +49,6 @@ nb_merge_streams = True
 suppress_warnings = [
     "sphinx_autodoc_typehints.forward_reference",
     "sphinx_autodoc_typehints.guarded_import",
-    "config.cache",
 ]
 
 if os.environ.get("READTHEDOCS"):
@@ -66,6 +69,7 @@ html_title = "sphisto"
 html_static_path = ["_static"]
 html_css_files = ["sphisto.css"]
 html_theme_options = {
+    "navbar_persistent": [],  # the side bar has the search field already
     "navigation_with_keys": False,
     "show_navbar_depth": 2,
     "use_download_button": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,11 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+# the sections are too small for threads to gain anything, and threads of parallel runs hinder each other badly
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.fixture(autouse=True)
-def _no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TQDM_DISABLE", "1")
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +39,7 @@ def fitted_once(small_toy_once: AnnData, tmp_path_factory: pytest.TempPathFactor
     import sphisto as sp
 
     adata = small_toy_once.copy()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TQDM_DISABLE", "1")
-        sp.tl.fit_projection(adata, store=tmp_path_factory.mktemp("fitted") / "toy.zarr", max_epochs=4, device="cpu")
+    sp.tl.fit_projection(adata, store=tmp_path_factory.mktemp("fitted") / "toy.zarr", max_epochs=4, device="cpu")
     return adata
 
 

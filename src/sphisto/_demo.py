@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SIZE = 512  # px; with 2 um per px about one square millimetre, some 100 spots
-EPOCHS = 12  # a little less than usual: what comes out matters here, not its last digit
+SIZE = 512  # px of 2 um: about one square millimetre, some 70 spots
+EPOCHS = 6  # fewer than usual: here it matters what comes out, not its last digit
 # one gene of each kind the section is drawn with: tissue class, nuclei, RNA content, and one the picture cannot show
 GENES = ["class1_a", "nuclei_a", "total_a", "gradient_a"]
 
@@ -26,7 +26,7 @@ def run(out: Path) -> Iterator[Path]:
     pp.explore(adata)
     tl.fit_projection(adata, store=store, genes=GENES, max_epochs=EPOCHS)  # says itself where the store is
 
-    pictures = {
+    pictures: dict[str, Callable[[Path], Any]] = {
         "reconstruction": lambda path: pl.reconstruction(store, save=path),
         "projection": lambda path: pl.projection(store, GENES, save=path),
         "measured": lambda path: pl.measured(adata, GENES, save=path),

@@ -61,9 +61,7 @@ def gaussian(
     return _interpolated(slide, tiles, width)
 
 
-def _interpolated(
-    slide: Slide, tiles: Iterable[Tile], width: float
-) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
+def _interpolated(slide: Slide, tiles: Iterable[Tile], width: float) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
     values = slide.spots.values.toarray()
     for tile in tiles:
         y, x = (np.arange(a, b) + 0.5 for a, b in ((tile.core.y0, tile.core.y1), (tile.core.x0, tile.core.x1)))

@@ -54,8 +54,10 @@ def test_polygons_with_holes_and_concave_corners_cover_exactly():
     hole = np.array([(4.5, 4.5), (8, 4.5), (8, 12), (4.5, 12)])
     footprint = Footprint.from_polygons(SHAPE, [[outer, hole], [outer + 0.5]])
     expected = sampled(
-        lambda y, x: ((y >= 2) & (y < 20) & (x >= 2) & (x < 30) & ~((y >= 10) & (x < 16)))
-        & ~((y >= 4.5) & (y < 8) & (x >= 4.5) & (x < 12))
+        lambda y, x: (
+            ((y >= 2) & (y < 20) & (x >= 2) & (x < 30) & ~((y >= 10) & (x < 16)))
+            & ~((y >= 4.5) & (y < 8) & (x >= 4.5) & (x < 12))
+        )
     )
     np.testing.assert_allclose(dense(footprint)[0], expected, atol=1e-6)
     assert footprint.area[1] == pytest.approx(8 * 28 + 10 * 14)

@@ -27,7 +27,9 @@ def test_a_box_is_a_part_of_the_whole(store):
 
 
 def test_boxes_beside_the_raster_and_levels_that_are_not_there(store):
-    with pytest.raises(ValueError, match=r"holds no pixel; expected \(x_min, y_min, x_max, y_max\) within \(0, 0, 112, 96\)"):
+    with pytest.raises(
+        ValueError, match=r"holds no pixel; expected \(x_min, y_min, x_max, y_max\) within \(0, 0, 112, 96\)"
+    ):
         sp.get.gene_raster(store, "nuclei_a", bbox=(500, 500, 600, 600))
     with pytest.raises(ValueError, match="expected `scale` from 0 to 0"):
         sp.get.gene_raster(store, "nuclei_a", scale=3)

@@ -245,7 +245,9 @@ def sdata(small_toy):
     table.obs["region"] = table.obs["region"].astype("category")
     del table.uns["spatial"]
     picture = Image2DModel.parse(half, dims=("y", "x", "c"), transformations={"global": Scale([2, 2], ("y", "x"))})
-    circles = ShapesModel.parse(small_toy.obsm["spatial"], geometry=0, radius=7.8, transformations={"global": Identity()})
+    circles = ShapesModel.parse(
+        small_toy.obsm["spatial"], geometry=0, radius=7.8, transformations={"global": Identity()}
+    )
     linked = TableModel.parse(table, region="toy_spots", region_key="region", instance_key="spot")
     return sd.SpatialData(images={"toy_hires": picture}, shapes={"toy_spots": circles}, tables={"t": linked})
 

@@ -38,8 +38,8 @@ def test_a_store_of_another_library_is_left_alone(store):
 
 def test_a_disk_too_small_is_said_before(tmp_path):
     with pytest.raises(OSError, match=r"rasters need about .* GB and .* has .* GB free"):
-        stores.check_space(tmp_path / "a.zarr", Grid(10**7, 10**7, 1.0), 50)
-    stores.check_space(tmp_path / "a.zarr", Grid(10, 10, 1.0), 5)
+        stores.check_space(tmp_path, Grid(10**7, 10**7, 1.0), 50)
+    stores.check_space(tmp_path, Grid(10, 10, 1.0), 5)
 
 
 def test_a_missing_store_is_said(tmp_path):

@@ -125,13 +125,19 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode
+    ):
         pytest.skip("needs the right to mount a small file system")
     try:
         store = disk / "a.zarr"
         with replacing(store) as staging:
             write(staging, "old")
-        with pytest.raises(OSError, match="The disk filled up while .* was written.*unchanged"), replacing(store) as staging:
+        with (
+            pytest.raises(OSError, match="The disk filled up while .* was written.*unchanged"),
+            replacing(store) as staging,
+        ):
             (staging / "big").write_bytes(b"0" * 2_000_000)
         assert read(store) == ("old", "old")
         assert leftovers(store) == []

@@ -6,7 +6,7 @@ from sphisto.model.config import FitConfig
 
 
 def test_a_quarter_of_the_epochs_is_for_the_picture():
-    assert FitConfig().image_epochs == 4
+    assert FitConfig().image_epochs == 3
     assert FitConfig(max_epochs=1).image_epochs == 0
 
 

@@ -13,7 +13,7 @@ def test_the_prior_is_the_weighted_average_of_the_visible_spots(small_toy, rng):
     prior = neighbours(slide, rng.random((n, 2)), np.ones(n, dtype=bool))
     visible = rng.random(n) < 0.6
     window = Window(16, -8, 48, 40)
-    found = prior.prior(window, visible)
+    found = prior.of(visible).prior(window)
     s = prior.stride
     assert found.shape == (2, 32 // s, 48 // s)
     y, x = 16 + (1 + 0.5) * s, -8 + (3 + 0.5) * s
@@ -33,8 +33,8 @@ def test_where_nothing_is_known_the_mean_is_said(small_toy, rng):
     slide = make_slide(read_section(small_toy))
     n = len(slide.spots.centers)
     prior = neighbours(slide, rng.random((n, 2)), np.ones(n, dtype=bool))
-    for source, visible in ((prior, np.zeros(n, dtype=bool)), (nothing_known(prior.mean), None)):
-        found = source.prior(Window(0, 0, 16, 16), visible)
+    for source in (prior.of(np.zeros(n, dtype=bool)), nothing_known(prior.mean)):
+        found = source.prior(Window(0, 0, 16, 16))
         np.testing.assert_allclose(found, np.broadcast_to(prior.mean[:, None, None], found.shape), rtol=1e-5)
 
 

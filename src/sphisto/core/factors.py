@@ -26,7 +26,7 @@ class Factors:
     loadings: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        if self.loadings.ndim != 2 or len(self.genes) != len(self.loadings):  # noqa: PLR2004 - a matrix
+        if self.loadings.ndim != 2 or len(self.genes) != len(self.loadings):
             msg = f"Found loadings of shape {self.loadings.shape} for {len(self.genes)} genes; expected (genes, K)."
             raise ValueError(msg)
 

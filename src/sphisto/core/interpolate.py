@@ -47,7 +47,7 @@ def choose_width(centers: Floats, values: Floats, pitch: float) -> float:
     pitch
         Distance of neighbouring spots.
     """
-    if len(centers) < 3:  # noqa: PLR2004 - leaving one out must leave something to average
+    if len(centers) < 3:
         return pitch * _WIDTHS[-1]
     near = min(_NEIGHBOURS + 1, len(centers))
     distance, spot = cKDTree(centers).query(centers, k=near)
@@ -65,7 +65,7 @@ def choose_width(centers: Floats, values: Floats, pitch: float) -> float:
 
 def median_pitch(centers: Floats) -> float:
     """Return the usual distance of a spot to its nearest neighbour; infinite for a single spot."""
-    if len(centers) < 2:  # noqa: PLR2004 - a distance takes two
+    if len(centers) < 2:
         return float("inf")
     return float(np.median(cKDTree(centers).query(centers, k=2)[0][:, 1]))
 

@@ -148,4 +148,4 @@ def _is_hexagonal(centers: Floats, pitch: float) -> bool:
     if len(centers) <= neighbours:
         return False
     distance = cKDTree(centers).query(centers, k=neighbours + 1)[0][:, 1:]
-    return bool(np.mean(np.abs(distance / pitch - 1).max(axis=1) < _TOLERANCE) > 0.5)  # noqa: PLR2004 - most
+    return bool(np.mean(np.abs(distance / pitch - 1).max(axis=1) < _TOLERANCE) > 0.5)

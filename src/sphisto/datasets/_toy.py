@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto._rng import RNG, seed_of
 from sphisto.core.footprint import Footprint
 from sphisto.core.lattice import SPACERANGER_SPOT_UM, VISIUM
 from sphisto.core.tiles import Window, plan_tiles
@@ -38,7 +39,7 @@ def toy(
     n_noise: int = 4,
     mean_counts: float = 10.0,
     min_tissue: float = 0.5,
-    rng: int | np.random.Generator | None = 0,
+    rng: RNG = 0,
 ) -> AnnData:
     """Draw a Visium section by rule, with an H&E-like picture and genes whose true rate is known at every pixel.
 
@@ -94,7 +95,7 @@ def toy(
     """
     spot_um = pitch_um * VISIUM.spot_um / VISIUM.pitch_um if spot_um is None else spot_um
     _check(height, width, um_per_px, pitch_um, spot_um, n_noise, mean_counts, min_tissue)
-    seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
+    seed = seed_of(rng)
     drawing = Drawing(int(height), int(width), float(um_per_px), int(n_noise), float(mean_counts), seed)
     rows, columns, centers = _lattice(drawing, pitch_um, spot_um)
     expected, share = _pooled(drawing, centers, spot_um / um_per_px / 2)

@@ -89,6 +89,6 @@ def as_dataarray(values: NDArray[Any], channels: Any, grid: Grid, window: Window
     columns = (np.arange(window.x0, window.x1) + 0.5) * grid.fullres_per_px[1]
     coords: dict[str, Any] = {"y": rows, "x": columns}
     dims = ["y", "x"]
-    if values.ndim == 3:  # noqa: PLR2004 - c, y, x
+    if values.ndim == 3:
         coords["c"], dims = list(channels), ["c", "y", "x"]
     return DataArray(values, dims=dims, coords=coords, name=name, attrs={"um_per_px": grid.um_per_px})

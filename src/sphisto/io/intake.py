@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ from scipy import sparse
 
 from sphisto._checks import check_counts
 from sphisto.core.alignment import check_alignment, explain
-from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
 from sphisto.core.interpolate import median_pitch
 from sphisto.core.lattice import calibrate
 from sphisto.core.slide import Measured, Slide, Spot, SpotShape
 from sphisto.core.tissue import find_tissue
+from sphisto.io.elements import finest, scale_to
 from sphisto.io.images import read_image, to_rgb8
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Section:
     library_id
         Name of the section.
     table
-        AnnData, spots x genes; ``None`` for an image alone.
+        AnnData, spots x genes.
     centers
         (n, 2) spot centres (y, x) in full-resolution px.
     image
@@ -62,7 +62,7 @@ class Section:
     """
 
     library_id: str
-    table: AnnData | None
+    table: AnnData
     centers: NDArray[np.float64]
     image: Any
     image_scale: float
@@ -111,6 +111,7 @@ def make_slide(
     spot_shape: SpotShape | None = None,
     tissue: NDArray[np.bool_] | None = None,
     check: bool = True,
+    repair: bool = True,
 ) -> Slide:
     """Turn a section into arrays on one grid.
 
@@ -129,6 +130,8 @@ def make_slide(
         (y, x) bool mask of the tissue, of the image's size or the grid's; by default found in the picture.
     check
         Whether misfits of spots and image are refused.
+    repair
+        Whether the area of spots that measured RNA off the tissue is added to it.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def make_slide(
     """
     rgb, note = to_rgb8(section.image)
     if note:
-        logger.warning("%s: %s", section.library_id, note)
+        logger.info("%s: %s", section.library_id, note)
     scale = calibrate(
         section.centers,
         array_row=_column(section.table, "array_row"),
@@ -155,14 +158,25 @@ def make_slide(
     spot = Spot(scale.spot_um, spot_shape or section.shape)
     centers = grid.from_fullres(section.centers)
     mask = find_tissue(np.asarray(picture), grid.um_per_px) if tissue is None else _resized_mask(tissue, grid)
-    pitch = median_pitch(centers)
-    if check:
-        _check_fit(section, centers, mask, grid, pitch)
-    mask = _with_missed_spots(mask, spot.footprint(grid.shape, centers, grid.um_per_px), section.library_id)
     values, is_counts = _values(section.table, layer)
-    genes = tuple(map(str, section.table.var_names)) if section.table is not None else ()
-    measured = Measured(centers, values, genes, is_counts, pitch)
-    return Slide(section.library_id, np.moveaxis(picture, -1, 0), grid, mask, spot, measured)
+    genes = tuple(map(str, section.table.var_names))
+    measured = Measured(centers, values, genes, is_counts, median_pitch(centers))
+    slide = Slide(section.library_id, np.moveaxis(picture, -1, 0), grid, mask, spot, measured)
+    problem = misfit(section, slide) if check else None
+    if problem:
+        msg = f"{problem} If spots and image are right as they are, pass `check=False`."
+        raise ValueError(msg)
+    return replace(slide, tissue=_with_missed_spots(slide)) if repair else slide
+
+
+def misfit(section: Section, slide: Slide) -> str | None:
+    """Return what cannot be right about spots and picture, and what mends it; ``None`` if nothing is wrong."""
+    centers = slide.spots.centers
+    problem = explain(check_alignment(centers, slide.tissue, slide.spots.pitch), centers, slide.grid.shape)
+    if problem is None:
+        return None
+    outside = np.any(centers >= slide.grid.shape)
+    return f"{section.library_id}: {problem}{_other_scale(section, slide.grid) if outside else ''}"
 
 
 def make_image_slide(
@@ -177,7 +191,7 @@ def make_image_slide(
     """Turn a picture alone, of known scale, into a slide without spots."""
     rgb, note = to_rgb8(read_image(image) if isinstance(image, str | Path) else image)
     if note:
-        logger.warning("%s: %s", name, note)
+        logger.info("%s: %s", name, note)
     picture, grid = _coarsened(rgb, Grid(rgb.shape[0], rgb.shape[1], image_um_per_px), um_per_px)
     mask = find_tissue(np.asarray(picture), grid.um_per_px) if tissue is None else _resized_mask(tissue, grid)
     return Slide(element_name(name), np.moveaxis(picture, -1, 0), grid, mask, spot)
@@ -229,14 +243,14 @@ def _choose_library(libraries: dict[str, Any], library_id: str | None) -> tuple[
 def _centers(xy: Any) -> NDArray[np.float64]:
     """Turn (n, 2) x, y into y, x: the only place where the order changes."""
     points = np.asarray(xy, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] < 2:  # noqa: PLR2004 - x and y
+    if points.ndim != 2 or points.shape[1] < 2:
         msg = f"Found spot coordinates of shape {points.shape}; expected (spots, 2): x, y in full-resolution pixels."
         raise ValueError(msg)
     bad = int((~np.isfinite(points[:, :2])).any(axis=1).sum())
     if bad:
         msg = f"Found {bad} of {len(points)} spots without finite coordinates; remove them or correct the positions."
         raise ValueError(msg)
-    if len(points) < 2:  # noqa: PLR2004 - one spot tells nothing about what varies
+    if len(points) < 2:
         msg = f"Found {len(points)} spot(s); a projection needs at least two, and some tens to be worth anything."
         raise ValueError(msg)
     return points[:, 1::-1].copy()
@@ -291,7 +305,7 @@ def _from_spatialdata(sdata: SpatialData, image: Any, image_scale: float | None,
     adata = table[rows.to_numpy()].copy() if not rows.all() else table
     shapes = shapes.loc[adata.obs[keys["instance_key"]].to_numpy()]
     system, picture, scale = _choose_image(sdata, region, image, image_scale)
-    to_system = _scale_to(sdata.shapes[region], system, region)
+    to_system = scale_to(sdata.shapes[region], system, region)
     center = shapes.geometry.centroid
     xy = np.column_stack([center.x, center.y]) * to_system
     discs = "radius" in shapes
@@ -346,7 +360,7 @@ def _choose_image(sdata: SpatialData, region: str, image: Any, image_scale: floa
     for name in [image] if image is not None else list(sdata.images):
         shared = [s for s in get_transformation(sdata.images[name], get_all=True) if s in systems]
         for system in sorted(shared, key=lambda s: s != "global")[:1]:
-            options.append((1 / _scale_to(sdata.images[name], system, name), system, name))
+            options.append((1 / scale_to(sdata.images[name], system, name), system, name))
     if not options:
         msg = (
             f"Found no image in a coordinate system of {region!r} ({', '.join(systems)}); the SpatialData holds "
@@ -355,28 +369,7 @@ def _choose_image(sdata: SpatialData, region: str, image: Any, image_scale: floa
         raise ValueError(msg)
     # like the Visium layout's default: the hires picture if there is one, else the finest
     scale, system, name = max(options, key=lambda option: ("hires" in option[2], option[0]))
-    return system, _finest(sdata.images[name]), scale
-
-
-def _scale_to(element: Any, system: str, name: str) -> float:
-    from spatialdata.transformations import get_transformation
-
-    matrix = get_transformation(element, system).to_affine_matrix(("x", "y"), ("x", "y"))
-    scale = float(matrix[0, 0])
-    if scale <= 0 or not np.allclose(matrix, np.diag([scale, scale, 1]), rtol=_SAME_EXTENT, atol=1e-6 * scale):
-        msg = (
-            f"{name!r} lies in {system!r} by more than a scale: {np.round(matrix, 4).tolist()}. Rotations, shifts and "
-            "shears are not supported; transform the elements first (`spatialdata.transform`)."
-        )
-        raise ValueError(msg)
-    return scale
-
-
-def _finest(element: Any) -> Any:
-    from xarray import DataTree
-
-    array = next(iter(element["scale0"].values())) if isinstance(element, DataTree) else element
-    return array.transpose("y", "x", "c").data
+    return system, finest(sdata.images[name], ("y", "x", "c")), scale
 
 
 def _coarsened(rgb: Any, native: Grid, um_per_px: float | None) -> tuple[Any, Grid]:
@@ -402,7 +395,7 @@ def _coarsened(rgb: Any, native: Grid, um_per_px: float | None) -> tuple[Any, Gr
 
 def _resized_mask(tissue: Any, grid: Grid) -> NDArray[np.bool_]:
     mask = np.asarray(tissue)
-    if mask.ndim != 2:  # noqa: PLR2004 - y, x
+    if mask.ndim != 2:
         msg = f"Found a tissue mask of shape {mask.shape}; expected (y, x)."
         raise ValueError(msg)
     proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
@@ -413,25 +406,12 @@ def _resized_mask(tissue: Any, grid: Grid) -> NDArray[np.bool_]:
         return mask.astype(bool)
     from skimage.transform import resize
 
-    return np.asarray(resize(mask.astype(np.float32), grid.shape, order=1) > 0.5)  # noqa: PLR2004 - half covered
-
-
-def _check_fit(
-    section: Section, centers: NDArray[np.float64], mask: NDArray[np.bool_], grid: Grid, pitch: float
-) -> None:
-    problem = explain(check_alignment(centers, mask, pitch), centers, grid.shape)
-    if problem is None:
-        return
-    hint = _other_scale(section, grid) if np.any(centers >= grid.shape) else ""
-    msg = f"{section.library_id}: {problem}{hint} If spots and image are right as they are, pass `check=False`."
-    raise ValueError(msg)
+    return np.asarray(resize(mask.astype(np.float32), grid.shape, order=1) > 0.5)
 
 
 def _other_scale(section: Section, grid: Grid) -> str:
     """Name the scale factor that would fit, if the image seems to be taken with another one's."""
-    if section.table is None or "spatial" not in section.table.uns:
-        return ""
-    for library in section.table.uns["spatial"].values():
+    for library in section.table.uns.get("spatial", {}).values():
         for name, factor in library.get("scalefactors", {}).items():
             fits = "scalef" in name and np.all(section.centers * factor < np.multiply(grid.shape, grid.fullres_per_px)
                                                * section.image_scale)  # fmt: skip
@@ -440,25 +420,24 @@ def _other_scale(section: Section, grid: Grid) -> str:
     return ""
 
 
-def _with_missed_spots(mask: NDArray[np.bool_], spots: Footprint, library_id: str) -> NDArray[np.bool_]:
+def _with_missed_spots(slide: Slide) -> NDArray[np.bool_]:
     """Add the discs of spots that measured RNA where the mask sees no tissue."""
-    missed = np.flatnonzero(spots.mean(mask.astype(np.float32))[:, 0] < _ON_MASK)
+    spots = slide.footprint()
+    missed = np.flatnonzero(spots.mean(slide.tissue.astype(np.float32))[:, 0] < _ON_MASK)
     if len(missed) == 0:
-        return mask
+        return slide.tissue
     logger.warning(
         "%s: %d of %d spots lie off the tissue found in the picture; their area is added to it.",
-        library_id, len(missed), len(spots),
+        slide.name, len(missed), len(spots),
     )  # fmt: skip
     discs = spots.select(missed)
-    repaired = mask.copy()
+    repaired = slide.tissue.copy()
     repaired[discs.y, discs.x] = True
     return repaired
 
 
-def _values(table: AnnData | None, layer: str | None) -> tuple[sparse.csr_array, bool]:
+def _values(table: AnnData, layer: str | None) -> tuple[sparse.csr_array, bool]:
     """Return the (n, G) values to fit and whether they are counts."""
-    if table is None:
-        return sparse.csr_array((0, 0), dtype=np.float32), False
     if layer is None and "counts" in table.layers:
         layer = "counts"
     if layer is not None and layer not in table.layers:
@@ -497,14 +476,5 @@ def _refuse(values: sparse.csr_array, where: str) -> None:
         raise ValueError(msg)
 
 
-def _column(table: AnnData | None, name: str) -> NDArray[np.float64] | None:
-    return table.obs[name].to_numpy(dtype=np.float64) if table is not None and name in table.obs else None
-
-
-def labels_of(element: Any) -> tuple[NDArray[Any], tuple[float, float]]:
-    """Pixels of a labels element, and ``global`` units (full-resolution px) per pixel of it."""
-    from xarray import DataTree
-
-    scale = _scale_to(element, "global", "the labels")
-    finest = next(iter(element["scale0"].values())) if isinstance(element, DataTree) else element
-    return np.asarray(finest.transpose("y", "x").data), (scale, scale)
+def _column(table: AnnData, name: str) -> NDArray[np.float64] | None:
+    return table.obs[name].to_numpy(dtype=np.float64) if name in table.obs else None

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.tiles import Window
 from sphisto.io import store as stores
+from sphisto.io.elements import finest, scale_to
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,16 +44,15 @@ def footprint(store: stores.Store, regions: Any, grid: Grid, radius: float | Non
 def _footprint(store: stores.Store, regions: Any, grid: Grid, radius: float | None) -> tuple[Footprint, NDArray[Any]]:
     if isinstance(regions, str):
         stored = stores.raster(store, regions)
-        whole = stored.read(0, _whole(stored.grid))
+        whole = stored.read(0, Window(0, 0, *stored.grid.shape))
         return _from_labels(whole, stored.grid.fullres_per_px, grid)
     if hasattr(regions, "geometry"):
         return _from_geometry(regions, grid, radius)
     if hasattr(regions, "dims") or hasattr(regions, "children"):
-        from sphisto.io.intake import labels_of
-
-        return _from_labels(*labels_of(regions), grid)
+        scale = scale_to(regions, "global", "the labels")
+        return _from_labels(np.asarray(finest(regions, ("y", "x"))), (scale, scale), grid)
     points = np.asarray(regions)
-    if points.ndim == 2 and points.shape[1] == 2 and radius is not None:  # noqa: PLR2004 - x and y
+    if points.ndim == 2 and points.shape[1] == 2 and radius is not None:
         return _discs(points, radius, grid), np.arange(len(points))
     without = " without `radius=`" if radius is None else ""
     msg = f"Found regions of type {type(regions).__name__}, shape {points.shape}{without}; expected {_KINDS}."
@@ -98,9 +99,3 @@ def _from_labels(
     ids = np.unique(labels)
     ids = ids[ids != 0]
     return Footprint.from_labels(labels, ids), ids
-
-
-def _whole(grid: Grid) -> Any:
-    from sphisto.core.tiles import Window
-
-    return Window(0, 0, *grid.shape)

@@ -8,7 +8,6 @@ others.
 from __future__ import annotations
 
 import shutil
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from sphisto import __version__, _keys
 from sphisto.core.grid import Grid
 from sphisto.core.slide import Slide, Spot
 from sphisto.core.tiles import Window
+from sphisto.io.quiet import quiet
 from sphisto.io.raster import RasterWriter, create_raster, image_element, pyramid_factors
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class StoredRaster:
     def read(self, scale: int, window: Window, channels: Any = slice(None)) -> NDArray[Any]:
         """Read a window (level px, inside the raster) of some channels."""
         level = self.levels[scale]
-        if level.ndim == 2:  # noqa: PLR2004 - a mask
+        if level.ndim == 2:
             return np.asarray(level[window.slices])
         chosen = range(*channels.indices(level.shape[0])) if isinstance(channels, slice) else channels
         return np.stack([np.asarray(level[(c, *window.slices)]) for c in chosen])
@@ -83,7 +83,7 @@ def check_target(store: Path, library_id: str) -> None:
         raise FileExistsError(msg)
 
 
-def check_space(store: Path, grid: Grid, n_channels: int) -> None:
+def check_space(staging: Path, grid: Grid, n_channels: int) -> None:
     """Refuse to start when the disk cannot hold the rasters.
 
     Raises
@@ -93,16 +93,16 @@ def check_space(store: Path, grid: Grid, n_channels: int) -> None:
     """
     # measured: rounded maps take about half their raw size; the pyramid adds a third
     need = grid.height * grid.width * n_channels * 4 * 0.7
-    folder = next(parent for parent in (store.parent, *store.parent.parents) if parent.exists())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(staging).free
     if free < need:
         msg = (
-            f"The rasters need about {need / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free. Free some space, "
+            f"The rasters need about {need / 1e9:.1f} GB and {staging.parent} has {free / 1e9:.1f} GB free. Free some space, "
             "choose another `store` or a larger `um_per_px`."
         )
         raise OSError(msg)
 
 
+@quiet()
 def write_slide(staging: Path, slide: Slide, key: str) -> None:
     """Write a slide's image, tissue and spots into a store that is being built.
 
@@ -136,6 +136,7 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     root.attrs[_keys.MARK] = mark
 
 
+@quiet()
 def create_rasters(
     staging: Path, slide: Slide, factors: Factors, genes: Sequence[str], key: str
 ) -> tuple[RasterWriter, RasterWriter, RasterWriter]:
@@ -147,6 +148,7 @@ def create_rasters(
     )
 
 
+@quiet()
 def write_table(staging: Path, slide: Slide, table: AnnData) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one.
 
@@ -165,6 +167,7 @@ def write_table(staging: Path, slide: Slide, table: AnnData) -> None:
     link = {}
     if slide.measured is not None:
         region = _keys.spots(slide.name)
+        linked.obsm.setdefault("spatial", slide.grid.to_fullres(slide.measured.centers)[:, ::-1])
         linked.obs[_keys.REGION] = pd.Categorical([region] * linked.n_obs)
         linked.obs[_keys.SPOT_ID] = np.arange(linked.n_obs)
         link = {"region": region, "region_key": _keys.REGION, "instance_key": _keys.SPOT_ID}
@@ -175,6 +178,7 @@ def write_table(staging: Path, slide: Slide, table: AnnData) -> None:
     sdata.write_element(_keys.TABLE)
 
 
+@quiet()
 def finish(staging: Path) -> None:
     """Make the store readable as a whole."""
     _consolidate(staging)
@@ -340,6 +344,4 @@ def _read_mark(store: Path) -> dict[str, Any] | None:
 def _consolidate(store: Path) -> None:
     import zarr
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        zarr.consolidate_metadata(store)
+    zarr.consolidate_metadata(store)

@@ -111,7 +111,7 @@ class Crops(Dataset[Batch]):
         window = self._window(measured.centers, rng)
         share = 1.0 if rng.random() < _BLIND else rng.uniform(*_HIDDEN)
         hidden = (rng.random(len(measured.centers)) < share) | ~self.learned
-        prior = self.neighbours.prior(window, ~hidden)
+        prior = self.neighbours.of(~hidden).prior(window)
         inside = _inside(self.footprint, measured.centers, window) & (self.learned | self.held_out)
         spots = np.flatnonzero(inside)
         part = self.footprint.select(spots).within(window)
@@ -167,7 +167,7 @@ def _inside(footprint: Footprint, centers: NDArray[np.float64], window: Window) 
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     """Mirror a crop up-down, left-right and (if square) about its diagonal, each with even chance."""
     height, width = crop.tissue.shape
-    up_down, left_right, diagonal = rng.random(3) < 0.5  # noqa: PLR2004 - even chance
+    up_down, left_right, diagonal = rng.random(3) < 0.5
     if up_down:
         crop.picture, crop.prior, crop.tissue = (a[..., ::-1, :] for a in (crop.picture, crop.prior, crop.tissue))
         crop.y = height - 1 - crop.y

@@ -34,7 +34,7 @@ class FitConfig:
     """
 
     n_factors: int = 32
-    max_epochs: int = 16
+    max_epochs: int = 12
     image_share: float = 0.25
     crop: int = 256
     batch: int = 2

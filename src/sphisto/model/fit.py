@@ -40,8 +40,8 @@ def fit(
     checkpoint: Path,
     resume: bool = False,
     progress: bool = True,
-) -> Fitted:
-    """Fit a network to one slide.
+) -> tuple[Fitted, Neighbours]:
+    """Fit a network to one slide; return it with the prior, from all spots, under which the slide is predicted.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def fit(
     call = {**params, "library": slide.name, "shape": list(slide.grid.shape), "values": float(measured.values.sum())}
     task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed, call)
     history = train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress)
-    return Fitted(
+    fitted = Fitted(
         network=name,
         weights={key: value.detach().cpu() for key, value in module.state_dict().items()},
         factors=factors,
@@ -89,6 +89,7 @@ def fit(
         params=params,
         history=history,
     )
+    return fitted, prior.of(informative(measured))
 
 
 def prior_of(slide: Slide, factors: Factors, known: NDArray[np.bool_]) -> Neighbours:
@@ -101,7 +102,8 @@ def prior_for(fitted: Fitted, slide: Slide) -> Neighbours:
     """Make the prior with which a slide is predicted: from all its spots, or the same everywhere if it has none."""
     if slide.measured is None:
         return nothing_known(fitted.mean)
-    return prior_of(slide, fitted.factors, informative(slide.measured))
+    known = informative(slide.measured)
+    return prior_of(slide, fitted.factors, known).of(known)
 
 
 def informative(measured: Measured) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,18 +43,20 @@ class Neighbours:
     mean: NDArray[np.float64]
     stride: int
 
-    def prior(self, window: Window, visible: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """(K, h / stride, w / stride) density at the middles of blocks of a window, from the visible spots."""
+    def of(self, kept: NDArray[np.bool_]) -> Neighbours:
+        """Let only the kept spots speak."""
+        return replace(self, centers=self.centers[kept], density=self.density[kept])
+
+    def prior(self, window: Window) -> NDArray[np.float32]:
+        """(K, h / stride, w / stride) density at the middles of blocks of a window."""
         height, width = (side // self.stride for side in window.shape)
         y = window.y0 + (np.arange(height) + 0.5) * self.stride
         x = window.x0 + (np.arange(width) + 0.5) * self.stride
         points = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
-        known = slice(None) if visible is None else visible
-        centers, density = self.centers[known], self.density[known]
-        if len(centers) == 0:
+        if len(self.centers) == 0:
             values = np.broadcast_to(self.mean, (len(points), len(self.mean)))
         else:
-            values = gaussian_weights(points, centers, self.width) @ density
+            values = gaussian_weights(points, self.centers, self.width) @ self.density
         return np.ascontiguousarray(values.T.reshape(-1, height, width), dtype=np.float32)
 
 

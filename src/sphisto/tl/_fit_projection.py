@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +98,7 @@ def fit_projection(
     check
         Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
     max_epochs
-        Epochs in all, a quarter of them on the picture alone; default 16.
+        Epochs in all, a quarter of them on the picture alone; default 12.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     rng
@@ -164,20 +163,20 @@ def fit_projection(
     )
     chosen = _choose_genes(genes, adata, slide)
     n_maps = config.n_factors if spec.factors == "low_rank" else len(chosen)
-    stores.check_space(path, slide.grid, n_maps + len(chosen) + 3)
     checkpoint, model = _beside(path, key_added, "ckpt"), _beside(path, key_added, "pt")
     go_on = resume and checkpoint.exists()
     with replacing(path) as staging:
+        stores.check_space(staging, slide.grid, n_maps + len(chosen) + 3)
         stores.write_slide(staging, slide, key_added)
         stores.write_table(staging, slide, adata)  # early: a table that cannot be written is found before the training
         prepared = time.perf_counter()
-        fitted = fit(
+        fitted, prior = fit(
             slide, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
             resume=go_on,
         )  # fmt: skip
         save_fitted(fitted, model)
         trained = time.perf_counter()
-        spots = stream(fitted, slide, staging, key_added, where)
+        spots = stream(fitted, slide, prior, staging, key_added, where)
         seconds = {
             "prepare": prepared - started,
             **_phase_seconds(fitted.history, trained - prepared),
@@ -193,7 +192,7 @@ def fit_projection(
 
 def _coarse_scale(section: Any, longest_side: int, spot_um: float | None) -> float:
     """Um per px at which the picture is about as large as the network was made for."""
-    native = replace(make_slide(section, spot_um=spot_um, check=False).grid)
+    native = make_slide(section, spot_um=spot_um, check=False, repair=False).grid
     return native.um_per_px * max(1, -(-max(native.shape) // longest_side))
 
 

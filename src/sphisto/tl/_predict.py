@@ -13,6 +13,7 @@ from scipy import sparse
 from sphisto.io import store as stores
 from sphisto.io.intake import make_image_slide, make_slide, read_section
 from sphisto.io.transaction import replacing
+from sphisto.model.fit import prior_for
 from sphisto.model.fitted import Fitted
 from sphisto.model.inference import device_of
 from sphisto.tl._project import annotate, record_of, stream
@@ -98,11 +99,11 @@ def predict(
         slide = _image_slide(fitted, data, image_um_per_px, library_id, tissue)
         adata = _empty_table(fitted)
     stores.check_target(path, slide.name)
-    stores.check_space(path, slide.grid, fitted.factors.n_factors + len(fitted.genes) + 3)
     with replacing(path) as staging:
+        stores.check_space(staging, slide.grid, fitted.factors.n_factors + len(fitted.genes) + 3)
         stores.write_slide(staging, slide, key_added)
         prepared = time.perf_counter()
-        spots = stream(fitted, slide, staging, key_added, where)
+        spots = stream(fitted, slide, prior_for(fitted, slide), staging, key_added, where)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
         annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, None, seconds))
         stores.write_table(staging, slide, adata)

@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 from sphisto import __version__, _keys
 from sphisto.core.footprint import Footprint, TilePool
 from sphisto.io import store as stores
-from sphisto.model.fit import prior_for
 from sphisto.model.inference import predict_tiles, tiles_of
 
 if TYPE_CHECKING:
@@ -22,14 +21,17 @@ if TYPE_CHECKING:
 
     from sphisto.core.slide import Slide
     from sphisto.model.fitted import Fitted
+    from sphisto.model.neighbours import Neighbours
 
 
-def stream(fitted: Fitted, slide: Slide, staging: Path, key: str, device: torch.device) -> NDArray[np.float32]:
-    """Write the rasters of a slide tile by tile; return the (n, K) fitted factor values of its spots."""
+def stream(
+    fitted: Fitted, slide: Slide, prior: Neighbours, staging: Path, key: str, device: torch.device
+) -> NDArray[np.float32]:
+    """Write the rasters of a slide under its prior, tile by tile; return the (n, K) fitted factor values of its spots."""
     factor_maps, gene_maps, redrawn = stores.create_rasters(staging, slide, fitted.factors, fitted.genes, key)
     genes = list(fitted.genes)
     pool = TilePool(_footprint(slide), fitted.factors.n_factors)
-    tiles = predict_tiles(fitted, slide, prior_for(fitted, slide), device=device)
+    tiles = predict_tiles(fitted, slide, prior, device=device)
     for tile, maps in tqdm(tiles, total=len(tiles_of(fitted, slide)), desc="write", unit="tile"):
         factor_maps.write(tile.core, maps.factors)
         gene_maps.write(tile.core, fitted.factors.expression(maps.factors, genes))

@@ -1,0 +1,26 @@
+"""Warnings of libraries below us that a user can do nothing about."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KNOWN = (
+    "Consolidated metadata",  # zarr 3: consolidation is not yet in the specification; SpatialData relies on it
+    "zarr v3 autosharding",  # dask: announces a default that we set ourselves
+    "Object at .* is not recognized as a component of a Zarr hierarchy",  # zarr: SpatialData keeps shapes as parquet
+    "Call to deprecated class Scaler",  # ome-zarr's own writer
+)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Ignore them within a block; usable as a decorator."""
+    with warnings.catch_warnings():
+        for message in _KNOWN:
+            warnings.filterwarnings("ignore", message=message)
+        yield

@@ -1,0 +1,60 @@
+"""Do spots and picture belong together as they are?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sphisto.core.alignment import Alignment
+from sphisto.core.alignment import check_alignment as compare
+from sphisto.io.intake import make_slide, misfit, read_section
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+
+def check_alignment(
+    data: AnnData | SpatialData,
+    *,
+    image: Any = None,
+    image_scale: float | None = None,
+    library_id: str | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+) -> Alignment:
+    """Compare the spots with the tissue in the picture, as given and in the seven other orientations.
+
+    The commonest errors are a wrong picture, a flip, swapped axes and a wrong scale factor. An orientation is scored by
+    the intersection over union of the spots' cells and the tissue between them. Tissue that fills the picture, or that
+    is symmetric, cannot tell orientations apart; ``ties`` names those.
+
+    Parameters
+    ----------
+    data
+        AnnData in the Visium layout, or SpatialData.
+    image, image_scale, library_id, tissue
+        As in :func:`sphisto.tl.fit_projection`.
+
+    Returns
+    -------
+    The comparison: ``inside`` and ``on_tissue`` (shares of spots), ``fit`` (0 to 1), ``best``, ``best_fit``, ``ties``.
+
+    Raises
+    ------
+    ValueError
+        If spots and picture cannot be right together; the message says what is wrong and what mends it.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> adata = sp.datasets.toy(128, 128, pitch_um=24)
+    >>> sp.pp.check_alignment(adata).inside
+    1.0
+    """
+    section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
+    slide = make_slide(section, tissue=tissue, check=False, repair=False)
+    problem = misfit(section, slide)
+    if problem:
+        raise ValueError(problem)
+    return compare(slide.spots.centers, slide.tissue, slide.spots.pitch)
