@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
 
+import h5py
+import numpy as np
 import pytest
+from PIL import Image
 
-from sphisto import __version__, cli
+from sphisto import __version__, _demo, cli
+from sphisto.io.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
     from anndata import AnnData
 
 
@@ -216,6 +220,78 @@ def test_no_command_is_answered_with_the_commands():
     done = subprocess.run([sys.executable, "-m", "sphisto.cli"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the following arguments are required: COMMAND" in done.stderr
+
+
+@pytest.fixture
+def visium_folder(small_toy, tmp_path):
+    """The small section as Space Ranger writes one."""
+    folder = tmp_path / "section"
+    (folder / "spatial").mkdir(parents=True)
+    matrix = small_toy.X.tocsr()
+    with h5py.File(folder / "filtered_feature_bc_matrix.h5", "w") as file:
+        group = file.create_group("matrix")
+        group["barcodes"] = small_toy.obs_names.to_numpy().astype("S")
+        group["data"], group["indices"], group["indptr"] = matrix.data.astype(int), matrix.indices, matrix.indptr
+        group["shape"] = np.array(matrix.shape[::-1])
+        for name in ("id", "name"):
+            group[f"features/{name}"] = small_toy.var_names.to_numpy().astype("S")
+        group["features/feature_type"] = np.array(["Gene Expression"] * small_toy.n_vars, dtype="S")
+        group["features/genome"] = np.array(["drawn"] * small_toy.n_vars, dtype="S")
+    positions = small_toy.obs[["in_tissue", "array_row", "array_col"]].copy()
+    positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = small_toy.obsm["spatial"].T[::-1]
+    positions.to_csv(folder / "spatial" / "tissue_positions.csv", index_label="barcode")
+    section = small_toy.uns["spatial"]["toy"]
+    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(section["scalefactors"]))
+    Image.fromarray(section["images"]["hires"]).save(folder / "spatial" / "tissue_hires_image.png")
+    return folder
+
+
+def test_fit_and_info_from_folder_to_words(visium_folder, small_toy, tmp_path, capsys):
+    store = tmp_path / "out" / "section.zarr"
+    words = "--genes class1_a,nuclei_a --min-genes 1 --max-epochs 1 --device cpu --key-added first"
+    assert cli.main(["fit", str(visium_folder), "--store", str(store), *words.split()]) == 0
+    shown = capsys.readouterr()
+    assert str(store) in shown.out
+    assert f"read {small_toy.n_obs} spots x {small_toy.n_vars} genes from {visium_folder}" in shown.err
+
+    assert cli.main(["info", str(store)]) == 0
+    shown = capsys.readouterr().out
+    assert f"library section, {small_toy.n_obs} spots x {small_toy.n_vars} genes" in shown
+    assert "  first: 96 x 112 px (y, x)" in shown
+    assert "    channels class1_a, nuclei_a\n" in shown
+    assert "projection first, in counts per spot area" in shown
+    assert "  max_epochs: 1\n" in shown
+
+
+def test_a_wrong_folder_is_one_message(tmp_path, capsys):
+    assert cli.main(["fit", str(tmp_path / "absent"), "--store", str(tmp_path / "s.zarr")]) == 2
+    shown = capsys.readouterr().err
+    assert "Expected the folder of a Space Ranger run" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_wrong_gene_is_one_message_and_no_store(visium_folder, tmp_path, capsys):
+    store = tmp_path / "s.zarr"
+    assert cli.main(["fit", str(visium_folder), "--store", str(store), "--min-genes", "1", "--genes", "Nrgn"]) == 2
+    shown = capsys.readouterr().err
+    assert "'Nrgn'" in shown.splitlines()[-1]
+    assert "Traceback" not in shown
+    assert not store.exists()
+
+
+def test_demo_writes_its_store_and_pictures_and_says_where(tmp_path, capsys, monkeypatch):
+    for name, value in {"SIZE": 96, "PITCH_UM": 24.0, "EPOCHS": 1}.items():
+        monkeypatch.setattr(_demo, name, value)
+    out = tmp_path / "new" / "demo"
+    for _ in range(2):  # the second time it replaces what the first wrote
+        assert cli.main(["demo", "--out", str(out)]) == 0
+        shown = capsys.readouterr().out
+        pictures = sorted(path.name for path in out.glob("*.png"))
+        assert pictures == [f"{name}.png" for name in
+                            ("comparison", "history", "measured", "projection", "reconstruction", "umap")]  # fmt: skip
+        assert all(str(out / name) in shown for name in [*pictures, "toy.zarr"])
+        assert all(Image.open(out / name).size[0] > 500 for name in pictures)
+    assert summarise(out / "toy.zarr").projections["projection"]["params"]["genes"] == _demo.GENES
 
 
 def test_info_of_a_path_that_is_no_store_says_so(tmp_path, capsys):

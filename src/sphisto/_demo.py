@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIZE = 512  # px of 2 um: about one square millimetre, some 70 spots
+PITCH_UM = 100.0  # Visium's
 EPOCHS = 6  # fewer than usual: here it matters what comes out, not its last digit
 # one gene of each kind the section is drawn with: tissue class, nuclei, RNA content, and one the picture cannot show
 GENES = ["class1_a", "nuclei_a", "total_a", "gradient_a"]
@@ -20,7 +21,7 @@ def run(out: Path) -> Iterator[Path]:
 
     out.mkdir(parents=True, exist_ok=True)
     store = out / "toy.zarr"
-    adata = datasets.toy(SIZE, SIZE)
+    adata = datasets.toy(SIZE, SIZE, pitch_um=PITCH_UM)
     pp.qc(adata, min_genes=1, min_cells=3)  # a panel of some 20 genes: the usual floor of 200 would leave nothing
     pp.normalize(adata)
     pp.explore(adata)

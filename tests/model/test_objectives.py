@@ -40,3 +40,11 @@ def test_a_picture_is_like_itself_and_small_pictures_work():
     assert abs(dissimilarity(picture, picture)) < 1e-5
     assert dissimilarity(torch.rand(1, 3, 40, 40), picture) > 0.5
     assert abs(dissimilarity(picture[..., :8, :8], picture[..., :8, :8])) < 1e-5
+
+
+def test_a_colour_cast_is_felt_by_the_colour_term():
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 40, 40) * 0.5
+    cast = picture + torch.tensor([0.0, 0.1, 0.2])[:, None, None]
+    structure = dissimilarity(cast, picture)
+    np.testing.assert_allclose(dissimilarity(cast, picture, 2.0), structure + 2 * 0.1, rtol=1e-4)

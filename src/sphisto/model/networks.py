@@ -28,6 +28,8 @@ class Network:
         ``"low_rank"``: K factors carry all genes. ``"genes"``: each map is one of the chosen genes.
     loss
         Spot loss: ``"likelihood"`` of the values, or the ``"scaled_mse"`` of the prototype.
+    colour_weight
+        Weight of the mean absolute colour error beside 1 - SSIM in the image loss; 0 in the prototype.
     footprint
         ``"true"``: the spot's own shape. ``"square"``: the prototype's square window as wide as the spot.
     stride, reach
@@ -40,6 +42,7 @@ class Network:
     level: Literal["mean", "largest"]
     factors: Literal["low_rank", "genes"]
     loss: Literal["likelihood", "scaled_mse"]
+    colour_weight: float
     footprint: Literal["true", "square"]
     stride: int
     reach: int
@@ -47,8 +50,8 @@ class Network:
 
 
 NETWORKS: dict[str, Network] = {
-    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", "true", unet.STRIDE, unet.REACH),
-    "seed": Network(seed.SeedNet, "largest", "genes", "scaled_mse", "square", seed.STRIDE, seed.REACH, 608),
+    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", 1.0, "true", unet.STRIDE, unet.REACH),
+    "seed": Network(seed.SeedNet, "largest", "genes", "scaled_mse", 0.0, "square", seed.STRIDE, seed.REACH, 608),
 }
 
 

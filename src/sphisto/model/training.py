@@ -173,7 +173,7 @@ class _Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         drawn, maps = self.net(batch.picture, batch.prior)
-        image_loss = dissimilarity(drawn, batch.picture)
+        image_loss = dissimilarity(drawn, batch.picture, self.task.network.colour_weight)
         self._note("image_loss", image_loss)
         if self.phase == "image":
             self._note("loss", image_loss)
