@@ -28,7 +28,7 @@ PIP = "pip==26.3"  # dependency groups need pip 25.1 or newer, which the standar
 # command -> dependency groups of pyproject.toml, what is run, where (None: where the user is)
 COMMANDS: dict[str, tuple[list[str], list[str], Path | None]] = {
     "demo": ([], ["sphisto.cli", "demo"], None),
-    "test": (["test"], ["pytest", "-q", "-n", "auto", "--dist", "loadgroup"], ROOT),
+    "test": (["test"], ["pytest", "-q", "-n", "auto", "--dist", "loadfile"], ROOT),
     "docs": (["docs"], ["sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"], ROOT),
 }
 

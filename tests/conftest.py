@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from anndata import AnnData
 
@@ -19,6 +19,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_epochs() -> Iterator[None]:
+    """Train small sections for four batches an epoch instead of sixteen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sphisto.model.training._LEAST_BATCHES", 4)
+        yield
 
 
 @pytest.fixture(scope="session")

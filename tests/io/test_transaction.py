@@ -46,9 +46,12 @@ def test_a_new_version_takes_the_place_of_the_old(store):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_leaves_the_old_version(store, error):
-    with pytest.raises(error), replacing(store) as staging:
+    def fail(staging):
         write(staging, "new")
         raise error
+
+    with pytest.raises(error), replacing(store) as staging:
+        fail(staging)
     assert read(store) == ("old", "old")
     assert leftovers(store) == []
 

@@ -1,22 +1,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sphisto as sp
-from sphisto.metrics import pearson
 
 KEY = "projection"
-together = pytest.mark.xdist_group("learned")  # one process fits the section that these share
 
 
 def fit(adata, path, **options):
@@ -149,142 +142,6 @@ def test_empty_spots_are_said_and_not_learned_from(small_toy, tmp_path, caplog):
         fit(small_toy, tmp_path / "a.zarr", max_epochs=1)
     assert "3 of" in caplog.text
     assert "hold no counts" in caplog.text
-
-
-# --- what is learned --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    adata = sp.datasets.toy(160, 160, pitch_um=32, rng=2)
-    return fit(adata, tmp_path_factory.mktemp("learned") / "toy.zarr", max_epochs=8)
-
-
-def in_tissue(store, truth):
-    tissue = raster(store, "toy_tissue").astype(bool) & (truth.sel(gene="noise_a").values > 0)
-    return lambda maps: maps[:, tissue].T.astype(float)
-
-
-@together
-def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
-    from sphisto import baselines
-    from sphisto.core.tiles import plan_tiles
-    from sphisto.io.intake import make_slide, read_section
-
-    genes = [gene for gene in learned.var_names if learned.var.loc[gene, "kind"] in ("class", "nuclei", "total")]
-    truth = sp.datasets.toy_truth(learned).compute()
-    store = learned.uns[KEY]["store"]
-    pixels = in_tissue(store, truth)
-    exact = pixels(truth.sel(gene=genes).values)
-    projected = pearson(pixels(sp.get.gene_raster(store, genes).values), exact)
-    ((_, nearest),) = baselines.nearest(make_slide(read_section(learned[:, genes].copy())), plan_tiles((160, 160)))
-    assert np.median(projected) > np.median(pearson(pixels(nearest), exact)) + 0.05
-
-
-@together
-def test_held_out_spots_are_predicted_better_than_by_interpolation(learned):
-    history = learned.uns[KEY]["history"]
-    assert history["held_out_loss"][-3:].mean() < history["held_out_interpolated"][-3:].mean()
-
-
-@together
-def test_the_picture_is_redrawn(learned):
-    from skimage.metrics import structural_similarity
-
-    store = learned.uns[KEY]["store"]
-    image, redrawn = raster(store, "toy_image") / 255, raster(store, "projection_reconstruction")
-    assert structural_similarity(image, redrawn, channel_axis=0, data_range=1.0) > 0.8
-
-
-@together
-def test_totals_are_kept(learned):
-    fitted = learned.obsm["projection_fitted"].sum(axis=1)
-    assert fitted.sum() == pytest.approx(learned.X.sum(), rel=0.05)
-
-
-@together
-def test_genes_shuffled_among_spots_fall_to_chance(learned, tmp_path):
-    shuffled = learned.copy()
-    shuffled.X = shuffled.X[np.random.default_rng(0).permutation(shuffled.n_obs)]
-    fit(shuffled, tmp_path / "a.zarr", max_epochs=8)
-    truth = sp.datasets.toy_truth(learned).compute()
-    pixels = in_tissue(tmp_path / "a.zarr", truth)
-    genes = list(learned.var_names[learned.var["kind"] != "noise"])
-    score = pearson(pixels(sp.get.gene_raster(tmp_path / "a.zarr", genes).values), pixels(truth.sel(gene=genes).values))
-    real = pearson(
-        pixels(sp.get.gene_raster(learned.uns[KEY]["store"], genes).values), pixels(truth.sel(gene=genes).values)
-    )
-    assert abs(np.mean(score)) < 0.15
-    assert np.mean(real) > 0.4
-
-
-# --- seeds, interruption, resuming ------------------------------------------------------------------------------------
-
-
-def test_the_same_seed_gives_the_same_rasters_and_another_does_not(small_toy, tmp_path):
-    rasters = []
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        fit(small_toy, tmp_path / f"{name}.zarr", rng=seed)
-        rasters.append(raster(tmp_path / f"{name}.zarr", "projection_factors"))
-    np.testing.assert_array_equal(rasters[0], rasters[1])
-    assert not np.array_equal(rasters[0], rasters[2])
-
-
-RUN = """
-import sys
-import numpy as np
-import sphisto as sp
-adata = sp.datasets.toy(96, 112, pitch_um=24, rng=1)
-sp.tl.fit_projection(adata, store=sys.argv[1], max_epochs=3, device="cpu", resume=len(sys.argv) > 2)
-"""
-
-
-def start(path):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", RUN, str(path)], stderr=subprocess.PIPE, text=True
-    )
-    checkpoint = path.parent / "toy.projection.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return process
-
-
-@pytest.fixture(scope="module")
-def unbroken(small_toy_once, tmp_path_factory):
-    return fit(small_toy_once.copy(), tmp_path_factory.mktemp("unbroken") / "toy.zarr", max_epochs=3)
-
-
-@pytest.mark.xdist_group("interrupted")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_fit_leaves_the_old_store_and_goes_on_to_the_same_result(small_toy, unbroken, tmp_path, sent):
-    path = tmp_path / "toy.zarr"
-    fit(small_toy.copy(), path, max_epochs=1, rng=9)
-    before = raster(path, "projection_factors")
-    process = start(path)
-    os.kill(process.pid, sent)
-    _, message = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert sent == signal.SIGKILL or "KeyboardInterrupt" in message
-    np.testing.assert_array_equal(raster(path, "projection_factors"), before)
-    fit(small_toy, path, max_epochs=3, resume=True)
-    np.testing.assert_array_equal(
-        raster(path, "projection_factors"), raster(unbroken.uns[KEY]["store"], "projection_factors")
-    )
-    history = small_toy.uns[KEY]["history"]
-    np.testing.assert_array_equal(history["loss"], unbroken.uns[KEY]["history"]["loss"])
-    assert not list(tmp_path.glob(".*")), "something was left behind"
-    assert not (tmp_path / "toy.projection.ckpt").exists()
-
-
-def test_a_checkpoint_of_another_call_is_refused(small_toy, tmp_path):
-    process = start(tmp_path / "toy.zarr")
-    process.kill()
-    process.communicate()
-    with pytest.raises(ValueError, match=r"checkpoint .*toy.projection.ckpt .*max_epochs.*resume=False"):
-        fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
 
 
 # --- refused before anything is done ----------------------------------------------------------------------------------

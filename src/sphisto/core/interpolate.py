@@ -71,11 +71,10 @@ def median_pitch(centers: Floats) -> float:
 
 
 def _normalised(distance: Floats, spot: NDArray[np.int64], width: float, n_spots: int) -> sparse.csr_array:
+    weight = np.ones_like(distance)
     if width > 0:
         # the nearest spot's exponent is taken out, so that rows far from all spots do not vanish
         weight = np.exp((distance[:, :1] ** 2 - distance**2) / (2 * width**2))
-    else:
-        weight = np.ones_like(distance)
     weight /= weight.sum(axis=1, keepdims=True)
     indptr = np.arange(len(distance) + 1) * distance.shape[1]
     return sparse.csr_array((weight.ravel(), spot.ravel(), indptr), shape=(len(distance), n_spots))

@@ -34,5 +34,5 @@ def finest(element: Any, dims: tuple[str, ...]) -> Any:
     """Pixels of the finest level of an image or labels element, perhaps lazy, in the given order of axes."""
     from xarray import DataTree
 
-    array = next(iter(element["scale0"].values())) if isinstance(element, DataTree) else element
+    array = next(iter(element["scale0"].data_vars.values())) if isinstance(element, DataTree) else element
     return array.transpose(*dims).data

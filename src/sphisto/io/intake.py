@@ -18,7 +18,7 @@ from sphisto._checks import check_counts
 from sphisto.core.alignment import check_alignment, explain
 from sphisto.core.grid import Grid
 from sphisto.core.interpolate import median_pitch
-from sphisto.core.lattice import calibrate
+from sphisto.core.lattice import Calibration, calibrate
 from sphisto.core.slide import Measured, Slide, Spot, SpotShape
 from sphisto.core.tissue import find_tissue
 from sphisto.io.elements import finest, scale_to
@@ -138,18 +138,7 @@ def make_slide(
     ValueError
         If the input cannot be right; the message says what was found and what to do.
     """
-    rgb, note = to_rgb8(section.image)
-    if note:
-        logger.info("%s: %s", section.library_id, note)
-    scale = calibrate(
-        section.centers,
-        array_row=_column(section.table, "array_row"),
-        array_col=_column(section.table, "array_col"),
-        spot_diameter_px=section.spot_px,
-        microns_per_px=section.microns_per_px,
-        spot_um=spot_um or section.spot_um,
-    )
-    native = Grid(rgb.shape[0], rgb.shape[1], scale.um_per_px / section.image_scale, (1 / section.image_scale,) * 2)
+    rgb, native, scale = _calibrated(section, spot_um)
     picture, grid = _coarsened(rgb, native, um_per_px)
     logger.info(
         "%s: %.3g um per image pixel, from %s; working at %.3g um per px on %d x %d px.",
@@ -167,6 +156,29 @@ def make_slide(
         msg = f"{problem} If spots and image are right as they are, pass `check=False`."
         raise ValueError(msg)
     return replace(slide, tissue=_with_missed_spots(slide)) if repair else slide
+
+
+def um_per_px_for(section: Section, longest_side: int, *, spot_um: float | None = None) -> float:
+    """Um per px at which the picture is at most so many px long."""
+    _, native, _ = _calibrated(section, spot_um)
+    return native.um_per_px * max(1, -(-max(native.shape) // longest_side))
+
+
+def _calibrated(section: Section, spot_um: float | None) -> tuple[Any, Grid, Calibration]:
+    """Return the picture as (y, x, 3) uint8, its own grid, and the scale of the section."""
+    rgb, note = to_rgb8(section.image)
+    if note:
+        logger.info("%s: %s", section.library_id, note)
+    scale = calibrate(
+        section.centers,
+        array_row=_column(section.table, "array_row"),
+        array_col=_column(section.table, "array_col"),
+        spot_diameter_px=section.spot_px,
+        microns_per_px=section.microns_per_px,
+        spot_um=spot_um or section.spot_um,
+    )
+    fullres_per_px = (1 / section.image_scale,) * 2
+    return rgb, Grid(rgb.shape[0], rgb.shape[1], scale.um_per_px / section.image_scale, fullres_per_px), scale
 
 
 def misfit(section: Section, slide: Slide) -> str | None:

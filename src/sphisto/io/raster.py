@@ -29,7 +29,7 @@ class RasterWriter:
     Made by :func:`create_raster`. Windows start at multiples of ``2 ** (levels - 1)`` and end there or at the border.
     """
 
-    levels: tuple[zarr.Array, ...]
+    levels: tuple[zarr.Array[Any], ...]
 
     def write(self, window: Window, values: NDArray[Any]) -> None:
         """Write (c, height, width) values at a window, and their means into the coarser levels."""
@@ -56,8 +56,8 @@ def create_raster(store: Path, name: str, channels: Sequence[str], grid: Grid) -
     blank = da.zeros((1, *grid.shape), dtype=np.float32, chunks=(1, CHUNK, CHUNK))
     sdata[name] = image_element(blank, grid, channels=["blank"])
     sdata.write_element(name)
-    group = zarr.open_group(store / "images" / name, mode="r+", use_consolidated=False)
-    ome = dict(group.attrs["ome"])  # type: ignore[arg-type]
+    group: Any = zarr.open_group(store / "images" / name, mode="r+", use_consolidated=False)
+    ome = dict(group.attrs["ome"])
     ome["omero"] = {"channels": [{"label": channel} for channel in channels]}
     group.attrs["ome"] = ome
     levels = []
@@ -123,5 +123,5 @@ def _halve(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.where(count > 0, total / count, np.nan).astype(np.float32)
 
 
-def _room(level: zarr.Array, y: int, x: int) -> tuple[int, int]:
+def _room(level: zarr.Array[Any], y: int, x: int) -> tuple[int, int]:
     return max(level.shape[1] - y, 0), max(level.shape[2] - x, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sphisto.core.factors import Factors
 
-    Store = str | Path | SpatialData
+    Store: TypeAlias = str | Path | SpatialData
 
 _RASTERS = ("images", "labels")
 
@@ -127,8 +127,8 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
         sdata[names[2]] = _spots_element(slide)
         written = names
     sdata.write_element(written)
-    root = zarr.open_group(staging, mode="r+", use_consolidated=False)
-    mark: dict[str, Any] = dict(root.attrs[_keys.MARK])  # type: ignore[arg-type]
+    root: Any = zarr.open_group(staging, mode="r+", use_consolidated=False)
+    mark: dict[str, Any] = dict(root.attrs[_keys.MARK])
     mark["version"] = __version__
     mark["keys"] = {**mark["keys"], key: {"spot": asdict(slide.spot)}}
     grids = {name: asdict(slide.grid) for name in (*names[:2], _keys.factors(key), key, _keys.reconstruction(key))}
@@ -259,7 +259,7 @@ def raster(store: Store, name: str) -> StoredRaster:
         If there is no such raster; the message lists those there are.
     """
     grids = mark(store)["grids"]
-    found = (_open_folder if isinstance(store, str | Path) else _open_element)(store, name)  # type: ignore[operator]
+    found = _open_folder(store, name) if isinstance(store, str | Path) else _open_element(store, name)
     if name not in grids or found is None:
         msg = f"Found no raster {name!r} in the store; it holds {', '.join(map(repr, sorted(grids)))}."
         raise KeyError(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ class _Crop:
     y: NDArray[np.int64]
     x: NDArray[np.int64]
     region: NDArray[np.int64]
-    weight: NDArray[np.float32]
+    weight: NDArray[np.float64]
     values: NDArray[np.float32]
     hidden: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
@@ -167,16 +167,18 @@ def _inside(footprint: Footprint, centers: NDArray[np.float64], window: Window) 
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     """Mirror a crop up-down, left-right and (if square) about its diagonal, each with even chance."""
     height, width = crop.tissue.shape
+    rasters: tuple[NDArray[Any], ...] = (crop.picture, crop.prior, crop.tissue)
     up_down, left_right, diagonal = rng.random(3) < 0.5
     if up_down:
-        crop.picture, crop.prior, crop.tissue = (a[..., ::-1, :] for a in (crop.picture, crop.prior, crop.tissue))
+        rasters = tuple(a[..., ::-1, :] for a in rasters)
         crop.y = height - 1 - crop.y
     if left_right:
-        crop.picture, crop.prior, crop.tissue = (a[..., ::-1] for a in (crop.picture, crop.prior, crop.tissue))
+        rasters = tuple(a[..., ::-1] for a in rasters)
         crop.x = width - 1 - crop.x
     if diagonal and height == width:
-        crop.picture, crop.prior, crop.tissue = (a.swapaxes(-1, -2) for a in (crop.picture, crop.prior, crop.tissue))
+        rasters = tuple(a.swapaxes(-1, -2) for a in rasters)
         crop.y, crop.x = crop.x, crop.y
+    crop.picture, crop.prior, crop.tissue = rasters
     return crop
 
 

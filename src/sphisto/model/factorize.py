@@ -75,5 +75,5 @@ def scores(factors: Factors, values: sparse.csr_array, *, is_counts: bool) -> ND
     return np.concatenate(parts).astype(np.float64)
 
 
-def _divergence(is_counts: bool) -> dict[str, str]:  # noqa: FBT001 - private, one argument
+def _divergence(is_counts: bool) -> dict[str, str]:
     return {"solver": "mu", "beta_loss": "kullback-leibler" if is_counts else "frobenius"}

@@ -28,6 +28,8 @@ class SeedNet(nn.Module):
         (K,) value that the sigmoid's 1 stands for.
     """
 
+    largest: Tensor
+
     def __init__(self, n_factors: int, largest: Tensor) -> None:
         super().__init__()
         self.register_buffer("largest", largest.clone())
@@ -50,6 +52,6 @@ class SeedNet(nn.Module):
             )
         )[:-1]
 
-    def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - the networks' face
+    def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         out = torch.sigmoid(self.decoder(self.dense(self.encoder(picture))))
         return out[:, :3], out[:, 3:] * self.largest[:, None, None]

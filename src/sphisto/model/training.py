@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
     from numpy.typing import NDArray
 
     from sphisto.core.slide import Slide
@@ -125,6 +126,8 @@ def train(
 class _Training(lightning.LightningModule):
     """Losses and schedule around a network."""
 
+    loadings: Tensor
+
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task, self.net = task, task.module
@@ -132,11 +135,12 @@ class _Training(lightning.LightningModule):
         self.genes = modelled
         self.register_buffer("loadings", torch.from_numpy(task.factors.loadings[modelled]), persistent=False)
         self.objective = _objective(task, modelled)
-        self.crop = tuple(
+        height, width = (
             -(-min(task.config.crop, side) // task.network.stride) * task.network.stride
             for side in task.slide.grid.shape
         )
-        pixels = task.config.batch * self.crop[0] * self.crop[1]
+        self.crop = (height, width)
+        pixels = task.config.batch * height * width
         self.n_batches = max(_LEAST_BATCHES, math.ceil(task.slide.tissue.sum() / pixels))
         self.footprint = _loss_spot(task).footprint(
             task.slide.grid.shape, task.slide.spots.centers, task.slide.grid.um_per_px
@@ -155,7 +159,7 @@ class _Training(lightning.LightningModule):
         )  # fmt: skip
         return DataLoader(crops, batch_size=None)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.config.learning_rate, weight_decay=1e-4)
         total = self.task.config.max_epochs * self.n_batches
 
@@ -211,7 +215,7 @@ class _Training(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         means = {name: float(np.mean(values)) for name, values in self.sums.items()}
-        entry = {name: means.get(name, float("nan")) for name in HISTORY}
+        entry: dict[str, Any] = {name: means.get(name, float("nan")) for name in HISTORY}
         rate = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         entry |= {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
         entry["seconds"] = time.perf_counter() - self.started

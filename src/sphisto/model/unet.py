@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name torch's users expect
+from torch.nn import functional as F
 
 STRIDE = 8
 REACH = 64  # px that decide a pixel, in each direction: 59 by the gradient, rounded up to the stride
@@ -46,6 +46,9 @@ class UNet(nn.Module):
     widths
         Channels at strides 1, 2, 4 and 8.
     """
+
+    typical: Tensor
+    gate: Tensor
 
     def __init__(self, n_factors: int, typical: Tensor, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
         super().__init__()

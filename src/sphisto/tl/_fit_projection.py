@@ -11,7 +11,7 @@ import numpy as np
 
 from sphisto._rng import RNG, seed_of
 from sphisto.io import store as stores
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide, read_section, um_per_px_for
 from sphisto.io.transaction import replacing
 from sphisto.model.config import FitConfig
 from sphisto.model.fit import fit
@@ -157,7 +157,7 @@ def fit_projection(
     path = Path(store) if store is not None else Path(f"{section.library_id}.zarr")
     stores.check_target(path, section.library_id)
     if um_per_px is None and spec.longest_side is not None:
-        um_per_px = _coarse_scale(section, spec.longest_side, spot_um)
+        um_per_px = um_per_px_for(section, spec.longest_side, spot_um=spot_um)
     slide = make_slide(
         section, layer=layer, um_per_px=um_per_px, spot_um=spot_um, spot_shape=spot_shape, tissue=tissue, check=check
     )
@@ -188,12 +188,6 @@ def fit_projection(
     checkpoint.unlink(missing_ok=True)
     print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
     return adata if copy else None
-
-
-def _coarse_scale(section: Any, longest_side: int, spot_um: float | None) -> float:
-    """Um per px at which the picture is about as large as the network was made for."""
-    native = make_slide(section, spot_um=spot_um, check=False, repair=False).grid
-    return native.um_per_px * max(1, -(-max(native.shape) // longest_side))
 
 
 def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slide) -> tuple[str, ...]:

@@ -1,0 +1,79 @@
+"""What a fit learns, against the truth of sections drawn by rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sphisto as sp
+from sphisto.metrics import pearson
+
+KEY = "projection"
+
+
+def fit(adata, path, **options):
+    sp.tl.fit_projection(adata, store=path, **{"max_epochs": 2, "device": "cpu", **options})
+    return adata
+
+
+def raster(store, name):
+    return sp.get.raster(store, name).values
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    adata = sp.datasets.toy(160, 160, pitch_um=32, rng=2)
+    return fit(adata, tmp_path_factory.mktemp("learned") / "toy.zarr", max_epochs=24)
+
+
+def in_tissue(store, truth):
+    tissue = raster(store, "toy_tissue").astype(bool) & (truth.sel(gene="noise_a").values > 0)
+    return lambda maps: maps[:, tissue].T.astype(float)
+
+
+def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
+    from sphisto import baselines
+    from sphisto.core.tiles import plan_tiles
+    from sphisto.io.intake import make_slide, read_section
+
+    genes = [gene for gene in learned.var_names if learned.var.loc[gene, "kind"] in ("class", "nuclei", "total")]
+    truth = sp.datasets.toy_truth(learned).compute()
+    store = learned.uns[KEY]["store"]
+    pixels = in_tissue(store, truth)
+    exact = pixels(truth.sel(gene=genes).values)
+    projected = pearson(pixels(sp.get.gene_raster(store, genes).values), exact)
+    ((_, nearest),) = baselines.nearest(make_slide(read_section(learned[:, genes].copy())), plan_tiles((160, 160)))
+    assert np.median(projected) > np.median(pearson(pixels(nearest), exact)) + 0.05
+
+
+def test_held_out_spots_are_predicted_better_than_by_interpolation(learned):
+    history = learned.uns[KEY]["history"]
+    assert history["held_out_loss"][-3:].mean() < history["held_out_interpolated"][-3:].mean()
+
+
+def test_the_picture_is_redrawn(learned):
+    from skimage.metrics import structural_similarity
+
+    store = learned.uns[KEY]["store"]
+    image, redrawn = raster(store, "toy_image") / 255, raster(store, "projection_reconstruction")
+    assert structural_similarity(image, redrawn, channel_axis=0, data_range=1.0) > 0.8
+
+
+def test_totals_are_kept(learned):
+    fitted = learned.obsm["projection_fitted"].sum(axis=1)
+    assert fitted.sum() == pytest.approx(learned.X.sum(), rel=0.05)
+
+
+def test_genes_shuffled_among_spots_fall_to_chance(learned, tmp_path):
+    shuffled = learned.copy()
+    shuffled.X = shuffled.X[np.random.default_rng(0).permutation(shuffled.n_obs)]
+    fit(shuffled, tmp_path / "a.zarr", max_epochs=12)
+    truth = sp.datasets.toy_truth(learned).compute()
+    pixels = in_tissue(tmp_path / "a.zarr", truth)
+    genes = list(learned.var_names[learned.var["kind"] != "noise"])
+    score = pearson(pixels(sp.get.gene_raster(tmp_path / "a.zarr", genes).values), pixels(truth.sel(gene=genes).values))
+    real = pearson(
+        pixels(sp.get.gene_raster(learned.uns[KEY]["store"], genes).values), pixels(truth.sel(gene=genes).values)
+    )
+    assert abs(np.mean(score)) < 0.15
+    assert np.mean(real) > 0.4

@@ -1,0 +1,92 @@
+"""Seeds, interruption and resuming of a fit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import sphisto as sp
+
+KEY = "projection"
+
+
+def fit(adata, path, **options):
+    sp.tl.fit_projection(adata, store=path, **{"max_epochs": 2, "device": "cpu", **options})
+    return adata
+
+
+def raster(store, name):
+    return sp.get.raster(store, name).values
+
+
+def test_the_same_seed_gives_the_same_rasters_and_another_does_not(small_toy, tmp_path):
+    rasters = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        fit(small_toy, tmp_path / f"{name}.zarr", rng=seed)
+        rasters.append(raster(tmp_path / f"{name}.zarr", "projection_factors"))
+    np.testing.assert_array_equal(rasters[0], rasters[1])
+    assert not np.array_equal(rasters[0], rasters[2])
+
+
+RUN = """
+import sys
+import numpy as np
+import sphisto as sp
+from sphisto.model import training
+training._LEAST_BATCHES = 4  # as in the tests
+adata = sp.datasets.toy(96, 112, pitch_um=24, rng=1)
+sp.tl.fit_projection(adata, store=sys.argv[1], max_epochs=8, device="cpu", resume=len(sys.argv) > 2)
+"""
+
+
+def start(path):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", RUN, str(path)], stderr=subprocess.PIPE, text=True
+    )
+    checkpoint = path.parent / "toy.projection.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.fixture(scope="module")
+def unbroken(small_toy_once, tmp_path_factory):
+    return fit(small_toy_once.copy(), tmp_path_factory.mktemp("unbroken") / "toy.zarr", max_epochs=8)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_fit_leaves_the_old_store_and_goes_on_to_the_same_result(small_toy, unbroken, tmp_path, sent):
+    path = tmp_path / "toy.zarr"
+    fit(small_toy.copy(), path, max_epochs=1, rng=9)
+    before = raster(path, "projection_factors")
+    process = start(path)
+    os.kill(process.pid, sent)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert sent == signal.SIGKILL or "KeyboardInterrupt" in message
+    np.testing.assert_array_equal(raster(path, "projection_factors"), before)
+    fit(small_toy, path, max_epochs=8, resume=True)
+    # another process may place its arrays otherwise in memory, which changes the last bits of sums
+    np.testing.assert_allclose(
+        raster(path, "projection_factors"), raster(unbroken.uns[KEY]["store"], "projection_factors"), rtol=2e-3
+    )
+    np.testing.assert_allclose(small_toy.uns[KEY]["history"]["loss"], unbroken.uns[KEY]["history"]["loss"], rtol=1e-4)
+    assert not list(tmp_path.glob(".*")), "something was left behind"
+    assert not (tmp_path / "toy.projection.ckpt").exists()
+
+
+def test_a_checkpoint_of_another_call_is_refused(small_toy, tmp_path):
+    process = start(tmp_path / "toy.zarr")
+    process.kill()
+    process.communicate()
+    with pytest.raises(ValueError, match=r"checkpoint .*toy.projection.ckpt .*max_epochs.*resume=False"):
+        fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
