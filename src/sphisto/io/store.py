@@ -91,7 +91,7 @@ def check_space(staging: Path, grid: Grid, n_channels: int) -> None:
     OSError
         If less than a cautious estimate is free.
     """
-    # measured: rounded maps take about half their raw size; the pyramid adds a third
+    # a cautious guess: rounding and compression about halve the maps, the pyramid adds a third
     need = grid.height * grid.width * n_channels * 4 * 0.7
     free = shutil.disk_usage(staging).free
     if free < need:

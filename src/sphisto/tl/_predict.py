@@ -46,7 +46,7 @@ def predict(
     """Write the rasters of a slide under a fitted projection, without training.
 
     With spots, the slide's own spots speak for their surroundings as in the fit. Without, the picture alone decides;
-    expect less of it: on mouse brain, pictures alone reach about half the held-out correlation of neighbouring spots.
+    expect less of it: most of what is known between spots comes from the spots around.
 
     Parameters
     ----------
