@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sphisto.model.neighbours import Neighbours
 
 _HIDDEN = (0.1, 0.5)  # share of the spots that a crop hides from the prior: filling gaps is the task
+_MOST_SPOTS = 128  # per crop; the likelihood of all genes at more spots takes longer than the network itself
 _BLIND = 1 / 8  # share of the crops that hide all spots, so that the picture alone can carry a slide without spots
 
 
@@ -114,6 +115,8 @@ class Crops(Dataset[Batch]):
         prior = self.neighbours.of(~hidden).prior(window)
         inside = _inside(self.footprint, measured.centers, window) & (self.learned | self.held_out)
         spots = np.flatnonzero(inside)
+        if len(spots) > _MOST_SPOTS:
+            spots = np.sort(rng.choice(spots, _MOST_SPOTS, replace=False))
         part = self.footprint.select(spots).within(window)
         lengths = np.diff(part.indptr)
         crop = _Crop(

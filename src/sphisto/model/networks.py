@@ -34,6 +34,8 @@ class Network:
         ``"true"``: the spot's own shape. ``"square"``: the prototype's square window as wide as the spot.
     stride, reach
         Geometry in px: tiles start at multiples of ``stride`` and see ``reach`` px beyond themselves.
+    max_epochs
+        Epochs by default.
     longest_side
         The picture is worked on at most this large (px); ``None``: at its own resolution.
     """
@@ -46,12 +48,13 @@ class Network:
     footprint: Literal["true", "square"]
     stride: int
     reach: int
+    max_epochs: int
     longest_side: int | None = None
 
 
 NETWORKS: dict[str, Network] = {
-    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", 1.0, "true", unet.STRIDE, unet.REACH),
-    "seed": Network(seed.SeedNet, "largest", "genes", "scaled_mse", 0.0, "square", seed.STRIDE, seed.REACH, 608),
+    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", 4.0, "true", unet.STRIDE, unet.REACH, 12),
+    "seed": Network(seed.SeedNet, "largest", "genes", "scaled_mse", 0.0, "square", seed.STRIDE, seed.REACH, 60, 608),
 }
 
 

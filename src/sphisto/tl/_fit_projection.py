@@ -98,7 +98,7 @@ def fit_projection(
     check
         Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
     max_epochs
-        Epochs in all, a quarter of them on the picture alone; default 12.
+        Epochs in all, a quarter of them on the picture alone; default 12, or 60 for ``"seed"``, which learns slowly.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     rng
@@ -150,7 +150,7 @@ def fit_projection(
     started = time.perf_counter()
     seed = seed_of(rng)
     spec = network_of(network)
-    config = FitConfig() if max_epochs is None else FitConfig(max_epochs=max_epochs)
+    config = FitConfig(max_epochs=spec.max_epochs if max_epochs is None else max_epochs)
     where = device_of(device)
     section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
     adata = section.table.copy() if copy else section.table
