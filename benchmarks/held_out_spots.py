@@ -4,7 +4,8 @@
 
 FOLDER is a Space Ranger folder. A random share of the spots is taken out before anything is fitted: factors, scaling
 and choice of genes see only the rest. Each method runs in a process of its own. The score is the mean Pearson
-correlation, over the held-out spots, of log-normalised expression, averaged over the genes seen in more than 3 % of the
+correlation, over the held-out spots, of log-normalised expression (for predicted rates: its expected value under
+Poisson counts, for every method), averaged over the genes seen in more than 3 % of the
 training spots; the prototype's network models single genes, so a second column scores all methods on its genes.
 """
 
@@ -80,9 +81,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from sphisto import metrics
 
     both = scored & known
-    score = metrics.pearson(metrics.log_normalised(predicted)[:, both], metrics.log_normalised(measured)[:, both])
+    score = metrics.pearson(metrics.expected_log_normalised(predicted)[:, both], metrics.log_normalised(measured)[:, both])
     few = metrics.pearson(
-        metrics.log_normalised(predicted[:, seed_genes]), metrics.log_normalised(measured[:, seed_genes])
+        metrics.expected_log_normalised(predicted[:, seed_genes]), metrics.log_normalised(measured[:, seed_genes])
     )
     ceiling = metrics.noise_ceiling(measured[:, scored], rng)
     return {
@@ -146,7 +147,7 @@ def baseline(name: str, train: Any, test: Any, measured: np.ndarray, scored: np.
         return pooled(baselines.nearest(slide, tiles))
     options = [pooled(baselines.gaussian(slide, tiles, width=w * slide.spots.pitch)) for w in WIDTHS]
     truth = metrics.log_normalised(measured)[:, scored]
-    return max(options, key=lambda p: np.nanmean(metrics.pearson(metrics.log_normalised(p)[:, scored], truth)))
+    return max(options, key=lambda p: np.nanmean(metrics.pearson(metrics.expected_log_normalised(p)[:, scored], truth)))
 
 
 if __name__ == "__main__":

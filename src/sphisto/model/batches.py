@@ -16,10 +16,11 @@ from sphisto.core.tiles import Window, read_window
 if TYPE_CHECKING:
     from sphisto.core.footprint import Footprint
     from sphisto.core.slide import Slide
-    from sphisto.model.neighbours import Neighbours
+    from sphisto.model.neighbours import Prior
 
 _HIDDEN = (0.1, 0.5)  # share of the spots that a crop hides from the prior: filling gaps is the task
 _MOST_SPOTS = 128  # per crop; the likelihood of all genes at more spots takes longer than the network itself
+_NEAR = 3  # pitches around a crop in which spots are hidden
 _BLIND = 1 / 8  # share of the crops that hide all spots, so that the picture alone can carry a slide without spots
 
 
@@ -88,7 +89,7 @@ class Crops(Dataset[Batch]):
 
     slide: Slide
     footprint: Footprint
-    neighbours: Neighbours
+    neighbours: Prior
     genes: NDArray[np.int64]
     learned: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
@@ -111,7 +112,10 @@ class Crops(Dataset[Batch]):
         measured = self.slide.spots
         window = self._window(measured.centers, rng)
         share = 1.0 if rng.random() < _BLIND else rng.uniform(*_HIDDEN)
-        hidden = (rng.random(len(measured.centers)) < share) | ~self.learned
+        drawn = rng.random(len(measured.centers)) < share
+        if share < 1:  # what is far from the crop makes no difference to it
+            drawn &= _near(measured.centers, window, _NEAR * measured.pitch)
+        hidden = drawn | ~self.learned
         prior = self.neighbours.of(~hidden).prior(window)
         inside = _inside(self.footprint, measured.centers, window) & (self.learned | self.held_out)
         spots = np.flatnonzero(inside)
@@ -165,6 +169,11 @@ def _inside(footprint: Footprint, centers: NDArray[np.float64], window: Window) 
     begins = (low >= (window.y0, window.x0)).all(axis=1)
     ends = (high <= (window.y1, window.x1)).all(axis=1)
     return np.asarray(begins & ends & (np.diff(footprint.indptr) > 0))
+
+
+def _near(centers: NDArray[np.float64], window: Window, margin: float) -> NDArray[np.bool_]:
+    low, high = (window.y0 - margin, window.x0 - margin), (window.y1 + margin, window.x1 + margin)
+    return np.asarray(((centers >= low) & (centers <= high)).all(axis=1))
 
 
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:

@@ -11,7 +11,7 @@ import torch
 
 from sphisto.model.factorize import fit_factors, gene_factors, scores
 from sphisto.model.fitted import Fitted
-from sphisto.model.neighbours import Neighbours, neighbours, nothing_known
+from sphisto.model.neighbours import Prior, make_prior, nothing_known
 from sphisto.model.networks import network
 from sphisto.model.training import Task, train
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_SPOTS_PER_FACTOR = 12  # of 187 spots, 12 factors predict left-out ones better than 24
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell one epoch from another
 
 
@@ -40,7 +41,7 @@ def fit(
     checkpoint: Path,
     resume: bool = False,
     progress: bool = True,
-) -> tuple[Fitted, Neighbours]:
+) -> tuple[Fitted, Prior]:
     """Fit a network to one slide; return it with the prior, from all spots, under which the slide is predicted.
 
     Parameters
@@ -62,12 +63,12 @@ def fit(
     spec = network(name)
     learned, held_out = _split(measured, config.held_out, seed)
     factors = (
-        fit_factors(measured, learned, config.n_factors, seed)
+        fit_factors(measured, learned, _n_factors(config.n_factors, learned), seed)
         if spec.factors == "low_rank"
         else gene_factors(measured, list(genes))
     )
-    prior = prior_of(slide, factors, learned)
-    typical = prior.density[learned]
+    prior, density = prior_of(slide, factors, learned)
+    typical = density[learned]
     level = np.maximum(typical.mean(axis=0) if spec.level == "mean" else typical.max(axis=0), 1e-6).astype(np.float32)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -89,26 +90,31 @@ def fit(
         params=params,
         history=history,
     )
-    return fitted, prior.of(informative(measured))
+    return fitted, prior_for(fitted, slide)
 
 
-def prior_of(slide: Slide, factors: Factors, known: NDArray[np.bool_]) -> Neighbours:
-    """Make the prior of a slide under given factors; its kernel is chosen on the ``known`` spots."""
+def prior_of(slide: Slide, factors: Factors, known: NDArray[np.bool_]) -> tuple[Prior, NDArray[np.float64]]:
+    """Make the prior of a slide from its ``known`` spots under given factors; also the (n, K) densities of all spots."""
     measured = slide.spots
-    return neighbours(slide, scores(factors, measured.values, is_counts=measured.is_counts), known)
+    return make_prior(slide, scores(factors, measured.values, is_counts=measured.is_counts), known)
 
 
-def prior_for(fitted: Fitted, slide: Slide) -> Neighbours:
+def prior_for(fitted: Fitted, slide: Slide) -> Prior:
     """Make the prior with which a slide is predicted: from all its spots, or the same everywhere if it has none."""
     if slide.measured is None:
         return nothing_known(fitted.mean)
     known = informative(slide.measured)
-    return prior_of(slide, fitted.factors, known).of(known)
+    return prior_of(slide, fitted.factors, known)[0].of(known)
 
 
 def informative(measured: Measured) -> NDArray[np.bool_]:
     """Spots that measured anything at all."""
     return np.asarray(measured.values.sum(axis=1)).ravel() > 0
+
+
+def _n_factors(most: int, learned: NDArray[np.bool_]) -> int:
+    """Number of factors that so many spots can tell apart."""
+    return max(1, min(most, int(learned.sum()) // _SPOTS_PER_FACTOR))
 
 
 def _split(measured: Measured, share: float, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sphisto.core.slide import Slide
     from sphisto.model.fitted import Fitted
-    from sphisto.model.neighbours import Neighbours
+    from sphisto.model.neighbours import Prior
 
 TILE = 512  # px; also the store's chunk, so that a tile fills whole chunks
 
@@ -45,7 +45,7 @@ def tiles_of(fitted: Fitted, slide: Slide, *, tile: int = TILE) -> list[Tile]:
 
 
 def predict_tiles(
-    fitted: Fitted, slide: Slide, neighbours: Neighbours, *, device: torch.device, tile: int = TILE
+    fitted: Fitted, slide: Slide, neighbours: Prior, *, device: torch.device, tile: int = TILE
 ) -> Iterator[tuple[Tile, Maps]]:
     """Yield the maps of each tile; one tile at a time is in memory."""
     module = fitted.module().to(device)

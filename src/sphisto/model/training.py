@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sphisto.core.slide import Slide
     from sphisto.model.config import FitConfig
     from sphisto.model.factorize import Factors
-    from sphisto.model.neighbours import Neighbours
+    from sphisto.model.neighbours import Prior
     from sphisto.model.networks import Network
 
 logger = logging.getLogger("sphisto")
@@ -77,7 +77,7 @@ class Task:
     network: Network
     module: nn.Module
     factors: Factors
-    neighbours: Neighbours
+    neighbours: Prior
     learned: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
     config: FitConfig

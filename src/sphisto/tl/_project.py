@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from sphisto.core.slide import Slide
     from sphisto.model.fitted import Fitted
-    from sphisto.model.neighbours import Neighbours
+    from sphisto.model.neighbours import Prior
 
 
 def stream(
-    fitted: Fitted, slide: Slide, prior: Neighbours, staging: Path, key: str, device: torch.device
+    fitted: Fitted, slide: Slide, prior: Prior, staging: Path, key: str, device: torch.device
 ) -> NDArray[np.float32]:
     """Write the rasters of a slide under its prior, tile by tile; return the (n, K) fitted factor values of its spots."""
     factor_maps, gene_maps, redrawn = stores.create_rasters(staging, slide, fitted.factors, fitted.genes, key)
