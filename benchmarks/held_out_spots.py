@@ -81,7 +81,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from sphisto import metrics
 
     both = scored & known
-    score = metrics.pearson(metrics.expected_log_normalised(predicted)[:, both], metrics.log_normalised(measured)[:, both])
+    score = metrics.pearson(
+        metrics.expected_log_normalised(predicted)[:, both], metrics.log_normalised(measured)[:, both]
+    )
     few = metrics.pearson(
         metrics.expected_log_normalised(predicted[:, seed_genes]), metrics.log_normalised(measured[:, seed_genes])
     )

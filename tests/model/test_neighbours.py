@@ -1,41 +1,85 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from sphisto.core.tiles import Window
 from sphisto.io.intake import make_slide, read_section
-from sphisto.model.neighbours import neighbours, nothing_known, prior_stride
+from sphisto.model import neighbours as room
+from sphisto.model.factorize import fit_factors, scores
+from sphisto.model.neighbours import Kriged, Neighbours, make_prior, nothing_known, prior_stride
 
 
-def test_the_prior_is_the_weighted_average_of_the_visible_spots(small_toy, rng):
-    slide = make_slide(read_section(small_toy))
-    n = len(slide.spots.centers)
-    prior = neighbours(slide, rng.random((n, 2)), np.ones(n, dtype=bool))
-    visible = rng.random(n) < 0.6
-    window = Window(16, -8, 48, 40)
-    found = prior.of(visible).prior(window)
+@pytest.fixture
+def slide(small_toy):
+    return make_slide(read_section(small_toy))
+
+
+def everyone(slide):
+    return np.ones(len(slide.spots.centers), dtype=bool)
+
+
+def factor_values(slide):
+    factors = fit_factors(slide.spots, everyone(slide), 4, 0)
+    return scores(factors, slide.spots.values, is_counts=True)
+
+
+def test_sections_of_usual_size_are_kriged(slide):
+    values = factor_values(slide)
+    prior, density = make_prior(slide, values, everyone(slide))
+    assert isinstance(prior, Kriged)
+    share = slide.footprint().mean(slide.tissue.astype(float))[:, 0]
+    np.testing.assert_allclose(density * np.maximum(share, 0.25)[:, None], values, rtol=1e-6)
+    maps = prior.prior(Window(0, 0, 64, 64))
+    assert maps.shape == (4, 64 // prior.stride, 64 // prior.stride)
+    assert (maps > 0).all()
+
+
+def test_a_map_is_the_same_in_any_window(slide):
+    prior, _ = make_prior(slide, factor_values(slide), everyone(slide))
     s = prior.stride
-    assert found.shape == (2, 32 // s, 48 // s)
+    whole, part = prior.prior(Window(0, 0, 64, 64)), prior.prior(Window(16, 32, 48, 64))
+    np.testing.assert_allclose(part, whole[:, 16 // s : 48 // s, 32 // s :], rtol=1e-4)
+
+
+def test_hidden_spots_do_not_speak(slide, rng):
+    """Whatever the hidden spots measured, the map is the same, once the free numbers are chosen."""
+    prior, _ = make_prior(slide, factor_values(slide), everyone(slide))
+    hidden = rng.random(len(prior.known)) < 0.3
+    loud = prior.field.components.copy()
+    loud[hidden] += 100
+    other = replace(prior, field=replace(prior.field, components=loud))
+    window = Window(0, 0, 64, 64)
+    np.testing.assert_allclose(other.of(~hidden).prior(window), prior.of(~hidden).prior(window), rtol=0.02, atol=0.01)
+    assert not np.allclose(other.of(everyone(slide)).prior(window), prior.prior(window), rtol=0.02, atol=0.01)
+
+
+def test_too_few_and_too_many_spots_are_averaged_by_distance(slide, rng, monkeypatch):
+    n = len(slide.spots.centers)
+    monkeypatch.setattr(room, "_MOST_KRIGED", 3)
+    prior, _ = make_prior(slide, rng.random((n, 2)), everyone(slide))
+    assert isinstance(prior, Neighbours)
+    visible = rng.random(n) < 0.6
+    found = prior.of(visible).prior(Window(16, -8, 48, 40))
+    s = prior.stride
     y, x = 16 + (1 + 0.5) * s, -8 + (3 + 0.5) * s
     weight = np.exp(-((prior.centers[visible] - (y, x)) ** 2).sum(axis=1) / (2 * prior.width**2))
     np.testing.assert_allclose(found[:, 1, 3], weight @ prior.density[visible] / weight.sum(), rtol=1e-5)
 
 
-def test_density_is_per_area_of_tissue(small_toy):
-    slide = make_slide(read_section(small_toy))
-    n = len(slide.spots.centers)
-    prior = neighbours(slide, np.ones((n, 1)), np.ones(n, dtype=bool))
-    share = slide.footprint().mean(slide.tissue.astype(float))[:, 0]
-    np.testing.assert_allclose(prior.density[:, 0] * np.maximum(share, 0.25), 1, rtol=1e-6)
-
-
-def test_where_nothing_is_known_the_mean_is_said(small_toy, rng):
-    slide = make_slide(read_section(small_toy))
-    n = len(slide.spots.centers)
-    prior = neighbours(slide, rng.random((n, 2)), np.ones(n, dtype=bool))
-    for source in (prior.of(np.zeros(n, dtype=bool)), nothing_known(prior.mean)):
+def test_where_nothing_is_known_the_mean_is_said(slide):
+    prior, _ = make_prior(slide, factor_values(slide), everyone(slide))
+    for source in (prior.of(~everyone(slide)), nothing_known(prior.mean)):
         found = source.prior(Window(0, 0, 16, 16))
         np.testing.assert_allclose(found, np.broadcast_to(prior.mean[:, None, None], found.shape), rtol=1e-5)
+
+
+def test_a_blank_picture_leaves_position(slide):
+    blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
+    prior, _ = make_prior(blank, factor_values(slide), everyone(slide))
+    assert np.isfinite(prior.prior(Window(0, 0, 32, 32))).all()
 
 
 def test_the_stride_keeps_four_points_to_a_pitch():
