@@ -42,6 +42,13 @@ def test_left_out_values_are_those_told_by_all_other_spots(spots):
         np.testing.assert_allclose(told[i], at_spot[0], atol=1e-2)
 
 
+def test_the_field_at_the_spots_is_the_field_there(spots):
+    centers, drift, quantities = spots
+    field = fit_kriging(centers, drift, quantities, 10.0)
+    there = field.at(centers, drift, field.weights(np.zeros(144, dtype=bool)))
+    np.testing.assert_allclose(field.at_spots(), there, atol=5e-3)
+
+
 def test_what_texture_tells_is_used_and_noise_is_not(spots):
     centers, drift, quantities = spots
     field = fit_kriging(centers, drift, quantities, 10.0)

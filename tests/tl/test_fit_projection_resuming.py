@@ -36,10 +36,17 @@ def test_the_same_seed_gives_the_same_rasters_and_another_does_not(small_toy, tm
 
 RUN = """
 import sys
+import time
 import numpy as np
 import sphisto as sp
 from sphisto.model import training
 training._LEAST_BATCHES = 4  # as in the tests
+keep = training._Keeper.on_train_epoch_end
+def keep_and_wait(*args):  # so that the signal finds it running
+    keep(*args)
+    time.sleep(0.5)
+if len(sys.argv) == 2:
+    training._Keeper.on_train_epoch_end = keep_and_wait
 adata = sp.datasets.toy(96, 112, pitch_um=24, rng=1)
 sp.tl.fit_projection(adata, store=sys.argv[1], max_epochs=8, device="cpu", resume=len(sys.argv) > 2)
 """

@@ -90,6 +90,11 @@ class Kriging:
             field += drift @ (self.drift_weight * (self.drift.T @ weights))
         return field @ self.rotation + self.mean
 
+    def at_spots(self) -> Floats:
+        """(n, K) field at the spots themselves, freed of what is noise at a single spot."""
+        alpha = self.weights(np.zeros(len(self.centers), dtype=bool))
+        return (self.components - self.nuggets * alpha) @ self.rotation + self.mean
+
     def left_out(self) -> Floats:
         """(n, K) field at each spot as told by all the others."""
         error = _left_out_errors(self.vectors, self.values, self.components, self.nuggets)

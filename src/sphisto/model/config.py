@@ -12,8 +12,8 @@ class FitConfig:
     Parameters
     ----------
     n_factors
-        Factor maps K that carry all genes. Interpolating 12, 24, 32 and 48 of them gave held-out correlations of
-        0.439, 0.458, 0.464 and 0.468 on a mouse brain section: more costs time and disk and gains little.
+        Most factor maps K that carry all genes; a small section gets 12, or one for 12 spots if that is more. Time and
+        disk grow with it.
     max_epochs
         Epochs in all; an epoch shows the network as many pixels as the section has, and at least 16 batches.
     image_share
@@ -23,7 +23,7 @@ class FitConfig:
     batch
         Crops per step.
     learning_rate
-        Peak of a schedule that warms up in a twentieth of the steps and falls to zero as a cosine.
+        Peak of a schedule that warms up in a fifth of the steps and falls to zero as a cosine.
     image_weight
         Weight of the image loss (1 - SSIM) beside the spot loss.
     seen_weight

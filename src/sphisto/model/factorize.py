@@ -32,13 +32,11 @@ def fit_factors(measured: Measured, kept: NDArray[np.bool_], n_factors: int, see
         rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_SPOTS, replace=False))
     values = measured.values[rows].toarray()
     k = min(n_factors, *values.shape)
-    # under the plain Poisson likelihood the few most abundant genes decide all factors; roots of their means even it out
-    weight = 1 / np.sqrt(np.maximum(values.mean(axis=0), 1 / len(values))) if measured.is_counts else 1.0
     model = NMF(k, init="nndsvda", max_iter=_ITERATIONS, random_state=seed, **_divergence(measured.is_counts))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Maximum number of iterations")
-        model.fit(values * weight)
-    loadings = np.maximum((model.components_ / weight).T, 0)
+        model.fit(values)
+    loadings = np.maximum(model.components_.T, 0)
     total = loadings.sum(axis=0)
     return Factors(measured.genes, (loadings / np.where(total > 0, total, 1)).astype(np.float32))
 

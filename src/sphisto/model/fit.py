@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_FEW_FACTORS = 12  # which even the smallest section may have
 _SPOTS_PER_FACTOR = 12  # of 187 spots, 12 factors predict left-out ones better than 24
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell one epoch from another
 
@@ -63,7 +64,7 @@ def fit(
     spec = network(name)
     learned, held_out = _split(measured, config.held_out, seed)
     factors = (
-        fit_factors(measured, learned, _n_factors(config.n_factors, learned), seed)
+        find_factors(measured, learned, config.n_factors, seed)
         if spec.factors == "low_rank"
         else gene_factors(measured, list(genes))
     )
@@ -112,9 +113,9 @@ def informative(measured: Measured) -> NDArray[np.bool_]:
     return np.asarray(measured.values.sum(axis=1)).ravel() > 0
 
 
-def _n_factors(most: int, learned: NDArray[np.bool_]) -> int:
-    """Number of factors that so many spots can tell apart."""
-    return max(1, min(most, int(learned.sum()) // _SPOTS_PER_FACTOR))
+def find_factors(measured: Measured, learned: NDArray[np.bool_], most: int, seed: int) -> Factors:
+    """Find as many factors as the ``learned`` spots can tell apart, at ``most`` so many."""
+    return fit_factors(measured, learned, min(most, max(_FEW_FACTORS, int(learned.sum()) // _SPOTS_PER_FACTOR)), seed)
 
 
 def _split(measured: Measured, share: float, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -106,8 +106,9 @@ class Kriged:
     texture
         (p, y / stride, x / stride) texture of the whole slide, scaled as ``field`` wants it.
     gain
-        (K,) factor that makes the left-out predictions right on average: a square of a mean is less than the mean of
-        squares.
+        (K,) factor that makes the field right on average: a square of a mean is less than the mean of squares.
+    hidden_gain
+        The same for places whose spot is hidden, as they are when some spots are: less is known there.
     """
 
     mean: NDArray[np.float64]
@@ -117,11 +118,13 @@ class Kriged:
     weights: NDArray[np.floating]
     texture: NDArray[np.float32]
     gain: NDArray[np.float64]
+    hidden_gain: NDArray[np.float64]
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
         if not (kept & self.known).any():
             return Nothing(self.mean, self.stride)
-        return replace(self, weights=self.field.weights(~kept[self.known]))
+        hidden = ~kept[self.known]
+        return replace(self, weights=self.field.weights(hidden), gain=self.hidden_gain if hidden.any() else self.gain)
 
     def prior(self, window: Window) -> NDArray[np.float32]:
         points = _points(window, self.stride)
@@ -149,10 +152,11 @@ def make_prior(
         return Neighbours(mean, stride, centers, density, width), density
     maps, at_spots = _scaled_texture(slide, stride, known)
     field = fit_kriging(centers[known], at_spots[known], np.sqrt(density[known]), pitch)
-    told = np.square(np.maximum(field.left_out(), 0)).mean(axis=0)
-    gain = np.clip(mean / np.maximum(told, 1e-12), 0.5, 2)
+    hidden, seen = (np.square(np.maximum(f, 0)).mean(axis=0) for f in (field.left_out(), field.at_spots()))
+    # once all spots are known, places lie at spots and as far from them as a left-out one
+    gain, hidden_gain = (np.clip(mean / np.maximum(told, 1e-12), 0.5, 2) for told in ((hidden + seen) / 2, hidden))
     nobody = np.zeros(int(known.sum()), dtype=bool)
-    return Kriged(mean, stride, known, field, field.weights(nobody), maps, gain), density
+    return Kriged(mean, stride, known, field, field.weights(nobody), maps, gain, hidden_gain), density
 
 
 def prior_stride(pitch: float) -> int:

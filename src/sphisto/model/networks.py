@@ -53,7 +53,7 @@ class Network:
 
 
 NETWORKS: dict[str, Network] = {
-    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", 4.0, "true", unet.STRIDE, unet.REACH, 12),
+    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", 2.0, "true", unet.STRIDE, unet.REACH, 12),
     "seed": Network(seed.SeedNet, "largest", "genes", "scaled_mse", 0.0, "square", seed.STRIDE, seed.REACH, 60, 608),
 }
 

@@ -44,7 +44,8 @@ HISTORY = (
     "seconds",
 )  # fmt: skip
 _LEAST_BATCHES = 16  # per epoch, so that an epoch of a small section means something
-_WARM_UP = 0.05  # share of all steps
+_LATE = 1 / 3  # share of the epochs, the last ones, whose weights may be kept
+_WARM_UP = 0.2  # share of all steps; with less some runs saturate in the first steps and stay there
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,7 @@ class _Training(lightning.LightningModule):
         self.history: list[dict[str, Any]] = []
         self.sums: dict[str, list[float]] = {}
         self.best: dict[str, Tensor] | None = None
-        self.best_gain = 0.0  # against the interpolation, in units of the spot loss; negative is better
+        self.best_gain = 0.0  # against the prior, in units of the spot loss; negative is better
         self.started = 0.0
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -196,7 +197,7 @@ class _Training(lightning.LightningModule):
 
     @torch.no_grad()
     def _watch(self, batch: Batch, expected: Tensor) -> None:
-        """Score the held-out spots before the step, beside the interpolation that the step started from."""
+        """Score the held-out spots before the step, beside the prior that the step started from."""
         if not batch.held_out.any():
             return
         watched = batch.held_out.float()
@@ -221,7 +222,8 @@ class _Training(lightning.LightningModule):
         entry["seconds"] = time.perf_counter() - self.started
         self.history.append(entry)
         gain = entry["held_out_loss"] - entry["held_out_interpolated"]
-        if self.phase == "joint" and (math.isnan(gain) or gain < self.best_gain):
+        late = self.current_epoch >= (1 - _LATE) * self.task.config.max_epochs - 1  # earlier weights redraw badly
+        if self.phase == "joint" and late and (math.isnan(gain) or gain < self.best_gain):
             self.best_gain = gain if not math.isnan(gain) else 0.0
             self.best = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
 
@@ -238,7 +240,7 @@ class _Training(lightning.LightningModule):
         self.history, self.best, self.best_gain = kept["history"], kept["best"], kept["best_gain"]
 
     def keep_best(self) -> None:
-        """Take the weights of the epoch that predicted the held-out spots best; none may have beaten interpolation."""
+        """Take the weights of the epoch that predicted the held-out spots best; none may have beaten the prior."""
         if self.best is not None:
             self.net.load_state_dict(self.best)
             return
@@ -246,7 +248,7 @@ class _Training(lightning.LightningModule):
         if isinstance(gate, Tensor):
             gate.zero_()
             logger.warning(
-                "The picture did not help to predict held-out spots: the rasters are the interpolation of the spots."
+                "The network did not help to predict held-out spots: the rasters are the prior, co-kriging of the spots."
             )
 
     def history_arrays(self) -> dict[str, NDArray[Any]]:

@@ -35,8 +35,8 @@ def history(
     """Draw how the losses and the learning rate went, epoch by epoch, through both phases.
 
     The held-out loss is that of spots which were never learned from; where it lies below the dashed line, the picture
-    predicts them better than interpolation between their neighbours does. The weights of the epoch with the largest
-    gain were kept.
+    predicts them better than what their neighbours alone say (the prior). Of the last third of the epochs, the weights
+    of the one with the largest gain were kept.
 
     Parameters
     ----------
