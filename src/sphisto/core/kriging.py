@@ -84,8 +84,10 @@ class Kriging:
         near = weights.any(axis=1)
         low, high = points.min(axis=0) - self.reach, points.max(axis=0) + self.reach
         near &= ((self.centers >= low) & (self.centers <= high)).all(axis=1)
-        single = points.astype(np.float32), self.centers[near].astype(np.float32)  # enough here, and twice as fast
-        field = _spherical(*single, self.reach) @ weights[near].astype(np.float32)
+        # weights are solved in double precision: rounding would differ from process to process and be amplified;
+        # here single precision is enough, and twice as fast
+        single = points.astype(np.float32), self.centers[near].astype(np.float32)
+        field = (_spherical(*single, self.reach) @ weights[near].astype(np.float32)).astype(np.float64)
         if self.drift_weight > 0:
             field += drift @ (self.drift_weight * (self.drift.T @ weights))
         return field @ self.rotation + self.mean
@@ -120,8 +122,7 @@ def fit_kriging(centers: Floats, drift: Floats, quantities: Floats, pitch: float
             best = min(best, (float(error), reach, drift_weight))
     _, reach, drift_weight = best
     values, vectors = _eigen(centers, drift, reach, drift_weight)
-    components = components.astype(np.float32)
-    nuggets = np.asarray(_NUGGETS, dtype=np.float32)[_by_nugget(vectors, values, components).argmin(axis=0)]
+    nuggets = np.asarray(_NUGGETS)[_by_nugget(vectors, values, components).argmin(axis=0)]
     return Kriging(
         centers, drift, reach, drift_weight, vectors, values, nuggets, components, scale[:, None] * right[kept], mean
     )
@@ -140,7 +141,7 @@ def _spherical(a: Floats, b: Floats, reach: float) -> Floats:
 def _eigen(centers: Floats, drift: Floats, reach: float, drift_weight: float) -> tuple[Floats, Floats]:
     covariance = _spherical(centers, centers, reach) + drift_weight * (drift @ drift.T)
     values, vectors = eigh(covariance, driver="evd", overwrite_a=True, check_finite=False)
-    return np.maximum(values, 0).astype(np.float32), vectors.astype(np.float32)  # they stay: half the memory
+    return np.maximum(values, 0), vectors
 
 
 def _left_out_errors(vectors: Floats, values: Floats, components: Floats, nuggets: Floats) -> Floats:
@@ -159,7 +160,7 @@ def _by_nugget(vectors: Floats, values: Floats, components: Floats) -> Floats:
     n = components.shape[1]
     return np.stack(
         [
-            np.square(_left_out_errors(vectors, values, components, np.full(n, nugget, dtype=np.float32))).mean(axis=0)
+            np.square(_left_out_errors(vectors, values, components, np.full(n, nugget))).mean(axis=0)
             for nugget in _NUGGETS
         ]
     )

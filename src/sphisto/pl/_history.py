@@ -81,11 +81,11 @@ def history(
 
 
 def _draw_spot_losses(ax: Axes, past: Mapping[str, NDArray[Any]]) -> None:
-    """Draw loss of the learned and of the held-out spots, and what interpolation alone gives."""
+    """Draw loss of the learned and of the held-out spots, and what the prior alone gives."""
     lines: dict[str, tuple[str, dict[str, Any]]] = {
         "spot_loss": ("spots learned from", {"color": "C1", **_LINE}),
         "held_out_loss": ("spots held out", {"color": "C3", **_LINE}),
-        "held_out_interpolated": ("held out, interpolation alone", {"color": "0.3", "ls": "--", "lw": 1.2}),
+        "held_out_interpolated": ("held out, neighbours alone", {"color": "0.3", "ls": "--", "lw": 1.2}),
     }
     for name, (label, style) in lines.items():
         if np.isfinite(past[name]).any():
