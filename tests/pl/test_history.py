@@ -39,7 +39,7 @@ def test_losses_and_rate_by_epoch(past):
     for label, name in {
         "spots learned from": "spot_loss",
         "spots held out": "held_out_loss",
-        "held out, neighbours alone": "held_out_interpolated",
+        "held out, prior alone": "held_out_interpolated",
     }.items():
         np.testing.assert_array_equal(line(spot, label)[:, 1], history[name])
     assert [text.get_text() for text in spot.get_legend().get_texts()][1] == "spots held out"

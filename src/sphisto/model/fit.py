@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _FEW_FACTORS = 12  # which even the smallest section may have
-_SPOTS_PER_FACTOR = 12  # of 187 spots, 12 factors predict left-out ones better than 24
+_SPOTS_PER_FACTOR = 12  # fewer spots than that to a factor, and factors hold their noise
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell one epoch from another
 
 

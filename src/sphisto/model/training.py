@@ -248,7 +248,7 @@ class _Training(lightning.LightningModule):
         if isinstance(gate, Tensor):
             gate.zero_()
             logger.warning(
-                "The network did not help to predict held-out spots: the rasters are the prior, co-kriging of the spots."
+                "The network did not help to predict held-out spots: the rasters are the prior, what the spots around say."
             )
 
     def history_arrays(self) -> dict[str, NDArray[Any]]:

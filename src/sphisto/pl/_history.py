@@ -34,8 +34,8 @@ def history(
 ) -> list[Axes]:
     """Draw how the losses and the learning rate went, epoch by epoch, through both phases.
 
-    The held-out loss is that of spots which were never learned from; where it lies below the dashed line, the picture
-    predicts them better than what their neighbours alone say (the prior). Of the last third of the epochs, the weights
+    The held-out loss is that of spots which were never learned from; where it lies below the dashed line, the network
+    predicts them better than the prior it starts from. Of the last third of the epochs, the weights
     of the one with the largest gain were kept.
 
     Parameters
@@ -85,7 +85,7 @@ def _draw_spot_losses(ax: Axes, past: Mapping[str, NDArray[Any]]) -> None:
     lines: dict[str, tuple[str, dict[str, Any]]] = {
         "spot_loss": ("spots learned from", {"color": "C1", **_LINE}),
         "held_out_loss": ("spots held out", {"color": "C3", **_LINE}),
-        "held_out_interpolated": ("held out, neighbours alone", {"color": "0.3", "ls": "--", "lw": 1.2}),
+        "held_out_interpolated": ("held out, prior alone", {"color": "0.3", "ls": "--", "lw": 1.2}),
     }
     for name, (label, style) in lines.items():
         if np.isfinite(past[name]).any():
