@@ -51,3 +51,41 @@ def test_expected_log_normalised_is_the_mean_over_poisson_counts(rng):
     counts = rng.poisson(rates, (40_000, rates.shape[1]))
     expected = np.log1p(counts * 1e4 / rates.sum()).mean(axis=0)
     np.testing.assert_allclose(metrics.expected_log_normalised(rates)[0], expected, atol=0.02)
+
+
+def test_spearman_is_scipys(rng):
+    a, b = rng.random((30, 4)), rng.integers(0, 5, (30, 4)).astype(float)
+    np.testing.assert_allclose(metrics.spearman(a, b), [stats.spearmanr(a[:, i], b[:, i])[0] for i in range(4)])
+
+
+def test_deviance_explained_is_one_at_the_truth_and_zero_at_the_constant(rng):
+    counts = rng.poisson(4, (200, 3)).astype(float)
+    mean = counts.mean(axis=0)
+    np.testing.assert_allclose(metrics.deviance_explained(counts, counts, mean), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        metrics.deviance_explained(np.broadcast_to(mean, counts.shape), counts, mean), 0, atol=1e-9
+    )
+    assert (metrics.deviance_explained(2 * np.broadcast_to(mean, counts.shape), counts, mean) < 0).all()
+
+
+def test_min_max_scores_do_not_depend_on_the_unit(rng):
+    truth = rng.random((60, 2))
+    np.testing.assert_allclose(metrics.min_max(5 * truth + 3), metrics.min_max(truth), atol=1e-9)
+    np.testing.assert_allclose(metrics.min_max_rmse(5 * truth + 3, truth), 0, atol=1e-9)
+    expected = np.sqrt(np.square(metrics.min_max(truth) - metrics.min_max(truth[::-1])).mean(axis=0))
+    np.testing.assert_allclose(metrics.min_max_rmse(truth[::-1], truth), expected)
+
+
+def test_ssim_is_one_for_the_same_map_and_takes_gaps_for_zero(rng):
+    maps = rng.random((2, 20, 21))
+    maps[:, :3] = np.nan
+    np.testing.assert_allclose(metrics.min_max_ssim(2 * maps + 1, maps), 1, atol=1e-9)
+    assert (metrics.min_max_ssim(rng.random((2, 20, 21)), maps) < 0.3).all()
+
+
+def test_halves_tell_the_ceiling_of_their_sum(rng):
+    rate = rng.gamma(2, 2, (4000, 3))
+    first, second = rng.poisson(rate / 2), rng.poisson(rate / 2)
+    reached = metrics.pearson(rate, first + second)
+    np.testing.assert_allclose(metrics.ceiling_of_halves(first, second), reached, atol=0.03)
+    assert np.isnan(metrics.ceiling_of_halves(rate[:, :1], -rate[:, :1])).all()

@@ -34,6 +34,21 @@ def reconstruction(key: str) -> str:
     return f"{key}_reconstruction"
 
 
+def sd(key: str) -> str:
+    """Name the standard deviations of a projection's genes."""
+    return f"{key}_sd"
+
+
+def rasters(key: str) -> tuple[str, str, str, str]:
+    """Name all rasters of a projection: factor maps, genes, their standard deviations, the redrawn image."""
+    return factors(key), key, sd(key), reconstruction(key)
+
+
+def dispersion(key: str) -> str:
+    """Name the column of the scatter that no projection foresees, by gene."""
+    return f"{key}_dispersion"
+
+
 def loadings(key: str) -> str:
     """Name the (genes, K) loadings in ``varm``."""
     return f"{key}_loadings"
@@ -42,3 +57,28 @@ def loadings(key: str) -> str:
 def fitted(key: str) -> str:
     """Name the (spots, K) fitted factor values in ``obsm``."""
     return f"{key}_fitted"
+
+
+def skill(key: str) -> str:
+    """Name the genes' Pearson correlation at held-out spots in ``var``, as a fit or an evaluation found it."""
+    return f"{key}_pearson"
+
+
+def deviance_explained(key: str) -> str:
+    """Name the share of the genes' deviance at held-out spots that is explained, in ``var``."""
+    return f"{key}_deviance_explained"
+
+
+def ceiling(key: str) -> str:
+    """Name the genes' noise ceiling in ``var``."""
+    return f"{key}_ceiling"
+
+
+def held_out(key: str) -> str:
+    """Name the mark of the held-out spots in ``obs``."""
+    return f"{key}_held_out"
+
+
+def by_method(key: str) -> str:
+    """Name the (genes, methods) Pearson correlations of an evaluation in ``varm``."""
+    return f"{key}_by_method"

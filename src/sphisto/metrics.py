@@ -59,10 +59,66 @@ def poisson_deviance(predicted: NDArray[np.floating], truth: NDArray[np.floating
 def noise_ceiling(counts: NDArray[np.floating], rng: np.random.Generator) -> Floats:
     """Correlation which a perfect predictor of the log-normalised rate would reach with each gene's noisy counts.
 
-    The counts are thinned into two halves; from the correlation r of the halves follows sqrt(2 r / (1 + r)) for the
-    whole (Spearman and Brown's correction, then the square root for one noisy side). NaN where r is not positive.
+    The counts are thinned into two halves, whose correlation tells that of the whole (:func:`ceiling_of_halves`).
     """
     half = rng.binomial(counts.astype(np.int64), 0.5)
-    r = pearson(log_normalised(half.astype(np.float64)), log_normalised(counts - half))
+    return ceiling_of_halves(log_normalised(half.astype(np.float64)), log_normalised(counts - half))
+
+
+def ceiling_of_halves(first: NDArray[np.floating], second: NDArray[np.floating]) -> Floats:
+    """Correlation which the true rate reaches with the sum of two (n, G) halves of the counts, split at random.
+
+    Spearman and Brown's correction of the halves' correlation r, then the square root for one noisy side:
+    sqrt(2 r / (1 + r)). NaN where r is not positive.
+    """
+    r = pearson(first, second)
     with np.errstate(invalid="ignore"):
         return np.where(r > 0, np.sqrt(2 * r / (1 + r)), np.nan)
+
+
+def spearman(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
+    """Spearman correlation of each column of two (n, G) tables; constant columns as in :func:`pearson`."""
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(predicted, axis=0), rankdata(truth, axis=0))
+
+
+def deviance_explained(
+    predicted: NDArray[np.floating], truth: NDArray[np.floating], constant: NDArray[np.floating]
+) -> Floats:
+    """Share of the Poisson deviance of a constant prediction that each column of a (n, G) prediction explains.
+
+    1 is perfect, 0 is as good as the ``constant`` everywhere, below 0 is worse; NaN where the constant is exact. The
+    constant is (G,), or (n, G) where rows differ in area.
+    """
+    flat = poisson_deviance(np.broadcast_to(constant, truth.shape), truth)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(flat > 0, 1 - poisson_deviance(predicted, truth) / flat, np.nan)
+
+
+def min_max(values: NDArray[np.floating]) -> Floats:
+    """Stretch each column of a (n, G) table from its least to its greatest value onto 0 to 1."""
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    return np.asarray((values - low) / (high - low + 1e-12), dtype=np.float64)
+
+
+def min_max_rmse(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
+    """Root mean squared difference of the columns of two (n, G) tables, each stretched by :func:`min_max`.
+
+    It rewards flat predictions of sparse genes; read it beside the deviance.
+    """
+    return np.asarray(np.sqrt(np.nanmean(np.square(min_max(predicted) - min_max(truth)), axis=0)))
+
+
+def min_max_ssim(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
+    """Structural similarity (7 x 7 px windows) of (G, y, x) maps, each stretched to 0 to 1; NaN counts as 0.
+
+    Wang et al. (2004), as implemented by scikit-image.
+    """
+    from skimage.metrics import structural_similarity
+
+    def stretched(maps: NDArray[np.floating]) -> Floats:
+        return np.nan_to_num(min_max(maps.reshape(len(maps), -1).T)).T.reshape(maps.shape)
+
+    pairs = zip(stretched(predicted), stretched(truth), strict=True)
+    return np.array([structural_similarity(a, b, data_range=1.0) for a, b in pairs])

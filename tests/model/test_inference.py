@@ -7,7 +7,7 @@ import torch
 import sphisto as sp
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model.fit import prior_for
-from sphisto.model.inference import device_of, predict_tiles
+from sphisto.model.inference import device_of, predict_tiles, tiles_of
 
 
 def whole(fitted, slide, tile):
@@ -38,3 +38,14 @@ def test_devices_that_are_not_there_are_said():
     assert device_of("cpu").type == "cpu"
     with pytest.raises(ValueError, match="Found device='abacus', which cannot be used here"):
         device_of("abacus")
+
+
+def test_some_tiles_are_predicted_as_among_all(fitted):
+    model, slide = sp.tl.load(fitted), make_slide(read_section(fitted))
+    prior, device = prior_for(model, slide), torch.device("cpu")
+    chosen = tiles_of(model, slide, tile=40)[3:5]
+    every = dict(predict_tiles(model, slide, prior, device=device, tile=40))
+    found = list(predict_tiles(model, slide, prior, device=device, tiles=chosen))
+    assert [part for part, _ in found] == chosen
+    for part, maps in found:
+        np.testing.assert_array_equal(maps.factors, every[part].factors)

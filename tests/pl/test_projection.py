@@ -46,10 +46,54 @@ def test_colours_are_absolute(store):
     for ax, raster in zip(pl.projection(store, ["class1_a", "noise_a"]), rasters, strict=True):
         assert ax.images[0].get_clim() == (0, pytest.approx(np.nanpercentile(raster.values, 99.5)))
         assert ax.images[0].colorbar.ax.get_ylabel() == "counts per spot area"
-        assert ax.get_title() == str(raster["gene"].values)
+        assert ax.get_title().partition("  ")[0] == str(raster["gene"].values)
     axes = pl.projection(store, ["class1_a", "noise_a"], vmin=1, vmax=7, cmap="magma")
     assert [ax.images[0].get_clim() for ax in axes] == [(1, 7), (1, 7)]
     assert {ax.images[0].get_cmap().name for ax in axes} == {"magma"}
+
+
+@pytest.fixture
+def skilled(fitted):
+    """Three genes: good, without skill, not judged."""
+    fitted.var["projection_pearson"] = np.float32(np.nan)
+    fitted.var.loc[["class1_a", "noise_a"], "projection_pearson"] = np.float32([0.624, 0.04])
+    return fitted
+
+
+def test_skill_stands_in_the_title_and_genes_without_it_are_dimmed(skilled):
+    good, none, unknown = pl.projection(skilled, ["class1_a", "noise_a", "nuclei_a"])
+    assert [ax.get_title() for ax in (good, none, unknown)] == ["class1_a  r = 0.62", "noise_a  no skill", "nuclei_a"]
+    assert good.images[0].get_alpha() is unknown.images[0].get_alpha() is None
+    assert none.images[0].get_alpha() < 0.5
+
+
+def test_skill_is_read_from_the_store(skilled, store, tmp_path):
+    import shutil
+
+    import zarr
+    from anndata.io import write_elem
+    from spatialdata import read_zarr
+
+    shutil.copytree(store, tmp_path / "toy.zarr")
+    var = zarr.open_group(tmp_path / "toy.zarr" / "tables" / "table" / "var", mode="a", use_consolidated=False)
+    write_elem(var, "projection_pearson", skilled.var["projection_pearson"].to_numpy())
+    sdata = read_zarr(store)
+    sdata["table"].var["projection_pearson"] = skilled.var["projection_pearson"]
+    del skilled.var["projection_pearson"]
+    skilled.uns["projection"]["store"] = str(tmp_path / "toy.zarr")
+    for data in (tmp_path / "toy.zarr", sdata, skilled):
+        titles = [ax.get_title() for ax in pl.projection(data, ["class1_a", "noise_a"])]
+        assert titles == ["class1_a  r = 0.62", "noise_a  no skill"]
+
+
+def test_nothing_is_said_where_skill_was_not_found(store):
+    from spatialdata import read_zarr
+
+    sdata = read_zarr(store)
+    sdata["table"].var.drop(columns="projection_pearson", errors="ignore", inplace=True)
+    [ax] = pl.projection(sdata, "class1_a")
+    assert ax.get_title() == "class1_a"
+    assert ax.images[0].get_alpha() is None
 
 
 def test_scale_bar_in_um_of_the_section(fitted, store):

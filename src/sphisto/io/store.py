@@ -112,7 +112,7 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     import zarr
 
     names = [_keys.image(slide.name), _keys.tissue(slide.name), _keys.spots(slide.name)]
-    _drop(staging, [*names, _keys.TABLE, _keys.factors(key), key, _keys.reconstruction(key)])
+    _drop(staging, [*names, _keys.TABLE, *_keys.rasters(key)])
     if (staging / "zarr.json").exists():
         _consolidate(staging)
         sdata = sd.read_zarr(staging)
@@ -131,7 +131,7 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     mark: dict[str, Any] = dict(root.attrs[_keys.MARK])
     mark["version"] = __version__
     mark["keys"] = {**mark["keys"], key: {"spot": asdict(slide.spot)}}
-    grids = {name: asdict(slide.grid) for name in (*names[:2], _keys.factors(key), key, _keys.reconstruction(key))}
+    grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
     mark["grids"] = {**mark["grids"], **grids}
     root.attrs[_keys.MARK] = mark
 
@@ -139,11 +139,12 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
 @quiet()
 def create_rasters(
     staging: Path, slide: Slide, factors: Factors, genes: Sequence[str], key: str
-) -> tuple[RasterWriter, RasterWriter, RasterWriter]:
-    """Create the empty rasters of a projection: factor maps, genes, redrawn image."""
+) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
+    """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image."""
     return (
         create_raster(staging, _keys.factors(key), factors.names, slide.grid),
         create_raster(staging, key, list(genes), slide.grid),
+        create_raster(staging, _keys.sd(key), list(genes), slide.grid),
         create_raster(staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid),
     )
 
@@ -248,6 +249,21 @@ def factors(store: Store, key: str) -> Factors:
     names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
     loadings = read_elem(group[f"varm/{_keys.loadings(key)}"])
     return Factors(tuple(map(str, names)), np.asarray(loadings))
+
+
+def gene_column(store: Store, name: str) -> dict[str, Any]:
+    """Column of the table's ``var`` by gene, without reading counts; empty where there is none."""
+    if not isinstance(store, str | Path):
+        whole = store.tables[_keys.TABLE].var
+        return dict(zip(map(str, whole.index), whole[name], strict=True)) if name in whole else {}
+    import zarr
+    from anndata.io import read_elem
+
+    var: Any = zarr.open_group(Path(store) / "tables" / _keys.TABLE / "var", mode="r", use_consolidated=False)
+    if name not in var:
+        return {}
+    genes = read_elem(var[var.attrs["_index"]])
+    return dict(zip(map(str, genes), read_elem(var[name]), strict=True))
 
 
 def raster(store: Store, name: str) -> StoredRaster:

@@ -12,7 +12,7 @@ class FitConfig:
     Parameters
     ----------
     n_factors
-        Most factor maps K that carry all genes; a small section gets 12, or one for 12 spots if that is more. Time and
+        Most factor maps K that carry all genes; a small section gets 12, or one for 6 spots if that is more. Time and
         disk grow with it.
     max_epochs
         Epochs in all; an epoch shows the network as many pixels as the section has, and at least 16 batches.
@@ -30,10 +30,10 @@ class FitConfig:
         Weight of spots that the prior contains, against 1 for hidden ones: reproducing what one was told teaches
         little.
     held_out
-        Share of the spots that no step learns from; they decide which epoch's weights are kept.
+        Share of the spots that no step learns from; they decide how much of what the network adds is believed.
     """
 
-    n_factors: int = 32
+    n_factors: int = 48
     max_epochs: int = 12
     image_share: float = 0.25
     crop: int = 256

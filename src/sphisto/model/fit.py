@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from sphisto.model.factorize import fit_factors, gene_factors, scores
+from sphisto.model.factorize import fit_factors, gene_factors, scores, split_counts
 from sphisto.model.fitted import Fitted
+from sphisto.model.gate import gated
 from sphisto.model.neighbours import Prior, make_prior, nothing_known
 from sphisto.model.networks import network
+from sphisto.model.skill import left_out_skill, unknown_skill
 from sphisto.model.training import Task, train
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _FEW_FACTORS = 12  # which even the smallest section may have
-_SPOTS_PER_FACTOR = 12  # fewer spots than that to a factor, and factors hold their noise
+_SPOTS_PER_FACTOR = 6  # fewer spots than that to a factor, and factors hold their noise
+_HALVING = 0  # seed of the halves of the counts that tell the noise: any will do, always the same
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell one epoch from another
 
 
@@ -90,14 +93,25 @@ def fit(
         genes=genes,
         params=params,
         history=history,
+        skill=unknown_skill(len(measured.genes)),
     )
-    return fitted, prior_for(fitted, slide)
+    if spec.factors != "low_rank":
+        return fitted, prior_for(fitted, slide)
+    fitted, gate = gated(fitted, slide, prior, held_out, device)
+    everything = prior_for(fitted, slide)
+    skill = left_out_skill(everything, factors, slide) if measured.is_counts else fitted.skill
+    return replace(fitted, skill=skill, params={**params, "gate": gate}), everything
 
 
 def prior_of(slide: Slide, factors: Factors, known: NDArray[np.bool_]) -> tuple[Prior, NDArray[np.float64]]:
     """Make the prior of a slide from its ``known`` spots under given factors; also the (n, K) densities of all spots."""
     measured = slide.spots
-    return make_prior(slide, scores(factors, measured.values, is_counts=measured.is_counts), known)
+    values = scores(factors, measured.values, is_counts=measured.is_counts)
+    if not measured.is_counts:
+        return make_prior(slide, values, known)
+    first, second = split_counts(measured.values, _HALVING)
+    halves = (scores(factors, first, is_counts=True), scores(factors, second, is_counts=True))
+    return make_prior(slide, values, known, halves)
 
 
 def prior_for(fitted: Fitted, slide: Slide) -> Prior:

@@ -15,12 +15,13 @@ from sphisto import __version__
 from sphisto.core.factors import Factors
 from sphisto.core.slide import Spot
 from sphisto.model.networks import network
+from sphisto.model.skill import Skill
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class Fitted:
         Settings of the fit, plain values.
     history
         One array per quantity, one entry per epoch.
+    skill
+        What the fit says about its genes.
     """
 
     network: str
@@ -64,12 +67,18 @@ class Fitted:
     genes: tuple[str, ...]
     params: dict[str, Any]
     history: dict[str, NDArray[Any]]
+    skill: Skill
 
     def module(self) -> nn.Module:
         """Build the network with its weights, ready to predict."""
         module = network(self.network).build(self.factors.n_factors, torch.from_numpy(self.level))
         module.load_state_dict(self.weights)
         return module.eval()
+
+    def dispersion(self, genes: list[str]) -> NDArray[np.float64]:
+        """(len(genes),) scatter of some genes that nothing foresees."""
+        position = {gene: i for i, gene in enumerate(self.factors.genes)}
+        return self.skill.dispersion[[position[gene] for gene in genes]]
 
 
 def save_fitted(fitted: Fitted, path: Path) -> None:
@@ -89,6 +98,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "genes": list(fitted.genes),
         "params": fitted.params,
         "history": {name: values.tolist() for name, values in fitted.history.items()},
+        "skill": {name: torch.from_numpy(values) for name, values in vars(fitted.skill).items()},
     }
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -145,4 +155,5 @@ def load_fitted(path: Path) -> Fitted:
         genes=tuple(content["genes"]),
         params=content["params"],
         history={name: np.asarray(values) for name, values in content["history"].items()},
+        skill=Skill(**{name: values.numpy() for name, values in content["skill"].items()}),
     )

@@ -13,7 +13,7 @@ from sphisto.core.tiles import Tile, plan_tiles, read_window
 from sphisto.model.networks import network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sphisto.core.slide import Slide
     from sphisto.model.fitted import Fitted
@@ -45,11 +45,17 @@ def tiles_of(fitted: Fitted, slide: Slide, *, tile: int = TILE) -> list[Tile]:
 
 
 def predict_tiles(
-    fitted: Fitted, slide: Slide, neighbours: Prior, *, device: torch.device, tile: int = TILE
+    fitted: Fitted,
+    slide: Slide,
+    neighbours: Prior,
+    *,
+    device: torch.device,
+    tile: int = TILE,
+    tiles: Iterable[Tile] | None = None,
 ) -> Iterator[tuple[Tile, Maps]]:
-    """Yield the maps of each tile; one tile at a time is in memory."""
+    """Yield the maps of each tile, or of some ``tiles`` of :func:`tiles_of`; one tile at a time is in memory."""
     module = fitted.module().to(device)
-    for part in tiles_of(fitted, slide, tile=tile):
+    for part in tiles_of(fitted, slide, tile=tile) if tiles is None else tiles:
         picture = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
         prior = torch.from_numpy(neighbours.prior(part.view))
         with torch.inference_mode():

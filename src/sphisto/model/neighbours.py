@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from sphisto.core.interpolate import choose_width, gaussian_weights
-from sphisto.core.kriging import Kriging, fit_kriging
+from sphisto.core.kriging import Kriging, Weights, fit_kriging
 from sphisto.core.texture import texture
 
 if TYPE_CHECKING:
     from sphisto.core.slide import Slide
     from sphisto.core.tiles import Window
+
+logger = logging.getLogger("sphisto")
 
 _LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
 _PER_PITCH = 4  # the prior is computed at this many points per pitch at least, and drawn out in between
@@ -24,7 +27,18 @@ _MOST_KRIGED = 4_000  # spots; the covariance takes the square of them in memory
 _LEAST_KRIGED = 20  # spots; fewer do not tell a covariance
 _LEAST_FEATURE = 0.02  # of the largest principal component of the texture
 _EXTREME = 4.0  # standard deviations over spots beyond which the texture of a place is not believed
+_LEAST_RATE = 1e-9  # counts; no division by none
+_MOST_GAIN = 10.0
+_MOST_LEFT_OUT = 500  # spots at which skill is estimated: more tell little more of a gene
 _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
+
+
+class LeftOut(NamedTuple):
+    """Spots as told by the others: their places in the slide, (n, K) density, (n, G) variance of the genes' rates."""
+
+    spots: NDArray[np.int64]
+    density: NDArray[np.floating]
+    variance: NDArray[np.floating]
 
 
 class Prior(Protocol):
@@ -44,6 +58,12 @@ class Prior(Protocol):
     def prior(self, window: Window) -> NDArray[np.float32]:
         """(K, h / stride, w / stride) density at the middles of blocks of a window."""
 
+    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(G, h, w) standard deviation of the expression of genes with (G, K) loadings, over that expression."""
+
+    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
+        """Tell some of the known spots by the others."""
+
 
 @dataclass(frozen=True, eq=False)
 class Nothing:
@@ -60,6 +80,12 @@ class Nothing:
             np.broadcast_to(self.mean, (len(_points(window, self.stride)), len(self.mean))), window, self.stride
         )
 
+    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
+        return np.full((len(loadings), *window.shape), np.nan, dtype=np.float32)  # how much it varies is not known
+
+    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
+        return LeftOut(np.zeros(0, dtype=np.int64), np.zeros((0, len(self.mean))), np.zeros((0, len(loadings))))
+
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
@@ -67,81 +93,149 @@ class Neighbours:
 
     Parameters
     ----------
+    spots
+        (n,) places of the spots in the slide.
     centers
         (n, 2) centres in px.
     density
         (n, K) factor values per spot area of tissue.
     width
         Standard deviation of the Gaussian weights in px.
+    spread
+        (K,) variance of the density of a left-out spot around what the others say.
     """
 
     mean: NDArray[np.float64]
     stride: int
+    spots: NDArray[np.int64]
     centers: NDArray[np.float64]
     density: NDArray[np.float64]
     width: float
+    spread: NDArray[np.float64]
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
         if not kept.any():
             return Nothing(self.mean, self.stride)
-        return replace(self, centers=self.centers[kept], density=self.density[kept])
+        return replace(self, spots=self.spots[kept], centers=self.centers[kept], density=self.density[kept])
 
     def prior(self, window: Window) -> NDArray[np.float32]:
         points = _points(window, self.stride)
         return _maps(gaussian_weights(points, self.centers, self.width) @ self.density, window, self.stride)
 
+    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
+        points, shape = _coarse(window, self.stride)
+        told = gaussian_weights(points, self.centers, self.width) @ self.density
+        sd = np.sqrt(np.square(loadings) @ self.spread)
+        return _drawn_out(sd / np.maximum(told @ loadings.T, _LEAST_RATE), shape, window, self.stride)
+
+    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
+        rows = _some(np.arange(len(self.centers)))
+        weights = gaussian_weights(self.centers[rows], self.centers, self.width)
+        own = np.asarray(weights[np.arange(len(rows)), rows]).ravel()[:, None]
+        told = (weights @ self.density - own * self.density[rows]) / np.maximum(1 - own, _LEAST_RATE)
+        told = np.where(own < 1 - _LEAST_SHARE, told, self.mean)  # nobody else is near
+        variance = np.broadcast_to(np.square(loadings) @ self.spread, (len(rows), len(loadings)))
+        return LeftOut(self.spots[rows], told, variance)
+
 
 @dataclass(frozen=True, eq=False)
 class Kriged:
-    """Co-kriged square roots of the densities: roots even out the noise of counts.
+    """Co-kriged square roots of the densities and of their sum: roots even out the noise of counts.
+
+    The kriged densities say what the tissue is made of, the kriged sum how much RNA there is: the sum of kriged parts
+    would say it less well.
 
     Parameters
     ----------
     known
         (n,) bool: the spots of the slide that the field was fitted to.
     field
-        Kriging of the known spots.
+        Kriging of the known spots: K roots of densities, and the root of their sum as a component of its own.
     weights
         Weights of the known spots.
     texture
         (p, y / stride, x / stride) texture of the whole slide, scaled as ``field`` wants it.
-    gain
-        (K,) factor that makes the field right on average: a square of a mean is less than the mean of squares.
-    hidden_gain
-        The same for places whose spot is hidden, as they are when some spots are: less is known there.
+    gain_seen, gain_hidden
+        (K + 1,) factors that make the field right on average, at spots that are known and where none is near: a square of
+        a mean is less than the mean of squares, the more so the less is known.
     """
 
     mean: NDArray[np.float64]
     stride: int
     known: NDArray[np.bool_]
     field: Kriging
-    weights: NDArray[np.floating]
+    weights: Weights
     texture: NDArray[np.float32]
-    gain: NDArray[np.float64]
-    hidden_gain: NDArray[np.float64]
+    gain_seen: NDArray[np.float64]
+    gain_hidden: NDArray[np.float64]
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
         if not (kept & self.known).any():
             return Nothing(self.mean, self.stride)
-        hidden = ~kept[self.known]
-        return replace(self, weights=self.field.weights(hidden), gain=self.hidden_gain if hidden.any() else self.gain)
+        return replace(self, weights=self.field.weights(~kept[self.known]))
 
     def prior(self, window: Window) -> NDArray[np.float32]:
         points = _points(window, self.stride)
-        at = points.T / self.stride - 0.5
-        drift = np.stack(
-            [ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in self.texture], axis=1
-        )
+        return _maps(self._density(points, self._drift(points)), window, self.stride)
+
+    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
+        points, shape = _coarse(window, self.stride)
+        drift = self._drift(points)
+        density = self._density(points, drift)
+        variance = self.rate_variance(density, self.field.variance(points, drift), loadings)
+        rate = np.maximum(density @ loadings.T, _LEAST_RATE)
+        return _drawn_out(np.sqrt(variance) / rate, shape, window, self.stride)
+
+    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
+        rows = _some(np.arange(len(self.field.centers)))
+        density = _composed(self.field.left_out()[rows], self.gain_hidden, self.mean)
+        variance = self.rate_variance(density, self.field.left_out_variance()[rows], loadings)
+        return LeftOut(np.flatnonzero(self.known)[rows], density, variance)
+
+    def rate_variance(
+        self, density: NDArray[np.floating], variance: NDArray[np.floating], loadings: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """(m, G) variance of genes' rates from (m, K) densities and (m, q) variances of the field's components.
+
+        To first order: a density is its share of the sum of gained squares, times the gained square of their sum.
+        """
+        parts, total = self.field.rotation[:, :-1], self.field.rotation[:, -1]
+        sums = density.sum(axis=1, keepdims=True)
+        per_root = 2 * np.sqrt(density * self.gain_hidden[:-1])
+        out = np.empty((len(density), len(loadings)))
+        for i, spread in enumerate(np.sqrt(variance)):
+            rate = loadings @ density[i]
+            own = (loadings * per_root[i]) @ parts.T
+            shared = per_root[i] @ parts.T / sums[i] - 2 * total * np.sqrt(self.gain_hidden[-1] / sums[i])
+            out[i] = np.square((own - np.outer(rate, shared)) * spread).sum(axis=1)
+        return out
+
+    def _density(self, points: NDArray[np.float64], drift: NDArray[np.float64]) -> NDArray[np.floating]:
         roots = self.field.at(points, drift, self.weights)
-        return _maps(_density(roots, self.gain, self.mean), window, self.stride)
+        close = self.field.closeness(points, self.weights)[:, None]
+        gain = self.gain_hidden + (self.gain_seen - self.gain_hidden) * close
+        return _composed(roots, gain, self.mean)
+
+    def _drift(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        at = points.T / self.stride - 0.5
+        return np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in self.texture], axis=1)
 
 
 def make_prior(
-    slide: Slide, factor_values: NDArray[np.float64], known: NDArray[np.bool_]
+    slide: Slide,
+    factor_values: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    halves: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> tuple[Prior, NDArray[np.float64]]:
     """Make the prior of a slide from the (n, K) factor values of its ``known`` spots.
 
     Also returns the (n, K) densities of all spots. Its free numbers are chosen by leaving out one known spot at a time.
+
+    Parameters
+    ----------
+    halves
+        Factor values of two random halves of the counts, each of the size of ``factor_values``; they tell the noise of
+        counting. ``None`` for values that are not counts.
     """
     share = np.nan_to_num(slide.footprint().mean(slide.tissue.astype(np.float32))[:, 0])
     density = factor_values / np.clip(share, _LEAST_TISSUE, 1)[:, None]
@@ -149,14 +243,49 @@ def make_prior(
     stride, mean = prior_stride(pitch), density[known].mean(axis=0)
     if not _LEAST_KRIGED <= known.sum() <= _MOST_KRIGED:
         width = choose_width(centers[known], density[known], pitch)
-        return Neighbours(mean, stride, centers, density, width), density
+        return Neighbours(
+            mean, stride, np.arange(len(centers)), centers, density, width, density[known].var(axis=0)
+        ), density
     maps, at_spots = _scaled_texture(slide, stride, known)
-    field = fit_kriging(centers[known], at_spots[known], np.sqrt(density[known]), pitch)
-    hidden, seen = (np.square(np.maximum(f, 0)).mean(axis=0) for f in (field.left_out(), field.at_spots()))
-    # once all spots are known, places lie at spots and as far from them as a left-out one
-    gain, hidden_gain = (np.clip(mean / np.maximum(told, 1e-12), 0.5, 2) for told in ((hidden + seen) / 2, hidden))
+    apart = None
+    if halves is not None:
+        first, second = (_roots(half / np.clip(share, _LEAST_TISSUE, 1)[:, None])[known] for half in halves)
+        apart = first - second
+    roots = _roots(density[known])
+    field = fit_kriging(centers[known], at_spots[known], roots, pitch, halves=apart, apart=1)
+    if not field.sees_texture:
+        logger.warning(
+            "The picture did not help to predict left-out spots of %r: the projection starts from position alone.",
+            slide.name,
+        )
+    seen, hidden = (
+        np.clip(
+            np.square(roots).mean(axis=0) / np.maximum(np.square(np.maximum(told, 0)).mean(axis=0), 1e-12),
+            1,
+            _MOST_GAIN,
+        )
+        for told in (field.at_spots(), field.left_out())
+    )
     nobody = np.zeros(int(known.sum()), dtype=bool)
-    return Kriged(mean, stride, known, field, field.weights(nobody), maps, gain, hidden_gain), density
+    return Kriged(mean, stride, known, field, field.weights(nobody), maps, seen, hidden), density
+
+
+def _roots(density: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, K + 1) square roots of densities and of their sum."""
+    return np.sqrt(np.column_stack([density, density.sum(axis=1)]))
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All rows, or some evenly spread ones of very many."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_LEFT_OUT)).astype(np.int64)]
+
+
+def _composed(roots: NDArray[np.floating], gain: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m, K) densities that have the proportions of the first K gained squares and the last one as their sum."""
+    squares = np.square(np.maximum(roots, 0)) * gain
+    parts = np.maximum(squares[:, :-1], _LEAST_SHARE * mean)
+    total = np.maximum(squares[:, -1:], _LEAST_SHARE * mean.sum())
+    return np.asarray(parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total)
 
 
 def prior_stride(pitch: float) -> int:
@@ -195,16 +324,39 @@ def _scaled_texture(
     return np.ascontiguousarray(maps), at_spots @ basis
 
 
-def _density(roots: NDArray[np.floating], gain: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.floating]:
-    return np.maximum(np.square(np.maximum(roots, 0)) * gain, _LEAST_SHARE * mean)
-
-
 def _points(window: Window, stride: int) -> NDArray[np.float64]:
     """(m, 2) middles of the blocks of a window."""
     height, width = (side // stride for side in window.shape)
     y = window.y0 + (np.arange(height) + 0.5) * stride
     x = window.x0 + (np.arange(width) + 0.5) * stride
     return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _coarse(window: Window, stride: int) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """Points, at least two to a pitch, of a grid around a window that is the same for all windows; and its shape."""
+    y, x = (_line(begin, end, stride) for begin, end in ((window.y0, window.y1), (window.x0, window.x1)))
+    points: NDArray[np.float64] = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    return points, (len(y), len(x))
+
+
+def _line(begin: int, end: int, stride: int) -> NDArray[np.float64]:
+    step = stride * (_PER_PITCH // 2)
+    return (np.arange(begin // step - 1, -(-end // step) + 1) + 0.5) * step
+
+
+def _drawn_out(
+    values: NDArray[np.floating], shape: tuple[int, int], window: Window, stride: int
+) -> NDArray[np.float32]:
+    """Draw (m, G) values at the points of :func:`_coarse` out to the pixels of the window."""
+    step = stride * (_PER_PITCH // 2)
+    lines = [_line(a, b, stride)[0] for a, b in ((window.y0, window.y1), (window.x0, window.x1))]
+    at = [
+        (np.arange(begin, end) + 0.5 - first) / step
+        for (begin, end), first in zip(((window.y0, window.y1), (window.x0, window.x1)), lines, strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*at, indexing="ij"))
+    planes = values.T.reshape(-1, *shape).astype(np.float32)
+    return np.stack([ndimage.map_coordinates(plane, grid, order=1, mode="nearest") for plane in planes])
 
 
 def _maps(values: NDArray[np.floating], window: Window, stride: int) -> NDArray[np.float32]:

@@ -44,7 +44,6 @@ HISTORY = (
     "seconds",
 )  # fmt: skip
 _LEAST_BATCHES = 16  # per epoch, so that an epoch of a small section means something
-_LATE = 1 / 3  # share of the epochs, the last ones, whose weights may be kept
 _WARM_UP = 0.2  # share of all steps; with less some runs saturate in the first steps and stay there
 
 
@@ -120,7 +119,6 @@ def train(
             gradient_clip_val=1.0,
         )
         trainer.fit(training, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
-    training.keep_best()
     return training.history_arrays()
 
 
@@ -148,8 +146,6 @@ class _Training(lightning.LightningModule):
         )
         self.history: list[dict[str, Any]] = []
         self.sums: dict[str, list[float]] = {}
-        self.best: dict[str, Tensor] | None = None
-        self.best_gain = 0.0  # against the prior, in units of the spot loss; negative is better
         self.started = 0.0
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -221,35 +217,12 @@ class _Training(lightning.LightningModule):
         entry |= {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
         entry["seconds"] = time.perf_counter() - self.started
         self.history.append(entry)
-        gain = entry["held_out_loss"] - entry["held_out_interpolated"]
-        late = self.current_epoch >= (1 - _LATE) * self.task.config.max_epochs - 1  # earlier weights redraw badly
-        if self.phase == "joint" and late and (math.isnan(gain) or gain < self.best_gain):
-            self.best_gain = gain if not math.isnan(gain) else 0.0
-            self.best = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sphisto"] = {
-            "call": self.task.call,
-            "history": self.history,
-            "best": self.best,
-            "best_gain": self.best_gain,
-        }
+        checkpoint["sphisto"] = {"call": self.task.call, "history": self.history}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        kept = checkpoint["sphisto"]
-        self.history, self.best, self.best_gain = kept["history"], kept["best"], kept["best_gain"]
-
-    def keep_best(self) -> None:
-        """Take the weights of the epoch that predicted the held-out spots best; none may have beaten the prior."""
-        if self.best is not None:
-            self.net.load_state_dict(self.best)
-            return
-        gate = getattr(self.net, "gate", None)
-        if isinstance(gate, Tensor):
-            gate.zero_()
-            logger.warning(
-                "The network did not help to predict held-out spots: the rasters are the prior, what the spots around say."
-            )
+        self.history = checkpoint["sphisto"]["history"]
 
     def history_arrays(self) -> dict[str, NDArray[Any]]:
         """One array per quantity, one entry per epoch."""

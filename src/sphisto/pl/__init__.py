@@ -1,4 +1,4 @@
-"""Draw what was measured, projected and learned."""
+"""Draw what was measured, projected, learned and found at held-out spots."""
 
 from __future__ import annotations
 
@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = attach(
         "_comparison": ["comparison"],
         "_umap": ["umap"],
         "_history": ["history"],
+        "_evaluation": ["evaluation"],
     },
 )

@@ -166,9 +166,12 @@ def colour_bar(ax: Axes, mappable: ScalarMappable, values: NDArray[Any], label: 
     bar.outline.set_linewidth(0.5)
 
 
-def draw_raster(ax: Axes, raster: DataArray, *, cmap: Any, clim: Limits) -> AxesImage:
-    """Draw a (y, x) raster at its place in full-resolution px, NaN transparent, with the outline of what is known."""
-    image = ax.imshow(raster.values, cmap=cmap, vmin=clim[0], vmax=clim[1], extent=extent_of(raster))
+def draw_raster(ax: Axes, raster: DataArray, *, cmap: Any, clim: Limits, alpha: float | None = None) -> AxesImage:
+    """Draw a (y, x) raster at its place in full-resolution px, NaN transparent, with the outline of what is known.
+
+    An ``alpha`` below 1 dims it towards the background.
+    """
+    image = ax.imshow(raster.values, cmap=cmap, vmin=clim[0], vmax=clim[1], extent=extent_of(raster), alpha=alpha)
     known = np.isfinite(raster.values)
     if known.any() and not known.all() and min(known.shape) > 1:
         x, y = raster["x"].values, raster["y"].values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from sphisto.pl._frame import (
@@ -18,7 +19,7 @@ from sphisto.pl._frame import (
     panels,
     window_of,
 )
-from sphisto.pl._sources import gene_rasters, names_of, store_of
+from sphisto.pl._sources import gene_rasters, names_of, skill_of, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from sphisto.pl._frame import AnyAxes
     from sphisto.pl._sources import BBox, Data
+
+_NO_SKILL = 0.05  # chance alone gives such correlations among some hundred held-out spots
+_DIMMED = 0.35  # opacity of genes without skill: they are seen, but not read
 
 
 @describe
@@ -48,7 +52,9 @@ def projection(
 ) -> list[Axes]:
     """Draw genes at every pixel of the section, in counts per spot area.
 
-    Pixels outside tissue are left blank; a thin line is drawn around the tissue.
+    Pixels outside tissue are left blank; a thin line is drawn around the tissue. Beside a gene's name stands its skill,
+    the Pearson correlation at spots that the fit held out, where the fit found it; genes below 0.05 are dimmed and
+    marked "no skill": nothing should be concluded from their maps.
 
     Parameters
     ----------
@@ -80,9 +86,17 @@ def projection(
     rasters = gene_rasters(store_of(data, key), names, key=key, bbox=bbox, scale=scale)
     extent = window_of(bbox, known_extent(rasters), extent_of(rasters))
     axes = panels(ax, names, ncols=ncols, size=panel_size(extent), bars=ncols)
-    for axis, name, raster in zip(axes, names, rasters, strict=True):
-        image = draw_raster(axis, raster, cmap=cmap, clim=limits(raster.values, vmin, vmax))
+    for axis, name, raster, skill in zip(axes, names, rasters, skill_of(data, names, key), strict=True):
+        dimmed = _DIMMED if skill < _NO_SKILL else None
+        image = draw_raster(axis, raster, cmap=cmap, clim=limits(raster.values, vmin, vmax), alpha=dimmed)
         colour_bar(axis, image, raster.values, rasters.attrs["unit"])
-        dress(axis, name, extent, fullres_um_per_px(rasters))
+        dress(axis, _titled(name, skill), extent, fullres_um_per_px(rasters))
     finish(axes, ax=ax, show=show, save=save)
     return axes
+
+
+def _titled(name: str, skill: float) -> str:
+    """Name with its skill, if that is known."""
+    if math.isnan(skill):
+        return name
+    return f"{name}  r = {skill:.2f}" if skill >= _NO_SKILL else f"{name}  no skill"

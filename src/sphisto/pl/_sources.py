@@ -211,6 +211,17 @@ def gene_rasters(store: Store, genes: list[str], *, key: str, bbox: BBox | None,
     return rasters
 
 
+def skill_of(data: Data, genes: Iterable[str], key: str) -> list[float]:
+    """Correlation of each gene at held-out spots, as the fit found it; NaN where that is not known."""
+    name = _keys.skill(key)
+    own: Any = cast("AnnData", data).var if is_anndata(data) else {}
+    if name in own:
+        column = dict(zip(map(str, own.index), own[name], strict=True))
+    else:
+        column = stores.gene_column(store_of(data, key), name)
+    return [float(column.get(gene, np.nan)) for gene in genes]
+
+
 def _section(table: AnnData, library_id: str | None) -> Mapping[str, Any]:
     """Return the entry of a section in ``uns["spatial"]``, empty where there is none at all."""
     sections = table.uns.get("spatial", {})

@@ -1,4 +1,4 @@
-"""Fit a projection, predict another slide, sum rasters over regions, save and load what was fitted."""
+"""Fit a projection, evaluate it, predict another slide, sum rasters over regions, save and load what was fitted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = attach(
         "_fit_projection": ["fit_projection"],
         "_predict": ["predict"],
         "_aggregate": ["aggregate"],
+        "_evaluate": ["evaluate"],
         "_save": ["load", "save"],
     },
 )

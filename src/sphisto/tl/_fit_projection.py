@@ -166,7 +166,7 @@ def fit_projection(
     checkpoint, model = _beside(path, key_added, "ckpt"), _beside(path, key_added, "pt")
     go_on = resume and checkpoint.exists()
     with replacing(path) as staging:
-        stores.check_space(staging, slide.grid, n_maps + len(chosen) + 3)
+        stores.check_space(staging, slide.grid, n_maps + 2 * len(chosen) + 3)
         stores.write_slide(staging, slide, key_added)
         stores.write_table(staging, slide, adata)  # early: a table that cannot be written is found before the training
         prepared = time.perf_counter()

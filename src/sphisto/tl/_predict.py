@@ -100,7 +100,7 @@ def predict(
         adata = _empty_table(fitted)
     stores.check_target(path, slide.name)
     with replacing(path) as staging:
-        stores.check_space(staging, slide.grid, fitted.factors.n_factors + len(fitted.genes) + 3)
+        stores.check_space(staging, slide.grid, fitted.factors.n_factors + 2 * len(fitted.genes) + 3)
         stores.write_slide(staging, slide, key_added)
         prepared = time.perf_counter()
         spots = stream(fitted, slide, prior_for(fitted, slide), staging, key_added, where)

@@ -28,13 +28,17 @@ def stream(
     fitted: Fitted, slide: Slide, prior: Prior, staging: Path, key: str, device: torch.device
 ) -> NDArray[np.float32]:
     """Write the rasters of a slide under its prior, tile by tile; return the (n, K) fitted factor values of its spots."""
-    factor_maps, gene_maps, redrawn = stores.create_rasters(staging, slide, fitted.factors, fitted.genes, key)
+    factor_maps, gene_maps, gene_sd, redrawn = stores.create_rasters(staging, slide, fitted.factors, fitted.genes, key)
     genes = list(fitted.genes)
+    loadings, dispersion = fitted.factors.rows(genes).astype(np.float64), fitted.dispersion(genes)
     pool = TilePool(_footprint(slide), fitted.factors.n_factors)
     tiles = predict_tiles(fitted, slide, prior, device=device)
     for tile, maps in tqdm(tiles, total=len(tiles_of(fitted, slide)), desc="write", unit="tile"):
         factor_maps.write(tile.core, maps.factors)
-        gene_maps.write(tile.core, fitted.factors.expression(maps.factors, genes))
+        expression = fitted.factors.expression(maps.factors, genes)
+        gene_maps.write(tile.core, expression)
+        relative = np.square(prior.relative_sd(tile.core, loadings)) + dispersion[:, None, None]
+        gene_sd.write(tile.core, expression * np.sqrt(relative))
         redrawn.write(tile.core, maps.picture)
         pool.add(tile.core, maps.factors)
     return pool.means().astype(np.float32)
@@ -47,6 +51,14 @@ def annotate(adata: AnnData, fitted: Fitted, spots: NDArray[np.float32], key: st
     known = [i for i, gene in enumerate(adata.var_names) if gene in position]
     loadings[known] = fitted.factors.loadings[[position[adata.var_names[i]] for i in known]]
     adata.varm[_keys.loadings(key)] = loadings
+    for name, values in (
+        (_keys.skill(key), fitted.skill.pearson),
+        (_keys.deviance_explained(key), fitted.skill.deviance_explained),
+        (_keys.dispersion(key), fitted.skill.dispersion),
+    ):
+        column = np.full(adata.n_vars, np.nan, dtype=np.float32)
+        column[known] = values[[position[adata.var_names[i]] for i in known]]
+        adata.var[name] = column
     adata.obsm[_keys.fitted(key)] = spots
     adata.uns[key] = record
 

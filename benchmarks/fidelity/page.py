@@ -1,0 +1,116 @@
+"""Write the tables between the marks of docs/fidelity.md, and the figures beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from benchmarks.fidelity import table
+from benchmarks.fidelity.cells import ROOT
+from benchmarks.fidelity.methods import METHODS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = ROOT / "docs" / "fidelity.md"
+FIGURES = ROOT / "docs" / "_static" / "fidelity"
+BEGIN, END = "<!-- fidelity tables: begin -->", "<!-- fidelity tables: end -->"
+COLOURS = {"interpolation": "#8c8c8c", "picture": "#4c78a8", "network": "#b279a2", "peer": "#e8a33d", "ours": "#c8373c"}
+
+
+def write(results: Path, page: Path = PAGE, figures: Path = FIGURES) -> None:
+    """Write figures, and the tables into the page; a page that is not there is begun."""
+    tasks = table.load(results)
+    figures.mkdir(parents=True, exist_ok=True)
+    draw_methods(tasks, figures / "methods.svg")
+    drawn = [task for task in tasks if draw_genes(task, figures / f"genes-{task.name}-{task.split}.svg")]
+    between = "\n\n".join([BEGIN, content(tasks, drawn), END])
+    text = page.read_text() if page.exists() else f"# Fidelity\n\n{BEGIN}\n{END}\n"
+    if BEGIN not in text or END not in text:
+        msg = f"{page} lacks the marks {BEGIN!r} and {END!r}; put them where the tables belong."
+        raise ValueError(msg)
+    page.write_text(text.split(BEGIN)[0] + between + text.split(END)[1])
+
+
+def content(tasks: list[table.Task], drawn: list[table.Task]) -> str:
+    """Tables and figures of the page."""
+    parts = [
+        "![Score of each method on each data set](_static/fidelity/methods.svg)",
+        "Pearson correlation: mean over genes of held-out spots, median over genes of truths finer than spots; mean "
+        "over seeds ± standard deviation.",
+        table.overview(tasks),
+        "## Targets",
+        table.targets_table(tasks),
+        "## By data set",
+    ]
+    for task in tasks:
+        parts += [f"### {task.title}", table.detail(task)]
+        if task in drawn:
+            parts.append(
+                f"![Each gene's correlation, sphisto against the best baseline]"
+                f"(_static/fidelity/genes-{task.name}-{task.split}.svg)"
+            )
+    failed = table.errors(tasks)
+    return "\n\n".join([*parts, *(["## Errors", failed] if failed else [])])
+
+
+def draw_methods(tasks: list[table.Task], path: Path) -> None:
+    """A panel for each task, a dot for each seed, methods in the same order everywhere."""
+    import matplotlib.pyplot as plt
+
+    methods = [m for m in METHODS if any(len(task.values(m, task.main)) for task in tasks)][::-1]
+    columns = 5
+    rows = -(-len(tasks) // columns)
+    size = (2.4 * columns + 1.2, (0.19 * len(methods) + 0.7) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for panel, task in zip(axes.flat, tasks, strict=False):
+        _dots(panel, task, methods)
+    for panel in axes.flat[len(tasks) :]:
+        panel.set_visible(False)
+    _save(figure, path)
+
+
+def _dots(panel: Any, task: table.Task, methods: list[str]) -> None:
+    every = task.comparable(*COLOURS)
+    for y, method in enumerate(methods):
+        values = task.values(method, task.main)
+        if len(values):
+            colour = COLOURS[METHODS[method].kind]
+            face = colour if method in every else "white"
+            panel.plot(values, np.full(len(values), y), "o", ms=4, mec=colour, mfc=face, alpha=0.8)
+            panel.plot([0, values.mean()], [y, y], color=colour, lw=0.8, alpha=0.6)
+    panel.set_yticks(range(len(methods)), methods, fontsize=7)
+    panel.set_title(f"{task.name}\n{task.split}", fontsize=8)
+    panel.tick_params(axis="x", labelsize=7)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def draw_genes(task: table.Task, path: Path) -> bool:
+    """Each gene's correlation by ours against that by the best baseline; ``False`` if ours did not run."""
+    import matplotlib.pyplot as plt
+
+    _, rival = task.best(task.main)
+    ours, theirs = ({r["seed"]: r for r in task.results.get(m, ()) if "error" not in r} for m in (table.OURS, rival))
+    seeds = sorted(set(ours) & set(theirs))
+    if not seeds:
+        return False
+    a, b = ours[seeds[0]], theirs[seeds[0]]
+    x, y = (np.array(r["by_gene"]["pearson"], dtype=np.float64) for r in (b, a))
+    figure, panel = plt.subplots(figsize=(3.6, 3.3), layout="constrained")
+    shown = panel.scatter(x, y, c=np.log10(np.maximum(a["counts"], 1)), s=7, cmap="viridis")
+    panel.axline((0, 0), slope=1, color="0.6", lw=0.8)
+    panel.set(xlabel=f"{rival}", ylabel=table.OURS)
+    panel.set_title(f"{task.name}, {task.split}: Pearson by gene", fontsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    figure.colorbar(shown, label="log10 counts in the truth", shrink=0.8)
+    _save(figure, path)
+    return True
+
+
+def _save(figure: Any, path: Path) -> None:
+    """As svg without a date, so that the same results give the same file."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"svg.hashsalt": "fidelity"}):
+        figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

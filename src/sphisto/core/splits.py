@@ -1,0 +1,82 @@
+"""Which spots to hold out: single ones, or whole blocks of neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK_SIDE = 5.0  # pitches: a block holds about 5 x 5 spots, so that its middle has no neighbour left
+
+
+def random_spots(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw single spots.
+
+    Parameters
+    ----------
+    n
+        Number of spots.
+    share
+        Share of them to hold out, above 0 and below 1.
+    rng
+        Where chance comes from.
+
+    Returns
+    -------
+    (n,) True where a spot is held out: the whole number of spots nearest to the share, at least one.
+    """
+    _check(n, share)
+    held_out = np.zeros(n, dtype=bool)
+    held_out[rng.permutation(n)[: max(round(share * n), 1)]] = True
+    return held_out
+
+
+def spot_blocks(
+    centers: NDArray[np.floating], pitch: float, share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw square blocks of about 5 x 5 spots.
+
+    Parameters
+    ----------
+    centers
+        (n, 2) spot centres.
+    pitch
+        Distance of neighbouring spots, unit of ``centers``.
+    share
+        Share of the spots to hold out, above 0 and below 1.
+    rng
+        Where chance comes from: both where the blocks begin and which are drawn.
+
+    Returns
+    -------
+    (n,) True where a spot is held out: as many whole blocks as come nearest to the share, at least one.
+
+    Raises
+    ------
+    ValueError
+        If a single block holds all spots.
+    """
+    _check(len(centers), share)
+    side = _BLOCK_SIDE * pitch
+    corner = centers.min(axis=0) - rng.random(2) * side
+    _, block = np.unique(np.floor((centers - corner) / side).astype(np.int64), axis=0, return_inverse=True)
+    block = block.reshape(-1)
+    sizes = np.bincount(block)
+    if len(sizes) == 1:
+        msg = (
+            f"A block of {side:g} (5 pitches) holds all {len(centers)} spots; expected a section of several blocks. "
+            "Hold out single spots instead."
+        )
+        raise ValueError(msg)
+    order = rng.permutation(len(sizes))
+    reached = np.cumsum(sizes[order])[:-1]
+    drawn = order[: 1 + int(np.abs(reached - share * len(centers)).argmin())]
+    return np.isin(block, drawn)
+
+
+def _check(n: int, share: float) -> None:
+    if not 0 < share < 1:
+        msg = f"The share of spots to hold out is {share:g}; expected a number above 0 and below 1."
+        raise ValueError(msg)
+    if n < 2:
+        msg = f"Found {n} spot(s); expected at least two, so that one can be held out."
+        raise ValueError(msg)

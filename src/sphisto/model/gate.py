@@ -1,0 +1,70 @@
+"""How much of what a network adds to its prior is believed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sphisto.core.footprint import TilePool
+from sphisto.model.inference import predict_tiles, tiles_of
+
+if TYPE_CHECKING:
+    from sphisto.core.slide import Slide
+    from sphisto.model.fitted import Fitted
+    from sphisto.model.neighbours import Prior
+
+logger = logging.getLogger("sphisto")
+
+_GATES = (0.25, 0.5, 1.0)
+_MOST_TILES = 8  # on which it is decided: those with most spots
+
+
+def gated(
+    fitted: Fitted, slide: Slide, prior: Prior, watched: NDArray[np.bool_], device: torch.device
+) -> tuple[Fitted, float]:
+    """Choose the share of the network's logarithmic ratios that predicts the ``watched`` spots best.
+
+    No step learned from these spots and ``prior`` does not hold them. The prior alone is kept unless a share beats it
+    by more than the standard error over the spots: texture that helps by chance would only draw texture into genes.
+
+    Also returns the share.
+    """
+    rows = np.flatnonzero(watched)
+    if len(rows) < 2:
+        return _at(fitted, 0.0), 0.0
+    spots = slide.footprint().select(rows)
+    tiles = sorted(tiles_of(fitted, slide), key=lambda tile: -len(spots.within(tile.core).weight))[:_MOST_TILES]
+    covered = np.sum([np.diff(spots.within(tile.core).indptr) for tile in tiles], axis=0)
+    whole = covered == np.diff(spots.indptr)
+    alone, full = (predict_tiles(_at(fitted, gate), slide, prior, device=device, tiles=tiles) for gate in (0.0, 1.0))
+    pools = {gate: TilePool(spots, fitted.factors.n_factors) for gate in (0.0, *_GATES)}
+    for (tile, at_none), (_, at_full) in zip(alone, full, strict=True):
+        ratio = np.log(at_full.factors / at_none.factors)
+        for gate, pool in pools.items():
+            pool.add(tile.core, at_none.factors * np.exp(gate * ratio))
+    values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
+    losses = {gate: _losses(pool.means()[whole] @ fitted.factors.loadings.T, values) for gate, pool in pools.items()}
+    best = min(_GATES, key=lambda gate: losses[gate].mean())
+    gain = losses[0.0] - losses[best]
+    if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
+        logger.warning(
+            "The network did not help to predict held-out spots beyond chance: the rasters are the prior, what spots "
+            "and texture around say."
+        )
+        best = 0.0
+    return _at(fitted, best), best
+
+
+def _at(fitted: Fitted, gate: float) -> Fitted:
+    return replace(fitted, weights={**fitted.weights, "gate": torch.tensor(float(gate))})
+
+
+def _losses(rates: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,) Poisson deviance of each spot, up to what does not depend on the rates."""
+    rates = np.maximum(rates, 1e-6)
+    return np.asarray((rates - values * np.log(rates)).sum(axis=1))

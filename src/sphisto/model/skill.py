@@ -1,0 +1,70 @@
+"""What a fit says about itself: skill of each gene at left-out spots, and how widely its counts scatter there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto import metrics
+
+if TYPE_CHECKING:
+    from sphisto.core.factors import Factors
+    from sphisto.core.slide import Slide
+    from sphisto.model.neighbours import Prior
+
+_FIRM = (
+    10.0  # squared expected counts, summed over spots, at which a gene's own scatter weighs as much as the usual one
+)
+_MOST_DISPERSION = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Skill:
+    """Estimates by leaving out one spot at a time, from the prior: the network adds detail within spots, not skill.
+
+    Parameters
+    ----------
+    pearson
+        (G,) correlation of log-normalised left-out predictions and measurements.
+    deviance_explained
+        (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
+    dispersion
+        (G,) variance of a spot's true rate that neither spots nor picture foresee, over the squared rate.
+    """
+
+    pearson: NDArray[np.float64]
+    deviance_explained: NDArray[np.float64]
+    dispersion: NDArray[np.float64]
+
+
+def unknown_skill(n_genes: int) -> Skill:
+    """Make the skill of a projection that cannot be left out: a network of single genes, or values that are no counts."""
+    nothing = np.full(n_genes, np.nan)
+    return Skill(nothing, nothing.copy(), np.zeros(n_genes))
+
+
+def left_out_skill(prior: Prior, factors: Factors, slide: Slide) -> Skill:
+    """Estimate each gene's skill from the spots that a prior knows."""
+    rows, density, variance = prior.left_out(factors.loadings.astype(np.float64))
+    share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
+    counts = slide.spots.values[rows].toarray().astype(np.float64)
+    rates = density @ factors.loadings.T * share
+    flat = np.broadcast_to(counts.mean(axis=0), counts.shape)
+    return Skill(
+        metrics.pearson(metrics.expected_log_normalised(rates), metrics.log_normalised(counts)),
+        metrics.deviance_explained(rates, counts, flat),
+        _dispersion(rates, variance * share**2, counts),
+    )
+
+
+def _dispersion(
+    rates: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Scatter beyond that of counting and of the field, by moments; genes of few counts are drawn to the usual one."""
+    beyond = (np.square(counts - rates) - rates - variance).sum(axis=0)
+    weight = np.square(rates).sum(axis=0)
+    usual = max(float(np.median(beyond[weight > _FIRM] / weight[weight > _FIRM])), 0.0) if (weight > _FIRM).any() else 0
+    return np.clip((beyond + _FIRM * usual) / (weight + _FIRM), 0, _MOST_DISPERSION)

@@ -1,0 +1,306 @@
+"""Score a projection on spots that it never saw, beside simpler methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto import __version__, _keys, metrics
+from sphisto._rng import RNG, seed_of
+from sphisto.core.factors import Factors
+from sphisto.io.intake import make_slide, read_section, um_per_px_for
+from sphisto.model.config import FitConfig
+from sphisto.model.inference import device_of
+from sphisto.model.networks import Network
+from sphisto.model.networks import network as network_of
+from sphisto.tl._held_out import Told, check_split, gaussian, hold_out, nearest, project, some_of, without
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from sphisto.core.slide import Slide, SpotShape
+
+    Floats = NDArray[np.float64]
+
+_OWN = "sphisto"
+_LEAST_SEEN = 0.03  # of the training spots: of genes seen in fewer, the held-out spots cannot tell much
+
+
+def evaluate(
+    data: AnnData | SpatialData,
+    *,
+    share: float = 0.2,
+    split: str = "random",
+    genes: str | Sequence[str] | None = None,
+    image: Any = None,
+    image_scale: float | None = None,
+    library_id: str | None = None,
+    layer: str | None = None,
+    network: str = "unet",
+    um_per_px: float | None = None,
+    spot_um: float | None = None,
+    spot_shape: SpotShape | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+    check: bool = True,
+    max_epochs: int | None = None,
+    device: str = "auto",
+    rng: RNG = 0,
+    key_added: str = "evaluation",
+    copy: bool = False,
+) -> pd.DataFrame | AnnData:
+    """Hold spots out, fit the others, and say how well the held-out ones are predicted, beside simpler methods.
+
+    The spots are held out before anything is fitted: factors, prior and network see only the others. No store is
+    written. It takes about as long as :func:`sphisto.tl.fit_projection`.
+
+    Parameters
+    ----------
+    data
+        As in :func:`sphisto.tl.fit_projection`.
+    share
+        Share of the spots with counts to hold out, between 0 and 1. Raise it for a section of few spots, whose scores
+        scatter.
+    split
+        ``"random"``: single spots, whose neighbours are mostly known, as at the pixels between spots. ``"blocks"``:
+        pieces of some 5 x 5 spots, where neighbours tell little and the picture has to.
+    genes
+        Genes to score; default: all. A network that models single genes (``"seed"``) needs them named.
+    image, image_scale, library_id, layer, network, um_per_px, spot_um, spot_shape, tissue, check, max_epochs, device
+        As in :func:`sphisto.tl.fit_projection`.
+    rng
+        Seed of the split, the fit and the noise ceiling.
+    key_added
+        Name of the evaluation.
+    copy
+        Leave ``data`` as it is and return a changed copy of its table instead of the scores.
+
+    Returns
+    -------
+    DataFrame, a row for each method: ``sphisto``; ``prior`` (what the projection starts from: co-kriging of the
+    factors, without the network); ``gaussian`` (average of the spots around, its width chosen on the training spots);
+    ``nearest`` (the nearest spot at each pixel). Columns: ``mean_pearson`` and ``median_pearson`` over genes;
+    ``share_of_ceiling``, mean Pearson over mean noise ceiling, of the genes that have one; ``deviance_explained`` of
+    all scored genes together; ``better_than_gaussian``, the share of the genes; ``seconds``.
+    With ``copy=True`` the changed AnnData, which holds that table in ``uns[key_added]["table"]``.
+
+    Writes
+    ------
+    `adata.uns[key_added]` : dict
+        ``table`` (the DataFrame), ``params``, ``split`` (kind, share, numbers of spots), ``ceiling`` (mean over
+        genes).
+    `adata.var[f"{key_added}_pearson"]` : float32
+        Pearson correlation over the held-out spots, of log-normalised expression; predicted rates count by their
+        expected log-normalised value. Of values that are no counts: as they are. NaN for genes that were not scored:
+        seen in at most 3 % of the training spots, the same at all held-out spots, or not asked for.
+    `adata.var[f"{key_added}_deviance_explained"]` : float32
+        1 - Poisson deviance over that of the training spots' mean; below 0 where the mean is better. NaN without counts.
+    `adata.var[f"{key_added}_ceiling"]` : float32
+        Correlation that a perfect predictor would reach with such noisy counts. NaN where noise hides all, and without
+        counts.
+    `adata.varm[f"{key_added}_by_method"]` : DataFrame of float32 (genes, methods)
+        Pearson correlation by every method.
+    `adata.obs[f"{key_added}_held_out"]` : bool
+        The held-out spots; of more than 2,000, so many were drawn to be scored.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the input cannot be right or leaves too few spots; the message says what was found and what was expected.
+
+    References
+    ----------
+    Noise ceiling by thinning counts into halves: Spearman (1910) and Brown (1910), Br. J. Psychol.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> adata = sp.datasets.toy(96, 96, pitch_um=24, spot_um=13)
+    >>> scores = sp.tl.evaluate(adata, max_epochs=2)  # doctest: +SKIP
+    >>> scores.loc["sphisto", "share_of_ceiling"]  # doctest: +SKIP
+    """
+    check_split(split, share)
+    seed, spec, where = seed_of(rng), network_of(network), device_of(device)
+    config = FitConfig(max_epochs=spec.max_epochs if max_epochs is None else max_epochs)
+    section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
+    names = _named(genes, spec, section.table)
+    if um_per_px is None and spec.longest_side is not None:
+        um_per_px = um_per_px_for(section, spec.longest_side, spot_um=spot_um)
+    slide = make_slide(
+        section, layer=layer, um_per_px=um_per_px, spot_um=spot_um, spot_shape=spot_shape, tissue=tissue, check=check
+    )
+    generator = np.random.default_rng(seed)
+    held_out = hold_out(slide, split, share, generator)
+    rows = some_of(held_out, generator)
+    train, spots = without(slide, held_out), slide.footprint().select(rows)
+    told, modelled = project(train, spots, network=network, genes=names, config=config, seed=seed, device=where)
+    smooth, width = gaussian(train, spots)
+    told |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
+    truth = slide.spots.values[rows].toarray()[:, modelled].astype(np.float64)
+    scored = _scored(train, names)[modelled]
+    scores = score(told, truth, _mean(train)[modelled], scored, is_counts=slide.spots.is_counts, rng=generator)
+    table = methods_table(scores, {name: method.seconds for name, method in told.items()})
+    params = {
+        "network": network,
+        "rng": seed,
+        "max_epochs": config.max_epochs,
+        "gaussian_um": width * slide.grid.um_per_px,
+        "n_genes": int(scored.sum()),
+        **_params_of(slide),
+    }
+    record = {
+        "table": table,
+        "params": params,
+        "split": {"kind": split, "share": share} | _counted(held_out, rows),
+        "ceiling": _average(scores.ceiling),
+    }
+    adata = section.table.copy() if copy else section.table
+    _write(adata, scores, np.flatnonzero(modelled)[scored], held_out, record, key_added)
+    return adata if copy else table.copy()
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of g genes.
+
+    Parameters
+    ----------
+    pearson
+        (g,) correlation over the spots, by method.
+    explained
+        (g,) share of the deviance that is explained, by method.
+    deviance
+        (g,) deviance of the constant.
+    ceiling
+        (g,) noise ceiling of the correlation.
+    """
+
+    pearson: dict[str, Floats]
+    explained: dict[str, Floats]
+    deviance: Floats
+    ceiling: Floats
+
+
+def score(
+    told: Mapping[str, Told],
+    truth: Floats,
+    constant: Floats,
+    scored: NDArray[np.bool_],
+    *,
+    is_counts: bool,
+    rng: np.random.Generator,
+) -> Scores:
+    """Score what methods say of (m, G) values, for the ``scored`` (G,) genes; all genes make up a spot's total."""
+    if not is_counts:
+        unknown = np.full(int(scored.sum()), np.nan)
+        pearson = {name: metrics.pearson(m.values[:, scored], truth[:, scored]) for name, m in told.items()}
+        return Scores(pearson, dict.fromkeys(told, unknown), unknown, unknown)
+    normal = metrics.log_normalised(truth)[:, scored]
+    ceiling = metrics.noise_ceiling(truth, rng)[scored]
+    truth, constant = truth[:, scored], constant[scored]
+    pearson, explained = {}, {}
+    for name, method in told.items():
+        pearson[name] = metrics.pearson(metrics.expected_log_normalised(method.values)[:, scored], normal)
+        explained[name] = metrics.deviance_explained(method.values[:, scored], truth, constant)
+    flat = metrics.poisson_deviance(np.broadcast_to(constant, truth.shape), truth)
+    return Scores(pearson, explained, flat, np.where(np.isfinite(pearson[_OWN]), ceiling, np.nan))
+
+
+def methods_table(scores: Scores, seconds: Mapping[str, float]) -> pd.DataFrame:
+    """Summarise scores over genes, a row for each method."""
+    import pandas as pd
+
+    has_ceiling = np.isfinite(scores.ceiling)
+    rows = {}
+    for name, values in scores.pearson.items():
+        known = np.isfinite(values)
+        better = values[known] > scores.pearson["gaussian"][known]
+        rows[name] = {
+            "mean_pearson": _average(values),
+            "median_pearson": float(np.median(values[known])) if known.any() else np.nan,
+            "share_of_ceiling": _average(values[has_ceiling]) / _average(scores.ceiling),
+            "deviance_explained": _average(scores.explained[name], scores.deviance),
+            "better_than_gaussian": np.nan if name == "gaussian" else _average(better),
+            "seconds": float(seconds[name]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+
+
+def _named(genes: str | Sequence[str] | None, spec: Network, table: AnnData) -> tuple[str, ...]:
+    """Names of the genes asked for, none for all."""
+    names = () if genes is None else (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
+    if genes is not None and not names:
+        msg = "Found an empty list of genes; expected at least one, or None for all."
+        raise ValueError(msg)
+    if not names and spec.factors == "genes":
+        msg = "This network models single genes, found none named; expected their names in `genes`."
+        raise ValueError(msg)
+    known = tuple(map(str, table.var_names))
+    Factors(known, np.zeros((len(known), 1), dtype=np.float32)).rows(list(names))
+    return names
+
+
+def _scored(train: Slide, names: tuple[str, ...]) -> NDArray[np.bool_]:
+    """(G,) genes that are asked for and seen often enough."""
+    measured = train.spots
+    seen = np.bincount(measured.values.tocoo().col[measured.values.data > 0], minlength=len(measured.genes))
+    asked = np.isin(measured.genes, names) if names else True
+    return np.asarray((seen > _LEAST_SEEN * len(measured.centers)) & asked)
+
+
+def _mean(train: Slide) -> Floats:
+    return np.asarray(train.spots.values.mean(axis=0), dtype=np.float64).ravel()
+
+
+def _params_of(slide: Slide) -> dict[str, Any]:
+    return {
+        "library_id": slide.name,
+        "um_per_px": slide.grid.um_per_px,
+        "spot_um": slide.spot.um,
+        "spot_shape": slide.spot.shape,
+        "is_counts": slide.spots.is_counts,
+        "version": __version__,
+    }
+
+
+def _counted(held_out: NDArray[np.bool_], rows: NDArray[np.int64]) -> dict[str, int]:
+    return {"held_out": int(held_out.sum()), "scored": len(rows), "left": int((~held_out).sum())}
+
+
+def _average(values: NDArray[Any], weights: Floats | None = None) -> float:
+    """Average of what is known; NaN if nothing is."""
+    known = np.isfinite(values)
+    if not known.any():
+        return float("nan")
+    return float(np.average(values[known], weights=None if weights is None else weights[known]))
+
+
+def _write(
+    adata: AnnData,
+    scores: Scores,
+    columns: NDArray[np.int64],
+    held_out: NDArray[np.bool_],
+    record: dict[str, Any],
+    key: str,
+) -> None:
+    """Write scores of the genes in given columns, and the record, into an AnnData."""
+    import pandas as pd
+
+    def spread(values: Floats) -> NDArray[np.float32]:
+        whole = np.full(adata.n_vars, np.nan, dtype=np.float32)
+        whole[columns] = values
+        return whole
+
+    adata.uns[key] = record
+    adata.var[_keys.skill(key)] = spread(scores.pearson[_OWN])
+    adata.var[_keys.deviance_explained(key)] = spread(scores.explained[_OWN])
+    adata.var[_keys.ceiling(key)] = spread(scores.ceiling)
+    by_method = {name: spread(values) for name, values in scores.pearson.items()}
+    adata.varm[_keys.by_method(key)] = pd.DataFrame(by_method, index=adata.var_names)
+    adata.obs[_keys.held_out(key)] = held_out
