@@ -159,11 +159,17 @@ class Prediction:
         (m, S) log-normalised values, of methods that predict these themselves.
     note
         What was chosen, for instance the width of a Gaussian.
+    inside
+        (m, S) bool: whether the true counts lie in the 90 % predictive interval, of methods that give one.
+    skill
+        (S,) correlation that the method itself expects.
     """
 
     counts: Floats
     logs: Floats | None = None
     note: str = ""
+    inside: NDArray[np.bool_] | None = None
+    skill: Floats | None = None
 
 
 def picture(case: Case) -> NDArray[np.uint8]:

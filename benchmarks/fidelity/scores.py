@@ -33,6 +33,15 @@ def score(case: Case, predicted: Prediction, *, free: bool) -> dict[str, Any]:
         by_gene = (_finer if case.finer else _held_out)(case, predicted, free)
     table = {name: np.where(modelled, values, np.nan) for name, values in by_gene.genes.items()}
     table["ceiling"] = np.nan_to_num(case.ceiling)
+    whole = dict(by_gene.whole)
+    if predicted.inside is not None:
+        table["coverage"] = predicted.inside.mean(axis=0)
+        fifths = np.array_split(np.argsort(case.truth.sum(axis=0), kind="stable"), 5)
+        whole |= {f"coverage_{i + 1}": float(table["coverage"][fifth].mean()) for i, fifth in enumerate(fifths)}
+    if predicted.skill is not None:
+        table["skill"] = predicted.skill
+        both = np.isfinite(predicted.skill) & np.isfinite(table["pearson"])
+        whole["skill_spearman"] = float(metrics.spearman(predicted.skill[both, None], table["pearson"][both, None])[0])
     known = modelled & np.isfinite(table["pearson"])
     summary = {f"mean_{name}": _mean(values[known]) for name, values in table.items()}
     summary |= {f"median_{name}": _mean(values[known], np.nanmedian) for name, values in table.items()}
@@ -42,7 +51,7 @@ def score(case: Case, predicted: Prediction, *, free: bool) -> dict[str, Any]:
         "regions": len(case.truth),
         "spots": len(case.centers),
         "n_genes": int(known.sum()),
-        **{name: _round(value) for name, value in (summary | by_gene.whole).items()},
+        **{name: _round(value) for name, value in (summary | whole).items()},
         "note": predicted.note,
         "genes": names[shown].tolist(),
         "counts": [_round(value) for value in case.truth.sum(axis=0)[shown]],

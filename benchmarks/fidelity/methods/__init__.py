@@ -45,6 +45,10 @@ class Method:
 
 _NEAR = ("core/interpolate.py",)
 _LOOK = ("core/texture.py",)
+_PRIOR = (
+    "core/kriging.py", "core/texture.py", "core/interpolate.py", "model/factorize.py", "model/neighbours.py",
+    "model/skill.py", "model/config.py", "model/fit.py",
+)  # fmt: skip
 _ALL = ("**/*.py",)
 
 
@@ -68,5 +72,6 @@ METHODS: dict[str, Method] = {
     "stain_ratio": Method("colour", "stain_ratio", "picture", {}, _NEAR),
     "istar_head": Method("istar", "istar_head", "picture", {}, _LOOK),
     "seed": Method("networks", "seed_network", "network", {}, _ALL),
+    "prior": Method("networks", "prior", "ours", {}, _PRIOR),
     "sphisto": Method("networks", "sphisto", "ours", {}, _ALL),
 }

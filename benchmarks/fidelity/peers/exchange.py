@@ -130,11 +130,11 @@ def read_case(folder: Path) -> PeerCase:
             radius=float(train["spot_radius_px"]),
             pitch=float(train["pitch_px"]),
             um_per_px=float(train["um_per_px"]),
-            tissue=train["tissue"] if "tissue" in train else None,
+            tissue=train.get("tissue"),
             regions=query["regions_xy_px"],
             size=float(query["region_side_px" if square else "region_radius_px"]),
             square=square,
-            wanted=np.array([column[gene] for gene in (query["genes"] if "genes" in query else genes)], dtype=np.int64),
+            wanted=np.array([column[gene] for gene in query.get("genes", genes)], dtype=np.int64),
         )
 
 

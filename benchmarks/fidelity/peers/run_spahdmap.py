@@ -22,6 +22,7 @@ from typing import Any
 os.environ["TQDM_DISABLE"] = "1"
 
 import anndata
+import cv2
 import numpy as np
 import pandas as pd
 import SpaHDmap as hdmap
@@ -66,7 +67,7 @@ class Schedule:
 
 SCHEDULES = {
     "full": Schedule(),
-    "reduced": Schedule(pretrain=200, frozen=100, joint=100, graph=1000, batch=4, tile=128, patch=64),
+    "reduced": Schedule(pretrain=100, frozen=200, joint=100, graph=1000, batch=4, tile=128, patch=64),
     "smoke": Schedule(pretrain=4, frozen=2, joint=2, graph=20, batch=2, tile=128, patch=64),
 }
 
@@ -81,7 +82,7 @@ def main() -> None:
     started = time.perf_counter()
     case, schedule = read_case(options.folder), SCHEDULES[options.schedule]
     with tempfile.TemporaryDirectory() as results, contextlib.redirect_stdout(io.StringIO()):
-        section, scale, masked = prepare(case, options.input)
+        section, scale, masked = prepare(case, options.input, Path(results))
         mask = section.mask.copy()  # extraction takes pixels of little signal out of it
         mapper = fit(section, schedule, rank_of(section), results)
     logs, held = means_over_regions(case, *fitted_map(section, mask, scale))
@@ -91,8 +92,8 @@ def main() -> None:
     usual = float(np.median(case.counts.sum(axis=1))) if options.input == "normalised" else TARGET
     notes = (
         f"spahdmap {hdmap.__version__}, schedule {options.schedule}: {schedule} (full: {SCHEDULES['full']}); "
-        f"rank {mapper.rank}, all genes, input {options.input}, spots of {section.radius} px radius (scale_rate "
-        f"{scale:.3g}), {'its own tissue mask' if masked else 'no tissue mask'}; float32 instead of float16 at the end; "
+        f"rank {mapper.rank}, all genes, input {options.input}, spots of {section.radius} px radius (picture "
+        f"x {1 / scale:.3g}), {'its own tissue mask' if masked else 'no tissue mask'}; float32 instead of float16 at the end; "
         f"{1 - held.mean():.0%} of the regions lie off its map and take the nearest pixel"
     )
     write_prediction(
@@ -121,21 +122,21 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def prepare(case: PeerCase, form: str) -> tuple[Any, float, bool]:
+def prepare(case: PeerCase, form: str, scratch: Path) -> tuple[Any, float, bool]:
     """Load spots and picture, with the package's tissue mask unless it misses spots or the tissue fills the picture.
 
     Returns the section, how many px of the picture make one of the network's, and whether the mask is used.
     """
     scale = min(1.0, case.radius / LEAST_RADIUS)
+    image = case.image if scale == 1 else enlarged(case.image, scratch / "image.png", 1 / scale)
     fills = case.tissue is not None and bool(case.tissue.all())
     for masked in (not fills, False):
         section = hdmap.prepare_stdata(
             section_name="case",
-            image_path=str(case.image),
+            image_path=str(image),
             adata=spots(case, form, scale),
             select_hvgs=False,
-            scale_rate=scale,
-            radius=case.radius,
+            radius=round(case.radius / scale),
             create_mask=masked,
         )
         rows, columns = (np.round(section.spot_coord) - (section.row_range[0], section.col_range[0])).astype(int).T
@@ -153,8 +154,14 @@ def spots(case: PeerCase, form: str, scale: float) -> anndata.AnnData:
         counts = counts * (TARGET / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     obs = pd.DataFrame(index=[f"spot{i}" for i in range(len(counts))])
     adata = anndata.AnnData(np.log1p(counts), obs=obs, var=pd.DataFrame(index=case.genes))
-    adata.obsm["spatial"] = case.centers + scale / 2
+    adata.obsm["spatial"] = case.centers / scale + 0.5
     return adata
+
+
+def enlarged(image: Path, to: Path, factor: float) -> Path:
+    """Write a larger copy of the picture; the package's own ``scale_rate`` needs whole radii."""
+    cv2.imwrite(str(to), cv2.resize(cv2.imread(str(image)), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC))
+    return to
 
 
 def rank_of(section: Any) -> int:

@@ -341,7 +341,7 @@ def _coarse(window: Window, stride: int) -> tuple[NDArray[np.float64], tuple[int
 
 def _line(begin: int, end: int, stride: int) -> NDArray[np.float64]:
     step = stride * (_PER_PITCH // 2)
-    return (np.arange(begin // step - 1, -(-end // step) + 1) + 0.5) * step
+    return np.asarray((np.arange(begin // step - 1, -(-end // step) + 1) + 0.5) * step, dtype=np.float64)
 
 
 def _drawn_out(
