@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from sphisto.core.slide import Measured
-from sphisto.model.factorize import fit_factors, gene_factors, scores
+from sphisto.model.factorize import _shrunken, fit_factors, gene_factors, scores, split_counts
 
 
 @pytest.fixture
@@ -50,3 +50,31 @@ def test_genes_as_factors_are_their_own_counts(measured):
     found = scores(factors, measured.values, is_counts=True)
     np.testing.assert_array_equal(found, measured.values.toarray()[:, [7, 2]])
     assert np.isnan(factors.loadings).all(axis=1).sum() == 10
+
+
+def test_loadings_of_rare_genes_are_drawn_to_their_share_of_all_counts(rng):
+    """Two genes with the same pattern: the one with a hundredth of the counts says less about it."""
+    weights = rng.gamma(2.0, 50, (80, 2))
+    true = np.array([[0.6, 0.1], [0.006, 0.001], [0.394, 0.899]])
+    values = rng.poisson(weights @ true.T).astype(np.float32)
+    found = _shrunken(true / true.sum(axis=0), weights, values)
+    contrast = np.log(found[:, 0] / found[:, 1])
+    assert contrast[0] == pytest.approx(np.log(6), abs=0.2)
+    assert 0.1 < contrast[1] < 0.9 * np.log(6)
+    np.testing.assert_allclose(found.sum(axis=0), 1)
+    np.testing.assert_allclose((weights @ found.T).sum(axis=0)[[0, 2]], values.sum(axis=0)[[0, 2]], rtol=0.05)
+
+
+def test_halves_of_counts_are_two_measurements_of_the_same(measured):
+    first, second = split_counts(measured.values, 0)
+    np.testing.assert_array_equal((first + second).toarray(), 2 * measured.values.toarray())
+    assert first.sum() == pytest.approx(measured.values.sum(), rel=0.05)
+    error = (first - second).toarray()
+    assert np.square(error).mean() == pytest.approx(4 * measured.values.mean(), rel=0.2)  # Poisson: half has twice
+    assert (first.data != second.data).any()
+
+
+def test_as_many_factors_as_genes_are_still_factors(measured):
+    factors = fit_factors(measured, np.ones(60, dtype=bool), 12, 0)
+    expected = scores(factors, measured.values, is_counts=True) @ factors.loadings.T
+    np.testing.assert_allclose(expected.sum(axis=1), measured.values.sum(axis=1), rtol=0.02)

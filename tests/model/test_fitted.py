@@ -47,7 +47,7 @@ def test_damaged_files_are_said(tmp_path, content):
 
 def test_other_formats_and_missing_files_are_said(tmp_path):
     torch.save({"format": 99}, tmp_path / "m.pt")
-    with pytest.raises(ValueError, match="has format 99; this version of sphisto reads format 1"):
+    with pytest.raises(ValueError, match="has format 99; this version of sphisto reads format 2"):
         load_fitted(tmp_path / "m.pt")
     with pytest.raises(FileNotFoundError, match="Found no file"):
         load_fitted(tmp_path / "nothing.pt")

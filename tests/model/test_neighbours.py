@@ -8,7 +8,7 @@ import pytest
 from sphisto.core.tiles import Window
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model import neighbours as room
-from sphisto.model.factorize import fit_factors, scores
+from sphisto.model.factorize import fit_factors, scores, split_counts
 from sphisto.model.neighbours import Kriged, Neighbours, make_prior, nothing_known, prior_stride
 
 
@@ -49,7 +49,7 @@ def test_hidden_spots_do_not_speak(slide, rng):
     prior, _ = make_prior(slide, factor_values(slide), everyone(slide))
     hidden = rng.random(len(prior.known)) < 0.3
     loud = prior.field.components.copy()
-    loud[hidden] += 100
+    loud[hidden] += 10
     other = replace(prior, field=replace(prior.field, components=loud))
     window = Window(0, 0, 64, 64)
     np.testing.assert_allclose(other.of(~hidden).prior(window), prior.of(~hidden).prior(window), rtol=0.02, atol=0.01)
@@ -84,3 +84,51 @@ def test_a_blank_picture_leaves_position(slide):
 
 def test_the_stride_keeps_four_points_to_a_pitch():
     assert [prior_stride(p) for p in (3, 8, 17, 40, 1000)] == [1, 2, 4, 8, 8]
+
+
+def test_the_maps_hold_what_the_spots_measured(slide):
+    values = factor_values(slide)
+    prior, density = make_prior(slide, values, everyone(slide))
+    maps = prior.prior(Window(0, 0, *(side // 8 * 8 for side in slide.grid.shape)))
+    y, x = ((slide.spots.centers / prior.stride).astype(int)).T
+    inside = (y < maps.shape[1]) & (x < maps.shape[2])
+    told = maps[:, y[inside], x[inside]].sum()
+    assert told == pytest.approx(density[inside].sum(), rel=0.15)
+
+
+def test_standard_deviations_are_the_same_in_any_window_and_grow_away_from_spots(slide):
+    factors = fit_factors(slide.spots, everyone(slide), 4, 0)
+    values = scores(factors, slide.spots.values, is_counts=True)
+    halves = tuple(scores(factors, h, is_counts=True) for h in split_counts(slide.spots.values, 0))
+    prior, _ = make_prior(slide, values, everyone(slide), halves)
+    loadings = factors.loadings[:2].astype(float)
+    whole = prior.relative_sd(Window(0, 0, 64, 64), loadings)
+    np.testing.assert_allclose(prior.relative_sd(Window(16, 24, 48, 64), loadings), whole[:, 16:48, 24:64], rtol=1e-3)
+    assert whole.shape == (2, 64, 64)
+    assert (whole > 0).all()
+    known, far = np.array([slide.spots.centers[0]]), np.array([slide.spots.centers.max(axis=0) + 1e4])
+    blank = np.zeros((1, prior.field.drift.shape[1]))
+    assert prior.field.variance(known, blank).sum() < prior.field.variance(far, blank).sum()
+
+
+@pytest.mark.parametrize("kind", [Kriged, Neighbours])
+def test_left_out_spots_are_told_by_the_others(slide, kind, monkeypatch):
+    if kind is Neighbours:
+        monkeypatch.setattr(room, "_MOST_KRIGED", 3)
+    prior, density = make_prior(slide, factor_values(slide), everyone(slide))
+    told = prior.left_out(np.eye(4))
+    assert isinstance(prior, kind)
+    np.testing.assert_array_equal(told.spots, np.arange(len(density)))
+    assert (told.variance >= 0).all()
+    assert np.square(told.density - density).mean() < 1.2 * np.square(density - density.mean(axis=0)).mean()
+    alone = np.arange(len(density)) == 5
+    window = Window(*(int(c) // 8 * 8 for c in slide.spots.centers[5]), 0, 0)
+    window = Window(window.y0, window.x0, window.y0 + 8, window.x0 + 8)
+    near = prior.of(~alone).prior(window).mean(axis=(1, 2))
+    np.testing.assert_allclose(told.density[5], near, rtol=0.5, atol=0.2 * density.mean())
+
+
+def test_a_picture_that_tells_nothing_is_said_to(slide, caplog):
+    blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
+    make_prior(blank, factor_values(slide), everyone(slide))
+    assert "picture did not help" in caplog.text

@@ -67,7 +67,7 @@ class Schedule:
 
 SCHEDULES = {
     "full": Schedule(),
-    "reduced": Schedule(pretrain=100, frozen=200, joint=100, graph=1000, batch=4, tile=128, patch=64),
+    "reduced": Schedule(pretrain=100, frozen=200, joint=100, batch=4, tile=128, patch=64),
     "smoke": Schedule(pretrain=4, frozen=2, joint=2, graph=20, batch=2, tile=128, patch=64),
 }
 

@@ -37,12 +37,12 @@ def fit_factors(measured: Measured, kept: NDArray[np.bool_], n_factors: int, see
     model = NMF(k, init="nndsvda", max_iter=_ITERATIONS, random_state=seed, **_divergence(measured.is_counts))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Maximum number of iterations")
-        model.fit(values)
+        weights = model.fit_transform(values)
     loadings = np.maximum(model.components_.T, 0)
     total = np.maximum(loadings.sum(axis=0), 1e-12)
     loadings /= total
     if measured.is_counts:
-        loadings = _shrunken(loadings, model.transform(values) * total, values)
+        loadings = _shrunken(loadings, weights * total, values)
     return Factors(measured.genes, loadings.astype(np.float32))
 
 

@@ -52,7 +52,7 @@ def left_out_skill(prior: Prior, factors: Factors, slide: Slide) -> Skill:
     share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
     counts = slide.spots.values[rows].toarray().astype(np.float64)
     rates = density @ factors.loadings.T * share
-    flat = np.broadcast_to(counts.mean(axis=0), counts.shape)
+    flat = counts.mean(axis=0) / share.mean() * share
     return Skill(
         metrics.pearson(metrics.expected_log_normalised(rates), metrics.log_normalised(counts)),
         metrics.deviance_explained(rates, counts, flat),

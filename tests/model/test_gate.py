@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sphisto.io.intake import make_slide, read_section
+from sphisto.model.config import FitConfig
+from sphisto.model.fit import fit, prior_of
+from sphisto.model.gate import gated
+
+
+@pytest.fixture
+def fitted(small_toy, tmp_path):
+    slide = make_slide(read_section(small_toy))
+    found, _ = fit(
+        slide, name="unet", genes=(), config=FitConfig(max_epochs=2), seed=0, device=torch.device("cpu"),
+        checkpoint=tmp_path / "c", progress=False,
+    )  # fmt: skip
+    return slide, found
+
+
+def choose(slide, fitted, values, loadings_over=1.0):
+    """Gate of a network whose last layer says ``values`` for every factor."""
+    weights = {name: tensor.clone() for name, tensor in fitted.weights.items()}
+    weights["last.weight"][3:] = 0
+    weights["last.bias"][3:] = torch.as_tensor(values, dtype=torch.float32)
+    known = np.arange(len(slide.spots.centers)) % 3 > 0
+    prior, _ = prior_of(slide, fitted.factors, known)
+    factors = replace(fitted.factors, loadings=fitted.factors.loadings / loadings_over)
+    return gated(replace(fitted, weights=weights, factors=factors), slide, prior, ~known, torch.device("cpu"))
+
+
+def test_a_network_that_makes_things_worse_is_shut_out(fitted, caplog):
+    slide, found = fitted
+    shut, gate = choose(slide, found, 3.0)
+    assert gate == 0
+    assert float(shut.weights["gate"]) == 0
+    assert "did not help" in caplog.text
+
+
+def test_a_network_that_helps_is_let_in(fitted):
+    """A prior that says half of the truth is put right by a ratio of two."""
+    slide, found = fitted
+    _, gate = choose(slide, found, np.log(2.0), loadings_over=2.0)
+    assert gate == 1
+
+
+def test_without_watched_spots_the_prior_is_kept(fitted):
+    slide, found = fitted
+    known = np.ones(len(slide.spots.centers), dtype=bool)
+    prior, _ = prior_of(slide, found.factors, known)
+    assert gated(found, slide, prior, ~known, torch.device("cpu"))[1] == 0

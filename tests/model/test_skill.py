@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sphisto.datasets import toy
+from sphisto.io.intake import make_slide, read_section
+from sphisto.model.fit import find_factors, informative, prior_of
+from sphisto.model.skill import _dispersion, left_out_skill
+
+
+@pytest.fixture(scope="module")
+def section():
+    return toy(400, 400, pitch_um=40, mean_counts=6, rng=1)
+
+
+def skill_of(adata):
+    slide = make_slide(read_section(adata))
+    known = informative(slide.spots)
+    factors = find_factors(slide.spots, known, 12, 0)
+    prior, _ = prior_of(slide, factors, known)
+    return slide, factors, prior, left_out_skill(prior, factors, slide)
+
+
+def test_genes_that_follow_the_tissue_have_skill_and_noise_has_none(section):
+    *_, skill = skill_of(section)
+    kind = section.var["kind"].to_numpy(dtype=str)
+    assert skill.pearson[np.char.startswith(kind, "class")].mean() > 0.5
+    # their share of all counts varies with the total, which the picture tells; their counts do not
+    assert skill.deviance_explained[np.char.startswith(kind, "noise")].max() < 0.05
+
+
+def test_expression_shuffled_among_spots_has_no_skill(section, rng):
+    shuffled = section.copy()
+    shuffled.X = section.X[rng.permutation(section.n_obs)]
+    *_, skill = skill_of(shuffled)
+    assert abs(np.nanmean(skill.pearson)) < 0.1
+
+
+def test_predictive_intervals_hold_what_new_counts_do(section):
+    """Leave spots out, predict mean and variance, and see whether the measured counts lie where they should."""
+    slide, factors, prior, skill = skill_of(section)
+    rows, density, variance = prior.left_out(factors.loadings.astype(float))
+    counts = slide.spots.values[rows].toarray()
+    share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
+    mean = density @ factors.loadings.T * share
+    wide = np.maximum(variance * share**2 + skill.dispersion * mean**2, 1e-9)
+    size = mean**2 / wide
+    chance = np.random.default_rng(0).random(mean.shape)
+    place = stats.nbinom.cdf(counts - 1, size, size / (size + mean))
+    place += chance * stats.nbinom.pmf(counts, size, size / (size + mean))
+    assert (abs(place - 0.5) < 0.45).mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_scatter_of_a_negative_binomial_is_found(rng):
+    rates = np.full((4000, 2), 20.0)
+    counts = np.stack([rng.poisson(20.0, 4000), rng.negative_binomial(5, 5 / 25, 4000)], axis=1)
+    found = _dispersion(rates, np.zeros_like(rates), counts)
+    np.testing.assert_allclose(found, [0, 0.2], atol=0.02)
