@@ -28,7 +28,13 @@ def test_the_store_holds_what_the_documentation_says(fitted, store):
     import spatialdata as sd
 
     sdata = sd.read_zarr(store)
-    assert set(sdata.images) == {"toy_image", "projection", "projection_factors", "projection_reconstruction"}
+    assert set(sdata.images) == {
+        "toy_image",
+        "projection",
+        "projection_factors",
+        "projection_sd",
+        "projection_reconstruction",
+    }
     assert set(sdata.labels) == {"toy_tissue"}
     assert set(sdata.shapes) == {"toy_spots"}
     table = sdata.tables["table"]
@@ -205,3 +211,12 @@ def test_a_real_section_goes_through(real_section, tmp_path):
     totals = np.asarray(adata.X.sum(axis=1)).ravel()
     assert fitted.sum() == pytest.approx(totals.sum(), rel=0.1)
     assert np.corrcoef(fitted, totals)[0, 1] > 0.5
+
+
+def test_standard_deviations_and_skill_are_written(fitted, store):
+    values, spread = (raster(store, name) for name in (KEY, f"{KEY}_sd"))
+    inside = np.isfinite(values)
+    np.testing.assert_array_equal(inside, np.isfinite(spread))
+    assert (spread[inside] > 0).all()
+    for name in ("pearson", "deviance_explained", "dispersion"):
+        assert np.isfinite(fitted.var[f"{KEY}_{name}"]).all()

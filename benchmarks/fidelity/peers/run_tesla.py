@@ -47,8 +47,8 @@ def main(folder: Path) -> None:
 
 
 def superpixel(case: PeerCase) -> int:
-    """Side of a superpixel in px: a square region's, or half of a disc's diameter (its tutorial: about 25 um)."""
-    return max(1, round(case.size))
+    """Side of a superpixel in whole px: at most a square region's, or half of a disc's diameter (tutorial: about 25 um)."""
+    return max(1, int(case.size + 0.01))
 
 
 def aligned(image: NDArray[np.uint8], case: PeerCase, res: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

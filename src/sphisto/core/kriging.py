@@ -79,7 +79,7 @@ class Covariance:
 
     def at(self, drift: Floats) -> Floats:
         """(m,) variance of places with (m, p) texture."""
-        alike = _ALIKE_WEIGHT * np.square(drift).sum(axis=1) if np.isfinite(self.likeness) else 0.0
+        alike = np.square(drift).sum(axis=1) * (_ALIKE_WEIGHT if np.isfinite(self.likeness) else 0)
         return np.asarray(1 + _NEAR_WEIGHT + alike)
 
     def within(self, a: Floats, b: Floats) -> Floats:

@@ -64,7 +64,11 @@ def _shrunken(
 
 
 def split_counts(values: sparse.csr_array, seed: int) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Divide counts at random into two halves, each doubled: two measurements of the same with twice the noise."""
+    """Divide counts at random into two halves, each doubled: two measurements of the same with twice the noise.
+
+    The same counts give the same halves, in whatever order they are stored.
+    """
+    values = values.sorted_indices()
     first, second = values.copy(), values.copy()
     first.data = np.random.default_rng(seed).binomial(np.rint(values.data).astype(np.int64), 0.5).astype(np.float32)
     second.data = values.data - first.data
