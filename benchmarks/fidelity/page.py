@@ -1,4 +1,4 @@
-"""Write the tables between the marks of docs/fidelity.md, and the figures beside it."""
+"""Write the tables between the marks of docs/benchmarks.md, and the figures beside it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from benchmarks.fidelity.methods import METHODS
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGE = ROOT / "docs" / "fidelity.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "_static" / "fidelity"
 BEGIN, END = "<!-- fidelity tables: begin -->", "<!-- fidelity tables: end -->"
+INTERVALS, INTERVALS_END = "<!-- intervals: begin -->", "<!-- intervals: end -->"
 COLOURS = {"interpolation": "#8c8c8c", "picture": "#4c78a8", "network": "#b279a2", "peer": "#e8a33d", "ours": "#c8373c"}
 
 
@@ -24,12 +25,30 @@ def write(results: Path, page: Path = PAGE, figures: Path = FIGURES) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     draw_methods(tasks, figures / "methods.svg")
     drawn = [task for task in tasks if draw_genes(task, figures / f"genes-{task.name}-{task.split}.svg")]
-    between = "\n\n".join([BEGIN, content(tasks, drawn), END])
-    text = page.read_text() if page.exists() else f"# Fidelity\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in text or END not in text:
-        msg = f"{page} lacks the marks {BEGIN!r} and {END!r}; put them where the tables belong."
+    text = page.read_text() if page.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
+    text = _between(text, BEGIN, END, content(tasks, drawn), page)
+    if INTERVALS in text:
+        text = _between(text, INTERVALS, INTERVALS_END, intervals(tasks), page)
+    page.write_text(text)
+
+
+def _between(text: str, begin: str, end: str, content: str, page: Path) -> str:
+    if begin not in text or end not in text:
+        msg = f"{page} lacks the marks {begin!r} and {end!r}; put them where the tables belong."
         raise ValueError(msg)
-    page.write_text(text.split(BEGIN)[0] + between + text.split(END)[1])
+    return "\n\n".join([text.split(begin)[0] + begin, content, end]) + text.split(end)[1]
+
+
+def intervals(tasks: list[table.Task]) -> str:
+    """Coverage of predictive intervals and agreement of expected with actual skill, means over seeds."""
+    columns = ("mean_coverage", *(f"coverage_{i}" for i in range(1, 6)), "skill_spearman")
+    lines = ["| data set | overall | rarest | | | | most abundant | skill |", "|---" * 8 + "|"]
+    for task in tasks:
+        found = [r for r in task.results.get("prior", ()) if "mean_coverage" in r]
+        if found:
+            means = " | ".join(f"{np.mean([r[name] for r in found]):.3f}" for name in columns)
+            lines.append(f"| {task.name}, {task.split}, {len(found)} seeds | {means} |")
+    return "\n".join(lines)
 
 
 def content(tasks: list[table.Task], drawn: list[table.Task]) -> str:

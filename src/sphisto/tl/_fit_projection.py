@@ -120,11 +120,17 @@ def fit_projection(
         ``params``, ``store`` and ``model`` (paths), ``unit``, ``history`` (one entry per epoch), ``seconds`` per phase.
     `adata.varm[f"{key_added}_loadings"]` : float32 (genes, K)
         Loadings; each factor's sum to one. NaN for genes the network does not model.
+    `adata.var[f"{key_added}_pearson"]`, `adata.var[f"{key_added}_deviance_explained"]` : float32
+        Skill of each gene at left-out spots: correlation of log-normalised expression, share of a constant map's
+        Poisson deviance that is explained. NaN where it cannot be told (genes not modelled, values that are no counts).
+    `adata.var[f"{key_added}_dispersion"]` : float32
+        Variance of a spot's rate that neither spots nor picture foresee, over the squared rate.
     `adata.obsm[f"{key_added}_fitted"]` : float32 (spots, K)
         Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot.
     The store
         ``images/{library}_image``, ``labels/{library}_tissue``, ``shapes/{library}_spots``, ``tables/table``,
-        ``images/{key}_factors``, ``images/{key}`` (the genes), ``images/{key}_reconstruction``; rasters in counts per
+        ``images/{key}_factors``, ``images/{key}`` (the genes), ``images/{key}_sd`` (their standard deviations),
+        ``images/{key}_reconstruction``; rasters in counts per
         spot area, NaN outside tissue, in ``global`` (full-resolution px).
     Beside the store
         ``{store}.{key}.pt``, the fitted model for :func:`sphisto.tl.load`; until the end also a checkpoint.
