@@ -100,7 +100,7 @@ def write_case(
         raise ValueError(msg)
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(folder / "image.png")
-    more = {} if tissue is None else {"tissue": tissue}
+    more: dict[str, Any] = {} if tissue is None else {"tissue": tissue}
     np.savez_compressed(
         folder / "train.npz",
         counts=np.asarray(counts, dtype=np.float32),
@@ -111,8 +111,8 @@ def write_case(
         um_per_px=um_per_px,
         **more,
     )
-    shape = {"region_side_px": region_side} if region_radius is None else {"region_radius_px": region_radius}
-    some = {} if wanted is None else {"genes": np.asarray(wanted, dtype=np.str_)}
+    shape: dict[str, Any] = {"region_side_px": region_side} if region_radius is None else {"region_radius_px": region_radius}
+    some: dict[str, Any] = {} if wanted is None else {"genes": np.asarray(wanted, dtype=np.str_)}
     np.savez_compressed(folder / "query.npz", regions_xy_px=np.asarray(regions, dtype=np.float64), **shape, **some)
 
 
@@ -149,7 +149,7 @@ def write_prediction(
 ) -> Path:
     """Write what the peer predicts, with the most memory that this process and its children held."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    own = {} if log_values is None else {"log_values": log_values.astype(np.float32), "log_unit": LOGS}
+    own: dict[str, Any] = {} if log_values is None else {"log_values": log_values.astype(np.float32), "log_unit": LOGS}
     path = case.folder / "prediction.npz"
     np.savez(
         path,
