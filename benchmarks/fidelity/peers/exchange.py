@@ -111,7 +111,9 @@ def write_case(
         um_per_px=um_per_px,
         **more,
     )
-    shape: dict[str, Any] = {"region_side_px": region_side} if region_radius is None else {"region_radius_px": region_radius}
+    shape: dict[str, Any] = (
+        {"region_side_px": region_side} if region_radius is None else {"region_radius_px": region_radius}
+    )
     some: dict[str, Any] = {} if wanted is None else {"genes": np.asarray(wanted, dtype=np.str_)}
     np.savez_compressed(folder / "query.npz", regions_xy_px=np.asarray(regions, dtype=np.float64), **shape, **some)
 
