@@ -89,3 +89,13 @@ def test_halves_tell_the_ceiling_of_their_sum(rng):
     reached = metrics.pearson(rate, first + second)
     np.testing.assert_allclose(metrics.ceiling_of_halves(first, second), reached, atol=0.03)
     assert np.isnan(metrics.ceiling_of_halves(rate[:, :1], -rate[:, :1])).all()
+
+
+def test_counts_lie_anywhere_in_their_own_predictive_distribution(rng):
+    mean, variance = np.full((20_000, 2), [3.0, 0.2]), np.full((20_000, 2), [4.0, 0.01])
+    rate = rng.gamma(mean**2 / variance, variance / mean)
+    place = metrics.predictive_place(rng.poisson(rate), mean, variance, rng)
+    np.testing.assert_allclose((place < 0.05).mean(axis=0), 0.05, atol=0.01)
+    np.testing.assert_allclose((place > 0.95).mean(axis=0), 0.05, atol=0.01)
+    certain = metrics.predictive_place(rng.poisson(rate), mean, np.zeros_like(mean), rng)  # Poisson: too narrow
+    assert (abs(certain[:, 0] - 0.5) > 0.45).mean() > 0.13

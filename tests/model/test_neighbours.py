@@ -50,7 +50,8 @@ def test_hidden_spots_do_not_speak(slide, rng):
     hidden = rng.random(len(prior.known)) < 0.3
     loud = prior.field.components.copy()
     loud[hidden] += 10
-    other = replace(prior, field=replace(prior.field, components=loud))
+    alphas = np.stack([inverse @ loud for inverse in prior.field.inverses])
+    other = replace(prior, field=replace(prior.field, components=loud, alphas=alphas))
     window = Window(0, 0, 64, 64)
     np.testing.assert_allclose(other.of(~hidden).prior(window), prior.of(~hidden).prior(window), rtol=0.02, atol=0.01)
     assert not np.allclose(other.of(everyone(slide)).prior(window), prior.prior(window), rtol=0.02, atol=0.01)

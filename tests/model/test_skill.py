@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from sphisto.datasets import toy
 from sphisto.io.intake import make_slide, read_section
+from sphisto.metrics import predictive_place
 from sphisto.model.fit import find_factors, informative, prior_of
 from sphisto.model.skill import _dispersion, left_out_skill
 
@@ -45,11 +45,8 @@ def test_predictive_intervals_hold_what_new_counts_do(section):
     counts = slide.spots.values[rows].toarray()
     share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
     mean = density @ factors.loadings.T * share
-    wide = np.maximum(variance * share**2 + skill.dispersion * mean**2, 1e-9)
-    size = mean**2 / wide
-    chance = np.random.default_rng(0).random(mean.shape)
-    place = stats.nbinom.cdf(counts - 1, size, size / (size + mean))
-    place += chance * stats.nbinom.pmf(counts, size, size / (size + mean))
+    wide = variance * share**2 + skill.dispersion * mean**2
+    place = predictive_place(counts, mean, wide, np.random.default_rng(0))
     assert (abs(place - 0.5) < 0.45).mean() == pytest.approx(0.9, abs=0.03)
 
 

@@ -47,7 +47,7 @@ _NEAR = ("core/interpolate.py",)
 _LOOK = ("core/texture.py",)
 _PRIOR = (
     "core/kriging.py", "core/texture.py", "core/interpolate.py", "model/factorize.py", "model/neighbours.py",
-    "model/skill.py", "model/config.py", "model/fit.py",
+    "model/skill.py", "model/config.py", "model/fit.py", "tl/_held_out.py",
 )  # fmt: skip
 _ALL = ("**/*.py",)
 

@@ -10,11 +10,11 @@ import numpy as np
 from benchmarks.fidelity.cases import Prediction
 from benchmarks.fidelity.scores import VARIABLE
 
-LEVEL = 0.9  # of the predictive intervals
-
 if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats
     from numpy.typing import NDArray
+
+LEVEL = 0.9  # of the predictive intervals
 
 
 def sphisto(case: Case, **options: Any) -> Prediction:
@@ -28,23 +28,22 @@ def seed_network(case: Case, **options: Any) -> Prediction:
 
 
 def prior(case: Case) -> Prediction:
-    """What sphisto's network starts from: its factors co-kriged, with predictive intervals and the skill it expects.
-
-    The interval is that of a negative binomial of the predicted mean and variance; as counts are whole numbers, its
-    ends belong to it with the chance that makes it hold 90 % (randomised probability integral transform).
-    """
-    from scipy import stats
-
+    """What sphisto's network starts from: its factors co-kriged, with predictive intervals and the skill it expects."""
+    from sphisto import metrics
+    from sphisto.core.tiles import plan_tiles
     from sphisto.model.config import FitConfig
     from sphisto.model.fit import find_factors, informative, prior_of
     from sphisto.model.skill import left_out_skill
+    from sphisto.tl._held_out import pool_prior
 
     slide = case.slide
     known = informative(slide.spots)
     factors = find_factors(slide.spots, known, FitConfig().n_factors, case.seed)
     told, _ = prior_of(slide, factors, known)
     loadings = factors.loadings[case.scored].astype(np.float64)
-    density = pooled_prior(case, told)
+    regions = case.regions.spot.footprint(slide.grid.shape, case.regions.centers, slide.grid.um_per_px)
+    tiles = plan_tiles(slide.grid.shape, size=256, multiple=told.stride)
+    density = np.nan_to_num(pool_prior(told, slide, regions, tiles))
     area = case.regions.spot.area_px(1.0) / slide.spot.area_px(1.0)
     counts = density @ loadings.T * area
     if case.finer:
@@ -52,31 +51,9 @@ def prior(case: Case) -> Prediction:
     skill = left_out_skill(told, factors, slide)
     mean, dispersion = np.maximum(counts, 1e-9), skill.dispersion[case.scored]
     variance = np.square(told_sd(case, told, loadings) * mean) + dispersion * mean**2
-    size = mean**2 / np.maximum(variance, 1e-9)
-    chance = np.random.default_rng(case.seed).random(mean.shape)
-    below = stats.nbinom.cdf(case.truth - 1, size, size / (size + mean))
-    place = below + chance * stats.nbinom.pmf(case.truth, size, size / (size + mean))
+    place = metrics.predictive_place(case.truth, mean, variance, np.random.default_rng(case.seed))
     inside = np.abs(place - 0.5) < LEVEL / 2
     return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=f"{factors.n_factors} factors")
-
-
-def pooled_prior(case: Case, told: Any) -> Floats:
-    """(m, K) means over the regions of the prior's maps, drawn out from its stride to pixels tile by tile."""
-    from scipy.ndimage import map_coordinates
-
-    from sphisto.core.footprint import TilePool
-    from sphisto.core.tiles import Window, plan_tiles
-
-    grid, stride = case.slide.grid, told.stride
-    pool = TilePool(case.regions.spot.footprint(grid.shape, case.regions.centers, grid.um_per_px), len(told.mean))
-    for tile in plan_tiles(grid.shape, size=256, multiple=stride):
-        core = tile.core
-        height, width = (-(-side // stride) * stride for side in core.shape)
-        maps = told.prior(Window(core.y0, core.x0, core.y0 + height, core.x0 + width).grown(stride))
-        at = np.stack(np.meshgrid(*((np.arange(side) + 0.5) / stride + 0.5 for side in core.shape), indexing="ij"))
-        drawn = np.stack([map_coordinates(plane, at, order=1, mode="nearest") for plane in maps])
-        pool.add(core, drawn * case.slide.tissue[core.slices])
-    return np.nan_to_num(pool.means())
 
 
 def told_sd(case: Case, told: Any, loadings: Floats) -> Floats:

@@ -103,6 +103,8 @@ class Kriging:
         (n, n) and (n,) eigenvectors and eigenvalues of the spots' covariance.
     inverses
         (g, n, n) float32 inverse of the spots' covariance with each nugget.
+    alphas
+        (g, n, q) these times the components: solved once, as hiding spots is asked for at every step.
     shares
         (g, q) weights of the nuggets for each component; they sum to one.
     scales
@@ -127,6 +129,7 @@ class Kriging:
     vectors: Floats
     values: Floats
     inverses: NDArray[np.float32]
+    alphas: Floats
     shares: Floats
     scales: Floats
     locals: Floats
@@ -145,11 +148,10 @@ class Kriging:
         """Weights of the spots if the ``hidden`` (n,) ones were not known; theirs are zero."""
         rows = np.flatnonzero(hidden)
         smooth, local = np.zeros_like(self.components), np.zeros_like(self.components)
-        for inverse, share, part in zip(self.inverses, self.shares, self.locals, strict=True):
-            alpha = inverse @ self.components
+        for inverse, alpha, share, part in zip(self.inverses, self.alphas, self.shares, self.locals, strict=True):
             if len(rows):
                 told = np.linalg.solve(inverse[np.ix_(rows, rows)].astype(np.float64), alpha[rows])
-                alpha -= inverse[:, rows] @ told
+                alpha = alpha - inverse[:, rows] @ told
             smooth += share * alpha
             local += share * part * alpha
         smooth *= self.slopes
@@ -175,8 +177,8 @@ class Kriging:
     def left_out(self) -> Floats:
         """(n, K) field at each spot as told by all the others."""
         told = np.zeros_like(self.components)
-        for inverse, share in zip(self.inverses, self.shares, strict=True):
-            told += share * (self.components - _left_out_errors(inverse, self.components))
+        for inverse, alpha, share in zip(self.inverses, self.alphas, self.shares, strict=True):
+            told += share * (self.components - _left_out_errors(inverse, alpha))
         return (told * self.slopes) @ self.rotation + self.mean
 
     def left_out_variance(self) -> Floats:
@@ -222,8 +224,8 @@ class Kriging:
         return np.asarray(((self.centers >= low) & (self.centers <= high)).all(axis=1))
 
     def _covariances(self, points: Floats, drift: Floats, spots: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        # weights are solved in double precision: rounding would differ from process to process and be amplified;
-        # here single precision is enough, and twice as fast
+        # what hangs on small differences (eigenvectors, hidden spots) is solved in double precision; here single
+        # precision is enough, and twice as fast
         a, f, b, g = (x.astype(np.float32) for x in (points, drift, self.centers[spots], self.drift[spots]))
         return self.covariance.between(a, f, b, g), self.covariance.within(a, b)
 
@@ -259,7 +261,8 @@ def fit_kriging(
     covariance = _choose(centers, drift, components, np.square(rotation).sum(axis=1), pitch)
     values, vectors = _eigen(covariance, centers, drift)
     inverses = np.stack([((vectors / (values + nugget)) @ vectors.T).astype(np.float32) for nugget in _NUGGETS])
-    errors = np.stack([_left_out_errors(inverse, components) for inverse in inverses])
+    alphas = np.stack([inverse @ components for inverse in inverses])
+    errors = np.stack([_left_out_errors(*pair) for pair in zip(inverses, alphas, strict=True)])
     shares = _shares(np.square(errors).mean(axis=1), len(centers))
     scales = np.stack([(e**2 * np.diag(i)[:, None]).mean(axis=0) for e, i in zip(errors, inverses, strict=True)])
     told = components - np.einsum("gnq,gq->nq", errors, shares)
@@ -268,8 +271,8 @@ def fit_kriging(
     if halves is None:
         part, noise = np.zeros_like(part), np.einsum("gq,gq,g->q", shares, scales, _NUGGETS)
     return Kriging(
-        centers, drift, covariance, vectors, values, inverses, shares, scales, part, slopes, noise, components,
-        rotation, mean,
+        centers, drift, covariance, vectors, values, inverses, alphas, shares, scales, part, slopes, noise,
+        components, rotation, mean,
     )  # fmt: skip
 
 
@@ -294,7 +297,7 @@ def _choose(centers: Floats, drift: Floats, components: Floats, sizes: Floats, p
     def error(covariance: Covariance) -> float:
         values, vectors = _eigen(covariance, centers[piece], drift[piece])
         inverses = [(vectors / (values + nugget)) @ vectors.T for nugget in _NUGGETS]
-        squares = [np.square(_left_out_errors(i, components[piece])).mean(axis=0) for i in inverses]
+        squares = [np.square(_left_out_errors(i, i @ components[piece])).mean(axis=0) for i in inverses]
         return float(np.min(squares, axis=0) @ sizes)
 
     return min(options, key=error)
@@ -318,9 +321,9 @@ def _eigen(covariance: Covariance, centers: Floats, drift: Floats) -> tuple[Floa
     return np.maximum(values, 0), vectors
 
 
-def _left_out_errors(inverse: Floats, components: Floats) -> Floats:
+def _left_out_errors(inverse: Floats, alpha: Floats) -> Floats:
     """(n, q) errors when each spot is told by the others: weights over the diagonal of the inverse covariance."""
-    return np.asarray((inverse @ components) / np.diag(inverse)[:, None])
+    return np.asarray(alpha / np.diag(inverse)[:, None])
 
 
 def _shares(errors: Floats, n: int) -> Floats:

@@ -31,7 +31,7 @@ logger = logging.getLogger("sphisto")
 _FEW_FACTORS = 12  # which even the smallest section may have
 _SPOTS_PER_FACTOR = 6  # fewer spots than that to a factor, and factors hold their noise
 _HALVING = 0  # seed of the halves of the counts that tell the noise: any will do, always the same
-_LEAST_WATCHED = 5  # fewer held-out spots cannot tell one epoch from another
+_LEAST_WATCHED = 5  # fewer held-out spots cannot tell whether the network helps
 
 
 def fit(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sphisto import metrics
 from sphisto.core.footprint import TilePool
 from sphisto.model.inference import predict_tiles, tiles_of
 
@@ -48,7 +49,10 @@ def gated(
         for gate, pool in pools.items():
             pool.add(tile.core, at_none.factors * np.exp(gate * ratio))
     values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
-    losses = {gate: _losses(pool.means()[whole] @ fitted.factors.loadings.T, values) for gate, pool in pools.items()}
+    losses = {
+        gate: metrics.poisson_deviance((pool.means()[whole] @ fitted.factors.loadings.T).T, values.T)
+        for gate, pool in pools.items()
+    }
     best = min(_GATES, key=lambda gate: losses[gate].mean())
     gain = losses[0.0] - losses[best]
     if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
@@ -62,9 +66,3 @@ def gated(
 
 def _at(fitted: Fitted, gate: float) -> Fitted:
     return replace(fitted, weights={**fitted.weights, "gate": torch.tensor(float(gate))})
-
-
-def _losses(rates: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) Poisson deviance of each spot, up to what does not depend on the rates."""
-    rates = np.maximum(rates, 1e-6)
-    return np.asarray((rates - values * np.log(rates)).sum(axis=1))

@@ -102,7 +102,7 @@ class Neighbours:
     width
         Standard deviation of the Gaussian weights in px.
     spread
-        (K,) variance of the density of a left-out spot around what the others say.
+        (K,) variance of a spot's density around what the others say, noise of counting aside if that is known.
     """
 
     mean: NDArray[np.float64]
@@ -130,10 +130,7 @@ class Neighbours:
 
     def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
         rows = _some(np.arange(len(self.centers)))
-        weights = gaussian_weights(self.centers[rows], self.centers, self.width)
-        own = np.asarray(weights[np.arange(len(rows)), rows]).ravel()[:, None]
-        told = (weights @ self.density - own * self.density[rows]) / np.maximum(1 - own, _LEAST_RATE)
-        told = np.where(own < 1 - _LEAST_SHARE, told, self.mean)  # nobody else is near
+        told = _told_by_others(rows, self.centers, self.density, self.width)
         variance = np.broadcast_to(np.square(loadings) @ self.spread, (len(rows), len(loadings)))
         return LeftOut(self.spots[rows], told, variance)
 
@@ -156,8 +153,8 @@ class Kriged:
     texture
         (p, y / stride, x / stride) texture of the whole slide, scaled as ``field`` wants it.
     gain_seen, gain_hidden
-        (K + 1,) factors that make the field right on average, at spots that are known and where none is near: a square of
-        a mean is less than the mean of squares, the more so the less is known.
+        (K + 1,) factors that make the field right on average, at spots that are known and where none is near: a square
+        of a mean is less than the mean of squares, the more so the less is known.
     """
 
     mean: NDArray[np.float64]
@@ -241,16 +238,19 @@ def make_prior(
     density = factor_values / np.clip(share, _LEAST_TISSUE, 1)[:, None]
     centers, pitch = slide.spots.centers, slide.spots.pitch
     stride, mean = prior_stride(pitch), density[known].mean(axis=0)
+    pair = (
+        None if halves is None else [half[known] / np.clip(share[known], _LEAST_TISSUE, 1)[:, None] for half in halves]
+    )
     if not _LEAST_KRIGED <= known.sum() <= _MOST_KRIGED:
         width = choose_width(centers[known], density[known], pitch)
-        return Neighbours(
-            mean, stride, np.arange(len(centers)), centers, density, width, density[known].var(axis=0)
-        ), density
+        told = _told_by_others(np.arange(int(known.sum())), centers[known], density[known], width)
+        spread = np.square(told - density[known]).mean(axis=0)
+        if pair is not None:
+            spread -= np.square(pair[0] - pair[1]).mean(axis=0) / 4  # each half has twice the noise
+        everyone = np.arange(len(centers))
+        return Neighbours(mean, stride, everyone, centers, density, width, np.maximum(spread, 0)), density
     maps, at_spots = _scaled_texture(slide, stride, known)
-    apart = None
-    if halves is not None:
-        first, second = (_roots(half / np.clip(share, _LEAST_TISSUE, 1)[:, None])[known] for half in halves)
-        apart = first - second
+    apart = None if pair is None else _roots(pair[0]) - _roots(pair[1])
     roots = _roots(density[known])
     field = fit_kriging(centers[known], at_spots[known], roots, pitch, halves=apart, apart=1)
     if not field.sees_texture:
@@ -268,6 +268,16 @@ def make_prior(
     )
     nobody = np.zeros(int(known.sum()), dtype=bool)
     return Kriged(mean, stride, known, field, field.weights(nobody), maps, seen, hidden), density
+
+
+def _told_by_others(
+    rows: NDArray[np.int64], centers: NDArray[np.float64], density: NDArray[np.float64], width: float
+) -> NDArray[np.float64]:
+    """(m, K) Gaussian-weighted density at some spots, without their own; the mean where nobody else is near."""
+    weights = gaussian_weights(centers[rows], centers, width)
+    own = np.asarray(weights[np.arange(len(rows)), rows]).ravel()[:, None]
+    told = (weights @ density - own * density[rows]) / np.maximum(1 - own, _LEAST_RATE)
+    return np.where(own < 1 - _LEAST_SHARE, told, density.mean(axis=0))
 
 
 def _roots(density: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from sphisto.core.slide import Slide
     from sphisto.model.neighbours import Prior
 
-_FIRM = (
-    10.0  # squared expected counts, summed over spots, at which a gene's own scatter weighs as much as the usual one
-)
+_FIRM = 10.0  # squared expected counts, summed over spots: there a gene's own scatter weighs as much as the usual one
 _MOST_DISPERSION = 10.0
 
 
@@ -32,7 +30,7 @@ class Skill:
     deviance_explained
         (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
     dispersion
-        (G,) variance of a spot's true rate that neither spots nor picture foresee, over the squared rate.
+        (G,) variance of a spot's true rate that neither spots nor picture foresee, over the squared rate; 0 if unknown.
     """
 
     pearson: NDArray[np.float64]

@@ -35,8 +35,8 @@ def history(
     """Draw how the losses and the learning rate went, epoch by epoch, through both phases.
 
     The held-out loss is that of spots which were never learned from; where it lies below the dashed line, the network
-    predicts them better than the prior it starts from. Of the last third of the epochs, the weights
-    of the one with the largest gain were kept.
+    predicts them better than the prior it starts from. At the end these spots decide how much of what the network adds
+    is believed (``params["gate"]``).
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sphisto.pl._frame import AnyAxes
     from sphisto.pl._sources import BBox, Data
 
-_NO_SKILL = 0.05  # chance alone gives such correlations among some hundred held-out spots
+_NO_SKILL = 0.05  # chance alone gives such correlations among some hundreds of spots
 _DIMMED = 0.35  # opacity of genes without skill: they are seen, but not read
 
 
@@ -52,9 +52,9 @@ def projection(
 ) -> list[Axes]:
     """Draw genes at every pixel of the section, in counts per spot area.
 
-    Pixels outside tissue are left blank; a thin line is drawn around the tissue. Beside a gene's name stands its skill,
-    the Pearson correlation at spots that the fit held out, where the fit found it; genes below 0.05 are dimmed and
-    marked "no skill": nothing should be concluded from their maps.
+    Pixels outside tissue are left blank; a thin line is drawn around the tissue. Beside a gene's name stands its skill:
+    the Pearson correlation, at spots that the fit left out one by one, of log-normalised expression. Genes below 0.05
+    are dimmed and marked "no skill": nothing should be concluded from their maps.
 
     Parameters
     ----------

@@ -212,7 +212,7 @@ def gene_rasters(store: Store, genes: list[str], *, key: str, bbox: BBox | None,
 
 
 def skill_of(data: Data, genes: Iterable[str], key: str) -> list[float]:
-    """Correlation of each gene at held-out spots, as the fit found it; NaN where that is not known."""
+    """Correlation of each gene at left-out spots, as the fit found it; NaN where that is not known."""
     name = _keys.skill(key)
     own: Any = cast("AnnData", data).var if is_anndata(data) else {}
     if name in own:

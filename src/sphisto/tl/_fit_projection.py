@@ -124,7 +124,8 @@ def fit_projection(
         Skill of each gene at left-out spots: correlation of log-normalised expression, share of a constant map's
         Poisson deviance that is explained. NaN where it cannot be told (genes not modelled, values that are no counts).
     `adata.var[f"{key_added}_dispersion"]` : float32
-        Variance of a spot's rate that neither spots nor picture foresee, over the squared rate.
+        Variance of a spot's rate that neither spots nor picture foresee, over the squared rate; 0 where it cannot be
+        told.
     `adata.obsm[f"{key_added}_fitted"]` : float32 (spots, K)
         Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot.
     The store
