@@ -7,7 +7,8 @@ import torch
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model.batches import Crops, pool
 from sphisto.model.factorize import fit_factors
-from sphisto.model.fit import prior_of
+from sphisto.model.fit import evidence_of
+from sphisto.model.neighbours import make_prior
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def make_crops(slide, epoch=0, shape=(64, 64), held_out=()):
     watched = np.zeros(n, dtype=bool)
     watched[list(held_out)] = True
     factors = fit_factors(slide.spots, ~watched, 4, 0)
-    prior, _ = prior_of(slide, factors, ~watched)
+    prior = make_prior(evidence_of(slide, factors), ~watched)
     genes = np.arange(len(slide.spots.genes))
     return Crops(slide, slide.footprint(), prior, genes, ~watched, watched, shape, 3, 8, 5, epoch)
 

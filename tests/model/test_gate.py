@@ -8,8 +8,9 @@ import torch
 
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model.config import FitConfig
-from sphisto.model.fit import fit, prior_of
+from sphisto.model.fit import evidence_of, fit
 from sphisto.model.gate import gated
+from sphisto.model.neighbours import make_prior
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def choose(slide, fitted, values, loadings_over=1.0):
     weights["last.weight"][3:] = 0
     weights["last.bias"][3:] = torch.as_tensor(values, dtype=torch.float32)
     known = np.arange(len(slide.spots.centers)) % 3 > 0
-    prior, _ = prior_of(slide, fitted.factors, known)
+    prior = make_prior(evidence_of(slide, fitted.factors), known)
     factors = replace(fitted.factors, loadings=fitted.factors.loadings / loadings_over)
     return gated(replace(fitted, weights=weights, factors=factors), slide, prior, ~known, torch.device("cpu"))
 
@@ -51,5 +52,5 @@ def test_a_network_that_helps_is_let_in(fitted):
 def test_without_watched_spots_the_prior_is_kept(fitted):
     slide, found = fitted
     known = np.ones(len(slide.spots.centers), dtype=bool)
-    prior, _ = prior_of(slide, found.factors, known)
+    prior = make_prior(evidence_of(slide, found.factors), known)
     assert gated(found, slide, prior, ~known, torch.device("cpu"))[1] == 0

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sphisto.core.factors import Factors
 from sphisto.core.tiles import Window
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model import neighbours as room
-from sphisto.model.factorize import fit_factors, scores, split_counts
-from sphisto.model.neighbours import Kriged, Neighbours, make_prior, nothing_known, prior_stride
+from sphisto.model.factorize import fit_factors, scores
+from sphisto.model.fit import evidence_of
+from sphisto.model.neighbours import Evidence, Kriged, Neighbours, make_prior, nothing_known, prior_stride
 
 
 @pytest.fixture
@@ -23,12 +25,13 @@ def everyone(slide):
 
 def factor_values(slide):
     factors = fit_factors(slide.spots, everyone(slide), 4, 0)
-    return scores(factors, slide.spots.values, is_counts=True)
+    return scores(factors, slide.spots.values, is_counts=True)[:, :4]  # without contrasts
 
 
 def test_sections_of_usual_size_are_kriged(slide):
     values = factor_values(slide)
-    prior, density = make_prior(slide, values, everyone(slide))
+    found = Evidence(slide, values)
+    prior, density = make_prior(found, everyone(slide)), found.density
     assert isinstance(prior, Kriged)
     share = slide.footprint().mean(slide.tissue.astype(float))[:, 0]
     np.testing.assert_allclose(density * np.maximum(share, 0.25)[:, None], values, rtol=1e-6)
@@ -38,7 +41,7 @@ def test_sections_of_usual_size_are_kriged(slide):
 
 
 def test_a_map_is_the_same_in_any_window(slide):
-    prior, _ = make_prior(slide, factor_values(slide), everyone(slide))
+    prior = make_prior(Evidence(slide, factor_values(slide)), everyone(slide))
     s = prior.stride
     whole, part = prior.prior(Window(0, 0, 64, 64)), prior.prior(Window(16, 32, 48, 64))
     np.testing.assert_allclose(part, whole[:, 16 // s : 48 // s, 32 // s :], rtol=1e-4)
@@ -46,7 +49,7 @@ def test_a_map_is_the_same_in_any_window(slide):
 
 def test_hidden_spots_do_not_speak(slide, rng):
     """Whatever the hidden spots measured, the map is the same, once the free numbers are chosen."""
-    prior, _ = make_prior(slide, factor_values(slide), everyone(slide))
+    prior = make_prior(Evidence(slide, factor_values(slide)), everyone(slide))
     hidden = rng.random(len(prior.known)) < 0.3
     loud = prior.field.components.copy()
     loud[hidden] += 10
@@ -60,7 +63,7 @@ def test_hidden_spots_do_not_speak(slide, rng):
 def test_too_few_and_too_many_spots_are_averaged_by_distance(slide, rng, monkeypatch):
     n = len(slide.spots.centers)
     monkeypatch.setattr(room, "_MOST_KRIGED", 3)
-    prior, _ = make_prior(slide, rng.random((n, 2)), everyone(slide))
+    prior = make_prior(Evidence(slide, rng.random((n, 2))), everyone(slide))
     assert isinstance(prior, Neighbours)
     visible = rng.random(n) < 0.6
     found = prior.of(visible).prior(Window(16, -8, 48, 40))
@@ -71,7 +74,7 @@ def test_too_few_and_too_many_spots_are_averaged_by_distance(slide, rng, monkeyp
 
 
 def test_where_nothing_is_known_the_mean_is_said(slide):
-    prior, _ = make_prior(slide, factor_values(slide), everyone(slide))
+    prior = make_prior(Evidence(slide, factor_values(slide)), everyone(slide))
     for source in (prior.of(~everyone(slide)), nothing_known(prior.mean)):
         found = source.prior(Window(0, 0, 16, 16))
         np.testing.assert_allclose(found, np.broadcast_to(prior.mean[:, None, None], found.shape), rtol=1e-5)
@@ -79,7 +82,7 @@ def test_where_nothing_is_known_the_mean_is_said(slide):
 
 def test_a_blank_picture_leaves_position(slide):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
-    prior, _ = make_prior(blank, factor_values(slide), everyone(slide))
+    prior = make_prior(Evidence(blank, factor_values(slide)), everyone(slide))
     assert np.isfinite(prior.prior(Window(0, 0, 32, 32))).all()
 
 
@@ -89,7 +92,8 @@ def test_the_stride_keeps_four_points_to_a_pitch():
 
 def test_the_maps_hold_what_the_spots_measured(slide):
     values = factor_values(slide)
-    prior, density = make_prior(slide, values, everyone(slide))
+    found = Evidence(slide, values)
+    prior, density = make_prior(found, everyone(slide)), found.density
     maps = prior.prior(Window(0, 0, *(side // 8 * 8 for side in slide.grid.shape)))
     y, x = ((slide.spots.centers / prior.stride).astype(int)).T
     inside = (y < maps.shape[1]) & (x < maps.shape[2])
@@ -99,12 +103,10 @@ def test_the_maps_hold_what_the_spots_measured(slide):
 
 def test_standard_deviations_are_the_same_in_any_window_and_grow_away_from_spots(slide):
     factors = fit_factors(slide.spots, everyone(slide), 4, 0)
-    values = scores(factors, slide.spots.values, is_counts=True)
-    halves = tuple(scores(factors, h, is_counts=True) for h in split_counts(slide.spots.values, 0))
-    prior, _ = make_prior(slide, values, everyone(slide), halves)
-    loadings = factors.loadings[:2].astype(float)
-    whole = prior.relative_sd(Window(0, 0, 64, 64), loadings)
-    np.testing.assert_allclose(prior.relative_sd(Window(16, 24, 48, 64), loadings), whole[:, 16:48, 24:64], rtol=1e-3)
+    prior = make_prior(evidence_of(slide, factors), everyone(slide))
+    two = factors.of(list(factors.genes[:2]))
+    whole = prior.relative_sd(Window(0, 0, 64, 64), two)
+    np.testing.assert_allclose(prior.relative_sd(Window(16, 24, 48, 64), two), whole[:, 16:48, 24:64], rtol=1e-3)
     assert whole.shape == (2, 64, 64)
     assert (whole > 0).all()
     known, far = np.array([slide.spots.centers[0]]), np.array([slide.spots.centers.max(axis=0) + 1e4])
@@ -116,8 +118,9 @@ def test_standard_deviations_are_the_same_in_any_window_and_grow_away_from_spots
 def test_left_out_spots_are_told_by_the_others(slide, kind, monkeypatch):
     if kind is Neighbours:
         monkeypatch.setattr(room, "_MOST_KRIGED", 3)
-    prior, density = make_prior(slide, factor_values(slide), everyone(slide))
-    told = prior.left_out(np.eye(4))
+    found = Evidence(slide, factor_values(slide))
+    prior, density = make_prior(found, everyone(slide)), found.density
+    told = prior.left_out(Factors(tuple("abcd"), np.eye(4, dtype=np.float32)))
     assert isinstance(prior, kind)
     np.testing.assert_array_equal(told.spots, np.arange(len(density)))
     assert (told.variance >= 0).all()
@@ -131,5 +134,5 @@ def test_left_out_spots_are_told_by_the_others(slide, kind, monkeypatch):
 
 def test_a_picture_that_tells_nothing_is_said_to(slide, caplog):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
-    make_prior(blank, factor_values(slide), everyone(slide))
+    make_prior(Evidence(blank, factor_values(slide)), everyone(slide))
     assert "picture did not help" in caplog.text

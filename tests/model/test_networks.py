@@ -11,7 +11,7 @@ names = pytest.mark.parametrize("name", list(NETWORKS))
 
 def build(name, *, trained=True):
     torch.manual_seed(0)
-    module = network(name).build(K, torch.full((K,), 2.0)).eval()
+    module = network(name).build(torch.full((K,), 2.0)).eval()
     if trained:  # as after training: no layer is zero
         for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
@@ -58,6 +58,14 @@ def test_a_closed_gate_is_the_interpolation_too():
     _, maps = module(torch.rand(1, 3, 64, 64), prior)
     smooth = torch.nn.functional.interpolate(prior, size=(64, 64), mode="bilinear", align_corners=False)
     torch.testing.assert_close(maps, smooth)
+
+
+def test_contrasts_are_scaled_with_the_sum_of_the_factors():
+    module, prior = build("unet"), torch.cat([torch.rand(1, K, 8, 8), torch.randn(1, 2, 8, 8)], dim=1)
+    _, maps = module(torch.rand(1, 3, 64, 64), prior)
+    smooth = torch.nn.functional.interpolate(prior, size=(64, 64), mode="bilinear", align_corners=False)
+    share = maps[:, :K].sum(dim=1) / smooth[:, :K].sum(dim=1)
+    torch.testing.assert_close(maps[:, K:], smooth[:, K:] * share[:, None])
 
 
 def test_unknown_networks_list_the_known():

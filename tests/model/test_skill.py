@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sphisto.core.factors import rates
 from sphisto.datasets import toy
 from sphisto.io.intake import make_slide, read_section
 from sphisto.metrics import predictive_place
-from sphisto.model.fit import find_factors, informative, prior_of
+from sphisto.model.fit import evidence_of, find_factors, informative
+from sphisto.model.neighbours import make_prior
 from sphisto.model.skill import _dispersion, left_out_skill
 
 
@@ -19,7 +21,7 @@ def skill_of(adata):
     slide = make_slide(read_section(adata))
     known = informative(slide.spots)
     factors = find_factors(slide.spots, known, 12, 0)
-    prior, _ = prior_of(slide, factors, known)
+    prior = make_prior(evidence_of(slide, factors), known)
     return slide, factors, prior, left_out_skill(prior, factors, slide)
 
 
@@ -41,10 +43,10 @@ def test_expression_shuffled_among_spots_has_no_skill(section, rng):
 def test_predictive_intervals_hold_what_new_counts_do(section):
     """Leave spots out, predict mean and variance, and see whether the measured counts lie where they should."""
     slide, factors, prior, skill = skill_of(section)
-    rows, density, variance = prior.left_out(factors.loadings.astype(float))
+    rows, density, variance = prior.left_out(factors)
     counts = slide.spots.values[rows].toarray()
     share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
-    mean = density @ factors.loadings.T * share
+    mean = rates(density, factors.loadings.astype(float), factors.n_signed) * share
     wide = variance * share**2 + skill.dispersion * mean**2
     place = predictive_place(counts, mean, wide, np.random.default_rng(0))
     assert (abs(place - 0.5) < 0.45).mean() == pytest.approx(0.9, abs=0.03)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HIDDEN = 256
 STEPS, BATCH, RATE = 1_000, 16, 1e-3  # iStar: 400 epochs at 1e-4, some 45,000 steps of a Visium section
+GENES = 1_000  # the most variable ones, as iStar does by default
 ACROSS = 7  # blocks across a spot: of 8 um in one of 55 um
 
 
@@ -26,7 +27,7 @@ def istar_head(case: Case) -> Prediction:
 
     Squared error between the mean over a spot's disc and its counts, each gene stretched to 0 to 1. Features are
     colour and :func:`sphisto.core.texture.texture` instead of a pretrained vision transformer's, and the schedule is
-    short (1,000 steps of 16 spots): the head, not iStar.
+    short (1,000 steps of 16 spots): the head, not iStar. Genes other than the 1,000 most variable are NaN.
     """
     import torch
 
@@ -40,7 +41,8 @@ def istar_head(case: Case) -> Prediction:
     known = np.unique(spots.indices)
     features = (features - features[known].mean(axis=0)) / (features[known].std(axis=0) + 1e-9)
     inputs = torch.from_numpy(features.astype(np.float32))
-    counts = case.counts[:, case.scored]
+    genes = case.variable()[:GENES]
+    counts = case.counts[:, case.scored[genes]]
     low, high = counts.min(axis=0), counts.max(axis=0)
     targets = torch.from_numpy(((counts - low) / np.maximum(high - low, 1e-9)).astype(np.float32))
     head = network(inputs.shape[1], targets.shape[1])
@@ -53,8 +55,9 @@ def istar_head(case: Case) -> Prediction:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    told = predicted(head, inputs, regions)
-    return Prediction(case.in_counts(told * (high - low) + low), note=f"{STEPS} steps, blocks of {stride} px")
+    rates = np.full((len(case.regions), len(case.scored)), np.nan)
+    rates[:, genes] = predicted(head, inputs, regions) * (high - low) + low
+    return Prediction(case.in_counts(rates), note=f"{STEPS} steps, blocks of {stride} px")
 
 
 def network(n_features: int, n_genes: int) -> nn.Module:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats
     from numpy.typing import NDArray
 
+    from sphisto.core.factors import Factors
+
 LEVEL = 0.9  # of the predictive intervals
 
 
@@ -30,45 +32,48 @@ def seed_network(case: Case, **options: Any) -> Prediction:
 def prior(case: Case) -> Prediction:
     """What sphisto's network starts from: its factors co-kriged, with predictive intervals and the skill it expects."""
     from sphisto import metrics
+    from sphisto.core.factors import rates
     from sphisto.core.tiles import plan_tiles
     from sphisto.model.config import FitConfig
-    from sphisto.model.fit import find_factors, informative, prior_of
+    from sphisto.model.fit import evidence_of, find_factors, informative
+    from sphisto.model.neighbours import make_prior
     from sphisto.model.skill import left_out_skill
     from sphisto.tl._held_out import pool_prior
 
     slide = case.slide
     known = informative(slide.spots)
     factors = find_factors(slide.spots, known, FitConfig().n_factors, case.seed)
-    told, _ = prior_of(slide, factors, known)
-    loadings = factors.loadings[case.scored].astype(np.float64)
+    told = make_prior(evidence_of(slide, factors), known)
+    scored = factors.of([factors.genes[i] for i in case.scored])
     regions = case.regions.spot.footprint(slide.grid.shape, case.regions.centers, slide.grid.um_per_px)
     tiles = plan_tiles(slide.grid.shape, size=256, multiple=told.stride)
     density = np.nan_to_num(pool_prior(told, slide, regions, tiles))
     area = case.regions.spot.area_px(1.0) / slide.spot.area_px(1.0)
-    counts = density @ loadings.T * area
+    counts = rates(density, scored.loadings.astype(np.float64), scored.n_signed) * area
     if case.finer:
         return Prediction(counts)
     skill = left_out_skill(told, factors, slide)
     mean, dispersion = np.maximum(counts, 1e-9), skill.dispersion[case.scored]
-    variance = np.square(told_sd(case, told, loadings) * mean) + dispersion * mean**2
+    variance = np.square(told_sd(case, told, scored) * mean) + dispersion * mean**2
     place = metrics.predictive_place(case.truth, mean, variance, np.random.default_rng(case.seed))
     inside = np.abs(place - 0.5) < LEVEL / 2
     return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=f"{factors.n_factors} factors")
 
 
-def told_sd(case: Case, told: Any, loadings: Floats) -> Floats:
+def told_sd(case: Case, told: Any, factors: Factors) -> Floats:
     """(m, S) relative standard deviation of the rates at the middles of the regions."""
     from sphisto.core.tiles import Window
 
-    out = np.empty((len(case.regions), len(loadings)))
+    out = np.empty((len(case.regions), len(factors.genes)))
     for i, (y, x) in enumerate(case.regions.centers.astype(int)):
-        out[i] = told.relative_sd(Window(y, x, y + 1, x + 1), loadings)[:, 0, 0]
+        out[i] = told.relative_sd(Window(y, x, y + 1, x + 1), factors)[:, 0, 0]
     return out
 
 
 def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
     """Fit, then pool factor maps and turn them into genes; NaN for genes that the network does not model."""
     import sphisto as sp
+    from sphisto.core.factors import count_signed, rates
 
     genes = [case.slide.spots.genes[i] for i in case.scored[case.variable()[:n_genes]]]
     adata = case.adata.copy()
@@ -78,10 +83,10 @@ def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
         sp.tl.fit_projection(adata, store=store, genes=genes, rng=case.seed, **(dict(case.options) | options))
         maps = sp.get.raster(store, "projection_factors")
     density = pooled(case, maps.to_numpy(), maps.attrs["um_per_px"])
-    loadings = np.asarray(adata.varm["projection_loadings"], dtype=np.float64)[case.scored]
+    loadings = np.asarray(adata.varm["projection_loadings"], dtype=np.float64)
     area = case.regions.spot.area_px(1.0) / case.slide.spot.area_px(1.0)
     seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in adata.uns["projection"]["seconds"].items())
-    return Prediction(np.asarray(density @ loadings.T) * area, note=seconds)
+    return Prediction(rates(density, loadings[case.scored], count_signed(loadings)) * area, note=seconds)
 
 
 def pooled(case: Case, maps: NDArray[np.float32], um_per_px: float) -> Floats:

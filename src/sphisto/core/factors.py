@@ -1,12 +1,19 @@
-"""The low-rank gene model: K factor maps times non-negative loadings give any gene."""
+"""The low-rank gene model: K factor maps times loadings give any gene."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Values = TypeVar("Values", NDArray[np.floating], Tensor)
+
+_LEAST = 0.1  # of what the non-negative factors say: signed ones never take away more
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +25,16 @@ class Factors:
     genes
         Names of the G genes.
     loadings
-        (G, K) float32, non-negative; each factor's loadings sum to one over the genes, so that a factor's value is
-        the counts it contributes. A gene whose row is NaN is not modelled.
+        (G, K) float32. Those of the first factors are not negative and sum to one over the genes, so that a factor's
+        value is the counts it contributes. A gene whose row is NaN is not modelled.
+    n_signed
+        Number of factors, the last ones, that are contrasts between genes: they and their loadings have signs, and
+        correct what the others say.
     """
 
     genes: tuple[str, ...]
     loadings: NDArray[np.float32]
+    n_signed: int = 0
 
     def __post_init__(self) -> None:
         if self.loadings.ndim != 2 or len(self.genes) != len(self.loadings):
@@ -38,7 +49,15 @@ class Factors:
     @property
     def names(self) -> list[str]:
         """Names of the factor channels."""
-        return [f"factor{k}" for k in range(self.n_factors)]
+        n_plain = self.n_factors - self.n_signed
+        return [f"factor{k}" for k in range(n_plain)] + [f"contrast{k}" for k in range(self.n_signed)]
+
+    def of(self, genes: list[str], factors: NDArray[np.bool_] | None = None) -> Factors:
+        """Return the model of some genes by some of the factors, or by all."""
+        if factors is None:
+            return Factors(tuple(genes), self.rows(genes), self.n_signed)
+        n_signed = int(factors[self.n_factors - self.n_signed :].sum())
+        return Factors(tuple(genes), self.rows(genes)[:, factors], n_signed)
 
     def rows(self, genes: list[str]) -> NDArray[np.float32]:
         """Return the (len(genes), K) loadings of some genes by name."""
@@ -64,4 +83,19 @@ class Factors:
 
     def expression(self, maps: NDArray[Any], genes: list[str]) -> NDArray[np.float32]:
         """Turn (K, ...) factor maps into (len(genes), ...) expression in counts per spot area."""
-        return np.tensordot(self.rows(genes), np.asarray(maps, dtype=np.float32), axes=1)
+        flat = np.asarray(maps, dtype=np.float32).reshape(len(maps), -1)
+        return rates(flat.T, self.rows(genes), self.n_signed).T.reshape(len(genes), *maps.shape[1:])
+
+
+def rates(values: Values, loadings: Values, n_signed: int) -> Values:
+    """Turn (m, K) factor values into (m, G) expression under (G, K) loadings, arrays or tensors: never below zero."""
+    if n_signed == 0:
+        return values @ loadings.T
+    plain = values[:, :-n_signed] @ loadings[:, :-n_signed].T
+    contrast = values[:, -n_signed:] @ loadings[:, -n_signed:].T
+    return plain + contrast.clip(min=(_LEAST - 1) * plain)
+
+
+def count_signed(loadings: NDArray[np.floating]) -> int:
+    """Number of the factors of a whole table of (G, K) loadings that have signs."""
+    return int((loadings < 0).any(axis=0).sum())

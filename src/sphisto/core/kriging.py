@@ -197,12 +197,12 @@ class Kriging:
             part = slice(start, start + _AT_ONCE)
             apart, around = self._covariances(points[part], drift[part], np.ones(len(self.centers), dtype=bool))
             smooth, local = apart @ vectors, around @ vectors
-            known = [square @ damping for square in (smooth**2, 2 * smooth * local, local**2)]
+            known = np.stack([square @ damping for square in (smooth**2, 2 * smooth * local, local**2)], axis=-1)
             at = self.covariance.at(drift[part])[:, None]
-            left = at[..., None] + self.locals.T - np.einsum(
-                "smg,gqs->mqg", np.stack(known), np.stack([np.ones_like(self.locals), self.locals, self.locals**2], -1)
-            )  # fmt: skip
-            out[part] = np.einsum("mqg,gq->mq", np.maximum(left, 0), self.shares * self.scales)
+            out[part] = 0
+            for i, (local_part, weight) in enumerate(zip(self.locals, self.shares * self.scales, strict=True)):
+                told = known[:, i] @ np.stack([np.ones_like(local_part), local_part, local_part**2])
+                out[part] += np.maximum(at + local_part - told, 0) * weight
         return out
 
     def _components_at(self, points: Floats, drift: Floats, weights: Weights) -> Floats:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphisto import _keys
-from sphisto.core.factors import Factors
 from sphisto.get._raster import as_dataarray, window_of
 from sphisto.io import store as stores
 
@@ -63,11 +62,11 @@ def gene_raster(
     names = [genes] if isinstance(genes, str) else list(genes)
     stored = stores.raster(store, _keys.factors(key))
     model = stores.factors(store, key)
-    rows = model.rows(names)
-    used = np.flatnonzero((rows > 0).any(axis=0))  # loadings are sparse: the other maps need not be read
+    used = (model.rows(names) != 0).any(axis=0)  # a map without loadings need not be read
+    used[0] |= not used.any()
     grid = stored.grid_at(scale)
     window = window_of(grid, bbox)
-    maps = stored.read(scale, window, used if len(used) else [0])
-    values = Factors(tuple(names), rows[:, used if len(used) else [0]]).expression(maps, names)
+    maps = stored.read(scale, window, np.flatnonzero(used))
+    values = model.of(names, used).expression(maps, names)
     labelled = as_dataarray(values, names, grid, window, key).rename(c="gene")
     return labelled.assign_attrs(unit=_keys.UNIT)

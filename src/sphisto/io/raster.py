@@ -113,14 +113,13 @@ def round_mantissa(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _halve(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average 2 x 2 pixels, leaving out NaN; an odd last row or column is dropped."""
-    channels, height, width = values.shape
-    even = values[:, : height // 2 * 2, : width // 2 * 2]
-    blocks = even.reshape(channels, height // 2, 2, width // 2, 2)
-    known = np.isfinite(blocks)
-    count = known.sum(axis=(2, 4))
-    total = np.where(known, blocks, 0).sum(axis=(2, 4))
+    height, width = (side // 2 * 2 for side in values.shape[1:])
+    corners = [values[:, y:height:2, x:width:2] for y in (0, 1) for x in (0, 1)]
+    known = [np.isfinite(corner) for corner in corners]
+    total = sum(np.where(k, corner, np.float32(0)) for k, corner in zip(known, corners, strict=True))
+    count = sum(k.astype(np.float32) for k in known)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(count > 0, total / count, np.nan).astype(np.float32)
+        return np.asarray(total / count, dtype=np.float32)
 
 
 def _room(level: zarr.Array[Any], y: int, x: int) -> tuple[int, int]:

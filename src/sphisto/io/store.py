@@ -236,19 +236,20 @@ def table(store: Store) -> AnnData:
 
 def factors(store: Store, key: str) -> Factors:
     """Gene model of a projection: the table's genes and loadings, without reading counts."""
-    from sphisto.core.factors import Factors
+    from sphisto.core.factors import Factors, count_signed
 
     spot(store, key)
     if not isinstance(store, str | Path):
         whole = store.tables[_keys.TABLE]
-        return Factors(tuple(whole.var_names), np.asarray(whole.varm[_keys.loadings(key)]))
+        loadings = np.asarray(whole.varm[_keys.loadings(key)])
+        return Factors(tuple(whole.var_names), loadings, count_signed(loadings))
     import zarr
     from anndata.io import read_elem
 
     group = zarr.open_group(Path(store) / "tables" / _keys.TABLE, mode="r", use_consolidated=False)
     names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
-    loadings = read_elem(group[f"varm/{_keys.loadings(key)}"])
-    return Factors(tuple(map(str, names)), np.asarray(loadings))
+    loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
+    return Factors(tuple(map(str, names)), loadings, count_signed(loadings))
 
 
 def gene_column(store: Store, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from sphisto.model.factorize import fit_factors, gene_factors, scores, split_counts
 from sphisto.model.fitted import Fitted
 from sphisto.model.gate import gated
-from sphisto.model.neighbours import Prior, make_prior, nothing_known
+from sphisto.model.neighbours import Evidence, Prior, make_prior, nothing_known
 from sphisto.model.networks import network
 from sphisto.model.skill import left_out_skill, unknown_skill
 from sphisto.model.training import Task, train
@@ -71,12 +71,13 @@ def fit(
         if spec.factors == "low_rank"
         else gene_factors(measured, list(genes))
     )
-    prior, density = prior_of(slide, factors, learned)
-    typical = density[learned]
+    found = evidence_of(slide, factors)
+    prior = make_prior(found, learned)
+    typical = found.density[learned, : factors.n_factors - factors.n_signed]
     level = np.maximum(typical.mean(axis=0) if spec.level == "mean" else typical.max(axis=0), 1e-6).astype(np.float32)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = spec.build(factors.n_factors, torch.from_numpy(level))
+        module = spec.build(torch.from_numpy(level))
     params = {"network": name, "rng": seed, **asdict(config)}
     call = {**params, "library": slide.name, "shape": list(slide.grid.shape), "values": float(measured.values.sum())}
     task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed, call)
@@ -95,23 +96,24 @@ def fit(
         history=history,
         skill=unknown_skill(len(measured.genes)),
     )
+    known = informative(measured)
+    everything = make_prior(found, known).of(known)
     if spec.factors != "low_rank":
-        return fitted, prior_for(fitted, slide)
+        return fitted, everything
     fitted, gate = gated(fitted, slide, prior, held_out, device)
-    everything = prior_for(fitted, slide)
     skill = left_out_skill(everything, factors, slide) if measured.is_counts else fitted.skill
     return replace(fitted, skill=skill, params={**params, "gate": gate}), everything
 
 
-def prior_of(slide: Slide, factors: Factors, known: NDArray[np.bool_]) -> tuple[Prior, NDArray[np.float64]]:
-    """Make the prior of a slide from its ``known`` spots under given factors; also the (n, K) densities of all spots."""
+def evidence_of(slide: Slide, factors: Factors) -> Evidence:
+    """Put what the spots of a slide measured into factors."""
     measured = slide.spots
     values = scores(factors, measured.values, is_counts=measured.is_counts)
     if not measured.is_counts:
-        return make_prior(slide, values, known)
+        return Evidence(slide, values)
     first, second = split_counts(measured.values, _HALVING)
     halves = (scores(factors, first, is_counts=True), scores(factors, second, is_counts=True))
-    return make_prior(slide, values, known, halves)
+    return Evidence(slide, values, halves, factors.n_signed)
 
 
 def prior_for(fitted: Fitted, slide: Slide) -> Prior:
@@ -119,7 +121,7 @@ def prior_for(fitted: Fitted, slide: Slide) -> Prior:
     if slide.measured is None:
         return nothing_known(fitted.mean)
     known = informative(slide.measured)
-    return prior_of(slide, fitted.factors, known)[0].of(known)
+    return make_prior(evidence_of(slide, fitted.factors), known).of(known)
 
 
 def informative(measured: Measured) -> NDArray[np.bool_]:

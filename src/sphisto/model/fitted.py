@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sphisto import __version__
-from sphisto.core.factors import Factors
+from sphisto.core.factors import Factors, count_signed
 from sphisto.core.slide import Spot
 from sphisto.model.networks import network
 from sphisto.model.skill import Skill
@@ -37,7 +37,7 @@ class Fitted:
     factors
         Genes and loadings.
     level
-        (K,) level of each factor the network was built with, counts per spot area.
+        Level of each factor the network was built with, counts per spot area; contrasts have none.
     mean
         (K,) mean density of each factor, counts per spot area of tissue: what is said where no spot is known.
     um_per_px
@@ -71,7 +71,7 @@ class Fitted:
 
     def module(self) -> nn.Module:
         """Build the network with its weights, ready to predict."""
-        module = network(self.network).build(self.factors.n_factors, torch.from_numpy(self.level))
+        module = network(self.network).build(torch.from_numpy(self.level))
         module.load_state_dict(self.weights)
         return module.eval()
 
@@ -146,7 +146,9 @@ def load_fitted(path: Path) -> Fitted:
     return Fitted(
         network=content["network"],
         weights=content["weights"],
-        factors=Factors(tuple(content["gene_names"]), content["loadings"].numpy()),
+        factors=Factors(
+            tuple(content["gene_names"]), content["loadings"].numpy(), count_signed(content["loadings"].numpy())
+        ),
         level=content["level"].numpy(),
         mean=content["mean"].numpy(),
         um_per_px=content["um_per_px"],

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sphisto import metrics
+from sphisto.core.factors import rates
 from sphisto.core.footprint import TilePool
 from sphisto.model.inference import predict_tiles, tiles_of
 
@@ -42,15 +43,17 @@ def gated(
     tiles = sorted(tiles_of(fitted, slide), key=lambda tile: -len(spots.within(tile.core).weight))[:_MOST_TILES]
     covered = np.sum([np.diff(spots.within(tile.core).indptr) for tile in tiles], axis=0)
     whole = covered == np.diff(spots.indptr)
-    alone, full = (predict_tiles(_at(fitted, gate), slide, prior, device=device, tiles=tiles) for gate in (0.0, 1.0))
     pools = {gate: TilePool(spots, fitted.factors.n_factors) for gate in (0.0, *_GATES)}
     for (tile, at_none), (_, at_full) in zip(alone, full, strict=True):
-        ratio = np.log(at_full.factors / at_none.factors)
+        ratio = np.log(
+            np.divide(at_full.factors, at_none.factors, where=at_none.factors != 0, out=np.ones_like(at_none.factors))
+        )
         for gate, pool in pools.items():
             pool.add(tile.core, at_none.factors * np.exp(gate * ratio))
     values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
+    loadings = fitted.factors.loadings.astype(np.float64)
     losses = {
-        gate: metrics.poisson_deviance((pool.means()[whole] @ fitted.factors.loadings.T).T, values.T)
+        gate: metrics.poisson_deviance(rates(pool.means()[whole], loadings, fitted.factors.n_signed).T, values.T)
         for gate, pool in pools.items()
     }
     best = min(_GATES, key=lambda gate: losses[gate].mean())

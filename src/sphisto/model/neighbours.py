@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sphisto.core.factors import rates
 from sphisto.core.interpolate import choose_width, gaussian_weights
 from sphisto.core.kriging import Kriging, Weights, fit_kriging
 from sphisto.core.texture import texture
 
 if TYPE_CHECKING:
+    from sphisto.core.factors import Factors
     from sphisto.core.slide import Slide
     from sphisto.core.tiles import Window
 
@@ -29,6 +32,7 @@ _LEAST_FEATURE = 0.02  # of the largest principal component of the texture
 _EXTREME = 4.0  # standard deviations over spots beyond which the texture of a place is not believed
 _LEAST_RATE = 1e-9  # counts; no division by none
 _MOST_GAIN = 10.0
+_ANSCOMBE = 3 / 8  # counts added before roots are taken: roots of few counts alone are no measure of them
 _MOST_LEFT_OUT = 500  # spots at which skill is estimated: more tell little more of a gene
 _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
 
@@ -58,10 +62,10 @@ class Prior(Protocol):
     def prior(self, window: Window) -> NDArray[np.float32]:
         """(K, h / stride, w / stride) density at the middles of blocks of a window."""
 
-    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(G, h, w) standard deviation of the expression of genes with (G, K) loadings, over that expression."""
+    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
+        """(G, h, w) standard deviation of the expression of genes, over that expression."""
 
-    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
+    def left_out(self, factors: Factors) -> LeftOut:
         """Tell some of the known spots by the others."""
 
 
@@ -80,11 +84,11 @@ class Nothing:
             np.broadcast_to(self.mean, (len(_points(window, self.stride)), len(self.mean))), window, self.stride
         )
 
-    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
-        return np.full((len(loadings), *window.shape), np.nan, dtype=np.float32)  # how much it varies is not known
+    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
+        return np.full((len(factors.genes), *window.shape), np.nan, dtype=np.float32)  # how much it varies is not known
 
-    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
-        return LeftOut(np.zeros(0, dtype=np.int64), np.zeros((0, len(self.mean))), np.zeros((0, len(loadings))))
+    def left_out(self, factors: Factors) -> LeftOut:
+        return LeftOut(np.zeros(0, dtype=np.int64), np.zeros((0, len(self.mean))), np.zeros((0, len(factors.genes))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,16 +126,16 @@ class Neighbours:
         points = _points(window, self.stride)
         return _maps(gaussian_weights(points, self.centers, self.width) @ self.density, window, self.stride)
 
-    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
+    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
         points, shape = _coarse(window, self.stride)
         told = gaussian_weights(points, self.centers, self.width) @ self.density
-        sd = np.sqrt(np.square(loadings) @ self.spread)
-        return _drawn_out(sd / np.maximum(told @ loadings.T, _LEAST_RATE), shape, window, self.stride)
+        sd = np.sqrt(np.square(factors.loadings) @ self.spread)
+        return _drawn_out(sd / np.maximum(_rates(told, factors), _LEAST_RATE), shape, window, self.stride)
 
-    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
+    def left_out(self, factors: Factors) -> LeftOut:
         rows = _some(np.arange(len(self.centers)))
         told = _told_by_others(rows, self.centers, self.density, self.width)
-        variance = np.broadcast_to(np.square(loadings) @ self.spread, (len(rows), len(loadings)))
+        variance = np.broadcast_to(np.square(factors.loadings) @ self.spread, (len(rows), len(factors.genes)))
         return LeftOut(self.spots[rows], told, variance)
 
 
@@ -140,20 +144,21 @@ class Kriged:
     """Co-kriged square roots of the densities and of their sum: roots even out the noise of counts.
 
     The kriged densities say what the tissue is made of, the kriged sum how much RNA there is: the sum of kriged parts
-    would say it less well.
+    would say it less well. Factors that have signs are kriged as they are, each for itself.
 
     Parameters
     ----------
     known
         (n,) bool: the spots of the slide that the field was fitted to.
     field
-        Kriging of the known spots: K roots of densities, and the root of their sum as a component of its own.
+        Kriging of the known spots: roots of the densities that have no sign; as components of their own the root of
+        their sum, and those that have signs.
     weights
         Weights of the known spots.
     texture
         (p, y / stride, x / stride) texture of the whole slide, scaled as ``field`` wants it.
     gain_seen, gain_hidden
-        (K + 1,) factors that make the field right on average, at spots that are known and where none is near: a square
+        Factors that make roots and root of the sum right on average, at spots that are known and where none is near: a square
         of a mean is less than the mean of squares, the more so the less is known.
     """
 
@@ -175,18 +180,18 @@ class Kriged:
         points = _points(window, self.stride)
         return _maps(self._density(points, self._drift(points)), window, self.stride)
 
-    def relative_sd(self, window: Window, loadings: NDArray[np.floating]) -> NDArray[np.float32]:
+    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
         points, shape = _coarse(window, self.stride)
         drift = self._drift(points)
         density = self._density(points, drift)
-        variance = self.rate_variance(density, self.field.variance(points, drift), loadings)
-        rate = np.maximum(density @ loadings.T, _LEAST_RATE)
+        variance = self.rate_variance(density, self.field.variance(points, drift), factors.loadings)
+        rate = np.maximum(_rates(density, factors), _LEAST_RATE)
         return _drawn_out(np.sqrt(variance) / rate, shape, window, self.stride)
 
-    def left_out(self, loadings: NDArray[np.floating]) -> LeftOut:
+    def left_out(self, factors: Factors) -> LeftOut:
         rows = _some(np.arange(len(self.field.centers)))
         density = _composed(self.field.left_out()[rows], self.gain_hidden, self.mean)
-        variance = self.rate_variance(density, self.field.left_out_variance()[rows], loadings)
+        variance = self.rate_variance(density, self.field.left_out_variance()[rows], factors.loadings)
         return LeftOut(np.flatnonzero(self.known)[rows], density, variance)
 
     def rate_variance(
@@ -196,14 +201,19 @@ class Kriged:
 
         To first order: a density is its share of the sum of gained squares, times the gained square of their sum.
         """
-        parts, total = self.field.rotation[:, :-1], self.field.rotation[:, -1]
+        k = len(self.gain_hidden) - 1
+        parts, total, signed = np.split(self.field.rotation, [k, k + 1], axis=1)
+        plain, contrasts = np.split(loadings.astype(np.float64), [k], axis=1)
+        gain, density = self.gain_hidden, density[:, :k]
         sums = density.sum(axis=1, keepdims=True)
-        per_root = 2 * np.sqrt(density * self.gain_hidden[:-1])
+        per_root = 2 * np.sqrt((density + _ANSCOMBE) * gain[:-1])
+        per_total = 2 * np.sqrt((sums + _ANSCOMBE) * gain[-1])
+        unchanging = contrasts @ signed.T
         out = np.empty((len(density), len(loadings)))
         for i, spread in enumerate(np.sqrt(variance)):
-            rate = loadings @ density[i]
-            own = (loadings * per_root[i]) @ parts.T
-            shared = per_root[i] @ parts.T / sums[i] - 2 * total * np.sqrt(self.gain_hidden[-1] / sums[i])
+            rate = plain @ density[i]
+            own = (plain * per_root[i]) @ parts.T + unchanging
+            shared = (per_root[i] @ parts.T - per_total[i] * total[:, 0]) / sums[i]
             out[i] = np.square((own - np.outer(rate, shared)) * spread).sum(axis=1)
         return out
 
@@ -218,29 +228,62 @@ class Kriged:
         return np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in self.texture], axis=1)
 
 
-def make_prior(
-    slide: Slide,
-    factor_values: NDArray[np.float64],
-    known: NDArray[np.bool_],
-    halves: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-) -> tuple[Prior, NDArray[np.float64]]:
-    """Make the prior of a slide from the (n, K) factor values of its ``known`` spots.
-
-    Also returns the (n, K) densities of all spots. Its free numbers are chosen by leaving out one known spot at a time.
+@dataclass(frozen=True)
+class Evidence:
+    """What the spots of a slide measured, in factors, and what the picture looks like.
 
     Parameters
     ----------
+    slide
+        With measured spots.
+    factor_values
+        (n, K) factor values of the spots.
     halves
         Factor values of two random halves of the counts, each of the size of ``factor_values``; they tell the noise of
         counting. ``None`` for values that are not counts.
+    n_signed
+        Number of factors, the last ones, that have signs.
     """
-    share = np.nan_to_num(slide.footprint().mean(slide.tissue.astype(np.float32))[:, 0])
-    density = factor_values / np.clip(share, _LEAST_TISSUE, 1)[:, None]
-    centers, pitch = slide.spots.centers, slide.spots.pitch
-    stride, mean = prior_stride(pitch), density[known].mean(axis=0)
-    pair = (
-        None if halves is None else [half[known] / np.clip(share[known], _LEAST_TISSUE, 1)[:, None] for half in halves]
-    )
+
+    slide: Slide
+    factor_values: NDArray[np.float64]
+    halves: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    n_signed: int = 0
+
+    @property
+    def stride(self) -> int:
+        """Px between the points of a prior."""
+        return prior_stride(self.slide.spots.pitch)
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """(n, K) factor values per spot area of tissue."""
+        return self._per_tissue(self.factor_values)
+
+    @property
+    def half_densities(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Densities of the two halves."""
+        return None if self.halves is None else (self._per_tissue(self.halves[0]), self._per_tissue(self.halves[1]))
+
+    @cached_property
+    def texture(self) -> NDArray[np.float32]:
+        """(p, y / stride, x / stride) texture of the whole slide."""
+        return texture(self.slide.image, self.slide.spot.um / self.slide.grid.um_per_px / 2, self.stride)
+
+    def _per_tissue(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values / np.clip(self._tissue_share, _LEAST_TISSUE, 1)[:, None]
+
+    @cached_property
+    def _tissue_share(self) -> NDArray[np.float32]:
+        return np.nan_to_num(self.slide.footprint().mean(self.slide.tissue.astype(np.float32))[:, 0])
+
+
+def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
+    """Make the prior of a slide from its ``known`` spots; its free numbers are chosen by leaving out one at a time."""
+    slide, density, n_signed = evidence.slide, evidence.density, evidence.n_signed
+    centers, pitch, stride = slide.spots.centers, slide.spots.pitch, evidence.stride
+    mean = density[known].mean(axis=0)
+    pair = None if evidence.half_densities is None else [half[known] for half in evidence.half_densities]
     if not _LEAST_KRIGED <= known.sum() <= _MOST_KRIGED:
         width = choose_width(centers[known], density[known], pitch)
         told = _told_by_others(np.arange(int(known.sum())), centers[known], density[known], width)
@@ -248,26 +291,28 @@ def make_prior(
         if pair is not None:
             spread -= np.square(pair[0] - pair[1]).mean(axis=0) / 4  # each half has twice the noise
         everyone = np.arange(len(centers))
-        return Neighbours(mean, stride, everyone, centers, density, width, np.maximum(spread, 0)), density
-    maps, at_spots = _scaled_texture(slide, stride, known)
-    apart = None if pair is None else _roots(pair[0]) - _roots(pair[1])
-    roots = _roots(density[known])
-    field = fit_kriging(centers[known], at_spots[known], roots, pitch, halves=apart, apart=1)
+        return Neighbours(mean, stride, everyone, centers, density, width, np.maximum(spread, 0))
+    maps, at_spots = _scaled_texture(evidence, known)
+    apart = None if pair is None else _quantities(pair[0], n_signed) - _quantities(pair[1], n_signed)
+    quantities = _quantities(density[known], n_signed)
+    field = fit_kriging(centers[known], at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed)
     if not field.sees_texture:
         logger.warning(
             "The picture did not help to predict left-out spots of %r: the projection starts from position alone.",
             slide.name,
         )
+    n_roots = quantities.shape[1] - n_signed
+    roots = quantities[:, :n_roots]
     seen, hidden = (
         np.clip(
-            np.square(roots).mean(axis=0) / np.maximum(np.square(np.maximum(told, 0)).mean(axis=0), 1e-12),
+            np.square(roots).mean(axis=0) / np.maximum(np.square(np.maximum(told[:, :n_roots], 0)).mean(axis=0), 1e-12),
             1,
             _MOST_GAIN,
         )
         for told in (field.at_spots(), field.left_out())
     )
     nobody = np.zeros(int(known.sum()), dtype=bool)
-    return Kriged(mean, stride, known, field, field.weights(nobody), maps, seen, hidden), density
+    return Kriged(mean, stride, known, field, field.weights(nobody), maps, seen, hidden)
 
 
 def _told_by_others(
@@ -280,9 +325,14 @@ def _told_by_others(
     return np.where(own < 1 - _LEAST_SHARE, told, density.mean(axis=0))
 
 
-def _roots(density: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, K + 1) square roots of densities and of their sum."""
-    return np.sqrt(np.column_stack([density, density.sum(axis=1)]))
+def _quantities(density: NDArray[np.float64], n_signed: int) -> NDArray[np.float64]:
+    """(n, K + 1) square roots of densities and of their sum; then those that have signs, as they are."""
+    plain, signed = np.split(density, [density.shape[1] - n_signed], axis=1)
+    return np.column_stack([np.sqrt(np.column_stack([plain, plain.sum(axis=1)]) + _ANSCOMBE), signed])
+
+
+def _rates(density: NDArray[np.floating], factors: Factors) -> NDArray[np.floating]:
+    return rates(density, factors.loadings.astype(np.float64), factors.n_signed)
 
 
 def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -290,12 +340,16 @@ def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_LEFT_OUT)).astype(np.int64)]
 
 
-def _composed(roots: NDArray[np.floating], gain: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m, K) densities that have the proportions of the first K gained squares and the last one as their sum."""
-    squares = np.square(np.maximum(roots, 0)) * gain
-    parts = np.maximum(squares[:, :-1], _LEAST_SHARE * mean)
-    total = np.maximum(squares[:, -1:], _LEAST_SHARE * mean.sum())
-    return np.asarray(parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total)
+def _composed(
+    quantities: NDArray[np.floating], gain: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(m, K) densities: proportions of the gained squares of roots, with that of the root of the sum as their sum."""
+    roots, signed = np.split(quantities, [gain.shape[-1]], axis=1)
+    plain = mean[: gain.shape[-1] - 1]
+    squares = np.square(np.maximum(roots, 0)) * gain - _ANSCOMBE
+    parts = np.maximum(squares[:, :-1], _LEAST_SHARE * plain)
+    total = np.maximum(squares[:, -1:], _LEAST_SHARE * plain.sum())
+    return np.column_stack([parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total, signed])
 
 
 def prior_stride(pitch: float) -> int:
@@ -311,12 +365,10 @@ def nothing_known(mean: NDArray[np.float64]) -> Prior:
     return Nothing(mean, _COARSEST)
 
 
-def _scaled_texture(
-    slide: Slide, stride: int, known: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _scaled_texture(evidence: Evidence, known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Texture of the slide and of its (n,) spots in principal components, of a mean squared length of 1 at the known."""
-    um_per_px = slide.grid.um_per_px
-    raw = texture(slide.image, slide.spot.um / um_per_px / 2, stride)
+    slide, stride = evidence.slide, evidence.stride
+    um_per_px, raw = slide.grid.um_per_px, evidence.texture.copy()
     spots = slide.spot.footprint(raw.shape[1:], slide.spots.centers / stride, um_per_px * stride)
     at_spots = np.nan_to_num(spots.mean(raw))
     centre, spread = at_spots[known].mean(axis=0), at_spots[known].std(axis=0) + 1e-6

@@ -13,15 +13,15 @@ from sphisto.model import seed, unet
 
 @dataclass(frozen=True)
 class Network:
-    """A network with its face to the rest: ``build(n_factors, level) -> module``.
+    """A network with its face to the rest: ``build(level) -> module``.
 
     The module turns pictures (b, 3, h, w; 0 to 1) and priors (b, K, h / s, w / s; counts per spot area) into redrawn
-    pictures and non-negative factor maps (b, K, h, w; counts per spot area).
+    pictures and factor maps (b, K, h, w; counts per spot area).
 
     Parameters
     ----------
     build
-        Makes the module from the number of factors and one level (K,) of each.
+        Makes the module from one level of each factor; contrasts have none.
     level
         Which level ``build`` wants: the mean over the spots or the largest.
     factors
@@ -40,7 +40,7 @@ class Network:
         The picture is worked on at most this large (px); ``None``: at its own resolution.
     """
 
-    build: Callable[[int, Tensor], nn.Module]
+    build: Callable[[Tensor], nn.Module]
     level: Literal["mean", "largest"]
     factors: Literal["low_rank", "genes"]
     loss: Literal["likelihood", "scaled_mse"]

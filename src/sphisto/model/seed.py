@@ -22,18 +22,16 @@ class SeedNet(nn.Module):
 
     Parameters
     ----------
-    n_factors
-        Number of maps K.
     largest
         (K,) value that the sigmoid's 1 stands for.
     """
 
     largest: Tensor
 
-    def __init__(self, n_factors: int, largest: Tensor) -> None:
+    def __init__(self, largest: Tensor) -> None:
         super().__init__()
         self.register_buffer("largest", largest.clone())
-        ins, outs = (3, *_WIDTHS), (*reversed(_WIDTHS[:-1]), 3 + n_factors)
+        ins, outs = (3, *_WIDTHS), (*reversed(_WIDTHS[:-1]), 3 + len(largest))
         self.encoder = nn.Sequential(
             *(
                 layer

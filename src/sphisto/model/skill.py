@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto import metrics
+from sphisto.core.factors import rates
 
 if TYPE_CHECKING:
     from sphisto.core.factors import Factors
@@ -46,23 +47,23 @@ def unknown_skill(n_genes: int) -> Skill:
 
 def left_out_skill(prior: Prior, factors: Factors, slide: Slide) -> Skill:
     """Estimate each gene's skill from the spots that a prior knows."""
-    rows, density, variance = prior.left_out(factors.loadings.astype(np.float64))
+    rows, density, variance = prior.left_out(factors)
     share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
     counts = slide.spots.values[rows].toarray().astype(np.float64)
-    rates = density @ factors.loadings.T * share
+    told = rates(density, factors.loadings.astype(np.float64), factors.n_signed) * share
     flat = counts.mean(axis=0) / share.mean() * share
     return Skill(
-        metrics.pearson(metrics.expected_log_normalised(rates), metrics.log_normalised(counts)),
-        metrics.deviance_explained(rates, counts, flat),
-        _dispersion(rates, variance * share**2, counts),
+        metrics.pearson(metrics.expected_log_normalised(told), metrics.log_normalised(counts)),
+        metrics.deviance_explained(told, counts, flat),
+        _dispersion(told, variance * share**2, counts),
     )
 
 
 def _dispersion(
-    rates: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
+    told: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Scatter beyond that of counting and of the field, by moments; genes of few counts are drawn to the usual one."""
-    beyond = (np.square(counts - rates) - rates - variance).sum(axis=0)
-    weight = np.square(rates).sum(axis=0)
+    beyond = (np.square(counts - told) - told - variance).sum(axis=0)
+    weight = np.square(told).sum(axis=0)
     usual = max(float(np.median(beyond[weight > _FIRM] / weight[weight > _FIRM])), 0.0) if (weight > _FIRM).any() else 0
     return np.clip((beyond + _FIRM * usual) / (weight + _FIRM), 0, _MOST_DISPERSION)

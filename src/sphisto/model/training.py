@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from sphisto.core.factors import rates
 from sphisto.core.slide import Spot
 from sphisto.model.batches import Batch, Crops, pool
 from sphisto.model.fitted import read_safely
@@ -179,7 +180,7 @@ class _Training(lightning.LightningModule):
         if self.phase == "image":
             self._note("loss", image_loss)
             return image_loss
-        expected = pool(maps, batch) @ self.loadings.T
+        expected = rates(pool(maps, batch), self.loadings, self.task.factors.n_signed)
         weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
         spot_loss = self.objective(expected, batch.values, weight)
         self._watch(batch, expected)
@@ -200,7 +201,7 @@ class _Training(lightning.LightningModule):
         smooth = nn.functional.interpolate(
             batch.prior, size=batch.picture.shape[2:], mode="bilinear", align_corners=False
         )
-        interpolated = pool(smooth, batch) @ self.loadings.T
+        interpolated = rates(pool(smooth, batch), self.loadings, self.task.factors.n_signed)
         self._note("held_out_loss", self.objective(expected, batch.values, watched))
         self._note("held_out_interpolated", self.objective(interpolated, batch.values, watched))
 

@@ -3,7 +3,8 @@
 It sees the picture and, at a coarse stride, what the neighbouring spots say (the prior). Its last layer is one 1 x 1
 convolution: three of its channels redraw the picture, the others are the logarithm of how much each factor differs
 from the prior. So the genes are an extension of the layer that draws the tissue, they are never negative, and a
-network that has learned nothing gives the interpolation of the spots.
+network that has learned nothing gives the interpolation of the spots. Contrasts, which correct the factors, are only
+scaled with the factors' sum.
 
 There is no normalisation over space and no padding that a halo does not hide: what a pixel gets does not depend on
 the tile it was computed in.
@@ -39,10 +40,8 @@ class UNet(nn.Module):
 
     Parameters
     ----------
-    n_factors
-        Number of factor maps K.
     typical
-        (K,) typical density of each factor, which the prior is measured against.
+        Typical density of each of the factors that are not contrasts; the prior is measured against it.
     widths
         Channels at strides 1, 2, 4 and 8.
     """
@@ -50,28 +49,33 @@ class UNet(nn.Module):
     typical: Tensor
     gate: Tensor
 
-    def __init__(self, n_factors: int, typical: Tensor, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
+    def __init__(self, typical: Tensor, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
         super().__init__()
         self.register_buffer("typical", typical.clone())
         self.register_buffer("gate", torch.ones(()))  # 0 where the picture did not help on hidden spots
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.left = nn.ModuleList(Block(w) for w in widths)
-        self.context = nn.Conv2d(n_factors, widths[-1], 1)
+        self.context = nn.Conv2d(len(typical), widths[-1], 1)
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
         self.right = nn.ModuleList(Block(w) for w in widths[:-1])
-        self.last = nn.Conv2d(widths[0], 3 + n_factors, 1)
+        self.last = nn.Conv2d(widths[0], 3 + len(typical), 1)
         nn.init.zeros_(self.last.weight[3:])
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        drawn, ratio = self.features(picture, prior).split([3, len(self.typical)], dim=1)
+        n = len(self.typical)
+        drawn, ratio = self.features(picture, prior[:, :n]).split([3, n], dim=1)
         ratio = self.gate * _LARGEST_RATIO * torch.tanh(ratio / _LARGEST_RATIO)
         smooth = F.interpolate(prior, size=picture.shape[2:], mode="bilinear", align_corners=False)
-        return torch.sigmoid(drawn), smooth * torch.exp(ratio)
+        maps = smooth[:, :n] * torch.exp(ratio)
+        if prior.shape[1] > n:
+            share = maps.sum(dim=1, keepdim=True) / smooth[:, :n].sum(dim=1, keepdim=True)
+            maps = torch.cat([maps, smooth[:, n:] * share], dim=1)
+        return torch.sigmoid(drawn), maps
 
     def features(self, picture: Tensor, prior: Tensor) -> Tensor:
-        """Last layer before its non-linearities: (b, 3 + K, h, w)."""
+        """Last layer before its non-linearities, from the prior without contrasts: (b, 3 + K', h, w)."""
         x = self.stem(2 * picture - 1)  # pictures come as 0..1
         skips = []
         for block, down in zip(self.left, self.down, strict=False):

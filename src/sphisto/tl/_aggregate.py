@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto.core.factors import rates
 from sphisto.core.footprint import Footprint, TilePool
 from sphisto.core.tiles import plan_tiles
 from sphisto.io import regions as shapes
@@ -70,11 +71,11 @@ def aggregate(
     model = stores.factors(store, key)
     modelled = [gene for gene, row in zip(model.genes, model.loadings, strict=True) if not np.isnan(row).any()]
     names = modelled if genes is None else [genes] if isinstance(genes, str) else list(genes)
-    rows = model.rows(names)
+    rows = model.rows(names).astype(np.float64)
     footprint, index = shapes.footprint(store, regions, stored.grid, radius)
     sums, tissue = _pool(stored, footprint)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
-    integral = sums @ rows.T.astype(np.float64)
+    integral = rates(sums, rows, model.n_signed)
     with np.errstate(invalid="ignore", divide="ignore"):
         density = np.where(tissue[:, None] > 0, integral / tissue[:, None], np.nan)
     return _table(footprint, index, names, integral / spot_area, density, tissue, stored.grid)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.ndimage import map_coordinates
 
+from sphisto.core.factors import rates
 from sphisto.core.footprint import TilePool
 from sphisto.core.interpolate import choose_width, gaussian_weights, median_pitch
 from sphisto.core.splits import random_spots, spot_blocks
@@ -181,4 +182,4 @@ def _interpolated(train: Slide, spots: Footprint, width: float) -> NDArray[np.fl
 
 def _expression(factors: Factors, values: NDArray[np.float64], modelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(m, G) expression of the modelled genes from (m, K) factor values."""
-    return np.asarray(values @ factors.loadings[modelled].T.astype(np.float64))
+    return np.asarray(rates(values, factors.loadings[modelled].astype(np.float64), factors.n_signed), dtype=np.float64)
