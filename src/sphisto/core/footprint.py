@@ -94,8 +94,11 @@ class Footprint:
         (n, c) sums in raster units times px.
         """
         planes = raster[None] if raster.ndim == 2 else raster
-        values = np.nan_to_num(planes[:, self.y, self.x], nan=0.0)
-        return self._sum(values.T.astype(np.float64))
+        return self.pool_points(planes[:, self.y, self.x])
+
+    def pool_points(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Sum (c, len(y)) values of the regions' pixels, in the order of ``y`` and ``x``; as :meth:`pool` otherwise."""
+        return self._sum(np.nan_to_num(values, nan=0.0).T.astype(np.float64))
 
     @property
     def covered(self) -> NDArray[np.float64]:

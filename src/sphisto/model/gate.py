@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sphisto import metrics
 from sphisto.core.factors import rates
-from sphisto.core.footprint import TilePool
 from sphisto.model.inference import predict_tiles, tiles_of
+from sphisto.model.neighbours import drawn_at
 
 if TYPE_CHECKING:
     from sphisto.core.slide import Slide
@@ -43,18 +43,20 @@ def gated(
     tiles = sorted(tiles_of(fitted, slide), key=lambda tile: -len(spots.within(tile.core).weight))[:_MOST_TILES]
     covered = np.sum([np.diff(spots.within(tile.core).indptr) for tile in tiles], axis=0)
     whole = covered == np.diff(spots.indptr)
-    pools = {gate: TilePool(spots, fitted.factors.n_factors) for gate in (0.0, *_GATES)}
-    for (tile, at_none), (_, at_full) in zip(alone, full, strict=True):
-        ratio = np.log(
-            np.divide(at_full.factors, at_none.factors, where=at_none.factors != 0, out=np.ones_like(at_none.factors))
-        )
-        for gate, pool in pools.items():
-            pool.add(tile.core, at_none.factors * np.exp(gate * ratio))
+    sums = {gate: np.zeros((len(spots), fitted.factors.n_factors)) for gate in (0.0, *_GATES)}
+    for tile, maps in predict_tiles(_at(fitted, 1.0), slide, prior, device=device, tiles=tiles):
+        part = spots.within(tile.core)
+        full, alone = maps.factors[:, part.y, part.x], drawn_at(prior, tile.core, part.y, part.x)
+        ratio = np.log(np.divide(full, alone, where=alone != 0, out=np.ones_like(full)))
+        for gate, total in sums.items():
+            total += part.pool_points(alone * np.exp(gate * ratio))
     values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
     loadings = fitted.factors.loadings.astype(np.float64)
     losses = {
-        gate: metrics.poisson_deviance(rates(pool.means()[whole], loadings, fitted.factors.n_signed).T, values.T)
-        for gate, pool in pools.items()
+        gate: metrics.poisson_deviance(
+            rates((total / spots.covered[:, None])[whole], loadings, fitted.factors.n_signed).T, values.T
+        )
+        for gate, total in sums.items()
     }
     best = min(_GATES, key=lambda gate: losses[gate].mean())
     gain = losses[0.0] - losses[best]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from sphisto.core.factors import rates
 from sphisto.core.interpolate import choose_width, gaussian_weights
 from sphisto.core.kriging import Kriging, Weights, fit_kriging
 from sphisto.core.texture import texture
+from sphisto.core.tiles import Window
 
 if TYPE_CHECKING:
     from sphisto.core.factors import Factors
     from sphisto.core.slide import Slide
-    from sphisto.core.tiles import Window
 
 logger = logging.getLogger("sphisto")
 
@@ -358,6 +358,15 @@ def prior_stride(pitch: float) -> int:
     while stride > 1 and stride * _PER_PITCH > pitch:
         stride //= 2
     return stride
+
+
+def drawn_at(prior: Prior, window: Window, y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float32]:
+    """(K, m) values of a prior at m pixels of a window, drawn out between its points as the network draws it."""
+    stride = prior.stride
+    bottom, right = (-(-side // stride) * stride for side in (window.y1, window.x1))
+    maps = prior.prior(Window(window.y0, window.x0, bottom, right).grown(stride))
+    at = (np.stack([y, x]) + 0.5) / stride + 0.5  # the first point lies half a stride above the window
+    return np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in maps])
 
 
 def nothing_known(mean: NDArray[np.float64]) -> Prior:

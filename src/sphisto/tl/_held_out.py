@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from scipy.ndimage import map_coordinates
 
 from sphisto.core.factors import rates
 from sphisto.core.footprint import TilePool
 from sphisto.core.interpolate import choose_width, gaussian_weights, median_pitch
 from sphisto.core.splits import random_spots, spot_blocks
-from sphisto.core.tiles import Window
 from sphisto.model.fit import fit, informative
 from sphisto.model.inference import predict_tiles, tiles_of
+from sphisto.model.neighbours import drawn_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,18 +137,13 @@ def project(
 
 def pool_prior(prior: Prior, slide: Slide, spots: Footprint, tiles: Iterable[Tile]) -> NDArray[np.float64]:
     """(m, K) means of a prior over spots, drawn out between its points as the network draws it."""
-    stride, pool = prior.stride, TilePool(spots, len(prior.mean))
+    sums = np.zeros((len(spots), len(prior.mean)))
     for tile in tiles:
-        core = tile.core
-        bottom, right = (-(-side // stride) * stride for side in (core.y1, core.x1))
-        maps = prior.prior(Window(core.y0, core.x0, bottom, right).grown(stride))
-        part = spots.within(core)
-        at = (np.stack([part.y, part.x]) + 0.5) / stride + 0.5  # the first point lies half a stride above the core
-        raster = np.zeros((len(maps), *core.shape), dtype=np.float32)
-        for plane, values in zip(raster, maps, strict=True):
-            plane[part.y, part.x] = map_coordinates(values, at, order=1, mode="nearest")
-        pool.add(core, raster * slide.tissue[core.slices])
-    return pool.means()
+        part = spots.within(tile.core)
+        inside = slide.tissue[tile.core.slices][part.y, part.x]
+        sums += part.pool_points(drawn_at(prior, tile.core, part.y, part.x) * inside)
+    covered = spots.covered[:, None]
+    return np.divide(sums, covered, where=covered > 0, out=np.zeros_like(sums))
 
 
 def nearest(train: Slide, spots: Footprint) -> Told:
