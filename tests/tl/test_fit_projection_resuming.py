@@ -35,11 +35,13 @@ def test_the_same_seed_gives_the_same_rasters_and_another_does_not(small_toy, tm
 
 
 RUN = """
+import signal
 import sys
 import time
 import numpy as np
 import sphisto as sp
 from sphisto.model import training
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 training._LEAST_BATCHES = 4  # as in the tests
 keep = training._Keeper.on_train_epoch_end
 def keep_and_wait(*args):  # so that the signal finds it running

@@ -12,8 +12,8 @@ class FitConfig:
     Parameters
     ----------
     n_factors
-        Most factor maps K that carry all genes; a small section gets 12, or one for 6 spots if that is more. Time and
-        disk grow with it.
+        Most factor maps that carry all genes, and most contrasts that correct them; a small section gets 12 factors, or
+        one for 6 spots if that is more, and the contrasts that stand out from noise. Time and disk grow with it.
     max_epochs
         Epochs in all; an epoch shows the network as many pixels as the section has, and at least 16 batches.
     image_share

@@ -61,7 +61,8 @@ def fit_projection(
 
     A convolutional network first learns to redraw the tissue picture; then, as an extension of its last layer, it
     assigns non-negative factor maps to every pixel such that their sums over each spot's footprint explain the spot's
-    counts (Poisson likelihood). Factor maps times loadings give any gene of the table.
+    counts (Poisson likelihood). Factor maps times loadings give any gene of the table; where counts are deep enough,
+    contrasts (maps with signs) correct them.
 
     Parameters
     ----------
@@ -119,7 +120,8 @@ def fit_projection(
     `adata.uns[key_added]` : dict
         ``params``, ``store`` and ``model`` (paths), ``unit``, ``history`` (one entry per epoch), ``seconds`` per phase.
     `adata.varm[f"{key_added}_loadings"]` : float32 (genes, K)
-        Loadings; each factor's sum to one. NaN for genes the network does not model.
+        Loadings; each factor's sum to one, and the last columns, with signs, are those of contrasts, which correct
+        the factors. NaN for genes the network does not model.
     `adata.var[f"{key_added}_pearson"]`, `adata.var[f"{key_added}_deviance_explained"]` : float32
         Skill of each gene at left-out spots: correlation of log-normalised expression, share of a constant map's
         Poisson deviance that is explained. NaN where it cannot be told (genes not modelled, values that are no counts).
@@ -127,7 +129,8 @@ def fit_projection(
         Variance of a spot's rate that neither spots nor picture foresee, over the squared rate; 0 where it cannot be
         told.
     `adata.obsm[f"{key_added}_fitted"]` : float32 (spots, K)
-        Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot.
+        Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot, which contrasts
+        never take below a tenth of what the other factors say.
     The store
         ``images/{library}_image``, ``labels/{library}_tissue``, ``shapes/{library}_spots``, ``tables/table``,
         ``images/{key}_factors``, ``images/{key}`` (the genes), ``images/{key}_sd`` (their standard deviations),
@@ -169,7 +172,7 @@ def fit_projection(
         section, layer=layer, um_per_px=um_per_px, spot_um=spot_um, spot_shape=spot_shape, tissue=tissue, check=check
     )
     chosen = _choose_genes(genes, adata, slide)
-    n_maps = config.n_factors if spec.factors == "low_rank" else len(chosen)
+    n_maps = 2 * config.n_factors if spec.factors == "low_rank" else len(chosen)
     checkpoint, model = _beside(path, key_added, "ckpt"), _beside(path, key_added, "pt")
     go_on = resume and checkpoint.exists()
     with replacing(path) as staging:
