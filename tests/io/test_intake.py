@@ -306,3 +306,10 @@ def test_turned_elements_are_refused(sdata):
     set_transformation(sdata.images["toy_hires"], turn, "global")
     with pytest.raises(ValueError, match="'toy_hires' lies in 'global' by more than a scale"):
         read_section(sdata)
+
+
+def test_pixels_larger_than_cells_are_said_to_be(small_toy, caplog):
+    native = slide_of(small_toy)
+    assert "shows no cells" not in caplog.text
+    slide_of(small_toy, um_per_px=native.spot.um / 2)
+    assert "shows no cells" in caplog.text

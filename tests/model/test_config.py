@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sphisto.model.config import FitConfig
+from sphisto.model.config import FitConfig, Preset, preset_of
 
 
 def test_a_quarter_of_the_epochs_is_for_the_picture():
@@ -14,3 +14,10 @@ def test_a_quarter_of_the_epochs_is_for_the_picture():
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         FitConfig(**wrong)
+
+
+def test_presets_are_found_by_name():
+    assert preset_of("default") == Preset()
+    assert preset_of("fast").max_epochs < FitConfig().max_epochs
+    with pytest.raises(ValueError, match="Found preset='fas'; expected one of 'default', 'fast'"):
+        preset_of("fas")

@@ -49,8 +49,9 @@ def test_a_network_that_helps_is_let_in(fitted):
     assert gate == 1
 
 
-def test_without_watched_spots_the_prior_is_kept(fitted):
+def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):
     slide, found = fitted
     known = np.ones(len(slide.spots.centers), dtype=bool)
     prior = make_prior(evidence_of(slide, found.factors), known)
     assert gated(found, slide, prior, ~known, torch.device("cpu"))[1] == 0
+    assert "Too few spots" in caplog.text

@@ -73,5 +73,6 @@ METHODS: dict[str, Method] = {
     "istar_head": Method("istar", "istar_head", "picture", {}, _LOOK),
     "seed": Method("networks", "seed_network", "network", {}, _ALL),
     "prior": Method("networks", "prior", "ours", {}, _PRIOR),
+    "fast": Method("networks", "sphisto", "ours", {"preset": "fast"}, _ALL),
     "sphisto": Method("networks", "sphisto", "ours", {}, _ALL),
 }

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _ON_MASK = 0.5  # a spot with less tissue than this under it was missed by the mask: it did measure RNA
+_LEAST_PX = 4  # across a spot: with fewer, pixels are larger than cells
 _SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
 
 
@@ -145,6 +146,12 @@ def make_slide(
         section.library_id, native.um_per_px, scale.source, grid.um_per_px, *grid.shape,
     )  # fmt: skip
     spot = Spot(scale.spot_um, spot_shape or section.shape)
+    if spot.um < _LEAST_PX * grid.um_per_px:
+        logger.warning(
+            "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the picture shows no cells: the rasters will "
+            "hardly be finer than the spots. Give a picture of higher resolution, or a smaller um_per_px.",
+            section.library_id, grid.um_per_px, spot.um, spot.um / grid.um_per_px,
+        )  # fmt: skip
     centers = grid.from_fullres(section.centers)
     mask = find_tissue(np.asarray(picture), grid.um_per_px) if tissue is None else _resized_mask(tissue, grid)
     values, is_counts = _values(section.table, layer)

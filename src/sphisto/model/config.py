@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,39 @@ class FitConfig:
     def image_epochs(self) -> int:
         """Epochs in which only the picture counts."""
         return int(self.max_epochs * self.image_share)
+
+
+PresetName = Literal["default", "fast"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset asks of a network, where it asks for less than usual.
+
+    Parameters
+    ----------
+    max_epochs
+        Epochs; ``None``: as many as the network usually has.
+    longest_side
+        The picture is worked on at most this large (px); ``None``: as large as it is.
+    """
+
+    max_epochs: int | None = None
+    longest_side: int | None = None
+
+
+PRESETS: dict[str, Preset] = {"default": Preset(), "fast": Preset(max_epochs=4, longest_side=1000)}
+
+
+def preset_of(name: str) -> Preset:
+    """Look a preset up by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists those there are.
+    """
+    if name not in PRESETS:
+        msg = f"Found preset={name!r}; expected one of {', '.join(map(repr, get_args(PresetName)))}."
+        raise ValueError(msg)
+    return PRESETS[name]

@@ -31,6 +31,7 @@ logger = logging.getLogger("sphisto")
 _FEW_FACTORS = 12  # which even the smallest section may have
 _SPOTS_PER_FACTOR = 6  # fewer spots than that to a factor, and factors hold their noise
 _HALVING = 0  # seed of the halves of the counts that tell the noise: any will do, always the same
+_PLENTY = 20  # counts in a spot, from which one without any has failed
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell whether the network helps
 
 
@@ -97,7 +98,7 @@ def fit(
         skill=unknown_skill(len(measured.genes)),
     )
     known = informative(measured)
-    everything = make_prior(found, known).of(known)
+    everything = _told(make_prior(found, known).of(known), slide)
     if spec.factors != "low_rank":
         return fitted, everything
     fitted, gate = gated(fitted, slide, prior, held_out, device)
@@ -121,12 +122,24 @@ def prior_for(fitted: Fitted, slide: Slide) -> Prior:
     if slide.measured is None:
         return nothing_known(fitted.mean)
     known = informative(slide.measured)
-    return make_prior(evidence_of(slide, fitted.factors), known).of(known)
+    return _told(make_prior(evidence_of(slide, fitted.factors), known).of(known), slide)
+
+
+def _told(prior: Prior, slide: Slide) -> Prior:
+    """Say so if the prior does not look at the picture."""
+    if not prior.sees_texture:
+        logger.warning(
+            "The picture did not help to predict left-out spots of %r, or there are too few or too many spots to tell: "
+            "what spots around say goes by position alone.",
+            slide.name,
+        )
+    return prior
 
 
 def informative(measured: Measured) -> NDArray[np.bool_]:
-    """Spots that measured anything at all."""
-    return np.asarray(measured.values.sum(axis=1)).ravel() > 0
+    """Spots that measured anything; where few counts are usual, none is a measurement, too."""
+    total = np.asarray(measured.values.sum(axis=1)).ravel()
+    return np.asarray((total > 0) | (measured.is_counts and 0 < total.mean() < _PLENTY))
 
 
 def find_factors(measured: Measured, learned: NDArray[np.bool_], most: int, seed: int) -> Factors:

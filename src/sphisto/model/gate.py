@@ -38,6 +38,7 @@ def gated(
     """
     rows = np.flatnonzero(watched)
     if len(rows) < 2:
+        logger.warning("Too few spots to tell whether the network helps: the rasters are the prior, told by the spots.")
         return _at(fitted, 0.0), 0.0
     spots = slide.footprint().select(rows)
     tiles = sorted(tiles_of(fitted, slide), key=lambda tile: -len(spots.within(tile.core).weight))[:_MOST_TILES]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,8 +19,6 @@ from sphisto.core.tiles import Window
 if TYPE_CHECKING:
     from sphisto.core.factors import Factors
     from sphisto.core.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
 _PER_PITCH = 4  # the prior is computed at this many points per pitch at least, and drawn out in between
@@ -56,6 +53,10 @@ class Prior(Protocol):
     def stride(self) -> int:
         """Px between the points of the maps."""
 
+    @property
+    def sees_texture(self) -> bool:
+        """Whether it looks at the picture."""
+
     def of(self, kept: NDArray[np.bool_]) -> Prior:
         """Let only the kept spots speak."""
 
@@ -75,6 +76,7 @@ class Nothing:
 
     mean: NDArray[np.float64]
     stride: int
+    sees_texture = False
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
         return self
@@ -116,6 +118,7 @@ class Neighbours:
     density: NDArray[np.float64]
     width: float
     spread: NDArray[np.float64]
+    sees_texture = False
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
         if not kept.any():
@@ -170,6 +173,10 @@ class Kriged:
     texture: NDArray[np.float32]
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
+
+    @property
+    def sees_texture(self) -> bool:
+        return self.field.sees_texture
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
         if not (kept & self.known).any():
@@ -296,11 +303,6 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
     apart = None if pair is None else _quantities(pair[0], n_signed) - _quantities(pair[1], n_signed)
     quantities = _quantities(density[known], n_signed)
     field = fit_kriging(centers[known], at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed)
-    if not field.sees_texture:
-        logger.warning(
-            "The picture did not help to predict left-out spots of %r: the projection starts from position alone.",
-            slide.name,
-        )
     n_roots = quantities.shape[1] - n_signed
     roots = quantities[:, :n_roots]
     seen, hidden = (

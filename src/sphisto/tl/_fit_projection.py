@@ -13,7 +13,7 @@ from sphisto._rng import RNG, seed_of
 from sphisto.io import store as stores
 from sphisto.io.intake import make_slide, read_section, um_per_px_for
 from sphisto.io.transaction import replacing
-from sphisto.model.config import FitConfig
+from sphisto.model.config import FitConfig, PresetName, preset_of
 from sphisto.model.fit import fit
 from sphisto.model.fitted import save_fitted
 from sphisto.model.inference import device_of
@@ -50,6 +50,7 @@ def fit_projection(
     spot_shape: SpotShape | None = None,
     tissue: NDArray[np.bool_] | None = None,
     check: bool = True,
+    preset: PresetName = "default",
     max_epochs: int | None = None,
     device: str = "auto",
     rng: RNG = 0,
@@ -98,6 +99,9 @@ def fit_projection(
         (y, x) bool mask of the tissue; default: :func:`sphisto.pp.tissue_mask`.
     check
         Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
+    preset
+        ``"default"``, or ``"fast"`` for a first look: the picture at most 1,000 px long, and 4 epochs. ``um_per_px``
+        and ``max_epochs``, where given, count instead.
     max_epochs
         Epochs in all, a quarter of them on the picture alone; default 12, or 60 for ``"seed"``, which learns slowly.
     device
@@ -160,14 +164,17 @@ def fit_projection(
     started = time.perf_counter()
     seed = seed_of(rng)
     spec = network_of(network)
-    config = FitConfig(max_epochs=spec.max_epochs if max_epochs is None else max_epochs)
+    haste = preset_of(preset)
+    usual = spec.max_epochs if haste.max_epochs is None else haste.max_epochs
+    config = FitConfig(max_epochs=usual if max_epochs is None else max_epochs)
     where = device_of(device)
     section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
     adata = section.table.copy() if copy else section.table
     path = Path(store) if store is not None else Path(f"{section.library_id}.zarr")
     stores.check_target(path, section.library_id)
-    if um_per_px is None and spec.longest_side is not None:
-        um_per_px = um_per_px_for(section, spec.longest_side, spot_um=spot_um)
+    sides = [side for side in (spec.longest_side, haste.longest_side) if side is not None]
+    if um_per_px is None and sides:
+        um_per_px = um_per_px_for(section, min(sides), spot_um=spot_um)
     slide = make_slide(
         section, layer=layer, um_per_px=um_per_px, spot_um=spot_um, spot_shape=spot_shape, tissue=tissue, check=check
     )
