@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.linalg import block_diag, eigh
 from scipy.spatial import KDTree
 
@@ -35,7 +36,7 @@ _TRUST = 0.05  # of the likelihood of left-out spots, 0.5 being all of it: they 
 _CHOOSING = 1_000  # spots on which texture is tried: a compact piece of the section
 _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
 _STEEPEST = 1.2  # slope of left-out values on their predictions that is believed
-_AT_ONCE = 2_048  # points: what is in memory at once is that many times the spots
+_AT_ONCE = 1_024  # points: what is in memory at once is that many times the spots
 
 
 class Weights(NamedTuple):
@@ -73,18 +74,28 @@ class Covariance:
         if not np.isfinite(self.likeness):
             return np.asarray(far + _NEAR_WEIGHT * near)
         alike = drift_a @ drift_b.T
-        apart = np.square(drift_a).sum(axis=1)[:, None] + np.square(drift_b).sum(axis=1) - 2 * alike
-        far *= np.exp(-np.maximum(apart, 0) / (2 * self.likeness))
-        return np.asarray(far + _NEAR_WEIGHT * near + _ALIKE_WEIGHT * alike)
+        apart = alike * -2
+        apart += np.square(drift_a).sum(axis=1)[:, None]
+        apart += np.square(drift_b).sum(axis=1)
+        np.maximum(apart, 0, out=apart)
+        apart *= np.asarray(-1 / (2 * self.likeness), dtype=apart.dtype)
+        far *= np.exp(apart, out=apart)
+        near *= _NEAR_WEIGHT
+        alike *= _ALIKE_WEIGHT
+        far += near
+        far += alike
+        return far
 
     def at(self, drift: Floats) -> Floats:
         """(m,) variance of places with (m, p) texture."""
         alike = np.square(drift).sum(axis=1) * (_ALIKE_WEIGHT if np.isfinite(self.likeness) else 0)
         return np.asarray(1 + _NEAR_WEIGHT + alike)
 
-    def within(self, a: Floats, b: Floats) -> Floats:
+    def within(self, a: Floats, b: Floats) -> sparse.csr_array:
         """(m, n) correlation within the surroundings of a spot: none from the next spot on."""
-        return _spherical(_distance(a, b), self.pitch)
+        pairs = KDTree(a).sparse_distance_matrix(KDTree(b), self.pitch, output_type="ndarray")
+        entries = _spherical(pairs["v"], self.pitch).astype(a.dtype), (pairs["i"], pairs["j"])
+        return sparse.csr_array(entries, shape=(len(a), len(b)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +234,7 @@ class Kriging:
         low, high = points.min(axis=0) - self.covariance.reach, points.max(axis=0) + self.covariance.reach
         return np.asarray(((self.centers >= low) & (self.centers <= high)).all(axis=1))
 
-    def _covariances(self, points: Floats, drift: Floats, spots: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    def _covariances(self, points: Floats, drift: Floats, spots: NDArray[np.bool_]) -> tuple[Floats, sparse.csr_array]:
         # what hangs on small differences (eigenvectors, hidden spots) is solved in double precision; here single
         # precision is enough, and twice as fast
         a, f, b, g = (x.astype(np.float32) for x in (points, drift, self.centers[spots], self.drift[spots]))
@@ -311,8 +322,14 @@ def _distance(a: Floats, b: Floats) -> Floats:
 
 def _spherical(distance: Floats, reach: float) -> Floats:
     """Covariance by distance: 1 at none, falling about linearly to 0 at ``reach``."""
-    h = np.minimum(distance / np.asarray(reach, dtype=distance.dtype), 1)
-    return np.asarray((0.5 * h * h - 1.5) * h + 1)
+    h = distance * np.asarray(1 / reach, dtype=distance.dtype)
+    np.minimum(h, 1, out=h)
+    out = h * h  # (0.5 h^2 - 1.5) h + 1, in place: this is where the time goes
+    out *= 0.5
+    out -= 1.5
+    out *= h
+    out += 1
+    return out
 
 
 def _eigen(covariance: Covariance, centers: Floats, drift: Floats) -> tuple[Floats, Floats]:

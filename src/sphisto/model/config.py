@@ -71,13 +71,20 @@ class Preset:
         Epochs; ``None``: as many as the network usually has.
     longest_side
         The picture is worked on at most this large (px); ``None``: as large as it is.
+    n_factors, batch
+        As in :class:`FitConfig`.
     """
 
     max_epochs: int | None = None
     longest_side: int | None = None
+    n_factors: int = FitConfig.n_factors
+    batch: int = FitConfig.batch
 
 
-PRESETS: dict[str, Preset] = {"default": Preset(), "fast": Preset(max_epochs=4, longest_side=1000)}
+PRESETS: dict[str, Preset] = {
+    "default": Preset(),
+    "fast": Preset(max_epochs=1, longest_side=1000, n_factors=32, batch=1),
+}
 
 
 def preset_of(name: str) -> Preset:

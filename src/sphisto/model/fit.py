@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sphisto._memory import kept_memory
 from sphisto.model.factorize import fit_factors, gene_factors, scores, split_counts
 from sphisto.model.fitted import Fitted
 from sphisto.model.gate import gated
@@ -35,6 +36,7 @@ _PLENTY = 20  # counts in a spot, from which one without any has failed
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell whether the network helps
 
 
+@kept_memory()
 def fit(
     slide: Slide,
     *,

@@ -100,7 +100,7 @@ def fit_projection(
     check
         Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
     preset
-        ``"default"``, or ``"fast"`` for a first look: the picture at most 1,000 px long, and 4 epochs. ``um_per_px``
+        ``"default"``, or ``"fast"`` for a first look: the picture at most 1,000 px long, 32 factors, one epoch. ``um_per_px``
         and ``max_epochs``, where given, count instead.
     max_epochs
         Epochs in all, a quarter of them on the picture alone; default 12, or 60 for ``"seed"``, which learns slowly.
@@ -166,7 +166,8 @@ def fit_projection(
     spec = network_of(network)
     haste = preset_of(preset)
     usual = spec.max_epochs if haste.max_epochs is None else haste.max_epochs
-    config = FitConfig(max_epochs=usual if max_epochs is None else max_epochs)
+    epochs = usual if max_epochs is None else max_epochs
+    config = FitConfig(n_factors=haste.n_factors, batch=haste.batch, max_epochs=epochs)
     where = device_of(device)
     section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
     adata = section.table.copy() if copy else section.table

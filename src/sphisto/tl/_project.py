@@ -8,6 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
+from sphisto._memory import kept_memory
 from sphisto.core.footprint import Footprint, TilePool
 from sphisto.io import store as stores
 from sphisto.model.inference import predict_tiles, tiles_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sphisto.model.neighbours import Prior
 
 
+@kept_memory()
 def stream(
     fitted: Fitted, slide: Slide, prior: Prior, staging: Path, key: str, device: torch.device
 ) -> NDArray[np.float32]:
