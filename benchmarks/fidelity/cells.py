@@ -53,9 +53,10 @@ def fingerprint(cell: Cell, epochs: int | None = None) -> str:
     """Hash of all code that the cell's result depends on, and of its options; comments and layout do not count."""
     method = METHODS[cell.method]
     modules = (method.module, *_USED_BY_METHODS.get(method.module, ()))
-    files = [HERE / name for name in _COMMON]
+    drawn = cell.name.startswith("toy")
+    files = [HERE / name for name in (*_COMMON, *(("sets/toy.py",) if drawn else ()))]
     files += [HERE / "sets" / f"{SETS[cell.set]}.py", *(HERE / "methods" / f"{name}.py" for name in modules)]
-    patterns = ("metrics.py", "core/splits.py", *method.sources, *(("datasets/*.py",) if cell.name == "toy" else ()))
+    patterns = ("metrics.py", "core/splits.py", *method.sources, *(("datasets/*.py",) if drawn else ()))
     files += sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
     digest = hashlib.sha256(repr((sorted(method.options.items()), method.function, epochs)).encode())
     for path in files:

@@ -185,7 +185,7 @@ def targets(tasks: list[Task]) -> list[Target]:
     if others:
         gains = [t.mean(OURS) - t.best(t.main)[0] for t in others]
         out.append(Target("2 all other held-out sets: mean gain over the best baseline", float(np.mean(gains)), 0.01))
-    for name in ("xenium_breast_dapi", "toy"):
+    for name in ("xenium_breast_dapi", "toy", "toy_sparse"):
         if (name, "finer") in by_key:
             out += _finer_targets(by_key[name, "finer"])
     neighbour = by_key.get(("breast_visium_xenium", "finer"))

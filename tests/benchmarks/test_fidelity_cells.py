@@ -10,7 +10,7 @@ def small_toy_set(monkeypatch):
     """The toy set, small enough for tests."""
     from benchmarks.fidelity.sets import toy
 
-    monkeypatch.setattr(toy.make, "__kwdefaults__", {"side": 400})
+    monkeypatch.setattr(toy.make, "__kwdefaults__", {"side": 400, "name": "toy"})
 
 
 def test_a_cell_is_computed_again_only_if_its_code_changed(tmp_path, small_toy_set, monkeypatch):

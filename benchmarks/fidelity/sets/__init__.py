@@ -16,13 +16,14 @@ SETS: dict[tuple[str, str], str] = {
     ("xenium_breast_dapi", "finer"): "dapi",
     ("breast_visium_xenium", "finer"): "neighbour",
     ("toy", "finer"): "toy",
+    ("toy_sparse", "finer"): "toy_sparse",
 }
 """Which file of this folder makes the case."""
 
 
 def missing(name: str, data: Path | None) -> str | None:
     """Why a set cannot be had; ``None`` if it can."""
-    if name == "toy":
+    if name.startswith("toy"):
         return None
     if data is None:
         return "no folder of data sets was given (--data, or the environment variable SPHISTO_DATA)"

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 SIDE_PX = 1200  # of 2 um: some 400 spots
 BIN_PX = 4
-MEAN_COUNTS = 0.5  # of a gene in a spot: a middling gene of a real section, and neighbours alone do not tell it
 SCORED = tuple(f"{kind}_{x}" for kind in ("class0", "class2", "nuclei", "total", "gradient") for x in "ab")
 """Two of each pattern: the median over all genes would be one of the easiest, of classes far larger than a spot."""
 
 
-def make(_: Path | None, split: str, seed: int, *, side: int = SIDE_PX) -> Case:
-    """Few counts, so that neighbours and picture both matter; two genes of each pattern are scored."""
-    adata = toy(side, side, mean_counts=MEAN_COUNTS, rng=seed)
+def make(_: Path | None, split: str, seed: int, *, side: int = SIDE_PX, name: str = "toy", **drawn: float) -> Case:
+    """As :func:`sphisto.datasets.toy` draws it; two genes of each pattern are scored."""
+    adata = toy(side, side, rng=seed, **drawn)
     slide = make_slide(read_section(adata))
     regions = bins(slide, BIN_PX)
     rates = toy_truth(adata, SCORED).to_numpy()
@@ -30,7 +29,7 @@ def make(_: Path | None, split: str, seed: int, *, side: int = SIDE_PX) -> Case:
     blocks = rates[:, : rows * BIN_PX, : columns * BIN_PX].reshape(len(rates), rows, BIN_PX, columns, BIN_PX)
     means = blocks.mean(axis=(2, 4), dtype=np.float64).reshape(len(rates), -1).T
     return Case(
-        name="toy",
+        name=name,
         split=split,
         seed=seed,
         adata=adata,
