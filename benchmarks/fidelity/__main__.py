@@ -2,6 +2,7 @@
 
     python -m benchmarks.fidelity --data FOLDER                 # everything: hours
     python -m benchmarks.fidelity --only toy,cokriging,0        # of each kind of name those given
+    python -m benchmarks.fidelity --ablations                   # sphisto with one thing changed, one seed
     python -m benchmarks.fidelity --table                       # only print what is there, and check the targets
     python -m benchmarks.fidelity --docs                        # also write tables and figures of the documentation
 
@@ -16,7 +17,7 @@ import os
 from pathlib import Path
 
 from benchmarks.fidelity.cells import RESULTS, Cell, compute, compute_apart, is_fresh
-from benchmarks.fidelity.methods import METHODS
+from benchmarks.fidelity.methods import ABLATED, ABLATIONS, METHODS
 from benchmarks.fidelity.sets import SETS, SPLITS, missing
 
 
@@ -28,7 +29,8 @@ def main() -> None:
         compute(Cell(name, split, method, int(seed)), data, options.epochs, options.results)
         return
     if not (options.table or options.docs):
-        run(chosen(options.only, options.seeds), data, options.epochs, options.results)
+        cells = ablations(options.only) if options.ablations else chosen(options.only, options.seeds)
+        run(cells, data, options.epochs, options.results)
     from benchmarks.fidelity import table
 
     print(table.report(options.results))
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of data sets")
     out.add_argument("--only", default="", help="names of sets, splits, methods and seeds, with commas between")
     out.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
+    out.add_argument("--ablations", action="store_true", help="sphisto with one thing changed, instead of methods")
     out.add_argument("--table", action="store_true", help="compute nothing")
     out.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
     out.add_argument("--epochs", type=int, default=None, help="epochs of networks, to try things quickly")
@@ -70,6 +73,19 @@ def chosen(only: str, seeds: int) -> list[Cell]:
         for name, split in SETS
         for method in METHODS
         if all(not some or word in some for some, word in zip(asked, (name, split, method), strict=False))
+    ]
+
+
+def ablations(only: str) -> list[Cell]:
+    """Cells of the ablations, of one seed; of each kind of name those given."""
+    words = {word.strip() for word in only.split(",") if word.strip()}
+    kinds: list[set[str]] = [{name for name, _ in ABLATED}, {split for _, split in ABLATED}, set(ABLATIONS)]
+    asked = [words & kind for kind in kinds]
+    return [
+        Cell(name, split, method, 0)
+        for name, split in ABLATED
+        for method in ABLATIONS
+        if all(not some or word in some for some, word in zip(asked, (name, split, method), strict=True))
     ]
 
 

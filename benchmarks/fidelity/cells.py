@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fidelity.methods import METHODS
+from benchmarks.fidelity.methods import EVERY
 from benchmarks.fidelity.sets import SETS, make_case
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +22,12 @@ ROOT = HERE.parents[1]
 PACKAGE = ROOT / "src" / "sphisto"
 RESULTS = HERE / "results"
 _COMMON = ("cases.py", "scores.py")
-_USED_BY_METHODS = {"colour": ("interpolations", "looks"), "kriging": ("looks",), "istar": ("looks",)}
+_USED_BY_METHODS = {
+    "colour": ("interpolations", "looks"),
+    "kriging": ("looks",),
+    "istar": ("looks",),
+    "ablations": ("networks",),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -51,7 +56,7 @@ class Cell:
 
 def fingerprint(cell: Cell, epochs: int | None = None) -> str:
     """Hash of all code that the cell's result depends on, and of its options; comments and layout do not count."""
-    method = METHODS[cell.method]
+    method = EVERY[cell.method]
     modules = (method.module, *_USED_BY_METHODS.get(method.module, ()))
     drawn = cell.name.startswith("toy")
     files = [HERE / name for name in (*_COMMON, *(("sets/toy.py",) if drawn else ()))]
@@ -88,11 +93,11 @@ def compute(cell: Cell, data: Path | None, epochs: int | None = None, results: P
     head["fingerprint"] = fingerprint(cell, epochs)
     try:
         case = make_case(*cell.set, cell.seed, data)
-        method = METHODS[cell.method]
+        method = EVERY[cell.method]
         started = time.perf_counter()
         predicted = method(case, **({} if epochs is None else {"max_epochs": epochs}))
         seconds = time.perf_counter() - started
-        found = score(case, predicted, free=method.kind != "ours")
+        found = score(case, predicted, free=method.kind not in ("ours", "ablation"))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         result = head | {"seconds": round(seconds, 1), "peak_mb": round(peak)} | found
     except Exception as error:  # noqa: BLE001 - one failure must not end the table

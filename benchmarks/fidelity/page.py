@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from benchmarks.fidelity import table
-from benchmarks.fidelity.cells import ROOT
-from benchmarks.fidelity.methods import METHODS
+from benchmarks.fidelity.cells import ROOT, Cell
+from benchmarks.fidelity.methods import ABLATED, ABLATIONS, METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "_static" / "fidelity"
 BEGIN, END = "<!-- fidelity tables: begin -->", "<!-- fidelity tables: end -->"
+ABLATION, ABLATION_END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
 INTERVALS, INTERVALS_END = "<!-- intervals: begin -->", "<!-- intervals: end -->"
 COLOURS = {"interpolation": "#8c8c8c", "picture": "#4c78a8", "network": "#b279a2", "peer": "#e8a33d", "ours": "#c8373c"}
 
@@ -28,7 +29,10 @@ def write(results: Path, page: Path = PAGE, figures: Path = FIGURES) -> None:
     text = page.read_text() if page.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     text = _between(text, BEGIN, END, content(tasks, drawn), page)
     if INTERVALS in text:
+        draw_calibration(tasks, figures / "calibration.svg")
         text = _between(text, INTERVALS, INTERVALS_END, intervals(tasks), page)
+    if ABLATION in text:
+        text = _between(text, ABLATION, ABLATION_END, ablations(results), page)
     page.write_text(text)
 
 
@@ -49,6 +53,65 @@ def intervals(tasks: list[table.Task]) -> str:
             means = " | ".join(f"{np.mean([r[name] for r in found]):.3f}" for name in columns)
             lines.append(f"| {task.name}, {task.split}, {len(found)} seeds | {means} |")
     return "\n".join(lines)
+
+
+def ablations(results: Path) -> str:
+    """Score of each ablation, and by how much it differs from what nothing was changed in."""
+    rows = []
+    for method in ABLATIONS:
+        base = f"{method.split('-')[0]}-as_it_is"
+        found = [_ablated(results, *key, method) for key in ABLATED]
+        usual = [_ablated(results, *key, base) for key in ABLATED]
+        if not any(np.isfinite(found)):
+            continue
+        cells = [f"{x:.3f}" if method == base else f"{x - y:+.3f}" for x, y in zip(found, usual, strict=True)]
+        rows.append(
+            [
+                method.replace("_", " ").replace("-", ": ").replace("3 8", "3/8"),
+                *(c.replace("+nan", "").replace("nan", "") for c in cells),
+            ]
+        )
+    return table.markdown(["", *(f"{name} {split}" for name, split in ABLATED)], rows) if rows else "Not run."
+
+
+def _ablated(results: Path, name: str, split: str, method: str) -> float:
+    result = Cell(name, split, method, 0).read(results) or {}
+    return float(result.get("median_pearson" if split == "finer" else "mean_pearson", np.nan))
+
+
+def draw_calibration(tasks: list[table.Task], path: Path) -> None:
+    """Coverage of intervals by abundance, and expected against actual skill of genes."""
+    import matplotlib.pyplot as plt
+
+    found = [(task, r) for task in tasks for r in task.results.get("prior", ()) if "coverage_1" in r and r["seed"] == 0]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+    left.axhspan(0.87, 0.93, color="0.92")
+    left.axhline(0.9, color="0.6", lw=0.8)
+    for task, result in found:
+        left.plot(
+            range(1, 6),
+            [result[f"coverage_{i}"] for i in range(1, 6)],
+            "o-",
+            ms=3,
+            lw=0.8,
+            label=f"{task.name}, {task.split}",
+        )
+        if task.split == "random":
+            by_gene = result["by_gene"]
+            right.plot(by_gene["skill"], by_gene["pearson"], ".", ms=2.5, alpha=0.5, label=task.name)
+    left.set(
+        ylim=(0.75, 1),
+        xticks=range(1, 6),
+        xlabel="fifth of genes, rarest to most abundant",
+        ylabel="counts inside 90 % intervals",
+    )
+    left.legend(fontsize=6, frameon=False, ncols=2, loc="lower right")
+    right.axline((0, 0), slope=1, color="0.6", lw=0.8)
+    right.set(xlabel="skill that the fit expects (Pearson)", ylabel="skill at held-out spots")
+    right.legend(fontsize=6, frameon=False, markerscale=3)
+    for panel in (left, right):
+        panel.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
 
 
 def content(tasks: list[table.Task], drawn: list[table.Task]) -> str:

@@ -59,9 +59,9 @@ def test_fingerprints_differ_by_method_and_set_but_not_by_comments():
 def test_every_file_a_method_uses_is_in_its_fingerprint():
     """Imports between method files are followed by hand in ``_USED_BY_METHODS``."""
     from benchmarks.fidelity import cells
-    from benchmarks.fidelity.methods import METHODS
+    from benchmarks.fidelity.methods import EVERY
 
-    for module in {method.module for method in METHODS.values()}:
+    for module in {method.module for method in EVERY.values()}:
         text = (cells.HERE / "methods" / f"{module}.py").read_text()
         used = {
             line.split(".")[3].split()[0] for line in text.splitlines() if "from benchmarks.fidelity.methods." in line

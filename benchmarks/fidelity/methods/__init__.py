@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from benchmarks.fidelity.cases import Case, Prediction
 
-Kind = Literal["interpolation", "picture", "network", "peer", "ours"]
+Kind = Literal["interpolation", "picture", "network", "peer", "ours", "ablation"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Method:
     module, function
         File of this folder and function in it.
     kind
-        ``"interpolation"`` (sees no picture), ``"picture"``, ``"network"`` (baselines all), ``"peer"``, or ``"ours"``.
+        ``"interpolation"`` (sees no picture), ``"picture"``, ``"network"`` (baselines all), ``"peer"``, ``"ours"``, or
+        ``"ablation"``: ours with one thing changed, which has a table of its own.
     options
         Arguments of the function.
     sources
@@ -76,3 +77,37 @@ METHODS: dict[str, Method] = {
     "fast": Method("networks", "sphisto", "ours", {"preset": "fast"}, _ALL),
     "sphisto": Method("networks", "sphisto", "ours", {}, _ALL),
 }
+
+
+def _prior(address: str, value: Any) -> Method:
+    return Method("ablations", "prior", "ablation", {"constants": {f"sphisto.{address}": value}}, _PRIOR)
+
+
+def _network(**config: Any) -> Method:
+    return Method("ablations", "network", "ablation", {"config": config}, _ALL)
+
+
+ABLATIONS: dict[str, Method] = {
+    "prior-as_it_is": Method("ablations", "prior", "ablation", {"constants": {}}, _PRIOR),
+    "prior-position_only": _prior("model.neighbours:_EXTREME", 0.0),
+    "prior-no_contrasts": _prior("model.factorize:_LEAST_CERTAIN", 2.0),
+    "prior-loadings_not_shrunken": _prior("model.factorize:_SHRINKING", 0),
+    "prior-roots_without_3_8": _prior("model.neighbours:_ANSCOMBE", 0.0),
+    "prior-12_factors": _prior("model.fit:_SPOTS_PER_FACTOR", 10**9),
+    "prior-one_factor_for_3_spots": _prior("model.fit:_SPOTS_PER_FACTOR", 3),
+    "prior-200_iterations": _prior("model.factorize:_ITERATIONS", 200),
+    "prior-nugget_chosen": _prior("core.kriging:_TRUST", 50.0),
+    "prior-half_the_range": _prior("core.kriging:_FAR", 6.0),
+    "prior-twice_the_range": _prior("core.kriging:_FAR", 24.0),
+    "network-as_it_is": _network(),
+    "network-no_pretraining": _network(image_share=0.0),
+    "network-no_image_loss": _network(image_weight=0.0, image_share=0.0),
+    "network-ten_times_the_image_loss": _network(image_weight=1.0),
+    "network-seen_spots_count_in_full": _network(seen_weight=1.0),
+    "network-24_epochs": _network(max_epochs=24),
+}
+ABLATED = (
+    ("mouse_brain_coronal", "random"), ("her2st_C2", "random"), ("mob_st_1", "random"),
+    ("breast_visium_xenium", "random"), ("xenium_breast_dapi", "finer"), ("toy", "finer"), ("toy_sparse", "finer"),
+)  # fmt: skip
+EVERY = METHODS | ABLATIONS
