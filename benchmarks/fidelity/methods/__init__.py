@@ -50,7 +50,7 @@ _PRIOR = (
     "core/kriging.py", "core/texture.py", "core/interpolate.py", "model/factorize.py", "model/neighbours.py",
     "model/skill.py", "model/config.py", "model/fit.py", "tl/_held_out.py",
 )  # fmt: skip
-_ALL = ("**/*.py",)
+_FIT = ("core/*.py", "io/*.py", "model/*.py", "tl/_fit_projection.py", "tl/_project.py")
 
 
 def _kriging(components: int, *, picture: bool, values: str = "logs") -> Method:
@@ -72,10 +72,10 @@ METHODS: dict[str, Method] = {
     "colour_ridge": Method("colour", "colour_ridge", "picture"),
     "stain_ratio": Method("colour", "stain_ratio", "picture", {}, _NEAR),
     "istar_head": Method("istar", "istar_head", "picture", {}, _LOOK),
-    "seed": Method("networks", "seed_network", "network", {}, _ALL),
+    "seed": Method("networks", "seed_network", "network", {}, _FIT),
     "prior": Method("networks", "prior", "ours", {}, _PRIOR),
-    "fast": Method("networks", "sphisto", "ours", {"preset": "fast"}, _ALL),
-    "sphisto": Method("networks", "sphisto", "ours", {}, _ALL),
+    "fast": Method("networks", "sphisto", "ours", {"preset": "fast"}, _FIT),
+    "sphisto": Method("networks", "sphisto", "ours", {}, _FIT),
 }
 
 
@@ -84,7 +84,7 @@ def _prior(address: str, value: Any) -> Method:
 
 
 def _network(**config: Any) -> Method:
-    return Method("ablations", "network", "ablation", {"config": config}, _ALL)
+    return Method("ablations", "network", "ablation", {"config": config}, _FIT)
 
 
 ABLATIONS: dict[str, Method] = {
