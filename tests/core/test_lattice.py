@@ -35,6 +35,24 @@ def test_hexagonal_centres_are_enough():
     assert "hexagonal" in found.source
 
 
+@pytest.mark.parametrize("um_per_px", [0.7, 5.9])
+@pytest.mark.parametrize("kept", [1.0, 0.8, 0.6])
+def test_hexagonal_centres_are_enough_where_spots_are_missing(rng, kept, um_per_px):
+    centers, _, _ = visium(um_per_px, 16)
+    turn = np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
+    centers = np.round(centers @ turn)[rng.random(len(centers)) < kept]  # 5.9 um per px: 17 px apart
+    assert calibrate(centers, spot_diameter_px=65 / um_per_px).um_per_px == pytest.approx(um_per_px, rel=0.01)
+    assert "hexagonal" in calibrate(centers).source
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.7])
+def test_square_centres_are_not_taken_for_hexagonal(rng, kept):
+    row, column = np.mgrid[:16, :16].reshape(2, -1)
+    centers = (np.stack([row, column], axis=1) * 40.0)[rng.random(256) < kept]
+    with pytest.raises(ValueError, match="no known array"):
+        calibrate(centers)
+
+
 def test_square_arrays_are_those_of_spatial_transcriptomics():
     row, column = np.mgrid[:6, :6].reshape(2, -1)
     found = calibrate(np.stack([row, column], axis=1) * 250.0, array_row=row, array_col=column)

@@ -92,5 +92,8 @@ def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
 def pooled(case: Case, maps: NDArray[np.float32], um_per_px: float) -> Floats:
     """Mean of each map over each region; nothing lies outside tissue."""
     ratio = um_per_px / case.slide.grid.um_per_px
+    if not np.allclose(np.multiply(maps.shape[1:], ratio), case.slide.grid.shape, atol=2 * ratio):
+        msg = f"Maps of {maps.shape[1:]} px of {um_per_px:g} um do not cover the case's grid {case.slide.grid}."
+        raise ValueError(msg)
     footprint = case.regions.spot.footprint(maps.shape[1:], case.regions.centers / ratio, um_per_px)
     return footprint.pool(maps) / footprint.area[:, None]

@@ -37,6 +37,9 @@ ARRAYS = (
 SPACERANGER_SPOT_UM = 65.0  # the spot that Space Ranger's spot_diameter_fullres speaks of
 _TOLERANCE = 0.15  # relative; the arrays' row : column ratios lie 0.7 apart
 _SCATTER = 0.2  # of a lattice unit; larger residuals mean that array_row/array_col do not belong to the coordinates
+_RING = 1.4  # pitches; the second ring of a hexagonal array lies at 1.73
+_ORDER = 0.75  # least mean of exp(6i angle); coordinates in whole pixels turn neighbours by some degrees
+_LEAST_SPOTS = 7  # a spot and its neighbours
 _MAX_SIDE = 200  # printed arrays have at most 128 x 78 positions; more are bins
 
 
@@ -95,13 +98,13 @@ def calibrate(
     ValueError
         If nothing tells the scale.
     """
-    pitch_px = median_pitch(centers)
+    pitch_px, hexagonal_px = median_pitch(centers), _hexagonal_pitch(centers)
     found = None if array_row is None or array_col is None else _match_array(centers, array_row, array_col)
     if found is not None:
         array, um_per_px = found
         source = f"the {array.pitch_um:.0f} um pitch of the {array.name} array"
-    elif _is_hexagonal(centers, pitch_px):
-        array, um_per_px = VISIUM, VISIUM.pitch_um / pitch_px
+    elif hexagonal_px is not None:
+        array, pitch_px, um_per_px = VISIUM, hexagonal_px, VISIUM.pitch_um / hexagonal_px
         source = "the 100 um pitch of a hexagonal arrangement of spots (taken for Visium)"
     else:
         array, um_per_px, source = VISIUM, float("nan"), ""
@@ -140,12 +143,25 @@ def _match_array(centers: Floats, array_row: ArrayLike, array_col: ArrayLike) ->
     return None
 
 
-def _is_hexagonal(centers: Floats, pitch: float) -> bool:
-    """Whether most spots have their six nearest neighbours at one and the same distance."""
+def _hexagonal_pitch(centers: Floats) -> float | None:
+    """Mean distance of neighbours if those of most spots lie one pitch away, 60 degrees apart; some may be missing.
+
+    In whole pixels the *nearest* of six neighbours is nearer than the pitch: by 4 % where that is 17 px.
+    """
     from scipy.spatial import cKDTree
 
-    neighbours = 6
-    if len(centers) <= neighbours:
-        return False
-    distance = cKDTree(centers).query(centers, k=neighbours + 1)[0][:, 1:]
-    return bool(np.mean(np.abs(distance / pitch - 1).max(axis=1) < _TOLERANCE) > 0.5)
+    if len(centers) < _LEAST_SPOTS:
+        return None
+    pitch = median_pitch(centers)
+    near = cKDTree(centers).sparse_distance_matrix(cKDTree(centers), _RING * pitch, output_type="coo_matrix")
+    spot, other = near.row[near.data > 0], near.col[near.data > 0]
+    step = centers[other] - centers[spot]
+    # The mean of exp(6i angle) is 1 for any three or more neighbours of a hexagonal array, and at most 1/3 for those of
+    # a square one.
+    turned = np.exp(6j * np.arctan2(step[:, 0], step[:, 1]))
+    number = np.bincount(spot, minlength=len(centers))
+    order = np.bincount(spot, turned.real, len(centers)) + 1j * np.bincount(spot, turned.imag, len(centers))
+    distance = np.hypot(*step.T)
+    astray = np.bincount(spot, np.abs(distance / pitch - 1) > _TOLERANCE, len(centers))
+    regular = (number >= 3) & (astray == 0) & (np.abs(order) > _ORDER * number)
+    return float(distance[regular[spot]].mean()) if regular.mean() > 0.5 else None
