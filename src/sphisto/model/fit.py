@@ -100,12 +100,17 @@ def fit(
         skill=unknown_skill(len(measured.genes)),
     )
     known = informative(measured)
-    everything = _told(make_prior(found, known).of(known), slide)
     if spec.factors != "low_rank":
-        return fitted, everything
+        return fitted, _told(make_prior(found, known).of(known), slide)
     fitted, gate = gated(fitted, slide, prior, held_out, device)
+    if gate == 0:
+        # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
+        factors = fit_factors(measured, known, len(level), seed)
+        found = evidence_of(slide, factors)
+        fitted = replace(fitted, factors=factors)
+    everything = _told(make_prior(found, known).of(known), slide)
     skill = left_out_skill(everything, factors, slide) if measured.is_counts else fitted.skill
-    return replace(fitted, skill=skill, params={**params, "gate": gate}), everything
+    return replace(fitted, mean=everything.mean, skill=skill, params={**params, "gate": gate}), everything
 
 
 def evidence_of(slide: Slide, factors: Factors) -> Evidence:
