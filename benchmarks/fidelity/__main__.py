@@ -17,7 +17,8 @@ import os
 from pathlib import Path
 
 from benchmarks.fidelity.cells import RESULTS, Cell, compute, compute_apart, is_fresh
-from benchmarks.fidelity.methods import ABLATED, ABLATIONS, METHODS
+from benchmarks.fidelity.methods import ABLATED, ABLATIONS, EVERY, METHODS
+from benchmarks.fidelity.peers.environment import python_of
 from benchmarks.fidelity.sets import SETS, SPLITS, missing
 
 
@@ -96,6 +97,12 @@ def run(cells: list[Cell], data: Path | None, epochs: int | None, results: Path)
         if reason:
             print(f"{name} is left out: {reason}")
             cells = [cell for cell in cells if cell.name != name]
+    for method in dict.fromkeys(cell.method for cell in cells if EVERY[cell.method].kind == "peer"):
+        try:
+            python_of(method)
+        except FileNotFoundError as error:
+            print(f"{method} is left out: {error}")
+            cells = [cell for cell in cells if cell.method != method]
     todo = [cell for cell in cells if not is_fresh(cell, epochs, results)]
     print(f"{len(cells)} cells, {len(cells) - len(todo)} of them up to date.")
     for i, cell in enumerate(todo):

@@ -27,6 +27,7 @@ _USED_BY_METHODS = {
     "kriging": ("looks",),
     "istar": ("looks",),
     "ablations": ("networks",),
+    "peers": ("../peers/exchange", "../peers/run_tesla", "../peers/run_spahdmap"),
 }
 
 
@@ -60,7 +61,10 @@ def fingerprint(cell: Cell, epochs: int | None = None) -> str:
     modules = (method.module, *_USED_BY_METHODS.get(method.module, ()))
     drawn = cell.name.startswith("toy")
     files = [HERE / name for name in (*_COMMON, *(("sets/toy.py",) if drawn else ()))]
-    files += [HERE / "sets" / f"{SETS[cell.set]}.py", *(HERE / "methods" / f"{name}.py" for name in modules)]
+    files += [
+        HERE / "sets" / f"{SETS[cell.set]}.py",
+        *((HERE / "methods" / f"{name}.py").resolve() for name in modules),
+    ]
     patterns = ("metrics.py", "core/splits.py", *method.sources, *(("datasets/*.py",) if drawn else ()))
     files += sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
     digest = hashlib.sha256(repr((sorted(method.options.items()), method.function, epochs)).encode())

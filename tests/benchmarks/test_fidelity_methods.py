@@ -119,3 +119,51 @@ def test_a_network_without_changes_is_sphisto_itself(toy_case):
 
     alone = ABLATIONS["network-as_it_is"](toy_case, max_epochs=2).counts
     np.testing.assert_allclose(alone, METHODS["sphisto"](toy_case, max_epochs=2).counts, rtol=0.01, atol=1e-3)
+
+
+def test_a_peer_is_given_the_case_and_its_answer_is_put_in_order(spots_case, tmp_path, monkeypatch):
+    """The runner is a stand-in for a peer: it answers genes in another order, leaves one out, and is another process."""
+    import json
+    import shutil
+    import sys
+
+    from benchmarks.fidelity.methods import METHODS, peers
+
+    runner = """
+import sys
+from pathlib import Path
+import numpy as np
+from exchange import read_case, write_prediction
+case = read_case(Path(sys.argv[1]))
+assert case.image.exists() and case.tissue.any() and not case.square
+near = np.linalg.norm(case.regions[:, None] - case.centers[None], axis=-1).argmin(axis=1)
+kept = case.wanted[::-1][:-1]
+write_prediction(case, case.counts[near][:, kept], case.genes[kept], seconds=1, notes="nearest")
+"""
+    (tmp_path / "run_tesla.py").write_text(runner)
+    shutil.copy(peers.RUNNERS / "exchange.py", tmp_path)
+    (tmp_path / "environments.json").write_text(json.dumps({"tesla": {"python": sys.executable}}))
+    monkeypatch.setattr(peers, "RUNNERS", tmp_path)
+    monkeypatch.setenv("SPHISTO_PEERS", str(tmp_path))
+    found = METHODS["tesla"](spots_case)
+    apart = np.linalg.norm(spots_case.regions.centers[:, None] - spots_case.centers[None], axis=-1)
+    expected = spots_case.counts[apart.argmin(axis=1)][:, spots_case.scored] * spots_case.regions.size[:, None]
+    assert np.isnan(found.counts[:, 0]).all()
+    np.testing.assert_allclose(found.counts[:, 1:], expected[:, 1:], rtol=1e-6)
+    assert "nearest" in found.note
+
+
+def test_a_peer_that_fails_says_its_last_words(spots_case, tmp_path, monkeypatch):
+    import json
+    import sys
+
+    from benchmarks.fidelity.methods import METHODS, peers
+
+    (tmp_path / "run_tesla.py").write_text("raise SystemExit('no colours left')")
+    (tmp_path / "environments.json").write_text(json.dumps({"tesla": {"python": sys.executable}}))
+    monkeypatch.setattr(peers, "RUNNERS", tmp_path)
+    monkeypatch.setenv("SPHISTO_PEERS", str(tmp_path))
+    with pytest.raises(RuntimeError, match="tesla ended with 1: no colours left"):
+        METHODS["tesla"](spots_case)
+    with pytest.raises(FileNotFoundError, match="no environment"):
+        METHODS["spahdmap"](spots_case)

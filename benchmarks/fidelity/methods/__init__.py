@@ -72,6 +72,8 @@ METHODS: dict[str, Method] = {
     "colour_ridge": Method("colour", "colour_ridge", "picture"),
     "stain_ratio": Method("colour", "stain_ratio", "picture", {}, _NEAR),
     "istar_head": Method("istar", "istar_head", "picture", {}, _LOOK),
+    "tesla": Method("peers", "tesla", "peer"),
+    "spahdmap": Method("peers", "spahdmap", "peer"),
     "seed": Method("networks", "seed_network", "network", {}, _FIT),
     "prior": Method("networks", "prior", "ours", {}, _PRIOR),
     "fast": Method("networks", "sphisto", "ours", {"preset": "fast"}, _FIT),
