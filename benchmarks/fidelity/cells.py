@@ -27,7 +27,6 @@ _USED_BY_METHODS = {
     "kriging": ("looks",),
     "istar": ("looks",),
     "ablations": ("networks",),
-    "peers": ("../peers/exchange", "../peers/run_tesla", "../peers/run_spahdmap"),
 }
 
 
@@ -65,6 +64,8 @@ def fingerprint(cell: Cell, epochs: int | None = None) -> str:
         HERE / "sets" / f"{SETS[cell.set]}.py",
         *((HERE / "methods" / f"{name}.py").resolve() for name in modules),
     ]
+    if method.kind == "peer":
+        files += [HERE / "peers" / name for name in ("exchange.py", f"run_{method.function}.py")]
     patterns = ("metrics.py", "core/splits.py", *method.sources, *(("datasets/*.py",) if drawn else ()))
     files += sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
     digest = hashlib.sha256(repr((sorted(method.options.items()), method.function, epochs)).encode())
