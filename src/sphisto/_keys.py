@@ -74,6 +74,11 @@ def ceiling(key: str) -> str:
     return f"{key}_ceiling"
 
 
+def coverage(key: str) -> str:
+    """Name, in ``var``, the share of the genes' held-out counts inside their predictive intervals."""
+    return f"{key}_coverage"
+
+
 def held_out(key: str) -> str:
     """Name the mark of the held-out spots in ``obs``."""
     return f"{key}_held_out"

@@ -83,6 +83,26 @@ def test_the_table_sums_the_genes_up(evaluated, table):
     assert table.loc["sphisto", "seconds"] > table.loc["prior", "seconds"]
 
 
+def test_intervals_of_a_fit_hold_nine_counts_of_ten(evaluated, table):
+    for name in ("sphisto", "prior"):
+        assert 0.83 < table.loc[name, "coverage"] < 0.96
+    assert evaluated.var[f"{KEY}_coverage"].mean() == pytest.approx(table.loc["sphisto", "coverage"], rel=1e-5)
+    assert np.isnan(table.loc["gaussian", "coverage"])
+
+
+def test_coverage_tells_right_variances_from_wrong_ones(rng):
+    mean = rng.uniform(1, 20, (4000, 3))
+    counts = rng.poisson(rng.gamma(4, mean / 4)).astype(float)  # rates of variance mean ** 2 / 4
+    told = {
+        name: Told(mean, 1.0, np.square(mean) / 4 * times)
+        for name, times in (("sphisto", 1.0), ("gaussian", 0.1), ("wide", 4.0))
+    }
+    scores = _evaluate.score(told, counts, mean.mean(axis=0), np.ones(3, bool), is_counts=True, rng=rng)
+    np.testing.assert_allclose(scores.coverage["sphisto"], 0.9, atol=0.02)
+    assert (scores.coverage["gaussian"] < 0.8).all()
+    assert (scores.coverage["wide"] > 0.95).all()
+
+
 def test_a_perfect_predictor_reaches_the_ceiling_and_a_constant_nothing(rng):
     rate = rng.gamma(2, 5, (2000, 6))
     counts = rng.poisson(rate).astype(float)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats
     from numpy.typing import NDArray
 
-    from sphisto.core.factors import Factors
-
 LEVEL = 0.9  # of the predictive intervals
 
 
@@ -38,7 +36,7 @@ def prior(case: Case) -> Prediction:
     from sphisto.model.fit import evidence_of, find_factors, informative
     from sphisto.model.neighbours import make_prior
     from sphisto.model.skill import left_out_skill
-    from sphisto.tl._held_out import pool_prior
+    from sphisto.tl._held_out import pool_prior, relative_sd_at
 
     slide = case.slide
     known = informative(slide.spots)
@@ -54,20 +52,10 @@ def prior(case: Case) -> Prediction:
         return Prediction(counts)
     skill = left_out_skill(told, factors, slide)
     mean, dispersion = np.maximum(counts, 1e-9), skill.dispersion[case.scored]
-    variance = np.square(told_sd(case, told, scored) * mean) + dispersion * mean**2
+    variance = np.square(relative_sd_at(told, case.regions.centers, scored) * mean) + dispersion * mean**2
     place = metrics.predictive_place(case.truth, mean, variance, np.random.default_rng(case.seed))
     inside = np.abs(place - 0.5) < LEVEL / 2
     return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=f"{factors.n_factors} factors")
-
-
-def told_sd(case: Case, told: Any, factors: Factors) -> Floats:
-    """(m, S) relative standard deviation of the rates at the middles of the regions."""
-    from sphisto.core.tiles import Window
-
-    out = np.empty((len(case.regions), len(factors.genes)))
-    for i, (y, x) in enumerate(case.regions.centers.astype(int)):
-        out[i] = told.relative_sd(Window(y, x, y + 1, x + 1), factors)[:, 0, 0]
-    return out
 
 
 def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:

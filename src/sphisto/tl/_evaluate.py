@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _OWN = "sphisto"
+_LEVEL = 0.9  # of the predictive intervals
 _LEAST_SEEN = 0.03  # of the training spots: of genes seen in fewer, the held-out spots cannot tell much
 
 
@@ -87,7 +88,9 @@ def evaluate(
     factors, without the network); ``gaussian`` (average of the spots around, its width chosen on the training spots);
     ``nearest`` (the nearest spot at each pixel). Columns: ``mean_pearson`` and ``median_pearson`` over genes;
     ``share_of_ceiling``, mean Pearson over mean noise ceiling, of the genes that have one; ``deviance_explained`` of
-    all scored genes together; ``better_than_gaussian``, the share of the genes; ``seconds``.
+    all scored genes together; ``better_than_gaussian``, the share of the genes; ``coverage``, the share of held-out
+    counts inside their 90 % predictive interval, which is 0.9 if the standard deviations are right (NaN for methods
+    without any); ``seconds``.
     With ``copy=True`` the changed AnnData, which holds that table in ``uns[key_added]["table"]``.
 
     Writes
@@ -104,6 +107,10 @@ def evaluate(
     `adata.var[f"{key_added}_ceiling"]` : float32
         Correlation that a perfect predictor would reach with such noisy counts. NaN where noise hides all, and without
         counts.
+    `adata.var[f"{key_added}_coverage"]` : float32
+        Share of the gene's held-out counts inside their 90 % predictive interval, by ``sphisto``. The interval is that
+        of a negative binomial, whose rate has the variance that ``{key}_sd`` shows; counts on its ends belong to it
+        with the chance that makes it hold 90 %. NaN without counts.
     `adata.varm[f"{key_added}_by_method"]` : DataFrame of float32 (genes, methods)
         Pearson correlation by every method.
     `adata.obs[f"{key_added}_held_out"]` : bool
@@ -116,7 +123,8 @@ def evaluate(
 
     References
     ----------
-    Noise ceiling by thinning counts into halves: Spearman (1910) and Brown (1910), Br. J. Psychol.
+    Noise ceiling by thinning counts into halves: Spearman (1910) and Brown (1910), Br. J. Psychol. Intervals of counts:
+    Czado, Gneiting and Held (2009), Biometrics.
 
     Examples
     --------
@@ -139,7 +147,9 @@ def evaluate(
     held_out = hold_out(slide, split, share, generator)
     rows = some_of(held_out, generator)
     train, spots = without(slide, held_out), slide.footprint().select(rows)
-    told, modelled = project(train, spots, network=network, genes=names, config=config, seed=seed, device=where)
+    told, modelled = project(
+        train, spots, slide.spots.centers[rows], network=network, genes=names, config=config, seed=seed, device=where
+    )
     smooth, width = gaussian(train, spots)
     told |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
     truth = slide.spots.values[rows].toarray()[:, modelled].astype(np.float64)
@@ -179,12 +189,15 @@ class Scores:
         (g,) deviance of the constant.
     ceiling
         (g,) noise ceiling of the correlation.
+    coverage
+        (g,) share of the counts inside the predictive interval, by method, of those that give one.
     """
 
     pearson: dict[str, Floats]
     explained: dict[str, Floats]
     deviance: Floats
     ceiling: Floats
+    coverage: dict[str, Floats]
 
 
 def score(
@@ -200,16 +213,20 @@ def score(
     if not is_counts:
         unknown = np.full(int(scored.sum()), np.nan)
         pearson = {name: metrics.pearson(m.values[:, scored], truth[:, scored]) for name, m in told.items()}
-        return Scores(pearson, dict.fromkeys(told, unknown), unknown, unknown)
+        return Scores(pearson, dict.fromkeys(told, unknown), unknown, unknown, {})
     normal = metrics.log_normalised(truth)[:, scored]
     ceiling = metrics.noise_ceiling(truth, rng)[scored]
     truth, constant = truth[:, scored], constant[scored]
-    pearson, explained = {}, {}
+    pearson, explained, coverage = {}, {}, {}
     for name, method in told.items():
         pearson[name] = metrics.pearson(metrics.expected_log_normalised(method.values)[:, scored], normal)
         explained[name] = metrics.deviance_explained(method.values[:, scored], truth, constant)
+        if method.variance is not None:
+            mean = np.maximum(method.values[:, scored], 1e-9)
+            place = metrics.predictive_place(truth, mean, method.variance[:, scored], rng)
+            coverage[name] = (np.abs(place - 0.5) < _LEVEL / 2).mean(axis=0)
     flat = metrics.poisson_deviance(np.broadcast_to(constant, truth.shape), truth)
-    return Scores(pearson, explained, flat, np.where(np.isfinite(pearson[_OWN]), ceiling, np.nan))
+    return Scores(pearson, explained, flat, np.where(np.isfinite(pearson[_OWN]), ceiling, np.nan), coverage)
 
 
 def methods_table(scores: Scores, seconds: Mapping[str, float]) -> pd.DataFrame:
@@ -227,6 +244,7 @@ def methods_table(scores: Scores, seconds: Mapping[str, float]) -> pd.DataFrame:
             "share_of_ceiling": _average(values[has_ceiling]) / _average(scores.ceiling),
             "deviance_explained": _average(scores.explained[name], scores.deviance),
             "better_than_gaussian": np.nan if name == "gaussian" else _average(better),
+            "coverage": _average(scores.coverage[name]) if name in scores.coverage else np.nan,
             "seconds": float(seconds[name]),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
@@ -301,6 +319,7 @@ def _write(
     adata.var[_keys.skill(key)] = spread(scores.pearson[_OWN])
     adata.var[_keys.deviance_explained(key)] = spread(scores.explained[_OWN])
     adata.var[_keys.ceiling(key)] = spread(scores.ceiling)
+    adata.var[_keys.coverage(key)] = spread(scores.coverage.get(_OWN, np.full(len(columns), np.nan)))
     by_method = {name: spread(values) for name, values in scores.pearson.items()}
     adata.varm[_keys.by_method(key)] = pd.DataFrame(by_method, index=adata.var_names)
     adata.obs[_keys.held_out(key)] = held_out

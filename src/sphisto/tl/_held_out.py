@@ -15,6 +15,7 @@ from sphisto.core.factors import rates
 from sphisto.core.footprint import TilePool
 from sphisto.core.interpolate import choose_width, gaussian_weights, median_pitch
 from sphisto.core.splits import random_spots, spot_blocks
+from sphisto.core.tiles import Window
 from sphisto.model.fit import fit, informative
 from sphisto.model.inference import predict_tiles, tiles_of
 from sphisto.model.neighbours import drawn_at
@@ -42,14 +43,19 @@ _MOST_POINTS = 200_000  # pixels looked up at once; each brings the weights of s
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """(m, G) values that a method gives to the held-out spots, and the seconds it took."""
+    """(m, G) values that a method gives to the held-out spots, and the seconds it took.
+
+    ``variance`` (m, G) is that of the rates, where a method knows it.
+    """
 
     values: NDArray[np.float64]
     seconds: float
+    variance: NDArray[np.float64] | None = None
 
     def of(self, genes: NDArray[np.bool_]) -> Told:
         """Keep the values of some genes."""
-        return replace(self, values=self.values[:, genes])
+        variance = None if self.variance is None else self.variance[:, genes]
+        return replace(self, values=self.values[:, genes], variance=variance)
 
 
 def check_split(split: str, share: float) -> None:
@@ -102,6 +108,7 @@ def without(slide: Slide, held_out: NDArray[np.bool_]) -> Slide:
 def project(
     train: Slide,
     spots: Footprint,
+    centers: NDArray[np.float64],
     *,
     network: str,
     genes: tuple[str, ...],
@@ -110,6 +117,8 @@ def project(
     device: torch.device,
 ) -> tuple[dict[str, Told], NDArray[np.bool_]]:
     """Fit the training spots and pool over others, with the network and by its prior alone; also the modelled genes.
+
+    ``centers`` (m, 2) are those of the other spots, in grid px.
 
     Only tiles that the spots touch are predicted.
     """
@@ -132,7 +141,19 @@ def project(
         "sphisto": Told(_expression(fitted.factors, pool.means(), modelled), predicted - started),
         "prior": Told(_expression(fitted.factors, alone, modelled), before_epochs + time.perf_counter() - predicted),
     }
+    if fitted.is_counts and np.isfinite(fitted.skill.dispersion[modelled]).any():
+        some = fitted.factors.of([gene for gene, known in zip(fitted.factors.genes, modelled, strict=True) if known])
+        relative = np.square(relative_sd_at(prior, centers, some)) + fitted.skill.dispersion[modelled]
+        told = {name: replace(m, variance=relative * np.square(m.values)) for name, m in told.items()}
     return told, modelled
+
+
+def relative_sd_at(prior: Prior, centers: NDArray[np.float64], factors: Factors) -> NDArray[np.float64]:
+    """(m, G) standard deviation of the genes' rates over the rates, at (m, 2) places in grid px."""
+    out = np.empty((len(centers), len(factors.genes)))
+    for i, (y, x) in enumerate(centers.astype(int)):
+        out[i] = prior.relative_sd(Window(y, x, y + 1, x + 1), factors)[:, 0, 0]
+    return out
 
 
 def pool_prior(prior: Prior, slide: Slide, spots: Footprint, tiles: Iterable[Tile]) -> NDArray[np.float64]:
