@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIGURES = ROOT / "docs" / "_static" / "fidelity"
-BRAIN_GENES = ("Prox1", "Wfs1", "Mbp", "Prkcd", "Cux2", "Penk")  # each of another structure of the section
+BRAIN_GENES = ("Prox1", "Wfs1", "Mbp", "Prkcd", "Lamp5", "Penk")  # each of another structure of the section
 N_GENES = 6
 SHOWN_PX = 300  # of the shorter side, at least: more are of no use in a small panel
 
@@ -38,27 +38,29 @@ def main() -> None:
 
 
 def brain(data: Path, path: Path) -> None:
-    """A whole section: measured, projected, and its relative standard deviation."""
+    """A whole section: measured, projected, and its standard deviation, in the same colours as the projected."""
     from sphisto.io.spaceranger import read_visium
 
     adata = read_visium(data / "mouse_brain_coronal")
-    genes = [gene for gene in BRAIN_GENES if gene in adata.var_names]
+    genes = list(BRAIN_GENES)
     rasters, sds, um = projected(adata, genes, {})
+    rows, columns = (np.flatnonzero(np.isfinite(rasters[0]).any(axis=axis)) for axis in (1, 0))
+    top, left = rows[0], columns[0]
+    rasters, sds = (maps[:, top : rows[-1] + 1, left : columns[-1] + 1] for maps in (rasters, sds))
     counts, centers = adata[:, genes].X.toarray(), np.asarray(adata.obsm["spatial"], dtype=np.float64)
     scale = adata.uns["projection"]["params"]["fullres_um_per_px"]
-    x, y = (centers * scale / um).T
+    x, y = (centers * scale / um - (left, top)).T
     skill = adata.var.loc[genes, "projection_pearson"]
-    rows = []
+    panels = []
     for i, gene in enumerate(genes):
-        top = float(np.nanquantile(rasters[i], 0.995))
-        spots = {"points": (x, y, counts[:, i]), "top": float(np.quantile(counts[:, i], 0.995)), "size": 1.2}
-        title = f"{gene}: expected skill {skill.iloc[i]:.2f}"
-        rows.append([
-            spots | {"title": f"{gene}, measured at spots", "shape": rasters[i].shape},
-            {"image": rasters[i], "title": title, "top": top},
-            {"image": sds[i] / np.maximum(rasters[i], 1e-9), "title": "sd / value", "top": 1.0, "cmap": "cividis"},
+        bright = float(np.nanquantile(rasters[i], 0.995))
+        look = {"top": float(np.quantile(counts[:, i], 0.995)), "size": 3.2, "shape": rasters[i].shape}
+        panels.append([
+            look | {"points": (x, y, counts[:, i]), "title": f"{gene}, measured at spots"},
+            {"image": rasters[i], "title": f"projected; expected skill {skill.iloc[i]:.2f}", "top": bright},
+            {"image": sds[i], "title": "standard deviation", "top": bright},
         ])  # fmt: skip
-    draw(rows, 2, path)
+    draw(panels, 2, path)
 
 
 def dapi(data: Path, path: Path) -> None:
