@@ -111,8 +111,9 @@ def test_other_colours_change_rasters_by_less_than_their_standard_deviation(held
         rasters.append(told)
         if sd is None:
             step = prior.stride
-            relative = prior.relative_sd(window, factors)[:, step // 2 :: step, step // 2 :: step]
-            sd = relative.reshape(len(relative), -1).T * told
+            drawn = told.T.reshape(-1, *maps.shape[1:]).repeat(step, axis=1).repeat(step, axis=2)
+            sd = prior.sd(window, factors, drawn)[:, step // 2 :: step, step // 2 :: step]
+            sd = sd.reshape(len(sd), -1).T
     change = np.abs(rasters[1] - rasters[0])
     assert (change < sd).mean() > 0.95
     assert np.median(change / sd) < 0.3

@@ -105,9 +105,14 @@ def test_standard_deviations_are_the_same_in_any_window_and_grow_away_from_spots
     factors = fit_factors(slide.spots, everyone(slide), 4, 0)
     prior = make_prior(evidence_of(slide, factors), everyone(slide))
     two = factors.of(list(factors.genes[:2]))
-    whole = prior.relative_sd(Window(0, 0, 64, 64), two)
-    np.testing.assert_allclose(prior.relative_sd(Window(16, 24, 48, 64), two), whole[:, 16:48, 24:64], rtol=1e-3)
+    told = np.random.default_rng(0).gamma(1, 1, (2, 64, 64)).astype(np.float32)
+    whole = prior.sd(Window(0, 0, 64, 64), two, told)
+    part = prior.sd(Window(16, 24, 48, 64), two, told[:, 16:48, 24:64])
+    np.testing.assert_allclose(part, whole[:, 16:48, 24:64], rtol=1e-3)
     assert whole.shape == (2, 64, 64)
+    nothing, usual, much = (prior.sd(Window(0, 0, 64, 64), two, np.full_like(told, value)) for value in (0, 1, 100))
+    assert (nothing > 0).all()  # where nothing is expected, that is not certain
+    assert ((usual >= nothing) & (much <= 10 * usual)).all()  # variance grows like the expression, at most
     assert (whole > 0).all()
     known, far = np.array([slide.spots.centers[0]]), np.array([slide.spots.centers.max(axis=0) + 1e4])
     blank = np.zeros((1, prior.field.drift.shape[1]))

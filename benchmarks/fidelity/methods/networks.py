@@ -36,7 +36,7 @@ def prior(case: Case) -> Prediction:
     from sphisto.model.fit import evidence_of, find_factors, informative
     from sphisto.model.neighbours import make_prior
     from sphisto.model.skill import left_out_skill
-    from sphisto.tl._held_out import pool_prior, relative_sd_at
+    from sphisto.tl._held_out import pool_prior, variance_at
 
     slide = case.slide
     known = informative(slide.spots)
@@ -52,7 +52,7 @@ def prior(case: Case) -> Prediction:
         return Prediction(counts)
     skill = left_out_skill(told, factors, slide)
     mean, dispersion = np.maximum(counts, 1e-9), skill.dispersion[case.scored]
-    variance = np.square(relative_sd_at(told, case.regions.centers, scored) * mean) + dispersion * mean**2
+    variance = variance_at(told, case.regions.centers, scored, mean, dispersion)
     place = metrics.predictive_place(case.truth, mean, variance, np.random.default_rng(case.seed))
     inside = np.abs(place - 0.5) < LEVEL / 2
     return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=f"{factors.n_factors} factors")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
 _PER_PITCH = 4  # the prior is computed at this many points per pitch at least, and drawn out in between
 _COARSEST = 8  # px
-_MOST_KRIGED = 4_000  # spots; the covariance takes the square of them in memory and the cube in time
+_MOST_KRIGED = (
+    5_000  # spots, a full Visium array; the covariance takes the square of them in memory and the cube in time
+)
 _LEAST_KRIGED = 20  # spots; fewer do not tell a covariance
 _LEAST_FEATURE = 0.02  # of the largest principal component of the texture
 _EXTREME = 4.0  # standard deviations over spots beyond which the texture of a place is not believed
@@ -63,8 +65,8 @@ class Prior(Protocol):
     def prior(self, window: Window) -> NDArray[np.float32]:
         """(K, h / stride, w / stride) density at the middles of blocks of a window."""
 
-    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
-        """(G, h, w) standard deviation of the expression of genes, over that expression."""
+    def sd(self, window: Window, factors: Factors, expression: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(G, h, w) standard deviation of the expression of genes, which is (G, h, w) in the window."""
 
     def left_out(self, factors: Factors) -> LeftOut:
         """Tell some of the known spots by the others."""
@@ -86,8 +88,8 @@ class Nothing:
             np.broadcast_to(self.mean, (len(_points(window, self.stride)), len(self.mean))), window, self.stride
         )
 
-    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
-        return np.full((len(factors.genes), *window.shape), np.nan, dtype=np.float32)  # how much it varies is not known
+    def sd(self, window: Window, factors: Factors, expression: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full_like(expression, np.nan)  # how much it varies is not known
 
     def left_out(self, factors: Factors) -> LeftOut:
         return LeftOut(np.zeros(0, dtype=np.int64), np.zeros((0, len(self.mean))), np.zeros((0, len(factors.genes))))
@@ -129,11 +131,11 @@ class Neighbours:
         points = _points(window, self.stride)
         return _maps(gaussian_weights(points, self.centers, self.width) @ self.density, window, self.stride)
 
-    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
+    def sd(self, window: Window, factors: Factors, expression: NDArray[np.float32]) -> NDArray[np.float32]:
         points, shape = _coarse(window, self.stride)
         told = gaussian_weights(points, self.centers, self.width) @ self.density
-        sd = np.sqrt(np.square(factors.loadings) @ self.spread)
-        return _drawn_out(sd / np.maximum(_rates(told, factors), _LEAST_RATE), shape, window, self.stride)
+        sd = np.broadcast_to(np.sqrt(np.square(factors.loadings) @ self.spread), (len(points), len(factors.genes)))
+        return _followed(expression, sd, _rates(told, factors), shape, window, self.stride)
 
     def left_out(self, factors: Factors) -> LeftOut:
         rows = _some(np.arange(len(self.centers)))
@@ -187,13 +189,12 @@ class Kriged:
         points = _points(window, self.stride)
         return _maps(self._density(points, self._drift(points)), window, self.stride)
 
-    def relative_sd(self, window: Window, factors: Factors) -> NDArray[np.float32]:
+    def sd(self, window: Window, factors: Factors, expression: NDArray[np.float32]) -> NDArray[np.float32]:
         points, shape = _coarse(window, self.stride)
         drift = self._drift(points)
         density = self._density(points, drift)
         variance = self.rate_variance(density, self.field.variance(points, drift), factors.loadings)
-        rate = np.maximum(_rates(density, factors), _LEAST_RATE)
-        return _drawn_out(np.sqrt(variance) / rate, shape, window, self.stride)
+        return _followed(expression, np.sqrt(variance), _rates(density, factors), shape, window, self.stride)
 
     def left_out(self, factors: Factors) -> LeftOut:
         rows = _some(np.arange(len(self.field.centers)))
@@ -415,6 +416,24 @@ def _coarse(window: Window, stride: int) -> tuple[NDArray[np.float64], tuple[int
 def _line(begin: int, end: int, stride: int) -> NDArray[np.float64]:
     step = stride * (_PER_PITCH // 2)
     return np.asarray((np.arange(begin // step - 1, -(-end // step) + 1) + 0.5) * step, dtype=np.float64)
+
+
+def _followed(
+    expression: NDArray[np.float32],
+    sd: NDArray[np.floating],
+    rate: NDArray[np.floating],
+    shape: tuple[int, int],
+    window: Window,
+    stride: int,
+) -> NDArray[np.float32]:
+    """Draw (m, G) standard deviations at the points of :func:`_coarse` out to pixels, following their expression.
+
+    Roots are about equally sure everywhere, so variance grows like the expression; where that is less than its standard
+    deviation, the latter is as it was.
+    """
+    drawn = _drawn_out(sd, shape, window, stride)
+    usual = _drawn_out(rate, shape, window, stride) + drawn
+    return drawn * np.sqrt((expression + drawn) / np.maximum(usual, _LEAST_RATE))
 
 
 def _drawn_out(

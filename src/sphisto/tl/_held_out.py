@@ -143,17 +143,26 @@ def project(
     }
     if fitted.is_counts and np.isfinite(fitted.skill.dispersion[modelled]).any():
         some = fitted.factors.of([gene for gene, known in zip(fitted.factors.genes, modelled, strict=True) if known])
-        relative = np.square(relative_sd_at(prior, centers, some)) + fitted.skill.dispersion[modelled]
-        told = {name: replace(m, variance=relative * np.square(m.values)) for name, m in told.items()}
+        scatter = fitted.skill.dispersion[modelled]
+        told = {
+            name: replace(m, variance=variance_at(prior, centers, some, m.values, scatter)) for name, m in told.items()
+        }
     return told, modelled
 
 
-def relative_sd_at(prior: Prior, centers: NDArray[np.float64], factors: Factors) -> NDArray[np.float64]:
-    """(m, G) standard deviation of the genes' rates over the rates, at (m, 2) places in grid px."""
-    out = np.empty((len(centers), len(factors.genes)))
+def variance_at(
+    prior: Prior,
+    centers: NDArray[np.float64],
+    factors: Factors,
+    expected: NDArray[np.float64],
+    scatter: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(m, G) variance of the rates of spots at (m, 2) places in grid px, of so much (m, G) expected expression."""
+    sd = np.empty_like(expected)
     for i, (y, x) in enumerate(centers.astype(int)):
-        out[i] = prior.relative_sd(Window(y, x, y + 1, x + 1), factors)[:, 0, 0]
-    return out
+        here = expected[i].astype(np.float32)[:, None, None]
+        sd[i] = prior.sd(Window(y, x, y + 1, x + 1), factors, here)[:, 0, 0]
+    return np.asarray(np.square(sd) + scatter * np.square(expected))
 
 
 def pool_prior(prior: Prior, slide: Slide, spots: Footprint, tiles: Iterable[Tile]) -> NDArray[np.float64]:

@@ -32,15 +32,15 @@ def stream(
     """Write the rasters of a slide under its prior, tile by tile; return the (n, K) fitted factor values of its spots."""
     factor_maps, gene_maps, gene_sd, redrawn = stores.create_rasters(staging, slide, fitted.factors, fitted.genes, key)
     genes = list(fitted.genes)
-    shown, dispersion = fitted.factors.of(genes), fitted.dispersion(genes)
+    shown, scatter = fitted.factors.of(genes), fitted.dispersion(genes)[:, None, None]
     pool = TilePool(_footprint(slide), fitted.factors.n_factors)
     tiles = predict_tiles(fitted, slide, prior, device=device)
     for tile, maps in tqdm(tiles, total=len(tiles_of(fitted, slide)), desc="write", unit="tile"):
         factor_maps.write(tile.core, maps.factors)
         expression = fitted.factors.expression(maps.factors, genes)
         gene_maps.write(tile.core, expression)
-        relative = np.square(prior.relative_sd(tile.core, shown)) + dispersion[:, None, None]
-        gene_sd.write(tile.core, expression * np.sqrt(relative))
+        variance = np.square(prior.sd(tile.core, shown, expression)) + scatter * np.square(expression)
+        gene_sd.write(tile.core, np.sqrt(variance))
         redrawn.write(tile.core, maps.picture)
         pool.add(tile.core, maps.factors)
     return pool.means().astype(np.float32)
