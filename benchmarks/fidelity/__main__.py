@@ -2,7 +2,7 @@
 
     python -m benchmarks.fidelity --data FOLDER                 # everything: hours
     python -m benchmarks.fidelity --only toy,cokriging,0        # of each kind of name those given
-    python -m benchmarks.fidelity --ablations                   # sphisto with one thing changed, one seed
+    python -m benchmarks.fidelity --ablations                   # sphisto with one thing changed, and controls; one seed
     python -m benchmarks.fidelity --table                       # only print what is there, and check the targets
     python -m benchmarks.fidelity --docs                        # also write tables and figures of the documentation
 
@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 
 from benchmarks.fidelity.cells import RESULTS, Cell, compute, compute_apart, is_fresh
-from benchmarks.fidelity.methods import ABLATED, ABLATIONS, EVERY, METHODS
+from benchmarks.fidelity.methods import ABLATED, ABLATIONS, CONTROLS, EVERY, METHODS
 from benchmarks.fidelity.peers.environment import python_of
 from benchmarks.fidelity.sets import SETS, SPLITS, missing
 
@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of data sets")
     out.add_argument("--only", default="", help="names of sets, splits, methods and seeds, with commas between")
     out.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
-    out.add_argument("--ablations", action="store_true", help="sphisto with one thing changed, instead of methods")
+    out.add_argument(
+        "--ablations", action="store_true", help="sphisto with one thing changed, and controls, instead of methods"
+    )
     out.add_argument("--table", action="store_true", help="compute nothing")
     out.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
     out.add_argument("--epochs", type=int, default=None, help="epochs of networks, to try things quickly")
@@ -78,14 +80,14 @@ def chosen(only: str, seeds: int) -> list[Cell]:
 
 
 def ablations(only: str) -> list[Cell]:
-    """Cells of the ablations, of one seed; of each kind of name those given."""
+    """Cells of the ablations and controls, of one seed; of each kind of name those given."""
     words = {word.strip() for word in only.split(",") if word.strip()}
-    kinds: list[set[str]] = [{name for name, _ in ABLATED}, {split for _, split in ABLATED}, set(ABLATIONS)]
+    kinds: list[set[str]] = [{name for name, _ in ABLATED}, {split for _, split in ABLATED}, {*ABLATIONS, *CONTROLS}]
     asked = [words & kind for kind in kinds]
     return [
         Cell(name, split, method, 0)
         for name, split in ABLATED
-        for method in ABLATIONS
+        for method in (*ABLATIONS, *CONTROLS)
         if all(not some or word in some for some, word in zip(asked, (name, split, method), strict=True))
     ]
 

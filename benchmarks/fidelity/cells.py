@@ -27,6 +27,7 @@ _USED_BY_METHODS = {
     "kriging": ("looks",),
     "istar": ("looks",),
     "ablations": ("networks",),
+    "controls": ("networks",),
 }
 
 

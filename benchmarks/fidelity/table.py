@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from benchmarks.fidelity.methods import METHODS
+from benchmarks.fidelity.methods import EVERY, METHODS
 from benchmarks.fidelity.sets import SETS
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class Task:
         """Scores and their headings."""
         return FINER if self.split == "finer" else HELD_OUT
 
+    def paired(self) -> Task:
+        """Only the seeds of which ours ran: each seed has a split of its own, and splits differ more than methods."""
+        seeds = {r["seed"] for r in self.results.get(OURS, ())}
+        same = {method: [r for r in found if r["seed"] in seeds] for method, found in self.results.items()}
+        return replace(self, results=same if seeds else self.results)
+
     def values(self, method: str, score: str) -> NDArray[np.float64]:
         """A score for each seed that ran."""
         found = [r for r in self.results.get(method, ()) if "error" not in r]
@@ -107,7 +113,7 @@ def load(results: Path) -> list[Task]:
     found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(results.glob("*.json")):
         name, split, method, seed = path.stem.split(".")
-        if (name, split) in SETS and method in METHODS:
+        if (name, split) in SETS and method in EVERY:
             found[name, split][method].append({"seed": int(seed)} | json.loads(path.read_text()))
     return [Task(*key, dict(found[key])) for key in SETS if key in found]
 
@@ -169,7 +175,8 @@ class Target:
 
 
 def targets(tasks: list[Task]) -> list[Target]:
-    """Targets 1 to 4, as far as their results are there."""
+    """The targets, as far as their results are there; methods are compared on the same seeds."""
+    tasks = [task.paired() for task in tasks]
     by_key = {(task.name, task.split): task for task in tasks}
     out: list[Target] = []
     brain = by_key.get(("mouse_brain_coronal", "random"))
@@ -191,7 +198,8 @@ def targets(tasks: list[Task]) -> list[Target]:
     neighbour = by_key.get(("breast_visium_xenium", "finer"))
     if neighbour:
         out.append(_against("3 breast_visium_xenium, finer: above", neighbour, "median_pearson", 1.0))
-    return out + [target for task in tasks for target in _peer_targets(task)]
+    out += [target for task in tasks for target in _peer_targets(task)]
+    return out + _interval_targets(tasks) + _control_targets(tasks) + (_time_targets(brain) if brain else [])
 
 
 def _finer_targets(task: Task) -> list[Target]:
@@ -217,6 +225,42 @@ def _peer_targets(task: Task) -> list[Target]:
         for peer in task.comparable("peer")
         for score in (scores if task.split == "finer" else HELD_OUT)
         if score != "ceiling_share"
+    ]
+
+
+def _interval_targets(tasks: list[Task]) -> list[Target]:
+    fifths = tuple(f"coverage_{i}" for i in range(1, 6))
+    held_out = [task for task in tasks if np.isfinite(task.mean("prior", "coverage_1"))]
+    overall = [task.mean("prior", "mean_coverage") for task in held_out]
+    each = [task.mean("prior", name) for task in held_out for name in fifths]
+    skill = {task.title: task.mean("prior", "skill_spearman") for task in held_out}
+    if not held_out:
+        return []
+    return [
+        Target("5 counts in 90 % intervals, least of all sets", min(overall), 0.87),
+        Target("5 counts in 90 % intervals, most of all sets", max(overall), 0.93, at_most=True),
+        Target("5 the same in fifths of genes, least", min(each), 0.80),
+        Target("5 the same in fifths of genes, most", max(each), 0.97, at_most=True),
+        *(Target(f"5 expected against actual skill: {name}", found, 0.8) for name, found in skill.items()),
+    ]
+
+
+def _control_targets(tasks: list[Task]) -> list[Target]:
+    chance = [abs(task.mean("shuffled_genes")) for task in tasks if task.split != "finer"]
+    inside = [task.mean("other_colours", "mean_coverage") for task in tasks]
+    chance, inside = ([x for x in found if np.isfinite(x)] for found in (chance, inside))
+    out = [Target("6 genes shuffled, |Pearson|, most of all sets", max(chance), 0.02, at_most=True)] if chance else []
+    if inside:
+        out.append(Target("6 other colours change less than the sd, share of values, least", min(inside), 0.95))
+    return out
+
+
+def _time_targets(brain: Task) -> list[Target]:
+    fast, cokriging = brain.mean("fast"), brain.mean("cokriging")
+    return [
+        Target("7 brain: seconds of a fit with all defaults", brain.mean(OURS, "seconds"), 300, at_most=True),
+        Target("7 brain: seconds of the fast preset", brain.mean("fast", "seconds"), 60, at_most=True),
+        Target("7 brain: fast preset not worse than co-kriging", fast, cokriging),
     ]
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from benchmarks.fidelity.cases import Case, Prediction
 
-Kind = Literal["interpolation", "picture", "network", "peer", "ours", "ablation"]
+Kind = Literal["interpolation", "picture", "network", "peer", "ours", "ablation", "control"]
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,8 @@ ABLATED = (
     ("mouse_brain_coronal", "random"), ("her2st_C2", "random"), ("mob_st_1", "random"),
     ("breast_visium_xenium", "random"), ("xenium_breast_dapi", "finer"), ("toy", "finer"), ("toy_sparse", "finer"),
 )  # fmt: skip
-EVERY = METHODS | ABLATIONS
+CONTROLS: dict[str, Method] = {
+    "shuffled_genes": Method("controls", "shuffled_genes", "control", {}, _PRIOR),
+    "other_colours": Method("controls", "other_colours", "control", {}, _PRIOR),
+}
+EVERY = METHODS | ABLATIONS | CONTROLS

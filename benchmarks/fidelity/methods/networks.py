@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats
     from numpy.typing import NDArray
 
+    from sphisto.core.factors import Factors
+    from sphisto.model.neighbours import Prior
+
 LEVEL = 0.9  # of the predictive intervals
 
 
@@ -30,32 +33,49 @@ def seed_network(case: Case, **options: Any) -> Prediction:
 def prior(case: Case) -> Prediction:
     """What sphisto's network starts from: its factors co-kriged, with predictive intervals and the skill it expects."""
     from sphisto import metrics
-    from sphisto.core.factors import rates
-    from sphisto.core.tiles import plan_tiles
+    from sphisto.model.skill import left_out_skill
+    from sphisto.tl._held_out import variance_at
+
+    told, factors = kriged(case)
+    counts = expected(case, told, factors)
+    if case.finer:
+        return Prediction(counts)
+    skill = left_out_skill(told, factors, case.slide)
+    mean, scatter = np.maximum(counts, 1e-9), skill.dispersion[case.scored]
+    variance = variance_at(told, case.regions.centers, scored_of(case, factors), mean, scatter)
+    place = metrics.predictive_place(case.truth, mean, variance, np.random.default_rng(case.seed))
+    inside = np.abs(place - 0.5) < LEVEL / 2
+    return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=f"{factors.n_factors} factors")
+
+
+def kriged(case: Case, factors: Factors | None = None) -> tuple[Prior, Factors]:
+    """Prior of all training spots, and its factors: those given, or their own."""
     from sphisto.model.config import FitConfig
     from sphisto.model.fit import evidence_of, find_factors, informative
     from sphisto.model.neighbours import make_prior
-    from sphisto.model.skill import left_out_skill
-    from sphisto.tl._held_out import pool_prior, variance_at
 
-    slide = case.slide
-    known = informative(slide.spots)
-    factors = find_factors(slide.spots, known, FitConfig().n_factors, case.seed)
-    told = make_prior(evidence_of(slide, factors), known)
-    scored = factors.of([factors.genes[i] for i in case.scored])
+    known = informative(case.slide.spots)
+    factors = factors or find_factors(case.slide.spots, known, FitConfig().n_factors, case.seed)
+    return make_prior(evidence_of(case.slide, factors), known), factors
+
+
+def expected(case: Case, told: Prior, factors: Factors) -> Floats:
+    """Counts that a prior expects in the regions."""
+    from sphisto.core.factors import rates
+    from sphisto.core.tiles import plan_tiles
+    from sphisto.tl._held_out import pool_prior
+
+    slide, scored = case.slide, scored_of(case, factors)
     regions = case.regions.spot.footprint(slide.grid.shape, case.regions.centers, slide.grid.um_per_px)
     tiles = plan_tiles(slide.grid.shape, size=256, multiple=told.stride)
     density = np.nan_to_num(pool_prior(told, slide, regions, tiles))
     area = case.regions.spot.area_px(1.0) / slide.spot.area_px(1.0)
-    counts = rates(density, scored.loadings.astype(np.float64), scored.n_signed) * area
-    if case.finer:
-        return Prediction(counts)
-    skill = left_out_skill(told, factors, slide)
-    mean, dispersion = np.maximum(counts, 1e-9), skill.dispersion[case.scored]
-    variance = variance_at(told, case.regions.centers, scored, mean, dispersion)
-    place = metrics.predictive_place(case.truth, mean, variance, np.random.default_rng(case.seed))
-    inside = np.abs(place - 0.5) < LEVEL / 2
-    return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=f"{factors.n_factors} factors")
+    return rates(density, scored.loadings.astype(np.float64), scored.n_signed) * area
+
+
+def scored_of(case: Case, factors: Factors) -> Factors:
+    """Factors of the scored genes."""
+    return factors.of([factors.genes[i] for i in case.scored])
 
 
 def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
