@@ -91,3 +91,28 @@ def test_other_colours_change_expression_by_less_than_its_standard_deviation(hel
     changed = predicted(held_out, "other_colours")
     assert changed.inside.mean() > 0.95
     assert not np.allclose(changed.counts, predicted(held_out, "prior").counts, rtol=1e-6)
+
+
+def test_other_colours_change_rasters_by_less_than_their_standard_deviation(held_out):
+    """At every point of the maps, also where no spot lies."""
+    from benchmarks.fidelity.methods.controls import recoloured
+    from benchmarks.fidelity.methods.networks import kriged
+
+    from sphisto.core.factors import rates
+    from sphisto.core.tiles import Window
+
+    window = Window(0, 0, SIDE // 8 * 8, SIDE // 8 * 8)
+    told, factors = kriged(held_out)
+    image = recoloured(np.asarray(held_out.slide.image))
+    other, _ = kriged(replace(held_out, slide=replace(held_out.slide, image=image)), factors)
+    maps, changed = (prior.prior(window) for prior in (told, other))
+    before, after = (
+        rates(m.reshape(len(m), -1).T, factors.loadings, factors.n_signed).T.reshape(-1, *m.shape[1:])
+        for m in (maps, changed)
+    )
+    step = told.stride
+    drawn = before.repeat(step, axis=1).repeat(step, axis=2)
+    sd = told.sd(window, factors, drawn)[:, step // 2 :: step, step // 2 :: step]
+    change = np.abs(after - before)
+    assert (change < sd).mean() > 0.95
+    assert np.median(change / sd) < 0.3

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BRIGHTER = 0.05  # optical density taken from all pixels
-MORE = np.array(
-    [0.9, 1.0, 1.1]
-)  # of the optical densities of red, green and blue: stain and camera differ between days
+MORE = np.array([0.9, 1.0, 1.1])  # times the optical densities of red, green and blue, as between two stainings
 
 
 def shuffled_genes(case: Case) -> Prediction:

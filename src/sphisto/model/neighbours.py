@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 _LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
 _PER_PITCH = 4  # the prior is computed at this many points per pitch at least, and drawn out in between
 _COARSEST = 8  # px
-_MOST_KRIGED = (
-    5_000  # spots, a full Visium array; the covariance takes the square of them in memory and the cube in time
-)
+_MOST_KRIGED = 5_000  # spots, a full Visium array; the covariance takes their square in memory, their cube in time
 _LEAST_KRIGED = 20  # spots; fewer do not tell a covariance
 _LEAST_FEATURE = 0.02  # of the largest principal component of the texture
 _EXTREME = 4.0  # standard deviations over spots beyond which the texture of a place is not believed
