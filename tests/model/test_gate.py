@@ -9,8 +9,9 @@ import torch
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model.config import FitConfig
 from sphisto.model.fit import evidence_of, fit
-from sphisto.model.gate import gated
+from sphisto.model.gate import _with_share, gated
 from sphisto.model.neighbours import make_prior
+from sphisto.model.unet import UNet
 
 
 @pytest.fixture
@@ -55,3 +56,21 @@ def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):
     prior = make_prior(evidence_of(slide, found.factors), known)
     assert gated(found, slide, prior, ~known, torch.device("cpu"))[1] == 0
     assert "Too few spots" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_shares_are_what_the_network_draws_with_them(rng, share):
+    """Contrasts too, which have signs and cross zero: they are multiplied by what becomes of the sum."""
+    network = UNet(torch.ones(3))
+    with torch.no_grad():
+        network.last.weight[3:] = torch.as_tensor(rng.normal(0, 0.3, network.last.weight[3:].shape))
+    picture = torch.as_tensor(rng.random((1, 3, 16, 16)), dtype=torch.float32)
+    prior = torch.as_tensor(rng.random((1, 5, 2, 2)), dtype=torch.float32)
+    prior[:, 3:] = torch.as_tensor([[[[-1.0, 1.0], [0.5, -0.5]]] * 2])
+
+    def draw(gate):
+        network.gate.fill_(gate)
+        with torch.no_grad():
+            return network(picture, prior)[1][0].reshape(5, -1).numpy()
+
+    np.testing.assert_allclose(_with_share(draw(1.0), draw(0.0), 2, share), draw(share), rtol=1e-4, atol=1e-6)

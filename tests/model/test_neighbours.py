@@ -9,9 +9,10 @@ from sphisto.core.factors import Factors
 from sphisto.core.tiles import Window
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model import neighbours as room
+from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, scores
 from sphisto.model.fit import evidence_of
-from sphisto.model.neighbours import Evidence, Kriged, Neighbours, make_prior, nothing_known, prior_stride
+from sphisto.model.neighbours import Kriged, Neighbours, make_prior, nothing_known
 
 
 @pytest.fixture
@@ -84,10 +85,6 @@ def test_a_blank_picture_leaves_position(slide):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
     prior = make_prior(Evidence(blank, factor_values(slide)), everyone(slide))
     assert np.isfinite(prior.prior(Window(0, 0, 32, 32))).all()
-
-
-def test_the_stride_keeps_four_points_to_a_pitch():
-    assert [prior_stride(p) for p in (3, 8, 17, 40, 1000)] == [1, 2, 4, 8, 8]
 
 
 def test_the_maps_hold_what_the_spots_measured(slide):

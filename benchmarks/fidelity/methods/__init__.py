@@ -91,7 +91,7 @@ def _network(**config: Any) -> Method:
 
 ABLATIONS: dict[str, Method] = {
     "prior-as_it_is": Method("ablations", "prior", "ablation", {"constants": {}}, _PRIOR),
-    "prior-position_only": _prior("model.neighbours:_EXTREME", 0.0),
+    "prior-position_only": _prior("model.evidence:_EXTREME", 0.0),
     "prior-no_contrasts": _prior("model.factorize:_LEAST_CERTAIN", 2.0),
     "prior-loadings_not_shrunken": _prior("model.factorize:_SHRINKING", 0),
     "prior-roots_without_3_8": _prior("model.neighbours:_ANSCOMBE", 0.0),

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from sphisto._memory import kept_memory
+from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, gene_factors, scores, split_counts
 from sphisto.model.fitted import Fitted
 from sphisto.model.gate import gated
-from sphisto.model.neighbours import Evidence, Prior, make_prior, nothing_known
+from sphisto.model.neighbours import Prior, make_prior, nothing_known
 from sphisto.model.networks import network
 from sphisto.model.skill import left_out_skill, unknown_skill
 from sphisto.model.training import Task, train

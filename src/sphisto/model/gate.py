@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sphisto import metrics
 from sphisto.core.factors import rates
+from sphisto.model.drawing import drawn_at
 from sphisto.model.inference import predict_tiles, tiles_of
-from sphisto.model.neighbours import drawn_at
 
 if TYPE_CHECKING:
     from sphisto.core.slide import Slide
@@ -48,9 +48,8 @@ def gated(
     for tile, maps in predict_tiles(_at(fitted, 1.0), slide, prior, device=device, tiles=tiles):
         part = spots.within(tile.core)
         full, alone = maps.factors[:, part.y, part.x], drawn_at(prior, tile.core, part.y, part.x)
-        ratio = np.log(np.divide(full, alone, where=alone != 0, out=np.ones_like(full)))
         for gate, total in sums.items():
-            total += part.pool_points(alone * np.exp(gate * ratio))
+            total += part.pool_points(_with_share(full, alone, fitted.factors.n_signed, gate))
     values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
     loadings = fitted.factors.loadings.astype(np.float64)
     losses = {
@@ -68,6 +67,17 @@ def gated(
         )
         best = 0.0
     return _at(fitted, best), best
+
+
+def _with_share(
+    full: NDArray[np.float32], alone: NDArray[np.float32], n_signed: int, gate: float
+) -> NDArray[np.float32]:
+    """(K, m) values with a share of the network's logarithmic ratios: it multiplies what has signs by that of the sums."""
+    n_plain = len(alone) - n_signed
+    plain, signed = np.split(alone, [n_plain])
+    told = plain * np.power(np.divide(full[:n_plain], plain, where=plain > 0, out=np.ones_like(plain)), gate)
+    total = plain.sum(axis=0)
+    return np.concatenate([told, signed * np.divide(told.sum(axis=0), total, where=total > 0, out=np.ones_like(total))])
 
 
 def _at(fitted: Fitted, gate: float) -> Fitted:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +12,15 @@ from scipy import ndimage
 from sphisto.core.factors import rates
 from sphisto.core.interpolate import choose_width, gaussian_weights
 from sphisto.core.kriging import Kriging, Weights, fit_kriging
-from sphisto.core.texture import texture
-from sphisto.core.tiles import Window
+from sphisto.model.drawing import COARSEST, as_maps, block_middles, coarse_points, followed
+from sphisto.model.evidence import Evidence, scaled_texture
 
 if TYPE_CHECKING:
     from sphisto.core.factors import Factors
-    from sphisto.core.slide import Slide
+    from sphisto.core.tiles import Window
 
-_LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
-_PER_PITCH = 4  # the prior is computed at this many points per pitch at least, and drawn out in between
-_COARSEST = 8  # px
 _MOST_KRIGED = 5_000  # spots, a full Visium array; the covariance takes their square in memory, their cube in time
 _LEAST_KRIGED = 20  # spots; fewer do not tell a covariance
-_LEAST_FEATURE = 0.02  # of the largest principal component of the texture
-_EXTREME = 4.0  # standard deviations over spots beyond which the texture of a place is not believed
 _LEAST_RATE = 1e-9  # counts; no division by none
 _MOST_GAIN = 10.0
 _ANSCOMBE = 3 / 8  # counts added before roots are taken: roots of few counts alone are no measure of them
@@ -82,8 +76,8 @@ class Nothing:
         return self
 
     def prior(self, window: Window) -> NDArray[np.float32]:
-        return _maps(
-            np.broadcast_to(self.mean, (len(_points(window, self.stride)), len(self.mean))), window, self.stride
+        return as_maps(
+            np.broadcast_to(self.mean, (len(block_middles(window, self.stride)), len(self.mean))), window, self.stride
         )
 
     def sd(self, window: Window, factors: Factors, expression: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,14 +120,14 @@ class Neighbours:
         return replace(self, spots=self.spots[kept], centers=self.centers[kept], density=self.density[kept])
 
     def prior(self, window: Window) -> NDArray[np.float32]:
-        points = _points(window, self.stride)
-        return _maps(gaussian_weights(points, self.centers, self.width) @ self.density, window, self.stride)
+        points = block_middles(window, self.stride)
+        return as_maps(gaussian_weights(points, self.centers, self.width) @ self.density, window, self.stride)
 
     def sd(self, window: Window, factors: Factors, expression: NDArray[np.float32]) -> NDArray[np.float32]:
-        points, shape = _coarse(window, self.stride)
+        points, shape = coarse_points(window, self.stride)
         told = gaussian_weights(points, self.centers, self.width) @ self.density
         sd = np.broadcast_to(np.sqrt(np.square(factors.loadings) @ self.spread), (len(points), len(factors.genes)))
-        return _followed(expression, sd, _rates(told, factors), shape, window, self.stride)
+        return followed(expression, sd, _rates(told, factors), shape, window, self.stride)
 
     def left_out(self, factors: Factors) -> LeftOut:
         rows = _some(np.arange(len(self.centers)))
@@ -184,15 +178,15 @@ class Kriged:
         return replace(self, weights=self.field.weights(~kept[self.known]))
 
     def prior(self, window: Window) -> NDArray[np.float32]:
-        points = _points(window, self.stride)
-        return _maps(self._density(points, self._drift(points)), window, self.stride)
+        points = block_middles(window, self.stride)
+        return as_maps(self._density(points, self._drift(points)), window, self.stride)
 
     def sd(self, window: Window, factors: Factors, expression: NDArray[np.float32]) -> NDArray[np.float32]:
-        points, shape = _coarse(window, self.stride)
+        points, shape = coarse_points(window, self.stride)
         drift = self._drift(points)
         density = self._density(points, drift)
         variance = self.rate_variance(density, self.field.variance(points, drift), factors.loadings)
-        return _followed(expression, np.sqrt(variance), _rates(density, factors), shape, window, self.stride)
+        return followed(expression, np.sqrt(variance), _rates(density, factors), shape, window, self.stride)
 
     def left_out(self, factors: Factors) -> LeftOut:
         rows = _some(np.arange(len(self.field.centers)))
@@ -234,56 +228,6 @@ class Kriged:
         return np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in self.texture], axis=1)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the spots of a slide measured, in factors, and what the picture looks like.
-
-    Parameters
-    ----------
-    slide
-        With measured spots.
-    factor_values
-        (n, K) factor values of the spots.
-    halves
-        Factor values of two random halves of the counts, each of the size of ``factor_values``; they tell the noise of
-        counting. ``None`` for values that are not counts.
-    n_signed
-        Number of factors, the last ones, that have signs.
-    """
-
-    slide: Slide
-    factor_values: NDArray[np.float64]
-    halves: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-    n_signed: int = 0
-
-    @property
-    def stride(self) -> int:
-        """Px between the points of a prior."""
-        return prior_stride(self.slide.spots.pitch)
-
-    @property
-    def density(self) -> NDArray[np.float64]:
-        """(n, K) factor values per spot area of tissue."""
-        return self._per_tissue(self.factor_values)
-
-    @property
-    def half_densities(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Densities of the two halves."""
-        return None if self.halves is None else (self._per_tissue(self.halves[0]), self._per_tissue(self.halves[1]))
-
-    @cached_property
-    def texture(self) -> NDArray[np.float32]:
-        """(p, y / stride, x / stride) texture of the whole slide."""
-        return texture(self.slide.image, self.slide.spot.um / self.slide.grid.um_per_px / 2, self.stride)
-
-    def _per_tissue(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return values / np.clip(self._tissue_share, _LEAST_TISSUE, 1)[:, None]
-
-    @cached_property
-    def _tissue_share(self) -> NDArray[np.float32]:
-        return np.nan_to_num(self.slide.footprint().mean(self.slide.tissue.astype(np.float32))[:, 0])
-
-
 def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
     """Make the prior of a slide from its ``known`` spots; its free numbers are chosen by leaving out one at a time."""
     slide, density, n_signed = evidence.slide, evidence.density, evidence.n_signed
@@ -298,7 +242,7 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
             spread -= np.square(pair[0] - pair[1]).mean(axis=0) / 4  # each half has twice the noise
         everyone = np.arange(len(centers))
         return Neighbours(mean, stride, everyone, centers, density, width, np.maximum(spread, 0))
-    maps, at_spots = _scaled_texture(evidence, known)
+    maps, at_spots = scaled_texture(evidence, known)
     apart = None if pair is None else _quantities(pair[0], n_signed) - _quantities(pair[1], n_signed)
     quantities = _quantities(density[known], n_signed)
     field = fit_kriging(centers[known], at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed)
@@ -353,102 +297,6 @@ def _composed(
     return np.column_stack([parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total, signed])
 
 
-def prior_stride(pitch: float) -> int:
-    """Return the largest power of two up to 8 px that still puts four points into a pitch."""
-    stride = _COARSEST
-    while stride > 1 and stride * _PER_PITCH > pitch:
-        stride //= 2
-    return stride
-
-
-def drawn_at(prior: Prior, window: Window, y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float32]:
-    """(K, m) values of a prior at m pixels of a window, drawn out between its points as the network draws it."""
-    stride = prior.stride
-    bottom, right = (-(-side // stride) * stride for side in (window.y1, window.x1))
-    maps = prior.prior(Window(window.y0, window.x0, bottom, right).grown(stride))
-    at = (np.stack([y, x]) + 0.5) / stride + 0.5  # the first point lies half a stride above the window
-    return np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in maps])
-
-
 def nothing_known(mean: NDArray[np.float64]) -> Prior:
     """Make the prior of a slide without spots."""
-    return Nothing(mean, _COARSEST)
-
-
-def _scaled_texture(evidence: Evidence, known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Texture of the slide and of its (n,) spots in principal components, of a mean squared length of 1 at the known."""
-    slide, stride = evidence.slide, evidence.stride
-    um_per_px, raw = slide.grid.um_per_px, evidence.texture.copy()
-    spots = slide.spot.footprint(raw.shape[1:], slide.spots.centers / stride, um_per_px * stride)
-    at_spots = np.nan_to_num(spots.mean(raw))
-    centre, spread = at_spots[known].mean(axis=0), at_spots[known].std(axis=0) + 1e-6
-    raw -= centre[:, None, None].astype(np.float32)
-    raw /= spread[:, None, None].astype(np.float32)
-    np.clip(raw, -_EXTREME, _EXTREME, out=raw)
-    at_spots = np.nan_to_num(spots.mean(raw))
-    _, sizes, axes = np.linalg.svd(at_spots[known], full_matrices=False)
-    kept = sizes > max(_LEAST_FEATURE * sizes[0], 1e-9)
-    if not kept.any():  # a blank picture
-        return np.zeros((1, *raw.shape[1:]), dtype=np.float32), np.zeros((len(at_spots), 1))
-    # weighed by the root of their spread: between whitened and as they come
-    basis = axes[kept].T / np.sqrt(sizes[kept] * sizes[kept].sum() / known.sum())
-    maps = np.einsum("pyx,pq->qyx", raw, basis.astype(np.float32), optimize=True)
-    return np.ascontiguousarray(maps), at_spots @ basis
-
-
-def _points(window: Window, stride: int) -> NDArray[np.float64]:
-    """(m, 2) middles of the blocks of a window."""
-    height, width = (side // stride for side in window.shape)
-    y = window.y0 + (np.arange(height) + 0.5) * stride
-    x = window.x0 + (np.arange(width) + 0.5) * stride
-    return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def _coarse(window: Window, stride: int) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """Points, at least two to a pitch, of a grid around a window that is the same for all windows; and its shape."""
-    y, x = (_line(begin, end, stride) for begin, end in ((window.y0, window.y1), (window.x0, window.x1)))
-    points: NDArray[np.float64] = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
-    return points, (len(y), len(x))
-
-
-def _line(begin: int, end: int, stride: int) -> NDArray[np.float64]:
-    step = stride * (_PER_PITCH // 2)
-    return np.asarray((np.arange(begin // step - 1, -(-end // step) + 1) + 0.5) * step, dtype=np.float64)
-
-
-def _followed(
-    expression: NDArray[np.float32],
-    sd: NDArray[np.floating],
-    rate: NDArray[np.floating],
-    shape: tuple[int, int],
-    window: Window,
-    stride: int,
-) -> NDArray[np.float32]:
-    """Draw (m, G) standard deviations at the points of :func:`_coarse` out to pixels, following their expression.
-
-    Roots are about equally sure everywhere, so variance grows like the expression; where that is less than its standard
-    deviation, the latter is as it was.
-    """
-    drawn = _drawn_out(sd, shape, window, stride)
-    usual = _drawn_out(rate, shape, window, stride) + drawn
-    return drawn * np.sqrt((expression + drawn) / np.maximum(usual, _LEAST_RATE))
-
-
-def _drawn_out(
-    values: NDArray[np.floating], shape: tuple[int, int], window: Window, stride: int
-) -> NDArray[np.float32]:
-    """Draw (m, G) values at the points of :func:`_coarse` out to the pixels of the window."""
-    step = stride * (_PER_PITCH // 2)
-    lines = [_line(a, b, stride)[0] for a, b in ((window.y0, window.y1), (window.x0, window.x1))]
-    at = [
-        (np.arange(begin, end) + 0.5 - first) / step
-        for (begin, end), first in zip(((window.y0, window.y1), (window.x0, window.x1)), lines, strict=True)
-    ]
-    grid = np.stack(np.meshgrid(*at, indexing="ij"))
-    planes = values.T.reshape(-1, *shape).astype(np.float32)
-    return np.stack([ndimage.map_coordinates(plane, grid, order=1, mode="nearest") for plane in planes])
-
-
-def _maps(values: NDArray[np.floating], window: Window, stride: int) -> NDArray[np.float32]:
-    height, width = (side // stride for side in window.shape)
-    return np.ascontiguousarray(values.T.reshape(-1, height, width), dtype=np.float32)
+    return Nothing(mean, COARSEST)

@@ -16,9 +16,9 @@ from sphisto.core.footprint import TilePool
 from sphisto.core.interpolate import choose_width, gaussian_weights, median_pitch
 from sphisto.core.splits import random_spots, spot_blocks
 from sphisto.core.tiles import Window
+from sphisto.model.drawing import drawn_at
 from sphisto.model.fit import fit, informative
 from sphisto.model.inference import predict_tiles, tiles_of
-from sphisto.model.neighbours import drawn_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

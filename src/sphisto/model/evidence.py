@@ -1,0 +1,91 @@
+"""What the spots of a slide measured, in factors, and what the picture looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.core.texture import texture
+from sphisto.model.drawing import prior_stride
+
+if TYPE_CHECKING:
+    from sphisto.core.slide import Slide
+
+_LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
+_LEAST_FEATURE = 0.02  # of the largest principal component of the texture
+_EXTREME = 4.0  # standard deviations over spots beyond which the texture of a place is not believed
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the spots of a slide measured, in factors, and what the picture looks like.
+
+    Parameters
+    ----------
+    slide
+        With measured spots.
+    factor_values
+        (n, K) factor values of the spots.
+    halves
+        Factor values of two random halves of the counts, each of the size of ``factor_values``; they tell the noise of
+        counting. ``None`` for values that are not counts.
+    n_signed
+        Number of factors, the last ones, that have signs.
+    """
+
+    slide: Slide
+    factor_values: NDArray[np.float64]
+    halves: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    n_signed: int = 0
+
+    @property
+    def stride(self) -> int:
+        """Px between the points of a prior."""
+        return prior_stride(self.slide.spots.pitch)
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """(n, K) factor values per spot area of tissue."""
+        return self._per_tissue(self.factor_values)
+
+    @property
+    def half_densities(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Densities of the two halves."""
+        return None if self.halves is None else (self._per_tissue(self.halves[0]), self._per_tissue(self.halves[1]))
+
+    @cached_property
+    def texture(self) -> NDArray[np.float32]:
+        """(p, y / stride, x / stride) texture of the whole slide."""
+        return texture(self.slide.image, self.slide.spot.um / self.slide.grid.um_per_px / 2, self.stride)
+
+    def _per_tissue(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values / np.clip(self._tissue_share, _LEAST_TISSUE, 1)[:, None]
+
+    @cached_property
+    def _tissue_share(self) -> NDArray[np.float32]:
+        return np.nan_to_num(self.slide.footprint().mean(self.slide.tissue.astype(np.float32))[:, 0])
+
+
+def scaled_texture(evidence: Evidence, known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Texture of the slide and of its (n,) spots in principal components, of a mean squared length of 1 at the known."""
+    slide, stride = evidence.slide, evidence.stride
+    um_per_px, raw = slide.grid.um_per_px, evidence.texture.copy()
+    spots = slide.spot.footprint(raw.shape[1:], slide.spots.centers / stride, um_per_px * stride)
+    at_spots = np.nan_to_num(spots.mean(raw))
+    centre, spread = at_spots[known].mean(axis=0), at_spots[known].std(axis=0) + 1e-6
+    raw -= centre[:, None, None].astype(np.float32)
+    raw /= spread[:, None, None].astype(np.float32)
+    np.clip(raw, -_EXTREME, _EXTREME, out=raw)
+    at_spots = np.nan_to_num(spots.mean(raw))
+    _, sizes, axes = np.linalg.svd(at_spots[known], full_matrices=False)
+    kept = sizes > max(_LEAST_FEATURE * sizes[0], 1e-9)
+    if not kept.any():  # a blank picture
+        return np.zeros((1, *raw.shape[1:]), dtype=np.float32), np.zeros((len(at_spots), 1))
+    # weighed by the root of their spread: between whitened and as they come
+    basis = axes[kept].T / np.sqrt(sizes[kept] * sizes[kept].sum() / known.sum())
+    maps = np.einsum("pyx,pq->qyx", raw, basis.astype(np.float32), optimize=True)
+    return np.ascontiguousarray(maps), at_spots @ basis
