@@ -47,8 +47,8 @@ class Method:
 _NEAR = ("core/interpolate.py",)
 _LOOK = ("core/texture.py",)
 _PRIOR = (
-    "core/kriging.py", "core/texture.py", "core/interpolate.py", "model/factorize.py", "model/neighbours.py",
-    "model/skill.py", "model/config.py", "model/fit.py", "tl/_held_out.py",
+    "core/kriging.py", "core/texture.py", "core/interpolate.py", "model/factorize.py", "model/evidence.py",
+    "model/drawing.py", "model/neighbours.py", "model/skill.py", "model/config.py", "model/fit.py", "tl/_held_out.py",
 )  # fmt: skip
 _FIT = ("core/*.py", "io/*.py", "model/*.py", "tl/_fit_projection.py", "tl/_project.py")
 
