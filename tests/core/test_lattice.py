@@ -102,3 +102,8 @@ def test_real_arrays_are_recognised(real_section, name, um_per_px, spot_um):
     )
     assert found.um_per_px == pytest.approx(um_per_px, rel=0.02)
     assert found.spot_um == spot_um
+
+
+def test_spots_that_share_their_places_are_refused():
+    with pytest.raises(ValueError, match="Found 30 spots at 1 different places.*Correct"):
+        calibrate(np.full((30, 2), 5.0), microns_per_px=0.5)

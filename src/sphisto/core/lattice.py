@@ -96,8 +96,14 @@ def calibrate(
     Raises
     ------
     ValueError
-        If nothing tells the scale.
+        If nothing tells the scale, or most spots share their place with another.
     """
+    if not median_pitch(centers) > 0:
+        msg = (
+            f"Found {len(centers)} spots at {len(np.unique(centers, axis=0))} different places; expected a place for "
+            "each. Correct the spots' positions, or take one section of several that were joined."
+        )
+        raise ValueError(msg)
     pitch_px, hexagonal_px = median_pitch(centers), _hexagonal_pitch(centers)
     found = None if array_row is None or array_col is None else _match_array(centers, array_row, array_col)
     if found is not None:
