@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from sphisto.core.factors import Factors
 from sphisto.core.tiles import Window
+from sphisto.datasets import toy
 from sphisto.io.intake import make_slide, read_section
 from sphisto.model import neighbours as room
 from sphisto.model.evidence import Evidence
@@ -138,3 +140,43 @@ def test_a_picture_that_tells_nothing_is_not_looked_at(slide):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
     assert make_prior(Evidence(slide, factor_values(slide)), everyone(slide)).sees_texture
     assert not make_prior(Evidence(blank, factor_values(slide)), everyone(slide)).sees_texture
+
+
+def unevenly_measured(slide, rng):
+    """The same spots, each measured so much better or worse than it should have been."""
+    depth = np.exp(rng.normal(0, 1, len(slide.spots.centers)))
+    values = sparse.csr_array(rng.poisson(slide.spots.values.toarray() * depth[:, None]).astype(np.float32))
+    return replace(slide, measured=replace(slide.spots, values=values))
+
+
+def test_spots_are_brought_to_a_common_sum_only_where_sums_tell_of_the_measurement(rng):
+    even = make_slide(read_section(toy(240, 240, pitch_um=24, rng=1)))
+    for section, brought in ((even, False), (unevenly_measured(even, rng), True)):
+        prior = make_prior(evidence_of(section, fit_factors(section.spots, everyone(section), 8, 0)), everyone(section))
+        assert (prior.level is not None) == brought
+
+
+def test_variance_of_rates_is_that_of_small_changes_of_the_field(slide, rng):
+    """Against differences of the rates when one component after the other is moved a little."""
+    factors = fit_factors(slide.spots, everyone(slide), 4, 0)
+    signed = rng.normal(0, 0.01, (len(factors.genes), 2)).astype(np.float32)
+    factors = Factors(factors.genes, np.column_stack([factors.loadings[:, :4], signed]), 2)
+    found = replace(evidence_of(slide, factors), n_signed=2)
+    for section_level in (None, float(found.density[:, :4].sum(axis=1).mean())):
+        prior = replace(make_prior(found, everyone(slide)), level=section_level)
+        wanted = np.column_stack([rng.gamma(2, 20, (3, 4)), rng.normal(0, 5, (3, 2))])  # far from where it is cut off
+        fields = room._quantities(wanted, 2, section_level)
+        fields[:, :5] /= np.sqrt(prior.gain_hidden)
+        components = (fields - prior.field.mean) @ np.linalg.pinv(prior.field.rotation)
+        variance = rng.uniform(0.1, 1, components.shape)
+
+        def rates_of(components, prior=prior):
+            fields = components @ prior.field.rotation + prior.field.mean
+            density = room._composed(fields, prior.gain_hidden, prior.mean, prior.level)
+            return density, density @ factors.loadings.astype(np.float64).T
+
+        density, rates = rates_of(components)
+        told = np.zeros_like(rates)
+        for q, step in enumerate(1e-5 * np.eye(components.shape[1])):
+            told += np.square((rates_of(components + step)[1] - rates_of(components - step)[1]) / 2e-5) * variance[:, [q]]
+        np.testing.assert_allclose(prior.rate_variance(density, variance, factors.loadings), told, rtol=1e-3)

@@ -28,9 +28,9 @@ Floats = NDArray[np.floating]
 
 # Shape of the covariance, the same for every section. It was chosen for predicting held-out spots of five sections
 # (mouse brain, olfactory bulb, breast): the score is flat around it.
-_FAR, _NEAR = 12.0, 4.0  # pitches at which the covariance of distance ends
+_FAR, _NEAR = 24.0, 4.0  # pitches at which the covariance of distance ends
 _NEAR_WEIGHT, _ALIKE_WEIGHT = 0.3, 0.3  # against 1 for what is near and alike
-_ALIKE = 0.7  # of the usual difference in texture: the length at which likeness fades
+_ALIKE = 1.0  # of the usual difference in texture: the length at which likeness fades
 _NUGGETS = (0.05, 0.15, 0.5, 1.5, 5.0, 50.0)  # variance at a single spot; the largest leaves nothing but the mean
 _TRUST = 0.05  # of the likelihood of left-out spots, 0.5 being all of it: they are not independent
 _CHOOSING = 1_000  # spots on which texture is tried: a compact piece of the section
@@ -249,6 +249,7 @@ def fit_kriging(
     *,
     halves: Floats | None = None,
     apart: int = 0,
+    like: Kriging | None = None,
 ) -> Kriging:
     """Fit the covariance of (n, K) quantities at (n, 2) centres, given the spots' (n, p) texture.
 
@@ -261,6 +262,8 @@ def fit_kriging(
         if the noise is not known: then all that is particular to a spot counts as noise.
     apart
         Number of quantities, the last ones, that are components of their own.
+    like
+        An earlier fit at the same spots, whose covariance is taken over.
     """
     mean = quantities.mean(axis=0)
     rotation = _rotation(quantities - mean, apart)
@@ -269,9 +272,12 @@ def fit_kriging(
     noise = np.ones(len(rotation))
     if halves is not None:
         noise = np.square(halves @ turn).mean(axis=0) / 4  # each half has twice the noise
-    covariance = _choose(centers, drift, components, np.square(rotation).sum(axis=1), pitch)
-    values, vectors = _eigen(covariance, centers, drift)
-    inverses = np.stack([((vectors / (values + nugget)) @ vectors.T).astype(np.float32) for nugget in _NUGGETS])
+    if like is None:
+        covariance = _choose(centers, drift, components, np.square(rotation).sum(axis=1), pitch)
+        values, vectors = _eigen(covariance, centers, drift)
+        inverses = np.stack([((vectors / (values + nugget)) @ vectors.T).astype(np.float32) for nugget in _NUGGETS])
+    else:
+        covariance, values, vectors, inverses = like.covariance, like.values, like.vectors, like.inverses
     alphas = np.stack([inverse @ components for inverse in inverses])
     errors = np.stack([_left_out_errors(*pair) for pair in zip(inverses, alphas, strict=True)])
     shares = _shares(np.square(errors).mean(axis=1), len(centers))

@@ -25,6 +25,8 @@ _LEAST_RATE = 1e-9  # counts; no division by none
 _MOST_GAIN = 10.0
 _ANSCOMBE = 3 / 8  # counts added before roots are taken: roots of few counts alone are no measure of them
 _MOST_LEFT_OUT = 500  # spots at which skill is estimated: more tell little more of a gene
+_LEAST_PARTS = 2  # factors without signs; a single one has no composition
+_LEAST_DEPTH = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
 _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
 
 
@@ -141,10 +143,13 @@ class Kriged:
     """Co-kriged square roots of the densities and of their sum: roots even out the noise of counts.
 
     The kriged densities say what the tissue is made of, the kriged sum how much RNA there is: the sum of kriged parts
-    would say it less well. Factors that have signs are kriged as they are, each for itself.
+    would say it less well. Factors that have signs are kriged as they are, each for itself. Where a spot's sum says more
+    of how well it was measured than of its tissue, densities are first brought to a common sum.
 
     Parameters
     ----------
+    level
+        Sum to which the spots' densities were brought; ``None`` if they were left as they are.
     known
         (n,) bool: the spots of the slide that the field was fitted to.
     field
@@ -161,6 +166,7 @@ class Kriged:
 
     mean: NDArray[np.float64]
     stride: int
+    level: float | None
     known: NDArray[np.bool_]
     field: Kriging
     weights: Weights
@@ -190,7 +196,7 @@ class Kriged:
 
     def left_out(self, factors: Factors) -> LeftOut:
         rows = _some(np.arange(len(self.field.centers)))
-        density = _composed(self.field.left_out()[rows], self.gain_hidden, self.mean)
+        density = _composed(self.field.left_out()[rows], self.gain_hidden, self.mean, self.level)
         variance = self.rate_variance(density, self.field.left_out_variance()[rows], factors.loadings)
         return LeftOut(np.flatnonzero(self.known)[rows], density, variance)
 
@@ -204,24 +210,28 @@ class Kriged:
         k = len(self.gain_hidden) - 1
         parts, total, signed = np.split(self.field.rotation, [k, k + 1], axis=1)
         plain, contrasts = np.split(loadings.astype(np.float64), [k], axis=1)
-        gain, density = self.gain_hidden, density[:, :k]
+        gain, (density, contrast) = self.gain_hidden, np.split(density, [k], axis=1)
         sums = density.sum(axis=1, keepdims=True)
-        per_root = 2 * np.sqrt((density + _ANSCOMBE) * gain[:-1])
+        depth = np.ones_like(sums) if self.level is None else sums / self.level
+        per_root = 2 * np.sqrt((density / depth + _ANSCOMBE) * gain[:-1]) * depth
         per_total = 2 * np.sqrt((sums + _ANSCOMBE) * gain[-1])
         unchanging = contrasts @ signed.T
         out = np.empty((len(density), len(loadings)))
         for i, spread in enumerate(np.sqrt(variance)):
             rate = plain @ density[i]
-            own = (plain * per_root[i]) @ parts.T + unchanging
-            shared = (per_root[i] @ parts.T - per_total[i] * total[:, 0]) / sums[i]
-            out[i] = np.square((own - np.outer(rate, shared)) * spread).sum(axis=1)
+            own = (plain * per_root[i]) @ parts.T + depth[i] * unchanging
+            per_part, per_sum = per_root[i] @ parts.T / sums[i], per_total[i] * total[:, 0] / sums[i]
+            change = own - np.outer(rate, per_part - per_sum)
+            if self.level is not None:  # then contrasts grow with the sum, too
+                change += np.outer(contrasts @ contrast[i], per_sum)
+            out[i] = np.square(change * spread).sum(axis=1)
         return out
 
     def _density(self, points: NDArray[np.float64], drift: NDArray[np.float64]) -> NDArray[np.floating]:
         roots = self.field.at(points, drift, self.weights)
         close = self.field.closeness(points, self.weights)[:, None]
         gain = self.gain_hidden + (self.gain_seen - self.gain_hidden) * close
-        return _composed(roots, gain, self.mean)
+        return _composed(roots, gain, self.mean, self.level)
 
     def _drift(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         at = points.T / self.stride - 0.5
@@ -243,21 +253,45 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
         everyone = np.arange(len(centers))
         return Neighbours(mean, stride, everyone, centers, density, width, np.maximum(spread, 0))
     maps, at_spots = scaled_texture(evidence, known)
-    apart = None if pair is None else _quantities(pair[0], n_signed) - _quantities(pair[1], n_signed)
-    quantities = _quantities(density[known], n_signed)
-    field = fit_kriging(centers[known], at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed)
-    n_roots = quantities.shape[1] - n_signed
-    roots = quantities[:, :n_roots]
-    seen, hidden = (
-        np.clip(
-            np.square(roots).mean(axis=0) / np.maximum(np.square(np.maximum(told[:, :n_roots], 0)).mean(axis=0), 1e-12),
-            1,
-            _MOST_GAIN,
-        )
-        for told in (field.at_spots(), field.left_out())
-    )
     nobody = np.zeros(int(known.sum()), dtype=bool)
-    return Kriged(mean, stride, known, field, field.weights(nobody), maps, seen, hidden)
+
+    def kriged(level: float | None, like: Kriging | None = None) -> Kriged:
+        quantities = _quantities(density[known], n_signed, level)
+        apart = None
+        if pair is not None:
+            apart = _quantities(pair[0], n_signed, level) - _quantities(pair[1], n_signed, level)
+        field = fit_kriging(
+            centers[known], at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed, like=like
+        )
+        roots = quantities[:, : quantities.shape[1] - n_signed]
+        seen, hidden = (_gain(roots, told[:, : roots.shape[1]]) for told in (field.at_spots(), field.left_out()))
+        return Kriged(mean, stride, level, known, field, field.weights(nobody), maps, seen, hidden)
+
+    as_measured = kriged(None)
+    if pair is None or len(mean) - n_signed < _LEAST_PARTS:
+        return as_measured
+    level = float(mean[: len(mean) - n_signed].sum())
+    return min(as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density[known]))
+
+
+def _gain(roots: NDArray[np.float64], told: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(K + 1,) factors by which squares of what is told fall short of squares of the roots."""
+    short = np.square(roots).mean(axis=0) / np.maximum(np.square(np.maximum(told, 0)).mean(axis=0), 1e-12)
+    return np.asarray(np.clip(short, 1, _MOST_GAIN))
+
+
+def _composition_error(prior: Kriged, density: NDArray[np.float64]) -> float:
+    """How far left-out spots are from what the others say they are made of, each weighted by its sum.
+
+    Squared differences of the roots of shares, times the sum, are about a quarter of the multinomial deviance.
+    """
+    n_plain = len(prior.gain_hidden) - 1
+    told = _composed(prior.field.left_out(), prior.gain_hidden, prior.mean, prior.level)[:, :n_plain]
+    plain = density[:, :n_plain]
+    total = plain.sum(axis=1)
+    roots = np.sqrt(plain / np.maximum(total, _LEAST_RATE)[:, None])
+    distance = np.square(roots - np.sqrt(told / told.sum(axis=1, keepdims=True))).sum(axis=1)
+    return float(total @ distance)
 
 
 def _told_by_others(
@@ -270,10 +304,17 @@ def _told_by_others(
     return np.where(own < 1 - _LEAST_SHARE, told, density.mean(axis=0))
 
 
-def _quantities(density: NDArray[np.float64], n_signed: int) -> NDArray[np.float64]:
-    """(n, K + 1) square roots of densities and of their sum; then those that have signs, as they are."""
+def _quantities(density: NDArray[np.float64], n_signed: int, level: float | None) -> NDArray[np.float64]:
+    """(n, K + 1) square roots of densities and of their sum; then those that have signs, as they are.
+
+    With a ``level``, all but the root of the sum are of densities that are brought to that sum.
+    """
     plain, signed = np.split(density, [density.shape[1] - n_signed], axis=1)
-    return np.column_stack([np.sqrt(np.column_stack([plain, plain.sum(axis=1)]) + _ANSCOMBE), signed])
+    total = plain.sum(axis=1, keepdims=True)
+    if level is not None:
+        scale = level / np.maximum(total, _LEAST_DEPTH * level)
+        plain, signed = plain * scale, signed * scale
+    return np.column_stack([np.sqrt(np.column_stack([plain, total]) + _ANSCOMBE), signed])
 
 
 def _rates(density: NDArray[np.floating], factors: Factors) -> NDArray[np.floating]:
@@ -286,7 +327,7 @@ def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _composed(
-    quantities: NDArray[np.floating], gain: NDArray[np.float64], mean: NDArray[np.float64]
+    quantities: NDArray[np.floating], gain: NDArray[np.float64], mean: NDArray[np.float64], level: float | None
 ) -> NDArray[np.float64]:
     """(m, K) densities: proportions of the gained squares of roots, with that of the root of the sum as their sum."""
     roots, signed = np.split(quantities, [gain.shape[-1]], axis=1)
@@ -294,7 +335,8 @@ def _composed(
     squares = np.square(np.maximum(roots, 0)) * gain - _ANSCOMBE
     parts = np.maximum(squares[:, :-1], _LEAST_SHARE * plain)
     total = np.maximum(squares[:, -1:], _LEAST_SHARE * plain.sum())
-    return np.column_stack([parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total, signed])
+    depth = 1.0 if level is None else total / level
+    return np.column_stack([parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total, signed * depth])
 
 
 def nothing_known(mean: NDArray[np.float64]) -> Prior:
