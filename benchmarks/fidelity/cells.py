@@ -27,6 +27,10 @@ _USED_BY_METHODS = {
     "kriging": ("looks",),
     "istar": ("looks",),
     "ablations": ("networks",),
+    "prior_ablations": ("ablations", "looks", "networks"),
+    "network_ablations": ("ablations",),
+    "kriging_with_network": ("ablations", "network_ablations", "networks"),
+    "resolution": ("network_ablations", "networks"),
     "controls": ("networks",),
 }
 
@@ -58,7 +62,7 @@ class Cell:
 def fingerprint(cell: Cell, epochs: int | None = None) -> str:
     """Hash of all code that the cell's result depends on, and of its options; comments and layout do not count."""
     method = EVERY[cell.method]
-    modules = (method.module, *_USED_BY_METHODS.get(method.module, ()))
+    modules = modules_of(method.module)
     drawn = cell.name.startswith("toy")
     files = [HERE / name for name in (*_COMMON, *(("sets/toy.py",) if drawn else ()))]
     files += [
@@ -74,6 +78,14 @@ def fingerprint(cell: Cell, epochs: int | None = None) -> str:
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(meaning(path.read_text()).encode())
     return digest.hexdigest()[:16]
+
+
+def modules_of(module: str) -> list[str]:
+    """A file of methods, and those that it uses, directly or by others."""
+    found = [module]
+    for name in found:  # which grows meanwhile
+        found += [used for used in _USED_BY_METHODS.get(name, ()) if used not in found]
+    return found
 
 
 def meaning(source: str) -> str:

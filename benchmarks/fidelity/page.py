@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from benchmarks.fidelity import table
 from benchmarks.fidelity.cells import ROOT, Cell
-from benchmarks.fidelity.methods import ABLATED, ABLATIONS, METHODS
+from benchmarks.fidelity.methods import ABLATED, ABLATIONS, METHODS, group_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ def ablations(results: Path) -> str:
     """Score of each ablation, and by how much it differs from what nothing was changed in."""
     rows = []
     for method in ABLATIONS:
-        base = f"{method.split('-')[0]}-as_it_is"
+        base = group_of(method).base
         found = [_ablated(results, *key, method) for key in ABLATED]
         usual = [_ablated(results, *key, base) for key in ABLATED]
         if not any(np.isfinite(found)):

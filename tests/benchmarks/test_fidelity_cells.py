@@ -79,6 +79,25 @@ def test_cells_are_chosen_by_name():
         chosen("spam", 3)
 
 
+def test_files_used_by_those_that_are_used_count_too():
+    from benchmarks.fidelity import cells
+
+    assert set(cells.modules_of("resolution")) == {"resolution", "network_ablations", "networks", "ablations"}
+    assert cells.modules_of("nowhere") == ["nowhere"]
+
+
+def test_ablations_that_train_networks_leave_large_sets_out_unless_named():
+    from benchmarks.fidelity.__main__ import ablations
+
+    found = {(cell.name, cell.method) for cell in ablations("")}
+    assert ("mouse_brain_coronal", "prior-spots_conserved") in found
+    assert ("mouse_brain_coronal", "other_colours") in found
+    assert ("mouse_brain_coronal", "network-in_full") not in found
+    assert {("her2st_C2", "network-in_full"), ("her2st_C2", "kriging-network_as_drift")} <= found
+    named = ablations("mouse_brain_coronal,network-in_full")
+    assert [(cell.name, cell.method) for cell in named] == [("mouse_brain_coronal", "network-in_full")]
+
+
 def test_missing_sets_are_left_out_with_the_reason(tmp_path, capsys):
     from benchmarks.fidelity.__main__ import chosen, run
 
@@ -132,6 +151,23 @@ def test_the_report_shows_means_shares_and_errors(results):
     assert brain.share_better("cokriging", "pearson") == 1
     assert brain.share_better("cokriging", "deviance") == 0.5
     assert brain.best("mean_pearson") == (0.5, "cokriging")
+
+
+def test_ablations_are_compared_with_the_base_of_their_group(tmp_path):
+    import json
+
+    from benchmarks.fidelity import page
+
+    scores = {"prior-as_it_is": 0.5, "kriging-network_as_drift": 0.52, "network-in_full": 0.4, "network-gated": 0.5}
+    for method, score in scores.items():
+        (tmp_path / f"toy.finer.{method}.0.json").write_text(json.dumps({"median_pearson": score}))
+    (tmp_path / "toy.finer.network-gaussian.0.json").write_text('{"error": "ValueError: no luck"}')
+    shown = {row.split("|")[1].strip(): row.split("|")[-3].strip() for row in page.ablations(tmp_path).splitlines()}
+    assert shown["prior: as it is"] == "0.500"
+    assert shown["kriging: network as drift"] == "+0.020"
+    assert shown["network: in full"] == "0.400"
+    assert shown["network: gated"] == "+0.100"
+    assert "network: gaussian" not in shown
 
 
 def test_the_page_keeps_its_text_and_gets_tables_and_figures(results, tmp_path):

@@ -101,26 +101,6 @@ def test_a_network_of_single_genes_leaves_the_others_open(toy_case):
     assert np.isfinite(predicted.counts).all(axis=0).sum() == 3
 
 
-def test_an_ablation_changes_what_it_says_and_puts_it_back(toy_case):
-    from benchmarks.fidelity.methods import ABLATIONS
-
-    from sphisto.model import factorize
-
-    usual = ABLATIONS["prior-as_it_is"](toy_case).counts
-    before = factorize._SHRINKING
-    changed = ABLATIONS["prior-loadings_not_shrunken"](toy_case).counts
-    assert before == factorize._SHRINKING
-    assert not np.allclose(usual, changed)
-    np.testing.assert_array_equal(ABLATIONS["prior-as_it_is"](toy_case).counts, usual)
-
-
-def test_a_network_without_changes_is_sphisto_itself(toy_case):
-    from benchmarks.fidelity.methods import ABLATIONS, METHODS
-
-    alone = ABLATIONS["network-as_it_is"](toy_case, max_epochs=2).counts
-    np.testing.assert_allclose(alone, METHODS["sphisto"](toy_case, max_epochs=2).counts, rtol=0.01, atol=1e-3)
-
-
 def test_a_peer_is_given_the_case_and_its_answer_is_put_in_order(spots_case, tmp_path, monkeypatch):
     """The runner is a stand-in for a peer: it answers genes in another order, leaves one out, and is another process."""
     import json
