@@ -51,7 +51,7 @@ _PRIOR = (
     "model/drawing.py", "model/neighbours.py", "model/skill.py", "model/config.py", "model/fit.py", "tl/_held_out.py",
 )  # fmt: skip
 _COARSER = (*_PRIOR, "io/intake.py")
-_FIT = ("core/*.py", "io/*.py", "model/*.py", "tl/_fit_projection.py", "tl/_project.py")
+_FIT = ("core/*.py", "model/*.py", "tl/_fit_projection.py")
 _NETWORK = ("core/*.py", "io/intake.py", "model/*.py", "tl/_held_out.py")  # as arrays: nothing is written
 
 
@@ -112,8 +112,11 @@ ABLATIONS: dict[str, Method] = {
     "prior-one_factor_for_3_spots": _prior("model.fit:_SPOTS_PER_FACTOR", 3),
     "prior-200_iterations": _prior("model.factorize:_ITERATIONS", 200),
     "prior-nugget_chosen": _prior("core.kriging:_TRUST", 50.0),
-    "prior-half_the_range": _prior("core.kriging:_FAR", 6.0),
-    "prior-twice_the_range": _prior("core.kriging:_FAR", 24.0),
+    "prior-half_the_range": _prior("core.kriging:_FAR", 12.0),
+    "prior-twice_the_range": _prior("core.kriging:_FAR", 48.0),
+    "prior-half_the_likeness": _prior("core.kriging:_ALIKE", 0.5),
+    "prior-twice_the_likeness": _prior("core.kriging:_ALIKE", 2.0),
+    "prior-sums_as_measured": _prior("model.neighbours:_LEAST_SUM", float("inf")),
     "prior-content_by_stain": _maps("content_by_stain"),
     "prior-content_as_stain": _maps("content_by_stain", power=1.0),
     "prior-smoothed_within_edges": _maps("guided"),

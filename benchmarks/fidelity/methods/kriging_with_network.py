@@ -35,7 +35,7 @@ def external_drift(case: Case, **options: Any) -> Prediction:
     """Networks that see the picture only predict the factors; what they leave at the training spots is kriged and added.
 
     Two networks learn from a half of the spots each, and say what is to be expected at the others; elsewhere their mean
-    counts. Of what they say, as roots, each factor takes the share that fits its spots best. Drawn at every pixel.
+    counts. Of what they say, as roots, each factor takes the share that fits its spots best. Drawn at every pixel; spots' sums stay as measured.
     """
     from sphisto.model.config import FitConfig
     from sphisto.model.fit import evidence_of, find_factors, informative
@@ -47,7 +47,8 @@ def external_drift(case: Case, **options: Any) -> Prediction:
     maps = [by_picture(case, factors, known & (fold != i), options) for i in range(FOLDS)]
     at_spots = np.choose(fold[:, None], [at_known(case, each, factors) for each in maps])
     trend = Trend(np.mean(maps, axis=0), at_spots[known], factors.n_signed)
-    with changed({"sphisto.model.neighbours:fit_kriging": trend.fit}):
+    as_measured = {"sphisto.model.neighbours:_LEAST_SUM": np.inf}
+    with changed({"sphisto.model.neighbours:fit_kriging": trend.fit} | as_measured):
         told = make_prior(evidence_of(case.slide, factors), known)
     return Prediction(expected(case, at_every_pixel(told, case), factors), note=f"share of the drift {trend.note}")
 
@@ -126,7 +127,7 @@ class Trend:
         """As :func:`sphisto.core.kriging.fit_kriging`, of what the trend leaves."""
         from sphisto.model.neighbours import _quantities
 
-        trend = _quantities(self.at_spots, self.n_signed)
+        trend = _quantities(self.at_spots, self.n_signed, None)
         apart, own = (values - values.mean(axis=0) for values in (quantities, trend))
         share = np.clip((apart * own).sum(axis=0) / np.maximum(np.square(own).sum(axis=0), 1e-12), 0, 1)
         self.note = f"{np.median(share):.2f} in the middle, {share.min():.2f} to {share.max():.2f}"
@@ -134,7 +135,7 @@ class Trend:
 
         def at(points: Floats) -> Floats:
             y, x = (np.clip(v.astype(int), 0, side - 1) for v, side in zip(points.T, self.maps.shape[1:], strict=True))
-            return share * _quantities(self.maps[:, y, x].T.astype(np.float64), self.n_signed)
+            return share * _quantities(self.maps[:, y, x].T.astype(np.float64), self.n_signed, None)
 
         return KrigedRest(**vars(field), trend=at, trend_at_spots=share * trend)
 

@@ -175,7 +175,7 @@ def shrunken(case: Case, told: Kriged, factors: Factors) -> Floats:
     plain = slice(factors.n_factors - factors.n_signed)
     found = evidence_of(case.slide, factors)
     measured, first, second = (d[told.known, plain] for d in (found.density, *(found.half_densities or ())))
-    others = _composed(told.field.left_out(), told.gain_hidden, told.mean)[:, plain]
+    others = _composed(told.field.left_out(), told.gain_hidden, told.mean, told.level)[:, plain]
     noise = np.square(first - second).mean(axis=0) / 4  # each half has twice the noise
     spread = np.maximum(np.square(others - measured).mean(axis=0) - noise, 0)
     share = spread / np.maximum(spread + noise, 1e-12)

@@ -25,7 +25,7 @@ _LEAST_RATE = 1e-9  # counts; no division by none
 _MOST_GAIN = 10.0
 _ANSCOMBE = 3 / 8  # counts added before roots are taken: roots of few counts alone are no measure of them
 _MOST_LEFT_OUT = 500  # spots at which skill is estimated: more tell little more of a gene
-_LEAST_PARTS = 2  # factors without signs; a single one has no composition
+_LEAST_SUM = 20.0  # counts in the usual spot; of fewer, what it is made of is noise
 _LEAST_DEPTH = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
 _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
 
@@ -268,9 +268,9 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
         return Kriged(mean, stride, level, known, field, field.weights(nobody), maps, seen, hidden)
 
     as_measured = kriged(None)
-    if pair is None or len(mean) - n_signed < _LEAST_PARTS:
-        return as_measured
     level = float(mean[: len(mean) - n_signed].sum())
+    if pair is None or level < _LEAST_SUM:
+        return as_measured
     return min(as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density[known]))
 
 
