@@ -21,13 +21,13 @@ def test_a_trend_that_tells_all_leaves_nothing_to_krige(rng):
     maps = rng.gamma(2, 5, (2, 100, 100)).astype(np.float32)
     centers = places(rng)
     at_spots = maps[:, *centers.astype(int).T].T.astype(np.float64)
-    told = _quantities(at_spots, 0)
+    told = _quantities(at_spots, 0, None)
     field = Trend(maps, at_spots, 0).fit(centers, np.zeros((40, 1)), told, 15.0, apart=1)
     np.testing.assert_allclose(field.left_out(), told, atol=1e-6)
     np.testing.assert_allclose(field.at_spots(), told, atol=1e-6)
     elsewhere = places(rng)
     found = field.at(elsewhere, np.zeros((40, 1)), field.weights(np.zeros(40, dtype=bool)))
-    np.testing.assert_allclose(found, _quantities(maps[:, *elsewhere.astype(int).T].T, 0), atol=1e-5)
+    np.testing.assert_allclose(found, _quantities(maps[:, *elsewhere.astype(int).T].T, 0, None), atol=1e-5)
 
 
 def test_a_trend_that_tells_nothing_is_not_used(rng):
