@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import warnings
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from sphisto.io.vendors import EXTRA
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import IO
 
     from numpy.typing import NDArray
 
@@ -27,14 +29,36 @@ _HARMLESS = 2**30  # bytes; what a file declares is not doubted below
 _PLAUSIBLE = 500  # bytes of picture per byte of file; slides have 5 to 100, blank ones up to 300
 
 
-def decode(path: Path) -> NDArray[Any]:
+class FileLevel:
+    """A picture (y, x, c) in a file without a name, which goes with it.
+
+    The file is mapped for each window anew: what is read of it does not stay in memory.
+
+    Parameters
+    ----------
+    file
+        Its values in order, and nothing else.
+    shape, dtype
+        Of the picture.
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self._file = file
+        weakref.finalize(self, file.close)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
+        return np.array(np.memmap(self._file, dtype=self.dtype, mode="r", shape=self.shape)[key])
+
+
+def decode(path: Path) -> NDArray[Any] | FileLevel:
     """Decode a png, jpg or anything else that Pillow reads, once: to memory, or above 256 MB to a temporary file.
 
     Orientation tags are not applied. Of several frames the largest is taken.
 
     Returns
     -------
-    (y, x) or (y, x, 3 | 4) array in the file's own type; a memory map of a file that has no name and goes with it.
+    (y, x, 1 | 3 | 4) in the file's own type.
 
     Raises
     ------
@@ -47,13 +71,15 @@ def decode(path: Path) -> NDArray[Any]:
         picture, mode = _loaded(path)
         width, height = picture.size
         rows = max(1, _STRIP // width)
-        first = np.asarray(_strip(picture, mode, 0, 1))
-        strips = (np.asarray(_strip(picture, mode, y, rows)) for y in range(0, height, rows))
+        first = np.atleast_3d(np.asarray(_strip(picture, mode, 0, 1)))
+        strips = (np.atleast_3d(np.asarray(_strip(picture, mode, y, rows))) for y in range(0, height, rows))
         return kept(strips, (height, *first.shape[1:]), first.dtype, path)
 
 
-def kept(strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
-    """Join strips of rows in memory, or above 256 MB in a temporary file that is mapped.
+def kept(
+    strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+) -> NDArray[Any] | FileLevel:
+    """Join strips of rows (h, x, c) in memory, or above 256 MB in a temporary file.
 
     Raises
     ------
@@ -75,11 +101,12 @@ def kept(strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype
     logger.info(
         "%s can only be decoded whole: its %.1f GB are kept in a temporary file, not in memory.", path, nbytes / 1e9
     )
-    with tempfile.TemporaryFile(prefix="sphisto-") as file:
-        for strip in strips:
-            file.write(np.ascontiguousarray(strip).data)
-        file.flush()
-        return np.memmap(file, dtype=dtype, mode="r", shape=shape)
+    file = tempfile.TemporaryFile(prefix="sphisto-")  # noqa: SIM115 - it is closed with what is returned
+    level = FileLevel(file, shape, dtype)
+    for strip in strips:
+        file.write(np.ascontiguousarray(strip).data)
+    file.flush()
+    return level
 
 
 def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int) -> None:

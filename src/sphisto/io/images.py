@@ -9,7 +9,7 @@ import numpy as np
 
 from sphisto.io.decoded import decode
 from sphisto.io.ngff import open_ngff
-from sphisto.io.pyramid import Pyramid, as_pyramid
+from sphisto.io.pyramid import Pyramid
 from sphisto.io.tiffs import STARTS, open_tiff
 from sphisto.io.vendors import SUFFIXES, needs_extra, open_vendor
 
@@ -54,7 +54,7 @@ def open_image(path: str | Path) -> Pyramid:
         raise needs_extra(path, "it has a scanner vendor's format")
     if is_tiff:
         _refuse_large(path)
-    return as_pyramid(decode(path))
+    return Pyramid((decode(path),))
 
 
 def read_image(path: str | Path) -> Any:

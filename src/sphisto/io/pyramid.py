@@ -14,7 +14,7 @@ import numpy as np
 
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
-from sphisto.io.rgb import Conversion, channels_last, conversion_of, in_memory
+from sphisto.io.rgb import Conversion, channels_last, conversion_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ class Pyramid:
         def coarse(window: Window) -> NDArray[np.uint8]:
             return coarse_window(fine, window, ratio=ratio, fine_shape=shape)
 
-        if in_memory(source) or 3 * height * width <= _KEPT:
+        if isinstance(source, np.ndarray) or 3 * height * width <= _KEPT:
             return np.moveaxis(coarse(Window(0, 0, height, width)), -1, 0)
         from dask.array import from_array
         from dask.base import tokenize
@@ -146,7 +146,7 @@ def as_pyramid(image: Any) -> Pyramid:
     """
     if isinstance(image, Pyramid):
         return image
-    level, moved = channels_last(image if _is_dask(image) else np.asanyarray(image))
+    level, moved = channels_last(image if _is_dask(image) else np.asarray(image))
     return Pyramid((level,), str(level.name) if _is_dask(level) else "", moved)
 
 

@@ -59,18 +59,13 @@ def conversion_of(array: Any, *, moved: str | None = None) -> Conversion:
         If values are NaN, infinite, negative or beyond 16 bits, or of another type.
     """
     notes = [moved] if moved else []
-    scale, note = _scale_of(array, lazy=not in_memory(array))
+    scale, note = _scale_of(array, lazy=not isinstance(array, np.ndarray))
     notes += [note] if note else []
     if array.shape[2] == 1:
         notes.append("grey was repeated in red, green and blue")
     if array.shape[2] == 4:  # red, green, blue, alpha
         notes.append("the alpha channel was put on white")
     return Conversion(scale, f"The image was converted: {'; '.join(notes)}." if notes else None)
-
-
-def in_memory(array: Any) -> bool:
-    """Tell whether a picture is a numpy array, and none that is mapped from a file."""
-    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap)
 
 
 def channels_last(array: Any) -> tuple[Any, str | None]:
