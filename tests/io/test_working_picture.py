@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import dask.array as da
 import numpy as np
@@ -11,6 +13,7 @@ import sphisto as sp
 from sphisto.core.grid import Grid
 from sphisto.io import pyramid as pyramids
 from sphisto.io import working_picture as module
+from sphisto.io.elements import levels_of
 from sphisto.io.images import open_image
 from sphisto.io.intake import make_slide, read_section
 from sphisto.io.pyramid import Pyramid, as_pyramid
@@ -130,3 +133,41 @@ def test_a_lazy_section_is_fitted_as_one_in_memory(small_toy, tmp_path, monkeypa
         )
         results.append(sp.get.gene_raster(tmp_path / f"{name}.zarr", adata.var_names[0]).to_numpy())
     np.testing.assert_array_equal(results[0], results[1])
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+import dask.array, scanpy, skimage.transform
+import sphisto as sp
+from sphisto.io.intake import make_slide, read_section
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+adata = sp.io.read_visium(sys.argv[1])
+base = peak()
+section = read_section(adata, image=Path(sys.argv[1]) / "tissue_image_fullres.jpg")
+slide = make_slide(section, um_per_px=2, spot_um=100)
+assert slide.image.shape == (3, 3303, 3091), slide.image.shape
+print(peak() - base)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are told elsewhere")
+def test_the_full_resolution_of_a_real_section_takes_little_memory(real_section):
+    """Its 9911 x 9274 px take 276 MB; Pillow needs 368 MB to decode them, once."""
+    folder = real_section("her2st_C2")
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=True)
+    assert float(done.stdout.splitlines()[-1]) < 600
+
+
+def test_all_resolutions_of_an_image_of_spatialdata_are_used():
+    from spatialdata.models import Image2DModel
+
+    image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    element = Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"), scale_factors=[2, 2])
+    pyramid = Pyramid(levels_of(element, ("y", "x", "c")))
+    assert pyramid.factors == ((1, 1), (2, 2), (4, 4))
+    np.testing.assert_array_equal(pyramid.picture(), np.moveaxis(image, -1, 0))
+    np.testing.assert_array_equal(pyramid.picture(4), element["scale2"].image.to_numpy())
+    single = Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"))
+    assert len(levels_of(single, ("y", "x", "c"))) == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _KEPT = 2**28  # bytes; a picture that is no larger is made once and kept, of a larger one as many blocks
 _BLOCK = 512  # px, of what is made and kept at once
 _CHUNK = 1024  # px, of the dask arrays: each costs a task
+_AT_ONCE = 4  # blocks that are made by different threads: each may take 100 MB meanwhile
 _AS_FINE = 1.01  # relative; levels round their sides to whole pixels, and nobody sees a hundredth
 
 
@@ -112,7 +114,7 @@ class Blocks:
 
     def __init__(self, make: Callable[[Window], NDArray[np.uint8]], shape: tuple[int, int]) -> None:
         self.shape = (3, *shape)
-        self._make = make
+        self._make, self._room = make, BoundedSemaphore(_AT_ONCE)
         self._block = lru_cache(maxsize=max(1, _KEPT // (3 * _BLOCK**2)))(self._made)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
@@ -127,7 +129,8 @@ class Blocks:
         return out[channels]
 
     def _made(self, y: int, x: int) -> NDArray[np.uint8]:
-        return self._make(Window(y, x, min(y + _BLOCK, self.shape[1]), min(x + _BLOCK, self.shape[2])))
+        with self._room:
+            return self._make(Window(y, x, min(y + _BLOCK, self.shape[1]), min(x + _BLOCK, self.shape[2])))
 
 
 def as_pyramid(image: Any) -> Pyramid:
