@@ -23,6 +23,7 @@ ROOMS = ["datasets", "get", "io", "pl", "pp", "tl"]
 # the data, and what may be said without its name after it because the verb has no meaning without it
 POSITIONAL = {"data", "genes", "name", "path", "regions", "store"}
 DISTRIBUTIONS = {
+    "openslide-python": "openslide",
     "pillow": "PIL",
     "pytorch-msssim": "pytorch_msssim",
     "scikit-image": "skimage",
@@ -232,11 +233,13 @@ def test_no_circle_of_imports():
 
 def test_every_library_in_use_is_declared():
     about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[<>=!~\[; ]", line)[0] for line in about["dependencies"]]
+    lines = [*about["dependencies"], *itertools.chain(*about["optional-dependencies"].values())]
+    names = [re.split(r"[<>=!~\[; ]", line)[0] for line in lines]
     declared = {DISTRIBUTIONS.get(name, name) for name in names}
     used = {top for path in modules().values() for top in third_party(path)}
     assert used - declared == set()
-    assert declared - used == {"igraph"}  # used through scanpy, which does not itself ask for it
+    # igraph is used through scanpy, imagecodecs through tifffile, openslide-bin through openslide
+    assert declared - used == {"igraph", "imagecodecs", "openslide-bin"}
 
 
 def test_every_dependency_is_locked_within_its_bounds():

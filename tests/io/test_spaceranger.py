@@ -133,6 +133,12 @@ def test_library_id_comes_from_the_caller_then_the_file_then_the_folder(run):
     check(read_visium(run, library_id="mine"), "mine")
 
 
+def test_the_full_resolution_picture_may_be_a_folder(run, tmp_path):
+    (tmp_path / "full.zarr").mkdir()
+    library = read_visium(run, image=tmp_path / "full.zarr").uns["spatial"]["section_1"]
+    assert library["metadata"] == {"source_image_path": str(tmp_path / "full.zarr")}
+
+
 def test_images_are_read_and_the_full_resolution_one_remembered(run, tmp_path):
     full = tmp_path / "full.tif"
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(full)

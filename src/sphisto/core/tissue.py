@@ -9,7 +9,7 @@ thin or grey among coloured ones are dropped, gaps narrower than a fat cell are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -63,6 +63,9 @@ DOT_MM2 = (0.004, 0.02)
 FRAME_DOTS = 24
 """Fewer separate dots make no frame."""
 
+STRIP = 2**22
+"""Pixels of the picture that are looked at together, a multiple of its width and of the factor it is shrunken by."""
+
 TEXTURE_FLOOR = 0.009
 """Texture (optical density) which is never glass: measured 0.0003-0.008 on glass, 0.010 in the smoothest tissue."""
 TEXTURE_NONE = 1e-5
@@ -85,7 +88,7 @@ GREY = 0.5
 """Pieces with less than this share of the main piece's colour are none of its tissue."""
 
 
-def find_tissue(rgb: NDArray[np.uint8], um_per_px: float) -> Mask:
+def find_tissue(rgb: Any, um_per_px: float) -> Mask:
     """Return True where the picture shows tissue.
 
     Several pieces are kept, holes above 0.02 mm2 stay holes. A picture without any smooth bright area is all tissue,
@@ -95,7 +98,7 @@ def find_tissue(rgb: NDArray[np.uint8], um_per_px: float) -> Mask:
     Parameters
     ----------
     rgb
-        (y, x, 3) uint8; grey pictures have three equal channels.
+        (y, x, 3) uint8, numpy or lazy; grey pictures have three equal channels.
     um_per_px
         Size of a pixel in um. Up to about 25; the edge is drawn at about 8 um where the picture allows.
 
@@ -119,25 +122,30 @@ def find_tissue(rgb: NDArray[np.uint8], um_per_px: float) -> Mask:
     (True, False)
     """
     _check(rgb, um_per_px)
-    crowded = min(np.ceil(np.sqrt(rgb.shape[0] * rgb.shape[1] / MANY_PIXELS)), COARSEST_UM // um_per_px)
-    factor = _factor(max(EDGE_UM / um_per_px, crowded), rgb.shape)
+    factor = edge_factor(rgb.shape, um_per_px)
     px = um_per_px * factor
-    fine = _optical_density(_shrink(rgb, factor))
+    fine = _optical_density(_shrink_by_strips(rgb, factor))
     step = _factor(TEXTURE_UM / px, fine.shape)
     coarse = _shrink(fine, step)
     glass = _glass(coarse, px * step)
     if not glass.any():
-        return _grow(~_void(fine), factor, rgb.shape[:2])
-    local = _grow(_local_glass(coarse, glass, px * step), step, fine.shape[:2])
+        return grown(~_void(fine), factor, rgb.shape[:2])
+    local = grown(_local_glass(coarse, glass, px * step), step, fine.shape[:2])
     stain = np.maximum(fine - local, 0)
     stain[_void(fine)] = 0
-    stained = _stained(stain, _grow(glass, step, fine.shape[:2]), px)
+    stained = _stained(stain, grown(glass, step, fine.shape[:2]), px)
     tissue = _in_window(lambda part, colours: _pieces(part, colours, px), stained, stain)
     tissue = _in_window(lambda part, _: _solid(part, px), tissue, stain)
-    return _grow(tissue, factor, rgb.shape[:2])
+    return grown(tissue, factor, rgb.shape[:2])
 
 
-def _check(rgb: NDArray[np.uint8], um_per_px: float) -> None:
+def edge_factor(shape: tuple[int, ...], um_per_px: float) -> int:
+    """Return how many pixels (y, x) of a picture of that shape are averaged before anything is looked at."""
+    crowded = min(np.ceil(np.sqrt(shape[0] * shape[1] / MANY_PIXELS)), COARSEST_UM // um_per_px)
+    return _factor(max(EDGE_UM / um_per_px, crowded), shape)
+
+
+def _check(rgb: Any, um_per_px: float) -> None:
     """Raise if the arguments are not a picture and a pixel size."""
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
         msg = f"The picture has shape {rgb.shape} and dtype {rgb.dtype}, expected (y, x, 3) uint8. Convert it first."
@@ -162,7 +170,14 @@ def _shrink(image: NDArray[np.generic], factor: int) -> Floats:
     return sums / np.float32(factor**2)
 
 
-def _grow(image: NDArray[Value], factor: int, shape: tuple[int, ...]) -> NDArray[Value]:
+def _shrink_by_strips(rgb: Any, factor: int) -> Floats:
+    """Return the means of blocks of a picture (y, x, c) that may be lazy, a strip of rows in memory at a time."""
+    rows = factor * max(1, STRIP // (factor * rgb.shape[1]))
+    whole = max(rgb.shape[0] // factor * factor, 1)
+    return np.concatenate([_shrink(np.asarray(rgb[y : y + rows]), factor) for y in range(0, whole, rows)])
+
+
+def grown(image: NDArray[Value], factor: int, shape: tuple[int, ...]) -> NDArray[Value]:
     """Return the picture with every pixel repeated, its last row and column continued to ``shape``."""
     grown = image.repeat(factor, 0).repeat(factor, 1)
     rest = [(0, shape[0] - grown.shape[0]), (0, shape[1] - grown.shape[1])] + [(0, 0)] * (image.ndim - 2)

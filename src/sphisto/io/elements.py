@@ -36,3 +36,13 @@ def finest(element: Any, dims: tuple[str, ...]) -> Any:
 
     array = next(iter(element["scale0"].data_vars.values())) if isinstance(element, DataTree) else element
     return array.transpose(*dims).data
+
+
+def levels_of(element: Any, dims: tuple[str, ...]) -> tuple[Any, ...]:
+    """Pixels of all levels of an image element, finest first, perhaps lazy, in the given order of axes."""
+    from xarray import DataTree
+
+    if not isinstance(element, DataTree):
+        return (finest(element, dims),)
+    arrays = [next(iter(element[level].data_vars.values())) for level in element]
+    return tuple(array.transpose(*dims).data for array in arrays)

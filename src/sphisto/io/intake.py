@@ -20,9 +20,10 @@ from sphisto.core.grid import Grid
 from sphisto.core.interpolate import median_pitch
 from sphisto.core.lattice import Calibration, calibrate
 from sphisto.core.slide import Measured, Slide, Spot, SpotShape
-from sphisto.core.tissue import find_tissue
-from sphisto.io.elements import finest, scale_to
-from sphisto.io.images import read_image, to_rgb8
+from sphisto.io.elements import levels_of, scale_to
+from sphisto.io.images import open_image
+from sphisto.io.pyramid import Pyramid, as_pyramid
+from sphisto.io.working_picture import resized_mask, tissue_in, working_picture
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -49,7 +50,7 @@ class Section:
     centers
         (n, 2) spot centres (y, x) in full-resolution px.
     image
-        Picture, any layout :func:`sphisto.io.images.to_rgb8` knows, perhaps lazy.
+        Picture in any form that :func:`sphisto.io.pyramid.as_pyramid` takes, perhaps lazy.
     image_scale
         Image px per full-resolution px.
     spot_px
@@ -139,8 +140,8 @@ def make_slide(
     ValueError
         If the input cannot be right; the message says what was found and what to do.
     """
-    rgb, native, scale = _calibrated(section, spot_um)
-    picture, grid = _coarsened(rgb, native, um_per_px)
+    pyramid, native, scale = _calibrated(section, spot_um)
+    picture, grid, block = working_picture(pyramid, native, um_per_px)
     logger.info(
         "%s: %.3g um per image pixel, from %s; working at %.3g um per px on %d x %d px.",
         section.library_id, native.um_per_px, scale.source, grid.um_per_px, *grid.shape,
@@ -153,11 +154,11 @@ def make_slide(
             section.library_id, grid.um_per_px, spot.um, spot.um / grid.um_per_px,
         )  # fmt: skip
     centers = grid.from_fullres(section.centers)
-    mask = find_tissue(np.asarray(picture), grid.um_per_px) if tissue is None else _resized_mask(tissue, grid)
+    mask = tissue_in(pyramid, picture, grid, block) if tissue is None else resized_mask(tissue, grid)
     values, is_counts = _values(section.table, layer)
     genes = tuple(map(str, section.table.var_names))
     measured = Measured(centers, values, genes, is_counts, median_pitch(centers))
-    slide = Slide(section.library_id, np.moveaxis(picture, -1, 0), grid, mask, spot, measured)
+    slide = Slide(section.library_id, picture, grid, mask, spot, measured)
     problem = misfit(section, slide) if check else None
     if problem:
         msg = f"{problem} If spots and image are right as they are, pass `check=False`."
@@ -171,11 +172,11 @@ def um_per_px_for(section: Section, longest_side: int, *, spot_um: float | None 
     return native.um_per_px * max(1, -(-max(native.shape) // longest_side))
 
 
-def _calibrated(section: Section, spot_um: float | None) -> tuple[Any, Grid, Calibration]:
-    """Return the picture as (y, x, 3) uint8, its own grid, and the scale of the section."""
-    rgb, note = to_rgb8(section.image)
-    if note:
-        logger.info("%s: %s", section.library_id, note)
+def _calibrated(section: Section, spot_um: float | None) -> tuple[Pyramid, Grid, Calibration]:
+    """Return the picture, its own grid, and the scale of the section."""
+    pyramid = as_pyramid(section.image)
+    if pyramid.conversion.note:
+        logger.info("%s: %s", section.library_id, pyramid.conversion.note)
     scale = calibrate(
         section.centers,
         array_row=_column(section.table, "array_row"),
@@ -185,7 +186,7 @@ def _calibrated(section: Section, spot_um: float | None) -> tuple[Any, Grid, Cal
         spot_um=spot_um or section.spot_um,
     )
     fullres_per_px = (1 / section.image_scale,) * 2
-    return rgb, Grid(rgb.shape[0], rgb.shape[1], scale.um_per_px / section.image_scale, fullres_per_px), scale
+    return pyramid, Grid(*pyramid.shape, scale.um_per_px / section.image_scale, fullres_per_px), scale
 
 
 def misfit(section: Section, slide: Slide) -> str | None:
@@ -208,12 +209,12 @@ def make_image_slide(
     tissue: NDArray[np.bool_] | None = None,
 ) -> Slide:
     """Turn a picture alone, of known scale, into a slide without spots."""
-    rgb, note = to_rgb8(read_image(image) if isinstance(image, str | Path) else image)
-    if note:
-        logger.info("%s: %s", name, note)
-    picture, grid = _coarsened(rgb, Grid(rgb.shape[0], rgb.shape[1], image_um_per_px), um_per_px)
-    mask = find_tissue(np.asarray(picture), grid.um_per_px) if tissue is None else _resized_mask(tissue, grid)
-    return Slide(element_name(name), np.moveaxis(picture, -1, 0), grid, mask, spot)
+    pyramid = as_pyramid(open_image(image) if isinstance(image, str | Path) else image)
+    if pyramid.conversion.note:
+        logger.info("%s: %s", name, pyramid.conversion.note)
+    picture, grid, block = working_picture(pyramid, Grid(*pyramid.shape, image_um_per_px), um_per_px)
+    mask = tissue_in(pyramid, picture, grid, block) if tissue is None else resized_mask(tissue, grid)
+    return Slide(element_name(name), picture, grid, mask, spot)
 
 
 def element_name(name: str) -> str:
@@ -285,9 +286,9 @@ def _find_image(
         if f"tissue_{key}_scalef" in factors and picture is not None
     }
     if image is not None:
-        picture = read_image(image) if isinstance(image, str | Path) else image
+        picture = as_pyramid(open_image(image) if isinstance(image, str | Path) else image)
         same_size = (
-            factors[f"tissue_{key}_scalef"] for key, known in stored.items() if known.shape[:2] == picture.shape[:2]
+            factors[f"tissue_{key}_scalef"] for key, known in stored.items() if known.shape[:2] == picture.shape
         )
         return picture, _valid_scale(image_scale or next(same_size, 1.0), "image_scale")
     for key in ("hires", "lowres"):
@@ -296,7 +297,7 @@ def _find_image(
             return stored[key], _valid_scale(image_scale or factors[name], name)
     source = library.get("metadata", {}).get("source_image_path")
     if source and Path(source).exists():
-        return read_image(source), 1.0
+        return open_image(source), 1.0
     msg = (
         "Found no tissue image with its scale factor in uns['spatial']; expected images['hires'] or images['lowres'] "
         "and scalefactors['tissue_hires_scalef']. Pass the picture as `image=` (with `image_scale=` if it is not the "
@@ -373,7 +374,7 @@ def _choose_image(sdata: SpatialData, region: str, image: Any, image_scale: floa
     systems = list(get_transformation(sdata.shapes[region], get_all=True))
     if image is not None and not (isinstance(image, str) and image in sdata.images):
         system = "global" if "global" in systems else systems[0]
-        picture = read_image(image) if isinstance(image, str | Path) else image
+        picture = open_image(image) if isinstance(image, str | Path) else image
         return system, picture, _valid_scale(image_scale or 1.0, "image_scale")
     options = []
     for name in [image] if image is not None else list(sdata.images):
@@ -388,44 +389,7 @@ def _choose_image(sdata: SpatialData, region: str, image: Any, image_scale: floa
         raise ValueError(msg)
     # like the Visium layout's default: the hires picture if there is one, else the finest
     scale, system, name = max(options, key=lambda option: ("hires" in option[2], option[0]))
-    return system, finest(sdata.images[name], ("y", "x", "c")), scale
-
-
-def _coarsened(rgb: Any, native: Grid, um_per_px: float | None) -> tuple[Any, Grid]:
-    """Average whole blocks of pixels to the wanted scale; a few px that fill no block are cut off at the far edges."""
-    block = 1 if um_per_px is None else max(1, round(um_per_px / native.um_per_px))
-    if um_per_px is not None and um_per_px < native.um_per_px / 1.5:
-        logger.warning(
-            "um_per_px=%g is finer than the picture's %.3g; the picture's own resolution is used.",
-            um_per_px, native.um_per_px,
-        )  # fmt: skip
-    if block == 1:
-        return rgb, native
-    height, width = native.height // block, native.width // block
-    if min(height, width) < 1:
-        msg = f"um_per_px={um_per_px:g} leaves no pixel of a {native.height} x {native.width} px image; choose less."
-        raise ValueError(msg)
-    cut = rgb[: height * block, : width * block]
-    blocks = cut.reshape(height, block, width, block, 3)
-    picture = blocks.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
-    fullres = (native.fullres_per_px[0] * block, native.fullres_per_px[1] * block)
-    return picture, Grid(height, width, native.um_per_px * block, fullres)
-
-
-def _resized_mask(tissue: Any, grid: Grid) -> NDArray[np.bool_]:
-    mask = np.asarray(tissue)
-    if mask.ndim != 2:
-        msg = f"Found a tissue mask of shape {mask.shape}; expected (y, x)."
-        raise ValueError(msg)
-    proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
-    if abs(proportion - 1) > _SAME_EXTENT:
-        msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."
-        raise ValueError(msg)
-    if mask.shape == grid.shape:
-        return mask.astype(bool)
-    from skimage.transform import resize
-
-    return np.asarray(resize(mask.astype(np.float32), grid.shape, order=1) > 0.5)
+    return system, Pyramid(levels_of(sdata.images[name], ("y", "x", "c"))), scale
 
 
 def _other_scale(section: Section, grid: Grid) -> str:
@@ -442,7 +406,7 @@ def _other_scale(section: Section, grid: Grid) -> str:
 def _with_missed_spots(slide: Slide) -> NDArray[np.bool_]:
     """Add the discs of spots that measured RNA where the mask sees no tissue."""
     spots = slide.footprint()
-    missed = np.flatnonzero(spots.mean(slide.tissue.astype(np.float32))[:, 0] < _ON_MASK)
+    missed = np.flatnonzero(spots.mean(slide.tissue)[:, 0] < _ON_MASK)
     if len(missed) == 0:
         return slide.tissue
     logger.warning(

@@ -34,7 +34,8 @@ def read_visium(path: str | Path, *, image: str | Path | None = None, library_id
         or the folder ``filtered_feature_bc_matrix``; else the raw matrix) and ``spatial`` with positions and scale
         factors; ``tissue_hires_image`` and ``tissue_lowres_image`` (png or jpg) are read if they are there.
     image
-        The full-resolution picture (tif, png, jpg), the one given to Space Ranger. Only its path is kept, as
+        The full-resolution picture, the one given to Space Ranger: tif, png, jpg, the folder of an OME-Zarr image, or
+        with the extra ``sphisto[slides]`` a slide in a scanner vendor's format. Only its path is kept, as
         ``source_image_path``; it is read when it is needed.
     library_id
         Name of the section; by default the one in the counts file, else the folder's name.
@@ -260,7 +261,7 @@ def _read_images(spatial: Path) -> dict[str, Any]:
 
 def _existing_image(image: str | Path) -> str:
     path = Path(image)
-    if not path.is_file():
+    if not path.exists():
         msg = f"Found no image file at {str(path)!r} (`image=`). Give the path of the full-resolution picture."
         raise FileNotFoundError(msg)
     return str(path.resolve())

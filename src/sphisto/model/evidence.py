@@ -67,7 +67,7 @@ class Evidence:
 
     @cached_property
     def _tissue_share(self) -> NDArray[np.float32]:
-        return np.nan_to_num(self.slide.footprint().mean(self.slide.tissue.astype(np.float32))[:, 0])
+        return np.nan_to_num(self.slide.footprint().mean(self.slide.tissue)[:, 0])
 
 
 def scaled_texture(evidence: Evidence, known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

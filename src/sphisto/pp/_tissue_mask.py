@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto.core.tissue import find_tissue
-from sphisto.io.images import read_image, to_rgb8
+from sphisto.core.grid import Grid
+from sphisto.io.images import open_image
 from sphisto.io.intake import make_slide, read_section
+from sphisto.io.pyramid import as_pyramid
+from sphisto.io.working_picture import tissue_in
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,9 +68,9 @@ def tissue_mask(
         if um_per_px is None:
             msg = "A picture alone does not tell its scale; give `um_per_px` (um per pixel of the picture)."
             raise ValueError(msg)
-        rgb, _ = to_rgb8(read_image(data) if isinstance(data, str | Path) else data)
-        return find_tissue(np.asarray(rgb), um_per_px)
+        pyramid = as_pyramid(open_image(data) if isinstance(data, str | Path) else data)
+        return tissue_in(pyramid, pyramid.picture(), Grid(*pyramid.shape, um_per_px))
     section = read_section(data, library_id=library_id)
     slide = make_slide(section, check=False, repair=False)
-    section.table.obs[key_added] = slide.footprint().mean(slide.tissue.astype(np.float32))[:, 0].astype(np.float32)
+    section.table.obs[key_added] = slide.footprint().mean(slide.tissue)[:, 0].astype(np.float32)
     return slide.tissue

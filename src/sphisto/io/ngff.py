@@ -1,0 +1,134 @@
+"""OME-Zarr pictures (NGFF 0.4 and 0.5) with all their resolutions, read by window."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto.io.pyramid import Pyramid
+from sphisto.io.rgb import CHANNELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_METADATA = ("zarr.json", ".zarray")
+# what zarr and its codecs raise for chunks that cannot be read
+_UNREADABLE = (ValueError, RuntimeError, OSError, KeyError, IndexError, TypeError, zlib.error)
+
+
+def open_ngff(path: Path) -> Pyramid:
+    """Open an OME-Zarr image: a folder whose metadata say ``multiscales``.
+
+    Raises
+    ------
+    ValueError
+        If the folder is no OME-Zarr image, or holds several planes.
+    """
+    import zarr
+
+    try:
+        group: Any = zarr.open_group(path, mode="r")
+        attributes = dict(group.attrs)
+    except _UNREADABLE as error:
+        msg = (
+            f"Found a folder at {str(path)!r} that is no zarr group ({error}). Expected a picture: a tif, png or jpg, "
+            "or the folder of an OME-Zarr image."
+        )
+        raise ValueError(msg) from error
+    multiscales = attributes.get("ome", attributes).get("multiscales")
+    if not multiscales:
+        inside = ", ".join(sorted(name for name, _ in group.groups())) or "nothing"
+        msg = (
+            f"The zarr at {str(path)!r} is no OME-Zarr image: it has no `multiscales` of NGFF 0.4 or 0.5. It holds the "
+            f"groups: {inside}. Give the path of the image itself."
+        )
+        raise ValueError(msg)
+    found = multiscales[0]
+    levels = tuple(_open_level(path, group, dataset["path"], found) for dataset in found["datasets"])
+    return Pyramid(levels, f"{path.resolve()} {_changed(levels[0].folder)}")
+
+
+def _changed(folder: Path) -> int:
+    return max(file.stat().st_mtime_ns for file in (folder / name for name in _METADATA) if file.exists())
+
+
+@dataclass(frozen=True, eq=False)
+class NgffLevel:
+    """One resolution of an OME-Zarr image, (y, x, c), of which windows are read chunk by chunk.
+
+    Parameters
+    ----------
+    folder
+        Of the zarr array.
+    array
+        The zarr array.
+    order
+        Its axes y, x and, if there is one, that of channels; the others have length 1.
+    """
+
+    folder: Path
+    array: Any
+    order: tuple[int, ...]
+
+    ndim = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(y, x, c)."""
+        sides = [int(self.array.shape[axis]) for axis in self.order]
+        return sides[0], sides[1], sides[2] if len(sides) == 3 else 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return np.dtype(self.array.dtype)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
+        wanted = dict(zip(self.order, (*key, slice(None)), strict=False))
+        if not any((self.folder / name).exists() for name in _METADATA):
+            # zarr takes chunks that are not there for black
+            msg = (
+                f"The image {str(self.folder)!r} was there and is gone. Bring it back and call again; a fit goes on "
+                "with `resume=True`."
+            )
+            raise FileNotFoundError(msg)
+        try:
+            part = np.asarray(self.array[tuple(wanted.get(axis, 0) for axis in range(self.array.ndim))])
+        except _UNREADABLE as error:
+            msg = (
+                f"{str(self.folder)!r} is damaged: the window {key} cannot be read ({error}). Copy the image again "
+                "from where it came."
+            )
+            raise ValueError(msg) from error
+        kept = sorted(self.order)
+        part = part.transpose([kept.index(axis) for axis in self.order])
+        return part if part.ndim == 3 else part[..., None]
+
+
+def _open_level(path: Path, group: Any, name: str, multiscale: Mapping[str, Any]) -> NgffLevel:
+    import zarr
+
+    try:
+        array = group[name]
+    except _UNREADABLE as error:
+        msg = f"The OME-Zarr image {str(path)!r} lacks its level {name!r}, which its metadata name. Copy it again."
+        raise ValueError(msg) from error
+    axes = [axis["name"] if isinstance(axis, dict) else str(axis) for axis in multiscale.get("axes", [])]
+    if not isinstance(array, zarr.Array) or len(axes) != array.ndim:
+        msg = f"The level {name!r} of {str(path)!r} is no array with the axes {axes} that its metadata name."
+        raise ValueError(msg)
+    rest = [i for i, axis in enumerate(axes) if axis not in "yx" and array.shape[i] > 1]
+    plane = len(rest) == 0 or (len(rest) == 1 and axes[rest[0]] == "c" and array.shape[rest[0]] in CHANNELS)
+    if "y" not in axes or "x" not in axes or not plane:
+        msg = (
+            f"The OME-Zarr image {str(path)!r} has shape {array.shape} along axes {', '.join(axes)}; expected one plane "
+            "of grey, RGB or RGBA. Save the plane to use as an image of its own."
+        )
+        raise ValueError(msg)
+    return NgffLevel(path / name, array, (axes.index("y"), axes.index("x"), *rest))

@@ -1,0 +1,172 @@
+"""A picture in one or several resolutions, of which windows are read; whole slides never lie in memory.
+
+A picture at some resolution is made of the coarsest level that is still as fine, the rest by area-true resizing
+(:mod:`sphisto.core.resize`), block by block. A picture in memory goes the same way, with itself as the only level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto.core.resize import coarse_window
+from sphisto.core.tiles import Window
+from sphisto.io.rgb import Conversion, channels_last, conversion_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+_KEPT = 2**28  # bytes; a picture that is no larger is made once and kept, of a larger one as many blocks
+_BLOCK = 512  # px, of what is made and kept at once
+_CHUNK = 1024  # px, of the dask arrays: each costs a task
+_AT_ONCE = 4  # blocks that are made by different threads: each may take 100 MB meanwhile
+_AS_FINE = 1.01  # relative; levels round their sides to whole pixels, and nobody sees a hundredth
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """A picture in one or several resolutions.
+
+    Parameters
+    ----------
+    levels
+        Finest first, each (y, x, c) with ``shape``, ``dtype`` and windows by ``level[rows, columns]``: numpy, dask,
+        zarr or what :func:`sphisto.io.images.open_image` makes of files.
+    token
+        What names the pixels: two pyramids with one token hold the same.
+    moved
+        What was done to the axes to have channels last.
+    """
+
+    levels: tuple[Any, ...]
+    token: str = ""
+    moved: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the finest level in pixels."""
+        height, width = self.levels[0].shape[:2]
+        return int(height), int(width)
+
+    @cached_property
+    def conversion(self) -> Conversion:
+        """How its values become 8-bit RGB."""
+        return conversion_of(self.levels[0], moved=self.moved)
+
+    @cached_property
+    def factors(self) -> tuple[tuple[float, float], ...]:
+        """Finest pixels per pixel of each level along (y, x)."""
+        return tuple(_factors(self.shape, level.shape[:2]) for level in self.levels)
+
+    def level_for(self, factor: float) -> int:
+        """Return the coarsest level with pixels no larger than ``factor`` of the finest."""
+        return max(i for i, own in enumerate(self.factors) if i == 0 or max(own) <= factor * _AS_FINE)
+
+    def picture(self, factor: int = 1) -> Any:
+        """Return the picture with pixels of ``factor`` x ``factor`` of the finest; the last that fill none are cut off.
+
+        Returns
+        -------
+        (3, y, x) uint8: numpy if the level was in memory or the result takes no more than 256 MB, else a dask array of
+        which blocks are made when windows are read, and the last 256 MB of them kept.
+        """
+        height, width = (side // factor for side in self.shape)
+        source = self.levels[self.level_for(factor)]
+        fine_y, fine_x = self.factors[self.level_for(factor)]
+        convert = self.conversion
+        shape, ratio = source.shape[:2], (factor / fine_y, factor / fine_x)
+
+        def fine(window: Window) -> NDArray[np.uint8]:
+            return convert(_pixels(source, window))
+
+        def coarse(window: Window) -> NDArray[np.uint8]:
+            return coarse_window(fine, window, ratio=ratio, fine_shape=shape)
+
+        if isinstance(source, np.ndarray) or 3 * height * width <= _KEPT:
+            return np.moveaxis(coarse(Window(0, 0, height, width)), -1, 0)
+        from dask.array import from_array
+        from dask.base import tokenize
+
+        blocks = Blocks(coarse, (height, width))
+        name = f"picture-{tokenize(self.token, factor)}" if self.token else False
+        return from_array(blocks, chunks=(3, _CHUNK, _CHUNK), name=name)
+
+
+class Blocks:
+    """A (3, y, x) uint8 picture that is made block by block when windows of it are read; the last blocks are kept.
+
+    Parameters
+    ----------
+    make
+        Gives a window as (h, w, 3); called from several threads.
+    shape
+        (height, width) in pixels.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, make: Callable[[Window], NDArray[np.uint8]], shape: tuple[int, int]) -> None:
+        self.shape = (3, *shape)
+        self._make, self._room = make, BoundedSemaphore(_AT_ONCE)
+        self._block = lru_cache(maxsize=max(1, _KEPT // (3 * _BLOCK**2)))(self._made)
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+        channels, rows, columns = key
+        (y0, y1, _), (x0, x1, _) = rows.indices(self.shape[1]), columns.indices(self.shape[2])
+        out = np.empty((3, max(y1 - y0, 0), max(x1 - x0, 0)), dtype=np.uint8)
+        for y in range(y0 // _BLOCK * _BLOCK, y1, _BLOCK):
+            for x in range(x0 // _BLOCK * _BLOCK, x1, _BLOCK):
+                part = self._block(y, x)[max(y0 - y, 0) : y1 - y, max(x0 - x, 0) : x1 - x]
+                at_y, at_x = max(y - y0, 0), max(x - x0, 0)
+                out[:, at_y : at_y + part.shape[0], at_x : at_x + part.shape[1]] = np.moveaxis(part, -1, 0)
+        return out[channels]
+
+    def _made(self, y: int, x: int) -> NDArray[np.uint8]:
+        with self._room:
+            return self._make(Window(y, x, min(y + _BLOCK, self.shape[1]), min(x + _BLOCK, self.shape[2])))
+
+
+def as_pyramid(image: Any) -> Pyramid:
+    """Take a picture in any form: a pyramid, a dask array, or what ``numpy.asarray`` takes; one level, unless it is one.
+
+    Parameters
+    ----------
+    image
+        (y, x), (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is
+        taken.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not that of an image.
+    """
+    if isinstance(image, Pyramid):
+        return image
+    level, moved = channels_last(image if _is_dask(image) else np.asarray(image))
+    return Pyramid((level,), str(level.name) if _is_dask(level) else "", moved)
+
+
+def _is_dask(image: Any) -> bool:
+    return hasattr(image, "dask") and hasattr(image, "map_blocks")
+
+
+def _pixels(level: Any, window: Window) -> NDArray[Any]:
+    part = level[window.slices]
+    # blocks are already made by several threads: a pool within each of them would multiply what is in memory
+    return np.asarray(part.compute(scheduler="synchronous") if _is_dask(part) else part)
+
+
+def _factors(finest: tuple[int, ...], level: tuple[int, ...]) -> tuple[float, float]:
+    """Return finest pixels per pixel of a level: a whole number if rounding explains its sides, else their ratio."""
+    ratios = [fine / own for fine, own in zip(finest, level, strict=True)]
+    whole = round(min(ratios))
+    if all(own in (fine // whole, -(-fine // whole)) for fine, own in zip(finest, level, strict=True)):
+        return float(whole), float(whole)
+    return ratios[0], ratios[1]

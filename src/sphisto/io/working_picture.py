@@ -1,0 +1,105 @@
+"""The picture at the resolution that is worked at, and the tissue in it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto.core.grid import Grid
+from sphisto.core.tissue import edge_factor, find_tissue, grown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sphisto.io.pyramid import Pyramid
+
+logger = logging.getLogger("sphisto")
+
+_SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
+
+
+def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:
+    """Return a picture averaged over whole blocks of its finest pixels, as near to the wanted scale as they come.
+
+    A few px that fill no block are cut off at the far edges.
+
+    Parameters
+    ----------
+    pyramid
+        The picture.
+    native
+        Where its finest level lies.
+    um_per_px
+        Wanted um per px; ``None`` for the picture's own.
+
+    Returns
+    -------
+    picture
+        (3, y, x) uint8, numpy or lazy (see :meth:`sphisto.io.pyramid.Pyramid.picture`).
+    grid
+        Where it lies.
+    block
+        Finest pixels along a side of its pixels.
+    """
+    block = 1 if um_per_px is None else max(1, round(um_per_px / native.um_per_px))
+    if um_per_px is not None and um_per_px < native.um_per_px / 1.5:
+        logger.warning(
+            "um_per_px=%g is finer than the picture's %.3g; the picture's own resolution is used.",
+            um_per_px, native.um_per_px,
+        )  # fmt: skip
+    height, width = native.height // block, native.width // block
+    if min(height, width) < 1:
+        msg = f"um_per_px={um_per_px:g} leaves no pixel of a {native.height} x {native.width} px image; choose less."
+        raise ValueError(msg)
+    if len(pyramid.levels) > 1:
+        level = pyramid.level_for(block)
+        logger.info("The picture has %d resolutions; the one of %d x %d px is read.", len(pyramid.levels),
+                    *pyramid.levels[level].shape[:2])  # fmt: skip
+    fullres = (native.fullres_per_px[0] * block, native.fullres_per_px[1] * block)
+    return pyramid.picture(block), Grid(height, width, native.um_per_px * block, fullres), block
+
+
+def tissue_in(pyramid: Pyramid, picture: Any, grid: Grid, block: int = 1) -> NDArray[np.bool_]:
+    """Find the tissue in a picture on its grid: by a coarser level, if the pyramid has one that is fine enough.
+
+    Parameters
+    ----------
+    pyramid
+        The picture in all resolutions.
+    picture, grid, block
+        What :func:`working_picture` made of it.
+
+    Returns
+    -------
+    (y, x) bool.
+    """
+    factor = edge_factor(grid.shape, grid.um_per_px)
+    if pyramid.level_for(block * factor) == pyramid.level_for(block):
+        return find_tissue(np.moveaxis(picture, 0, -1), grid.um_per_px)
+    thumbnail = pyramid.picture(block * factor)
+    return grown(find_tissue(np.moveaxis(thumbnail, 0, -1), grid.um_per_px * factor), factor, grid.shape)
+
+
+def resized_mask(tissue: Any, grid: Grid) -> NDArray[np.bool_]:
+    """Bring a mask of the whole picture to a grid.
+
+    Raises
+    ------
+    ValueError
+        If it is no mask, or not of that picture.
+    """
+    mask = np.asarray(tissue)
+    if mask.ndim != 2:
+        msg = f"Found a tissue mask of shape {mask.shape}; expected (y, x)."
+        raise ValueError(msg)
+    proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
+    if abs(proportion - 1) > _SAME_EXTENT:
+        msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."
+        raise ValueError(msg)
+    if mask.shape == grid.shape:
+        return mask.astype(bool)
+    from skimage.transform import resize
+
+    return np.asarray(resize(mask.astype(np.float32), grid.shape, order=1) > 0.5)

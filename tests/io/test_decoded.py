@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import logging
+import shutil
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sphisto.io import decoded
+from sphisto.io.decoded import FileLevel, decode
+from sphisto.io.images import open_image, read_image
+
+RGB = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp"])
+def test_reads_what_was_written(tmp_path, name):
+    Image.fromarray(RGB).save(tmp_path / name)
+    assert (decode(tmp_path / name) == RGB).all()
+
+
+def test_reads_jpg(tmp_path):
+    smooth = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[:, None, None], (64, 48, 3))
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(decode(tmp_path / "a.jpg").astype(int) - smooth).max() < 12
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "1", "P", "LA", "CMYK"])
+@pytest.mark.parametrize("strip", [2**22, 50], ids=["in one", "in strips"])
+def test_pillow_modes_become_grey_rgb_or_rgba(tmp_path, monkeypatch, mode, strip):
+    monkeypatch.setattr(decoded, "_STRIP", strip)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.fromarray(RGB).convert(mode).save(path)
+    plain = {"1": "1", "L": "L", "RGBA": "RGBA", "LA": "RGBA"}.get(mode, "RGB")
+    with Image.open(path) as picture:
+        np.testing.assert_array_equal(decode(path), np.atleast_3d(picture.convert(plain)))
+    assert open_image(path).picture().shape == (3, 23, 31)
+
+
+def test_sixteen_bits_survive(tmp_path):
+    deep = GREY.astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    assert (decode(tmp_path / "a.png")[..., 0] == deep).all()
+
+
+def test_large_pictures_go_to_a_temporary_file_and_it_is_said(tmp_path, monkeypatch, caplog):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr(decoded, "_IN_MEMORY", 1000)
+    monkeypatch.setattr(decoded, "_STRIP", 100)
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        found = decode(tmp_path / "a.png")
+    assert isinstance(found, FileLevel)
+    assert found.shape == RGB.shape
+    np.testing.assert_array_equal(found[3:20, 5:9], RGB[3:20, 5:9])
+    assert "a.png can only be decoded whole: its 0.0 GB are kept in a temporary file" in caplog.text
+    assert list(folder.iterdir()) == []  # it has no name, and goes with the array
+
+
+def test_no_room_for_a_temporary_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoded, "_IN_MEMORY", 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 5))
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    with pytest.raises(OSError, match=r"a.png' can only be decoded whole, .* GB free. Free some space, set TMPDIR"):
+        decode(tmp_path / "a.png")
+
+
+def test_whole_slides_are_no_decompression_bombs(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert decode(tmp_path / "a.png").shape == RGB.shape
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def png_of(width, height):
+    """A png whose header declares that size and which holds next to nothing."""
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0" * 100)),
+        (b"IEND", b""),
+    ]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_files_that_declare_far_more_than_they_hold(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_of(100_000, 50_000))
+    with pytest.raises(
+        ValueError, match=r"bomb.png' declares 50000 x 100000 x 3 values, 15.0 GB, in a file of \d+ bytes; exp"
+    ):
+        open_image(tmp_path / "bomb.png")
+
+
+def test_a_jpg_that_declares_far_more_than_it_holds(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "bomb.jpg")
+    content = (tmp_path / "bomb.jpg").read_bytes()
+    frame = content.index(b"\xff\xc0") + 5
+    (tmp_path / "bomb.jpg").write_bytes(content[:frame] + struct.pack(">HH", 60_000, 60_000) + content[frame + 4 :])
+    with pytest.raises(ValueError, match=r"bomb.jpg' declares 60000 x 60000 x 3 values, 10.8 GB, in a file of"):
+        open_image(tmp_path / "bomb.jpg")
+
+
+def test_pictures_of_the_size_of_a_slide_are_no_bombs(tmp_path):
+    file = tmp_path / "a.svs"
+    file.write_bytes(b"\0" * 10**6)
+    # 80,000 x 60,000 px of a scanner, 20 to 1: 0.7 GB
+    monkeypatched = type(
+        "Large", (), {"stat": lambda _: type("Stat", (), {"st_size": 720_000_000}), "__str__": lambda _: "a"}
+    )()
+    decoded.refuse_bomb(monkeypatched, (80_000, 60_000, 3), 1)
+    decoded.refuse_bomb(file, (18_000, 18_000, 3), 1)  # below 1 GB nothing is doubted
+    with pytest.raises(ValueError, match="made to fill the memory"):
+        decoded.refuse_bomb(file, (80_000, 60_000, 3), 1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_truncated_files(tmp_path, name):
+    path = tmp_path / name
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(
+        ValueError, match=rf"{name}' is not an image that can be read \(.*truncated.*Expected a whole tif"
+    ):
+        read_image(path)
+
+
+def test_files_that_are_no_image(tmp_path):
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(
+        ValueError, match=r"text.png' is not an image that can be read .* Expected a whole tif, png or jpg"
+    ):
+        decode(tmp_path / "text.png")
