@@ -50,9 +50,9 @@ _PRIOR = (
     "core/kriging.py", "core/texture.py", "core/interpolate.py", "model/factorize.py", "model/evidence.py",
     "model/drawing.py", "model/neighbours.py", "model/skill.py", "model/config.py", "model/fit.py", "tl/_held_out.py",
 )  # fmt: skip
-_COARSER = (*_PRIOR, "io/intake.py")
+_COARSER = (*_PRIOR, "io/pyramid.py", "io/working_picture.py")
 _FIT = ("core/*.py", "model/*.py", "tl/_fit_projection.py")
-_NETWORK = ("core/*.py", "io/intake.py", "model/*.py", "tl/_held_out.py")  # as arrays: nothing is written
+_NETWORK = ("core/*.py", "model/*.py", "tl/_held_out.py")  # as arrays: nothing is written
 
 
 def _kriging(components: int, *, picture: bool, values: str = "logs") -> Method:

@@ -28,15 +28,17 @@ def network(case: Case, *, times: int, **options: Any) -> Prediction:
 
 def coarser(case: Case, times: int) -> Case:
     """Average the picture over blocks of pixels, as the package does for ``um_per_px``; all places stay where they are."""
-    from sphisto.io.intake import _coarsened
+    from sphisto.io.pyramid import as_pyramid
+    from sphisto.io.working_picture import working_picture
 
     slide, spots = case.slide, case.slide.spots
-    coarse, grid = _coarsened(np.moveaxis(picture(case), 0, -1), slide.grid, times * slide.grid.um_per_px)
+    whole = as_pyramid(np.moveaxis(picture(case), 0, -1))
+    coarse, grid, _ = working_picture(whole, slide.grid, times * slide.grid.um_per_px)
     cut = slide.tissue[: grid.height * times, : grid.width * times]
     tissue = cut.reshape(grid.height, times, grid.width, times).mean(axis=(1, 3)) >= 0.5
     measured = replace(spots, centers=spots.centers / times, pitch=spots.pitch / times)
     return replace(
         case,
-        slide=replace(slide, image=np.moveaxis(coarse, -1, 0), grid=grid, tissue=tissue, measured=measured),
+        slide=replace(slide, image=coarse, grid=grid, tissue=tissue, measured=measured),
         regions=replace(case.regions, centers=case.regions.centers / times),
     )
