@@ -7,6 +7,8 @@ import pytest
 
 from sphisto.io.background import in_background
 
+FULL = "the disk is full"
+
 
 def test_jobs_are_done_in_their_order_by_another_thread():
     done = []
@@ -44,7 +46,7 @@ def test_what_a_job_raises_comes_out_and_later_jobs_are_not_begun():
     done = []
 
     def fail():
-        raise OSError("the disk is full")
+        raise OSError(FULL)
 
     def run():
         with in_background(1) as hand_over:
@@ -53,7 +55,7 @@ def test_what_a_job_raises_comes_out_and_later_jobs_are_not_begun():
                 hand_over(lambda i=i: done.append(i))
                 time.sleep(0.01)
 
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(OSError, match=FULL):
         run()
     assert done == []
 
@@ -61,9 +63,9 @@ def test_what_a_job_raises_comes_out_and_later_jobs_are_not_begun():
 def test_the_last_job_is_waited_for_and_its_error_comes_out():
     def fail():
         time.sleep(0.1)
-        raise OSError("the disk is full")
+        raise OSError(FULL)
 
-    with pytest.raises(OSError, match="the disk is full"), in_background(1) as hand_over:
+    with pytest.raises(OSError, match=FULL), in_background(1) as hand_over:
         hand_over(fail)
 
 

@@ -90,7 +90,9 @@ def test_of_tiles_left_out_no_chunk_is_made_or_written(empty, values):
         writer.write(window, values[:, 300:812, :512])
         for level, coarse in chunks:
             writer.coarsen(level, coarse)
-    written = sorted(str(p.relative_to(empty / "images" / "genes")) for p in (empty / "images" / "genes").rglob("c/0/*/*"))
+    written = sorted(
+        str(p.relative_to(empty / "images" / "genes")) for p in (empty / "images" / "genes").rglob("c/0/*/*")
+    )
     assert written == ["s0/c/0/0/0", "s0/c/0/1/1", "s1/c/0/0/0", "s2/c/0/0/0", "s3/c/0/0/0"]
     level = writer.levels[1][0]
     assert np.isfinite(level[:256, :256]).all()

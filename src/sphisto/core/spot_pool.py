@@ -50,8 +50,6 @@ class SpotPool:
         """(n, c) averages over the part of each spot within the raster; 0 where there is none."""
         covered = np.zeros((len(self._centers), 1))
         for start in range(0, len(covered), _SPOTS):
-            some = self._spot.footprint(
-                self._grid.shape, self._centers[start : start + _SPOTS], self._grid.um_per_px
-            )
+            some = self._spot.footprint(self._grid.shape, self._centers[start : start + _SPOTS], self._grid.um_per_px)
             covered[start : start + _SPOTS, 0] = some.covered
         return np.divide(self.sums, covered, where=covered > 0, out=np.zeros_like(self.sums))

@@ -73,7 +73,10 @@ def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> l
     for level, (height, width) in enumerate(shapes[1:], start=1):
         side, last = CHUNK << level, {}
         for i, window in enumerate(windows):
-            rows, columns = range(window.y0 // side, -(-window.y1 // side)), range(window.x0 // side, -(-window.x1 // side))
+            rows, columns = (
+                range(window.y0 // side, -(-window.y1 // side)),
+                range(window.x0 // side, -(-window.x1 // side)),
+            )
             last.update({(row, column): i for row in rows for column in columns})
         for (row, column), i in last.items():
             y, x = row * CHUNK, column * CHUNK
