@@ -90,8 +90,9 @@ def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool =
     """
     with locked(store):
         recover(store, keep=resume)
+        left = _resumed(store, call or {}) if resume else None  # if it is refused it stays
         try:
-            work = (_resumed(store, call or {}) if resume else None) or _begun(store, call or {})
+            work = left or _begun(store, call or {})
             yield work
             _commit(work, store)
         except BaseException as error:
