@@ -18,7 +18,7 @@ def test_jobs_are_done_in_their_order_by_another_thread():
     assert done == [(i, "sphisto-writer") for i in range(20)]
 
 
-def test_no_more_jobs_wait_than_said():
+def test_no_more_jobs_are_taken_than_said():
     gate, begun = threading.Event(), []
 
     def job():
@@ -29,7 +29,7 @@ def test_no_more_jobs_wait_than_said():
 
     def release():
         time.sleep(0.3)
-        assert len(handed) == 3  # one in progress, two waiting: the fourth is not taken
+        assert len(handed) == 2  # one in progress, one waiting: the third is not taken
         gate.set()
 
     watcher = threading.Thread(target=release)

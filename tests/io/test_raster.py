@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from sphisto.core.grid import Grid
 from sphisto.core.tiles import Window, nested, plan_tiles
-from sphisto.io.raster import completed, create_raster, open_raster, pyramid_factors, round_mantissa
+from sphisto.io.raster import completed, create_raster, open_raster, pyramid_factors, round_mantissa, write_picture
 
 GENES = ("Nrgn", "Ttr/x", "µ gene")
 
@@ -105,6 +105,22 @@ def test_writing_goes_on_where_it_was_left(empty, values):
     window = Window(512, 0, 1024, 512)
     rounded = open_raster(empty, "genes").write(window, values[:, *window.slices])
     np.testing.assert_array_equal(open_raster(empty, "genes").read(window), rounded)
+
+
+def test_a_lazy_picture_is_written_as_it_is(empty, rng):
+    import dask.array as da
+    import spatialdata as sd
+    import zarr
+
+    picture = rng.integers(0, 256, (3, 1100, 1500), dtype=np.uint8)
+    write_picture(empty, "picture", da.from_array(picture, chunks=(3, 300, 400)), Grid(1100, 1500, 4.0))
+    zarr.consolidate_metadata(empty)
+    element = sd.read_zarr(empty)["picture"]
+    assert list(element["scale0"].image.c.values) == ["r", "g", "b"]
+    np.testing.assert_array_equal(element["scale0"].image.values, picture)
+    assert element["scale1"].image.dtype == np.uint8
+    means = picture.reshape(3, 550, 2, 750, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(element["scale1"].image.values, means, atol=0.5)
 
 
 def halved(values):

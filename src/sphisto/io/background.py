@@ -15,33 +15,35 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def in_background(most: int) -> Iterator[Callable[[Job], None]]:
-    """Yield a function that hands jobs to a thread of their own; it waits while ``most`` of them are waiting.
+    """Yield a function that hands jobs to a thread of their own; it waits while ``most`` of them are not yet done.
 
     At the end of the block all jobs have been done. What a job raises comes out at the next hand-over or at the end of
     the block; later jobs are then not begun. If the block itself raises (Ctrl-C, too), jobs that wait are dropped and
     the one in progress is brought to its end.
     """
-    jobs: queue.Queue[Job | None] = queue.Queue(maxsize=most)
+    jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+    room = threading.Semaphore(most)
     failed: list[BaseException] = []
     dropped = threading.Event()
 
     def work() -> None:
         while (job := jobs.get()) is not None:
-            if dropped.is_set():
-                continue
             try:
-                job()
+                if not dropped.is_set():
+                    job()
             except BaseException as error:  # noqa: BLE001 - it is raised again where the jobs come from
                 failed.append(error)
                 dropped.set()
             del job  # what it holds is not kept while the thread waits for the next
+            room.release()
 
     def hand_over(job: Job) -> None:
+        room.acquire()
         _raise(failed)
         jobs.put(job)
 
     def finish() -> None:
-        jobs.put(None)  # the thread takes jobs until it finds this, so there will be room
+        jobs.put(None)
         thread.join()
 
     thread = threading.Thread(target=work, name="sphisto-writer", daemon=True)

@@ -11,7 +11,7 @@ import numpy as np
 from sphisto import __version__, _keys
 from sphisto.io import claims
 from sphisto.io.quiet import quiet
-from sphisto.io.raster import RasterWriter, create_raster, image_element, open_raster, pyramid_factors
+from sphisto.io.raster import RasterWriter, create_raster, open_raster, pyramid_factors, write_picture
 from sphisto.io.store import read_mark
 from sphisto.io.tables import with_other_projections
 
@@ -80,9 +80,9 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
         staging.rmdir()
         sdata = sd.SpatialData(attrs={_keys.MARK: {"library_id": slide.name, "keys": {}, "grids": {}}})
         sdata.write(staging)
-    sdata[names[0]] = image_element(slide.image, slide.grid, channels=("r", "g", "b"))
+    write_picture(staging, names[0], slide.image, slide.grid)
     sdata[names[1]] = _tissue_element(slide)
-    written = [*names[:2]]
+    written = [names[1]]
     if slide.measured is not None:
         sdata[names[2]] = _spots_element(slide)
         written.append(names[2])

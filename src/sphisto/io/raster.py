@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto.core.tiles import Window
+from sphisto.core.tiles import Window, nested, plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sphisto.core.grid import Grid
 
 CHUNK = 512  # px; one gene of one chunk is 1 MB, so that a small window of one gene reads little else
+_BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come in blocks themselves
 _COARSEST = 512  # px; the pyramid ends when the longer side is no longer than this
 _AT_ONCE = 4  # channels whose coarser chunks are made together
 _MANTISSA_BITS = 12  # of 23: a relative error below 0.02 %, and the rest compresses away
@@ -26,7 +27,7 @@ _MANTISSA_BITS = 12  # of 23: a relative error below 0.02 %, and the rest compre
 
 @dataclass(frozen=True)
 class RasterWriter:
-    """Writes a (c, y, x) float32 raster window by window; what is never written has the fill value, NaN as a rule.
+    """Writes a (c, y, x) raster window by window; what is never written has the fill value, NaN as a rule.
 
     Made by :func:`create_raster` or :func:`open_raster`. Coarser levels are made chunk by chunk of the next finer one
     (:meth:`coarsen`), once that is complete there (:func:`completed`): nothing of them is held in memory, whatever the
@@ -38,15 +39,15 @@ class RasterWriter:
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """(height, width) of each level, finest first."""
-        return [level.shape[-2:] for level in self.levels]
+        return [(level.shape[-2], level.shape[-1]) for level in self.levels]
 
-    def write(self, window: Window, values: NDArray[Any]) -> NDArray[np.float32]:
+    def write(self, window: Window, values: NDArray[Any]) -> NDArray[Any]:
         """Write (c, height, width) values at a window of the finest level; return them as they will be read."""
-        rounded = round_mantissa(values)
+        rounded = self._rounded(values)
         self.levels[0][:, *window.slices] = rounded
         return rounded
 
-    def read(self, window: Window) -> NDArray[np.float32]:
+    def read(self, window: Window) -> NDArray[Any]:
         """Read a window of the finest level."""
         return np.asarray(self.levels[0][:, *window.slices])
 
@@ -56,7 +57,12 @@ class RasterWriter:
         y, x = (slice(2 * part.start, 2 * part.stop) for part in window.slices)
         for c in range(0, coarse.shape[0], _AT_ONCE):
             channels = slice(c, c + _AT_ONCE)
-            coarse[channels, *window.slices] = round_mantissa(_halve(np.asarray(finer[channels, y, x])))
+            coarse[channels, *window.slices] = self._rounded(_halve(np.asarray(finer[channels, y, x])))
+
+    def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
+        if self.levels[0].dtype.kind == "f":
+            return round_mantissa(values)
+        return np.asarray(np.rint(values), dtype=self.levels[0].dtype)
 
 
 def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> list[list[tuple[int, Window]]]:
@@ -86,12 +92,12 @@ def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> l
 
 
 def create_raster(
-    store: Path, name: str, channels: Sequence[str], grid: Grid, *, fill: float = float("nan")
+    store: Path, name: str, channels: Sequence[str], grid: Grid, *, fill: float = float("nan"), dtype: str = "float32"
 ) -> RasterWriter:
     """Create an empty image element with named channels in a store that is being built.
 
     SpatialData itself writes the element's metadata, from a blank with one channel; the arrays are then replaced by
-    ones with all channels, a fill value and a codec for rounded floats.
+    ones with all channels, a fill value and a codec for rounded floats (bytes compress no worse by it).
     """
     import zarr
     from spatialdata import read_zarr
@@ -110,7 +116,7 @@ def create_raster(
             dataset["path"],
             shape=shape,
             chunks=(1, *(min(CHUNK, side) for side in shape[1:])),
-            dtype="float32",
+            dtype=dtype,
             fill_value=fill,
             # of maps with 12 bits: 29 % of the raw size, as level 3, in half its time; without bitshuffle 34 %
             compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
@@ -126,6 +132,16 @@ def open_raster(store: Path, name: str) -> RasterWriter:
 
     group: Any = zarr.open_group(store / "images" / name, mode="r+", use_consolidated=False)
     return RasterWriter(tuple(group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]))
+
+
+def write_picture(store: Path, name: str, picture: Any, grid: Grid) -> None:
+    """Write a (3, y, x) uint8 picture, numpy or lazy, block by block: SpatialData's own writer holds much of it at once."""
+    writer = create_raster(store, name, ("r", "g", "b"), grid, fill=0, dtype="uint8")
+    windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=_BLOCK))]
+    for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
+        writer.write(window, np.asarray(picture[:, *window.slices]))
+        for level, coarse in chunks:
+            writer.coarsen(level, coarse)
 
 
 def _blank(grid: Grid) -> Any:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _CREATED = "rasters"  # in the journal
-_WAITING = 1  # tiles between computing and writing; with one on either side three are in memory
+_BEHIND = 1  # tiles that are not yet written while the next one is computed
 
 
 @kept_memory()
@@ -68,7 +68,7 @@ def stream(
 
     numbers = [i for i in range(len(tiles)) if i not in known]
     found = predict_tiles(fitted, slide, prior, device=device, tiles=[tiles[i] for i in numbers])
-    with in_background(_WAITING) as hand_over, tqdm(
+    with in_background(_BEHIND) as hand_over, tqdm(
         total=len(tiles), initial=len(known), desc="write", unit="tile"
     ) as bar:  # fmt: skip
         for i, (tile, maps) in zip(numbers, found, strict=True):
