@@ -24,6 +24,16 @@ def tissue(library_id: str) -> str:
     return f"{library_id}_tissue"
 
 
+def of_library(library_id: str) -> tuple[str, str, str]:
+    """Name the elements of a library but its table: picture, tissue, spots."""
+    return image(library_id), tissue(library_id), spots(library_id)
+
+
+def library_table(library_id: str) -> str:
+    """Name the table of a library that is not the first of its store."""
+    return f"{library_id}_table"
+
+
 def factors(key: str) -> str:
     """Name the factor maps of a projection."""
     return f"{key}_factors"
@@ -87,3 +97,8 @@ def held_out(key: str) -> str:
 def by_method(key: str) -> str:
     """Name the (genes, methods) Pearson correlations of an evaluation in ``varm``."""
     return f"{key}_by_method"
+
+
+def in_var(key: str) -> tuple[str, ...]:
+    """Name all columns of ``var`` that belong to a projection."""
+    return skill(key), deviance_explained(key), dispersion(key), ceiling(key), coverage(key)

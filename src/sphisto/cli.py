@@ -101,8 +101,9 @@ def _info(options: argparse.Namespace) -> None:
     from sphisto.io.summary import summarise
 
     summary = summarise(options.store)
-    table = "no table" if summary.n_spots is None else f"{summary.n_spots} spots x {summary.n_genes} genes"
-    print(f"{options.store}: library {summary.library_id}, {table}, written by sphisto {summary.version}")
+    for library in summary.libraries:
+        table = "no table" if library.n_spots is None else f"{library.n_spots} spots x {library.n_genes} genes"
+        print(f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}")
     print("\nrasters")
     for raster in summary.rasters:
         sizes = ", ".join(f"{h} x {w}" for h, w in raster.levels)

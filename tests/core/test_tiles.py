@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sphisto.core.tiles import Window, plan_tiles, read_window
+from sphisto.core.tiles import Window, nested, on_tissue, plan_tiles, read_window
 
 sides = st.integers(1, 90)
 
@@ -56,3 +56,17 @@ def test_a_raster_of_one_pixel_fills_any_window():
 def test_tiles_without_size_are_refused():
     with pytest.raises(ValueError, match="size >= 1"):
         plan_tiles((5, 5), size=0)
+
+
+def test_nested_tiles_come_in_groups_of_four():
+    tiles = plan_tiles((2048, 1500), size=512)
+    order = [(tile.core.y0 // 512, tile.core.x0 // 512) for tile in nested(tiles)]
+    assert order[:6] == [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (1, 2)]
+    assert sorted(order) == [(y, x) for y in range(4) for x in range(3)]
+    assert nested([]) == []
+
+
+def test_tiles_without_tissue_are_left_out():
+    tissue = np.zeros((100, 100), dtype=bool)
+    tissue[49, 70] = True
+    assert [tile.core for tile in on_tissue(plan_tiles((100, 100), size=50), tissue)] == [Window(0, 50, 50, 100)]

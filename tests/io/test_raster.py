@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sphisto.core.grid import Grid
-from sphisto.core.tiles import plan_tiles
-from sphisto.io.raster import create_raster, pyramid_factors, round_mantissa
+from sphisto.core.tiles import Window, nested, plan_tiles
+from sphisto.io.raster import completed, create_raster, open_raster, pyramid_factors, round_mantissa, write_picture
 
 GENES = ("Nrgn", "Ttr/x", "µ gene")
 
@@ -31,8 +31,11 @@ def values(rng):
 def write(store, values, size=512):
     grid = Grid(*values.shape[1:], 4.0, (5.5, 5.5))
     writer = create_raster(store, "genes", GENES, grid)
-    for tile in plan_tiles(grid.shape, size=size):
-        writer.write(tile.core, values[:, *tile.core.slices])
+    windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=size))]
+    for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
+        writer.write(window, values[:, *window.slices])
+        for level, coarse in chunks:
+            writer.coarsen(level, coarse)
     import zarr
 
     zarr.consolidate_metadata(store)
@@ -66,6 +69,60 @@ def test_levels_are_means_of_what_is_known(empty, values, size):
     np.testing.assert_allclose(element["scale2"].image.values, halved(half), rtol=1e-3)
 
 
+def test_every_chunk_of_every_coarser_level_is_made_once_and_when_it_is_complete():
+    shapes = [(2300, 1500), (1150, 750), (575, 375)]
+    windows = [tile.core for tile in nested(plan_tiles(shapes[0], size=512))]
+    counts = [np.zeros(shape, dtype=int) for shape in shapes]
+    for window, chunks in zip(windows, completed(windows, shapes), strict=True):
+        counts[0][window.slices] += 1
+        for level, coarse in chunks:
+            finer = Window(2 * coarse.y0, 2 * coarse.x0, 2 * coarse.y1, 2 * coarse.x1)
+            assert (counts[level - 1][finer.slices] == 1).all(), "made of what is not there yet"
+            counts[level][coarse.slices] += 1
+    assert all((count == 1).all() for count in counts)
+
+
+def test_of_tiles_left_out_no_chunk_is_made_or_written(empty, values):
+    grid = Grid(3000, 3000, 1.0)
+    writer = create_raster(empty, "genes", GENES, grid)
+    windows = [Window(0, 0, 512, 512), Window(512, 512, 1024, 1024)]
+    for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
+        writer.write(window, values[:, 300:812, :512])
+        for level, coarse in chunks:
+            writer.coarsen(level, coarse)
+    written = sorted(
+        str(p.relative_to(empty / "images" / "genes")) for p in (empty / "images" / "genes").rglob("c/0/*/*")
+    )
+    assert written == ["s0/c/0/0/0", "s0/c/0/1/1", "s1/c/0/0/0", "s2/c/0/0/0", "s3/c/0/0/0"]
+    level = writer.levels[1][0]
+    assert np.isfinite(level[:256, :256]).all()
+    assert np.isnan(level[:256, 256:512]).all()
+
+
+def test_writing_goes_on_where_it_was_left(empty, values):
+    grid = Grid(1100, 700, 1.0)
+    create_raster(empty, "genes", GENES, grid)
+    window = Window(512, 0, 1024, 512)
+    rounded = open_raster(empty, "genes").write(window, values[:, *window.slices])
+    np.testing.assert_array_equal(open_raster(empty, "genes").read(window), rounded)
+
+
+def test_a_lazy_picture_is_written_as_it_is(empty, rng):
+    import dask.array as da
+    import spatialdata as sd
+    import zarr
+
+    picture = rng.integers(0, 256, (3, 1100, 1500), dtype=np.uint8)
+    write_picture(empty, "picture", da.from_array(picture, chunks=(3, 300, 400)), Grid(1100, 1500, 4.0))
+    zarr.consolidate_metadata(empty)
+    element = sd.read_zarr(empty)["picture"]
+    assert list(element["scale0"].image.c.values) == ["r", "g", "b"]
+    np.testing.assert_array_equal(element["scale0"].image.values, picture)
+    assert element["scale1"].image.dtype == np.uint8
+    means = picture.reshape(3, 550, 2, 750, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(element["scale1"].image.values, means, atol=0.5)
+
+
 def halved(values):
     """Mean of the known among each 2 x 2 pixels, one block at a time."""
     out = np.full((len(values), values.shape[1] // 2, values.shape[2] // 2), np.nan, dtype=np.float32)
@@ -81,7 +138,9 @@ def test_what_is_not_written_is_nan(empty):
     import spatialdata as sd
 
     create_raster(empty, "genes", GENES, Grid(600, 50, 1.0))
+    create_raster(empty, "redrawn", GENES, Grid(600, 50, 1.0), fill=0.875)
     assert np.isnan(sd.read_zarr(empty)["genes"]["scale0"].image.values).all()
+    assert (sd.read_zarr(empty)["redrawn"]["scale1"].image.values == 0.875).all()
 
 
 def test_pyramids_end_when_the_raster_is_small():

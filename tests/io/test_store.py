@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from sphisto.core.grid import Grid
+from sphisto.io import building
 from sphisto.io import store as stores
 
 
@@ -12,12 +15,12 @@ def test_a_path_that_is_not_ours_is_left_alone(tmp_path):
     taken.mkdir()
     (taken / "thesis.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="exists and is not a store of sphisto; it is left alone"):
-        stores.check_target(taken, "toy")
+        building.check_target(taken, "toy", "projection")
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(FileExistsError, match="left alone"):
-        stores.check_target(file, "toy")
-    stores.check_target(tmp_path / "new.zarr", "toy")
+        building.check_target(file, "toy", "projection")
+    building.check_target(tmp_path / "new.zarr", "toy", "projection")
 
 
 def test_a_spatialdata_of_someone_else_is_not_ours(tmp_path):
@@ -25,21 +28,48 @@ def test_a_spatialdata_of_someone_else_is_not_ours(tmp_path):
 
     sd.SpatialData().write(tmp_path / "other.zarr")
     with pytest.raises(FileExistsError, match="not a store of sphisto"):
-        stores.check_target(tmp_path / "other.zarr", "toy")
+        building.check_target(tmp_path / "other.zarr", "toy", "projection")
     with pytest.raises(ValueError, match="holds no projection of sphisto"):
         stores.mark(tmp_path / "other.zarr")
 
 
-def test_a_store_of_another_library_is_left_alone(store):
-    with pytest.raises(FileExistsError, match="holds the library 'toy', not 'other'"):
-        stores.check_target(store, "other")
-    stores.check_target(store, "toy")
+def test_names_of_another_library_or_program_are_left_alone(store, tmp_path):
+    with pytest.raises(FileExistsError, match="holds a projection 'projection' of the library 'toy', not of 'other'"):
+        building.check_target(store, "other", "projection")
+    building.check_target(store, "other", "second")
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(store, copy)
+    (copy / "labels" / "Cells").mkdir()
+    for library, key, taken in (
+        ("toy", "cells", "Cells"),
+        ("toy", "projection_sd", "projection_sd"),
+        ("other", "toy_image", "toy_image"),
+        ("projection", "second", None),
+        ("other", "TABLE", "table"),
+    ):
+        if taken is None:
+            building.check_target(copy, library, key)
+            continue
+        with pytest.raises(FileExistsError, match=f"holds the element '{taken}', which the projection '{key}'"):
+            building.check_target(copy, library, key)
+    with pytest.raises(
+        ValueError, match="key_added='toy_image', which would name an element 'toy_image' of the library"
+    ):
+        building.check_target(copy, "toy", "toy_image")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../a", "a/b", "a b", "gène", ".a", "_a", "a" * 101, "a\n", "a\0"])
+def test_names_that_cannot_be_those_of_files_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"Found key_added=.*expected 1 to 100 letters"):
+        building.check_target(tmp_path / "new.zarr", "toy", name)
+    with pytest.raises(ValueError, match=r"Found library_id=.*expected 1 to 100 letters"):
+        building.check_target(tmp_path / "new.zarr", name, "projection")
 
 
 def test_a_disk_too_small_is_said_before(tmp_path):
     with pytest.raises(OSError, match=r"rasters need about .* GB and .* has .* GB free"):
-        stores.check_space(tmp_path, Grid(10**7, 10**7, 1.0), 50)
-    stores.check_space(tmp_path, Grid(10, 10, 1.0), 5)
+        building.check_space(tmp_path, Grid(10**7, 10**7, 1.0), 50)
+    building.check_space(tmp_path, Grid(10, 10, 1.0), 5)
 
 
 def test_a_missing_store_is_said(tmp_path):

@@ -5,14 +5,13 @@ import shutil
 import pytest
 
 from sphisto import __version__, _keys
-from sphisto.io.summary import summarise
+from sphisto.io.summary import LibrarySummary, summarise
 
 
 def test_summary_says_what_was_fitted(fitted, store):
     params = fitted.uns["projection"]["params"]
     found = summarise(store)
-    assert (found.library_id, found.version) == ("toy", __version__)
-    assert (found.n_spots, found.n_genes) == fitted.shape
+    assert (found.libraries, found.version) == ((LibrarySummary("toy", *fitted.shape),), __version__)
     assert list(found.projections) == ["projection"]
     about = found.projections["projection"]
     assert about["unit"] == _keys.UNIT
@@ -54,7 +53,7 @@ def test_a_store_without_table_has_no_spots(store, tmp_path):
     shutil.copytree(store, copy)
     shutil.rmtree(copy / "tables")
     found = summarise(copy)
-    assert (found.n_spots, found.n_genes, found.projections) == (None, None, {"projection": {}})
+    assert (found.libraries, found.projections) == ((LibrarySummary("toy", None, None),), {"projection": {}})
 
 
 def test_anything_else_is_refused(tmp_path):

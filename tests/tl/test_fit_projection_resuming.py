@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,9 +94,71 @@ def test_an_interrupted_fit_leaves_the_old_store_and_goes_on_to_the_same_result(
     assert not (tmp_path / "toy.projection.ckpt").exists()
 
 
-def test_a_checkpoint_of_another_call_is_refused(small_toy, tmp_path):
+def test_what_another_call_left_is_refused(small_toy, tmp_path):
     process = start(tmp_path / "toy.zarr")
     process.kill()
     process.communicate()
+    with pytest.raises(
+        ValueError, match=r"unfinished version .*another call: max_epochs \(there 8, here 7\).*resume=False"
+    ):
+        fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
+    shutil.rmtree(tmp_path / ".toy.zarr.new.sphisto")
     with pytest.raises(ValueError, match=r"checkpoint .*toy.projection.ckpt .*max_epochs.*resume=False"):
         fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
+    with pytest.MonkeyPatch.context() as patch:  # as another version would find it
+        patch.setattr("sphisto.model.fit.__version__", "9.9")
+        with pytest.raises(ValueError, match=r"checkpoint .*version \(there .*, here 9\.9\).*resume=False"):
+            fit(small_toy, tmp_path / "toy.zarr", max_epochs=8, resume=True)
+    (tmp_path / "toy.projection.ckpt").write_bytes(b"PK\x03\x04broken")
+    with pytest.raises(ValueError, match=r"is no checkpoint, is damaged.*resume=False"):
+        fit(small_toy, tmp_path / "toy.zarr", max_epochs=8, resume=True)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Cut the small section into 3 x 4 tiles."""
+    from sphisto.model.inference import tiles_of
+
+    monkeypatch.setattr("sphisto.tl._project.tiles_of", lambda fitted, slide: tiles_of(fitted, slide, tile=32))
+
+
+def test_an_interrupted_writing_goes_on_to_the_same_store(small_toy, small_tiles, tmp_path, monkeypatch):
+    from sphisto.core.tiles import on_tissue, plan_tiles
+    from sphisto.io.journal import Journal
+    from sphisto.tl import _fit_projection, _project
+
+    fit(small_toy.copy(), tmp_path / "unbroken.zarr", max_epochs=2)
+    note, predicted = Journal.note_tile, []
+
+    def stop(journal, number):
+        note(journal, number)
+        if len(journal.tiles) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "note_tile", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(small_toy.copy(), tmp_path / "toy.zarr", max_epochs=2)
+    assert not (tmp_path / "toy.zarr").exists()
+    predict = _project.predict_tiles
+    monkeypatch.setattr(
+        _project, "predict_tiles", lambda *a, tiles, **o: predict(*a, tiles=predicted.extend(tiles) or tiles, **o)
+    )
+    monkeypatch.setattr(_fit_projection, "fit", None)  # the model is there
+    fit(small_toy, tmp_path / "toy.zarr", max_epochs=2, resume=True)
+    tissue = raster(tmp_path / "toy.zarr", "toy_tissue").astype(bool)
+    assert len(predicted) == len(on_tissue(plan_tiles(tissue.shape, size=32), tissue)) - 5
+    for name in ("projection_factors", "projection", "projection_sd", "projection_reconstruction"):
+        np.testing.assert_array_equal(raster(tmp_path / "toy.zarr", name), raster(tmp_path / "unbroken.zarr", name))
+    np.testing.assert_array_equal(
+        small_toy.obsm["projection_fitted"],
+        fitted_in(tmp_path / "unbroken.zarr"),
+    )
+    assert (tmp_path / "toy.projection.pt").exists()
+    assert not list(tmp_path.glob(".*")), "something was left behind"
+
+
+def fitted_in(store):
+    from sphisto.io import store as stores
+
+    return stores.table(store).obsm["projection_fitted"]

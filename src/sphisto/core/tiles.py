@@ -81,6 +81,24 @@ def plan_tiles(shape: tuple[int, int], *, size: int = 512, halo: int = 0, multip
     return tiles
 
 
+def on_tissue(tiles: list[Tile], tissue: NDArray[np.bool_]) -> list[Tile]:
+    """Keep the tiles whose cores hold any tissue, (y, x) bool."""
+    return [tile for tile in tiles if tissue[tile.core.slices].any()]
+
+
+def nested(tiles: list[Tile]) -> list[Tile]:
+    """Put tiles in an order in which each 2 x 2, 4 x 4, ... of them are neighbours in time as they are in space.
+
+    What is made of such a group (a chunk of a coarser level, a block of a picture that is decoded as a whole) is then
+    needed for a short while only.
+    """
+    if not tiles:
+        return []
+    rows = {y: i for i, y in enumerate(sorted({tile.core.y0 for tile in tiles}))}
+    columns = {x: i for i, x in enumerate(sorted({tile.core.x0 for tile in tiles}))}
+    return sorted(tiles, key=lambda tile: _interleaved(rows[tile.core.y0], columns[tile.core.x0]))
+
+
 def read_window(raster: Any, window: Window) -> NDArray[Any]:
     """Read a window of a (..., y, x) raster as numpy; what lies beyond the border is the raster's mirror image.
 
@@ -101,6 +119,11 @@ def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     period = 2 * (length - 1)
     folded = np.abs(index) % period
     return np.minimum(folded, period - folded)
+
+
+def _interleaved(row: int, column: int) -> int:
+    """Bits of two numbers in turn: their place on a Z-shaped curve."""
+    return sum(((row >> bit & 1) << 1 | (column >> bit & 1)) << 2 * bit for bit in range(24))
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sphisto import _keys
+from sphisto.io import claims
 from sphisto.io import store as stores
 
 
@@ -21,17 +21,23 @@ class RasterSummary:
 
 
 @dataclass(frozen=True)
-class StoreSummary:
-    """A store: library, version that wrote it, size of the table, rasters, and what is known of each projection.
-
-    ``n_spots`` and ``n_genes`` are ``None`` where there is no table (a slide predicted from its picture alone);
-    a projection's entry is ``uns[key]`` without the history, and empty for such a slide.
-    """
+class LibrarySummary:
+    """A library and the size of its table; ``None`` where there is none."""
 
     library_id: str
-    version: str
     n_spots: int | None
     n_genes: int | None
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """A store: libraries, version that wrote it, rasters, and what is known of each projection.
+
+    A projection's entry is ``uns[key]`` without the history, and empty where there is no table.
+    """
+
+    libraries: tuple[LibrarySummary, ...]
+    version: str
     rasters: tuple[RasterSummary, ...]
     projections: dict[str, dict[str, Any]]
 
@@ -47,12 +53,12 @@ def summarise(store: str | Path) -> StoreSummary:
         If it is not a store of sphisto.
     """
     mark = stores.mark(store)
-    n_spots, n_genes = _table_shape(Path(store))
     return StoreSummary(
-        library_id=str(mark["library_id"]),
+        libraries=tuple(
+            LibrarySummary(name, *_table_shape(Path(store), about["table"]))
+            for name, about in claims.libraries_of(mark).items()
+        ),
         version=str(mark.get("version", "unknown")),
-        n_spots=n_spots,
-        n_genes=n_genes,
         rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(Path(store), name)),
         projections={key: _projection(Path(store), key) for key in mark["keys"]},
     )
@@ -68,14 +74,14 @@ def _raster(store: str | Path, name: str) -> RasterSummary:
     return RasterSummary(name, raster.channels, tuple(g.shape for g in grids), tuple(g.um_per_px for g in grids))
 
 
-def _table_shape(store: Path) -> tuple[int | None, int | None]:
+def _table_shape(store: Path, name: str) -> tuple[int | None, int | None]:
     import zarr
 
-    folder = store / "tables" / _keys.TABLE
+    folder = store / "tables" / name
     if not folder.is_dir():
         return None, None
     table = zarr.open_group(folder, mode="r", use_consolidated=False)
-    n_obs, n_var = (_length(table[name]) for name in ("obs", "var"))
+    n_obs, n_var = (_length(table[frame]) for frame in ("obs", "var"))
     return n_obs, n_var
 
 
@@ -88,7 +94,7 @@ def _projection(store: Path, key: str) -> dict[str, Any]:
     import zarr
     from anndata.io import read_elem
 
-    folder = store / "tables" / _keys.TABLE / "uns" / key
+    folder = store / "tables" / stores.table_name(store, key) / "uns" / key
     if not folder.is_dir():
         return {}
     group = zarr.open_group(folder, mode="r", use_consolidated=False)

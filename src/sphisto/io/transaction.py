@@ -2,7 +2,7 @@
 
 A new version is built beside the store and takes its place in one step; whatever happens before that step, the old
 version stays as it was. Chunks that do not change are shared by hard links, so that the new version costs only what
-is new in it.
+is new in it. A journal says what is already written, so that another run can go on after a kill.
 """
 
 from __future__ import annotations
@@ -10,64 +10,248 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
+import json
+import logging
 import os
+import re
 import shutil
 import sys
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sphisto.io.journal import Journal, read_journal, start_journal
+from sphisto.io.lock import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+logger = logging.getLogger("sphisto")
+
 _METADATA = "zarr.json"  # rewritten in place by some writers, so never shared between versions
+_KINDS = ("images", "labels", "points", "shapes", "tables")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A new version of a store while it is built.
+
+    Parameters
+    ----------
+    folder
+        Where all that belongs to it lies, hidden beside the store.
+    journal
+        What is already written.
+    """
+
+    folder: Path
+    journal: Journal
+
+    @property
+    def staging(self) -> Path:
+        """Folder that becomes the store."""
+        return _staging(self.folder)
+
+    def draft(self, path: Path) -> Path:
+        """Name a file that will lie at ``path``, beside the store, as soon as the new version is the store."""
+        drafts = _drafts(self.folder, self.journal.about["call"])
+        drafts.mkdir(exist_ok=True)
+        return drafts / path.name
 
 
 @contextlib.contextmanager
-def replacing(store: Path) -> Iterator[Path]:
-    """Yield a folder that holds a copy of ``store`` (empty if there is none) and becomes the store at the end.
+def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool = False) -> Iterator[Work]:
+    """Yield a new version of ``store``, a copy of it (empty if there is none), which becomes the store at the end.
 
-    If the block raises, the folder is removed and the store is left as it was. A killed process leaves a hidden
-    folder beside the store; the next call for the same store clears it away.
+    If the block raises, the store is left as it was. What was written is kept if the journal or a draft says that
+    there is something to go on from, and removed if not. A killed process leaves it as it is; the next call for the
+    same store goes on from it, with ``resume``, or clears it away.
+
+    Parameters
+    ----------
+    store
+        The store.
+    call
+        Plain values that name what is written: an unfinished version of another call is not gone on with.
+    resume
+        Go on with the unfinished version that another call left.
 
     Raises
     ------
+    BlockingIOError
+        If another process writes the store.
     PermissionError
         If nothing can be written beside the store.
+    ValueError
+        If the unfinished version is of another call.
+    RuntimeError
+        If the store was changed meanwhile.
     """
-    recover(store)
-    staging = _make_staging(store)
-    try:
-        if store.exists():
-            clone(store, staging)
-        yield staging
-        _swap(staging, store)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            free = shutil.disk_usage(staging.parent).free / 1e6
-            msg = (
-                f"The disk filled up while {store} was written ({free:.0f} MB left). What was there before is "
-                "unchanged. Free some space or choose another `store`."
-            )
-            raise OSError(errno.ENOSPC, msg) from error
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with locked(store):
+        recover(store, keep=resume)
+        left = _resumed(store, call or {}) if resume else None  # if it is refused it stays
+        try:
+            work = left or _begun(store, call or {})
+            yield work
+            _commit(work, store)
+        except BaseException as error:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kept = _keep_what_took_long(_folder(store), only_drafts=full)
+            if full:
+                free = shutil.disk_usage(store.parent).free / 1e6
+                msg = (
+                    f"The disk filled up while {store} was written ({free:.0f} MB left). What was there before is "
+                    f"unchanged{'; the fitted model is kept for resume=True' if kept else ''}. Free some space or "
+                    "choose another `store`."
+                )
+                raise OSError(errno.ENOSPC, msg) from error
+            if kept:
+                logger.warning(
+                    "What was written so far is kept in %s: the same call with resume=True goes on from it, the next "
+                    "call without it clears it away.",
+                    _folder(store),
+                )
+            raise
+        shutil.rmtree(work.folder, ignore_errors=True)
 
 
-def recover(store: Path) -> None:
-    """Clear away what killed runs left beside ``store``, and bring back a version caught between two renames."""
+def recover(store: Path, *, keep: bool = False) -> None:
+    """Bring to an end what killed runs left beside ``store``; unfinished versions are cleared away, or kept.
+
+    Only for the holder of the store's lock.
+    """
     if not store.parent.is_dir():
         return
-    for leftover in store.parent.glob(f".{store.name}.*.sphisto"):
-        _, _, rest = leftover.name.partition(f".{store.name}.")
-        kind, pid = rest.split(".")[0].split("-")[:2]
-        if _is_running(int(pid)):
-            continue
-        if kind == "old" and not store.exists():
-            leftover.rename(store)
-        else:
+    left = re.compile(re.escape(f".{store.name}.") + r"(new|old)(-[\w-]+)?\.sphisto")
+    for leftover in [path for path in store.parent.iterdir() if left.fullmatch(path.name)]:
+        if leftover.name.startswith(f".{store.name}.old"):
+            if not store.exists():
+                leftover.rename(store)
             shutil.rmtree(leftover, ignore_errors=True)
+        elif journal := _of_store(leftover, store):
+            _place_drafts(leftover, journal, store)
+            shutil.rmtree(leftover, ignore_errors=True)
+        elif not keep:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _folder(store: Path) -> Path:
+    return store.with_name(f".{store.name}.new.sphisto")
+
+
+def _staging(folder: Path) -> Path:
+    return folder / "store"
+
+
+def _drafts(folder: Path, call: dict[str, Any]) -> Path:
+    """Drafts of a call, told from those of others by its name: they may outlive the journal."""
+    return folder / f"beside-{hashlib.sha256(json.dumps(call, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def _journal(folder: Path) -> Path:
+    return folder / "journal"
+
+
+def _keep_what_took_long(folder: Path, *, only_drafts: bool) -> bool:
+    """Remove a folder unless it holds drafts or tiles; where room is wanted, keep drafts alone, which are small."""
+    journal = read_journal(_journal(folder))
+    if only_drafts:
+        _forget(folder)
+    drafts = any(not path.name.startswith(".") for path in folder.glob("beside-*/*"))
+    kept = drafts or (not only_drafts and journal is not None and bool(journal.tiles))
+    if not kept:
+        shutil.rmtree(folder, ignore_errors=True)
+    return kept
+
+
+def _begun(store: Path, call: dict[str, Any]) -> Work:
+    """Make a copy of the store, and a journal as the sign that it is complete."""
+    folder = _folder(store)
+    folder.mkdir(exist_ok=True)  # may hold drafts
+    _forget(folder)
+    for drafts in folder.glob("beside-*"):
+        if drafts != _drafts(folder, call):
+            shutil.rmtree(drafts)
+    _staging(folder).mkdir()
+    base = _stamps(store)
+    if store.exists():
+        clone(store, _staging(folder))
+    about = {"call": call, "base": base, "itself": _identity(_staging(folder))}
+    return Work(folder, start_journal(_journal(folder), about))
+
+
+def _resumed(store: Path, call: dict[str, Any]) -> Work | None:
+    """Find the unfinished version to go on with, if it is whole and of the store as it is now."""
+    folder = _folder(store)
+    journal = read_journal(_journal(folder))
+    if journal is None:
+        return None
+    left = journal.about.get("call", {})
+    differing = [
+        f"{name} (there {left.get(name)}, here {call.get(name)})"
+        for name in {**left, **call}
+        if left.get(name) != call.get(name)
+    ]
+    if differing:
+        msg = (
+            f"The unfinished version in {folder} is of another call: {', '.join(differing)}. Call as before, or start "
+            "anew with resume=False, which clears it away."
+        )
+        raise ValueError(msg)
+    whole = _staging(folder).is_dir() and _identity(_staging(folder)) == journal.about.get("itself")
+    if not whole or not journal.done or journal.about.get("base") != _stamps(store) or journal.after_failure_of_system:
+        return None
+    for unfinished in _staging(folder).rglob("*.partial"):  # chunks that zarr was writing when the process was killed
+        unfinished.unlink()
+    return Work(folder, journal)
+
+
+def _commit(work: Work, store: Path) -> None:
+    """Let the new version become the store."""
+    now, then = _stamps(store), work.journal.about["base"]
+    if now != then:
+        changed = sorted({name for name in {**now, **then} if now.get(name) != then.get(name)})
+        msg = (
+            f"{store} was changed by something else while its new version was written ({', '.join(changed)}); it is "
+            "left as it is, and what was written is kept. Call again with resume=True to write it into the store as it is now."
+        )
+        raise RuntimeError(msg)
+    _flush(work.staging)  # else a power failure shortly after may leave empty files, and the old version is gone
+    _swap(work.staging, store)
+    _place_drafts(work.folder, work.journal, store)
+
+
+def _place_drafts(folder: Path, journal: Journal, store: Path) -> None:
+    for draft in _drafts(folder, journal.about["call"]).glob("[!.]*"):
+        draft.replace(store.with_name(draft.name))
+
+
+def _forget(folder: Path) -> None:
+    """Remove an unfinished version; drafts stay."""
+    _journal(folder).unlink(missing_ok=True)  # first: without it the rest counts for nothing
+    shutil.rmtree(_staging(folder), ignore_errors=True)
+
+
+def _of_store(folder: Path, store: Path) -> Journal | None:
+    """Journal of the version built in a folder if that is the store by now: the process was killed right after."""
+    journal = read_journal(_journal(folder))
+    return journal if journal and store.is_dir() and _identity(store) == journal.about.get("itself") else None
+
+
+def _identity(folder: Path) -> list[int]:
+    about = folder.stat()
+    return [about.st_dev, about.st_ino]
+
+
+def _stamps(store: Path) -> dict[str, list[int]]:
+    """When each element was last written, by its metadata."""
+    if not store.is_dir():
+        return {}
+    files = [store / _METADATA, *(path for kind in _KINDS for path in store.glob(f"{kind}/*/{_METADATA}"))]
+    return {
+        str(path.relative_to(store)): [path.stat().st_mtime_ns, path.stat().st_size] for path in files if path.is_file()
+    }
 
 
 def clone(source: Path, target: Path) -> None:
@@ -86,25 +270,13 @@ def clone(source: Path, target: Path) -> None:
                 shutil.copy2(original, copy / name)
 
 
-def _make_staging(store: Path) -> Path:
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=store.parent, prefix=f".{store.name}.new-{os.getpid()}-", suffix=".sphisto"))
-    except OSError as error:
-        msg = (
-            f"Cannot write in {store.parent} ({error.strerror}); expected a folder in which a store can be made. "
-            "Choose another `store`."
-        )
-        raise PermissionError(msg) from error
-
-
 def _swap(staging: Path, store: Path) -> None:
     """Put ``staging`` in the place of ``store``; the old version ends up where ``staging`` was."""
     if not store.exists():
         staging.rename(store)
     elif not _exchange(staging, store):
         # without an atomic exchange the store is away for an instant; recover() brings it back after a kill
-        old = store.parent / f".{store.name}.old-{os.getpid()}.sphisto"
+        old = store.with_name(f".{store.name}.old.sphisto")
         store.rename(old)
         staging.rename(store)
         shutil.rmtree(old, ignore_errors=True)
@@ -121,13 +293,14 @@ def _exchange(a: Path, b: Path) -> bool:
     return bool(renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0)
 
 
-def _is_running(pid: int) -> bool:
-    if pid == os.getpid():
-        return False  # a leftover of this very process: its block has ended
+def _flush(folder: Path) -> None:
+    """Bring the file system of a folder to the disk."""
+    syncfs = getattr(ctypes.CDLL(None), "syncfs", None) if sys.platform.startswith("linux") else None
+    if syncfs is None:
+        getattr(os, "sync", int)()
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        syncfs(handle)
+    finally:
+        os.close(handle)

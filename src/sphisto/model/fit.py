@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sphisto import __version__
 from sphisto._memory import kept_memory
 from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, gene_factors, scores, split_counts
@@ -83,7 +84,13 @@ def fit(
         torch.manual_seed(seed)
         module = spec.build(torch.from_numpy(level))
     params = {"network": name, "rng": seed, **asdict(config)}
-    call = {**params, "library": slide.name, "shape": list(slide.grid.shape), "values": float(measured.values.sum())}
+    call = {
+        **params,
+        "version": __version__,
+        "library": slide.name,
+        "shape": list(slide.grid.shape),
+        "values": float(measured.values.sum()),
+    }
     task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed, call)
     history = train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress)
     fitted = Fitted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from sphisto import __version__
 from sphisto.core.factors import Factors, count_signed
+from sphisto.core.files import whole_file
 from sphisto.core.slide import Spot
 from sphisto.model.networks import network
 from sphisto.model.skill import Skill
@@ -100,12 +100,8 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "history": {name: values.tolist() for name, values in fitted.history.items()},
         "skill": {name: torch.from_numpy(values) for name, values in vars(fitted.skill).items()},
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(content, beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as new, new.open("wb") as file:  # of a file of ours, so that a full disk is said by Python
+        torch.save(content, file)
 
 
 def read_safely(path: Path, what: str) -> Any:

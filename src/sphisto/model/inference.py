@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sphisto.core.tiles import Tile, plan_tiles, read_window
+from sphisto.core.tiles import Tile, Window, plan_tiles, read_window
 from sphisto.model.networks import network
 
 if TYPE_CHECKING:
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from sphisto.core.slide import Slide
     from sphisto.model.fitted import Fitted
     from sphisto.model.neighbours import Prior
+    from sphisto.model.networks import Network
+
+logger = logging.getLogger("sphisto")
 
 TILE = 512  # px; also the store's chunk, so that a tile fills whole chunks
+_LEAST_PIECE = 64  # px; with the halo around them, smaller pieces take hardly less memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +58,88 @@ def predict_tiles(
     tile: int = TILE,
     tiles: Iterable[Tile] | None = None,
 ) -> Iterator[tuple[Tile, Maps]]:
-    """Yield the maps of each tile, or of some ``tiles`` of :func:`tiles_of`; one tile at a time is in memory."""
-    module = fitted.module().to(device)
+    """Yield the maps of each tile, or of some ``tiles`` of :func:`tiles_of`; one tile at a time is in memory.
+
+    A tile for which the memory does not suffice is computed in smaller pieces, and so are those after it.
+
+    Raises
+    ------
+    MemoryError
+        If it does not suffice for the smallest pieces either.
+    """
+    module, spec = fitted.module().to(device), network(fitted.network)
+    side: int | None = None  # of the pieces, in px; None: tiles as a whole
     for part in tiles_of(fitted, slide, tile=tile) if tiles is None else tiles:
-        picture = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
-        prior = torch.from_numpy(neighbours.prior(part.view))
-        with torch.inference_mode():
-            drawn, factors = module(picture[None].to(device), prior[None].to(device))
-        core = part.core.within(part.view)
-        tissue = slide.tissue[part.core.slices]
-        maps = factors[0].cpu().numpy()[:, *core]
-        yield part, Maps(np.where(tissue, maps, np.float32(np.nan)), drawn[0].cpu().numpy()[:, *core])
+        while True:
+            try:
+                maps = _in_pieces(module, slide, neighbours, _pieces(part, side, spec), part, device)
+                break
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                reason = str(error)
+            # outside of the handler, whose traceback keeps alive what the failed attempt had made
+            side = _smaller(side or max(part.core.shape), spec, device, reason)
+        yield part, maps
+
+
+def _in_pieces(
+    module: torch.nn.Module, slide: Slide, neighbours: Prior, pieces: list[Tile], whole: Tile, device: torch.device
+) -> Maps:
+    """Maps of a tile from those of its pieces."""
+    found = [(piece.core.within(whole.core), _maps(module, slide, neighbours, piece, device)) for piece in pieces]
+    if len(found) == 1:
+        return found[0][1]
+    factors = np.empty((len(found[0][1].factors), *whole.core.shape), dtype=np.float32)
+    picture = np.empty((3, *whole.core.shape), dtype=np.float32)
+    for where, maps in found:
+        factors[:, *where], picture[:, *where] = maps.factors, maps.picture
+    return Maps(factors, picture)
+
+
+def _maps(module: torch.nn.Module, slide: Slide, neighbours: Prior, part: Tile, device: torch.device) -> Maps:
+    picture = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
+    prior = torch.from_numpy(neighbours.prior(part.view))
+    with torch.inference_mode():
+        drawn, factors = module(picture[None].to(device), prior[None].to(device))
+    core = part.core.within(part.view)
+    tissue = slide.tissue[part.core.slices]
+    maps = factors[0][:, *core].cpu().numpy()
+    return Maps(np.where(tissue, maps, np.float32(np.nan)), drawn[0][:, *core].cpu().numpy())
+
+
+def _pieces(whole: Tile, side: int | None, spec: Network) -> list[Tile]:
+    if side is None:
+        return [whole]
+    y, x = whole.core.y0, whole.core.x0
+
+    def moved(window: Window) -> Window:
+        return Window(window.y0 + y, window.x0 + x, window.y1 + y, window.x1 + x)
+
+    planned = plan_tiles(whole.core.shape, size=side, halo=spec.reach, multiple=spec.stride)
+    return [Tile(moved(piece.core), moved(piece.view)) for piece in planned]
+
+
+def _smaller(side: int, spec: Network, device: torch.device, reason: str) -> int:
+    """Half the side of the pieces, if that is any use."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if side // 2 < max(_LEAST_PIECE, spec.stride):
+        msg = (
+            f"The memory of {device} does not suffice for pieces of {side} px ({reason}). End other programs that use "
+            'it, or choose another `device` (`"cpu"`).'
+        )
+        raise MemoryError(msg)
+    logger.warning(
+        "The memory of %s did not suffice for tiles of %d px; %d px are tried. That takes longer, the result is the same.",
+        device, side, side // 2,
+    )  # fmt: skip
+    return side // 2
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is that; PyTorch has no class of its own for the memory of the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def device_of(name: str) -> torch.device:

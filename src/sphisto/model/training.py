@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sphisto.core.factors import rates
+from sphisto.core.files import whole_file
 from sphisto.core.slide import Spot
 from sphisto.model.batches import Batch, Crops, pool
 from sphisto.model.fitted import read_safely
@@ -232,7 +233,11 @@ class _Training(lightning.LightningModule):
 
 def _check_call(checkpoint: Path, call: dict[str, Any]) -> None:
     """Refuse a checkpoint that another call left: going on from it would mix two fits."""
-    content = read_safely(checkpoint, "checkpoint")
+    try:
+        content = read_safely(checkpoint, "checkpoint")
+    except ValueError as error:
+        msg = f"{error} Start anew with resume=False."
+        raise ValueError(msg) from error
     left = content.get("sphisto", {}).get("call", {}) if isinstance(content, dict) else {}
     differing = [
         f"{name} (there {left.get(name)}, here {value})" for name, value in call.items() if left.get(name) != value
@@ -268,9 +273,8 @@ class _Keeper(Checkpoint):
         self.path = path
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        beside = self.path.with_name(f".{self.path.name}.new")
-        trainer.save_checkpoint(beside)
-        beside.replace(self.path)
+        with whole_file(self.path) as new:
+            trainer.save_checkpoint(new)
 
 
 class _Progress(Callback):

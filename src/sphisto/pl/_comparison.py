@@ -85,11 +85,11 @@ def comparison(
     >>> axes = sphisto.pl.comparison("toy.zarr", "class1_a")  # doctest: +SKIP
     """
     names = names_of(genes)
-    store, table = store_of(data, key), table_of(data)
+    store, table = store_of(data, key), table_of(data, key)
     values, _ = counts_of(table, names, layer)
     rasters = gene_rasters(store, names, key=key, bbox=bbox, scale=scale)
     spots = spots_of(table, key=key, library_id=None)
-    picture, _ = stored_picture(store, _keys.image(stores.library_id(store)), bbox, scale)
+    picture, _ = stored_picture(store, _keys.image(stores.library_id(store, key)), bbox, scale)
     extent = window_of(bbox, known_extent(rasters), extent_of(rasters))
     shown = _inside(spots.xy, extent)
     titles = [f"{name}, {side}" for name in names for side in ("measured", "projected")]

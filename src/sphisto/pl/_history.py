@@ -61,7 +61,7 @@ def history(
     """
     from matplotlib.ticker import MaxNLocator
 
-    past = {name: np.asarray(values) for name, values in record_of(table_of(data), key)["history"].items()}
+    past = {name: np.asarray(values) for name, values in record_of(table_of(data, key), key)["history"].items()}
     names = ["image loss", "spot loss", "learning rate"]
     axes = panels(ax, names, size=(6, 2.2), sharex=True, height_ratios=[3, 3, 1.4])
     epochs = past["epoch"]

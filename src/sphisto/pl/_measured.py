@@ -89,13 +89,13 @@ def measured(
     >>> axes = sphisto.pl.measured(adata, ["class1_a", "nuclei_a"], show=False)
     """
     names = names_of(genes)
-    table = table_of(data)
+    table = table_of(data, key)
     values, unit = counts_of(table, names, layer)
     spots = spots_of(table, key=key, library_id=library_id)
     if is_anndata(data):
         picture = section_picture(table, library_id)
     else:
-        picture = stored_picture(data, _keys.image(stores.library_id(data)), bbox, None)[0]
+        picture = stored_picture(data, _keys.image(stores.library_id(data, key)), bbox, None)[0]
     extent = window_of(bbox, spots.extent, picture.extent if picture else None)
     axes = panels(ax, names, ncols=ncols, size=panel_size(extent), bars=ncols)
     for axis, name, column in zip(axes, names, values.T, strict=True):

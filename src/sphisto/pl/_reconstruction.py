@@ -57,7 +57,7 @@ def reconstruction(
     """
     store = store_of(data, key)
     stores.spot(store, key)  # an unknown projection is answered with those there are
-    names = {_keys.image(stores.library_id(store)): "picture", _keys.reconstruction(key): "redrawn"}
+    names = {_keys.image(stores.library_id(store, key)): "picture", _keys.reconstruction(key): "redrawn"}
     pictures = [stored_picture(store, name, bbox, scale) for name in names]
     axes = panels(ax, list(names.values()), ncols=2, size=panel_size(pictures[0][0].extent))
     for axis, title, (picture, raster) in zip(axes, names.values(), pictures, strict=True):

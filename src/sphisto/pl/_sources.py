@@ -76,9 +76,9 @@ def store_of(data: Data, key: str) -> Store:
     return str(record_of(data, key)["store"])
 
 
-def table_of(data: Data) -> AnnData:
-    """Return the AnnData itself, or the table of a store."""
-    return data if is_anndata(data) else stores.table(data)
+def table_of(data: Data, key: str | None = None) -> AnnData:
+    """Return the AnnData itself, or the table of a projection's library in a store."""
+    return data if is_anndata(data) else stores.table(data, key)
 
 
 def choose_scale(store: Store, name: str, bbox: BBox | None, scale: int | None) -> int:
@@ -218,7 +218,7 @@ def skill_of(data: Data, genes: Iterable[str], key: str) -> list[float]:
     if name in own:
         column = dict(zip(map(str, own.index), own[name], strict=True))
     else:
-        column = stores.gene_column(store_of(data, key), name)
+        column = stores.gene_column(store_of(data, key), name, key)
     return [float(column.get(gene, np.nan)) for gene in genes]
 
 

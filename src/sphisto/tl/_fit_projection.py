@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto import __version__
 from sphisto._rng import RNG, seed_of
-from sphisto.io import store as stores
+from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
+from sphisto.io import building
 from sphisto.io.intake import make_slide, read_section, um_per_px_for
 from sphisto.io.transaction import replacing
 from sphisto.model.config import FitConfig, PresetName, preset_of
-from sphisto.model.fit import fit
-from sphisto.model.fitted import save_fitted
+from sphisto.model.fit import fit, prior_for
+from sphisto.model.fitted import load_fitted, save_fitted
 from sphisto.model.inference import device_of
 from sphisto.model.networks import network as network_of
 from sphisto.tl._project import annotate, record_of, stream
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_PREPARED = "slide"  # in the journal
 _DEFAULT_GENES = 16
 _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
@@ -72,7 +76,7 @@ def fit_projection(
         or squares, and a table that annotates them.
     store
         Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
-        store of the same library keeps its other projections; anything else at that path is refused.
+        store of sphisto keeps its other projections and libraries; anything else at that path is refused.
     image
         Picture to use instead of the one in ``data``: path, array (y, x, 3), or name of an image element. Give the
         full-resolution picture for rasters finer than the hires one (which is 2,000 px long, some 4 um per px).
@@ -109,9 +113,10 @@ def fit_projection(
     rng
         Seed of everything random; the same seed gives the same rasters on the same CPU.
     key_added
-        Name of the projection.
+        Name of the projection: letters, digits, ``_``, ``-``, ``.``. One of that name and library is replaced.
     resume
-        Go on from the checkpoint that an interrupted run of the same call left beside the store.
+        Go on where an interrupted run of the same call stopped, be it in training or in writing: the result is that of
+        an unbroken run. Without it, what such a run left is cleared away.
     copy
         Return a changed copy instead of changing ``data``'s table.
 
@@ -148,7 +153,7 @@ def fit_projection(
     ValueError, KeyError, TypeError
         If the input cannot be right; the message says what was found, what was expected and what to do.
     FileExistsError, PermissionError, OSError
-        If the store cannot be written; an existing store stays as it was.
+        If the store cannot be written, or another process is writing it; an existing store stays as it was.
 
     References
     ----------
@@ -172,7 +177,7 @@ def fit_projection(
     section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
     adata = section.table.copy() if copy else section.table
     path = Path(store) if store is not None else Path(f"{section.library_id}.zarr")
-    stores.check_target(path, section.library_id)
+    building.check_target(path, section.library_id, key_added)
     sides = [side for side in (spec.longest_side, haste.longest_side) if side is not None]
     if um_per_px is None and sides:
         um_per_px = um_per_px_for(section, min(sides), spot_um=spot_um)
@@ -182,27 +187,38 @@ def fit_projection(
     chosen = _choose_genes(genes, adata, slide)
     n_maps = 2 * config.n_factors if spec.factors == "low_rank" else len(chosen)
     checkpoint, model = _beside(path, key_added, "ckpt"), _beside(path, key_added, "pt")
-    go_on = resume and checkpoint.exists()
-    with replacing(path) as staging:
-        stores.check_space(staging, slide.grid, n_maps + 2 * len(chosen) + 3)
-        stores.write_slide(staging, slide, key_added)
-        stores.write_table(staging, slide, adata)  # early: a table that cannot be written is found before the training
+    call = {
+        "version": __version__, "key": key_added, "network": network, "rng": seed, **asdict(config),
+        "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
+    }  # fmt: skip
+    with replacing(path, call=call, resume=resume) as work:
+        building.check_space(work.staging, slide.grid, n_maps + 2 * len(chosen) + 3)
+        if _PREPARED not in work.journal:
+            building.write_slide(work.staging, slide, key_added)
+            # early: a table that cannot be written is found before the training
+            building.write_table(work.staging, slide, adata, key_added)
+            work.journal.note(_PREPARED)
         prepared = time.perf_counter()
-        fitted, prior = fit(
-            slide, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
-            resume=go_on,
-        )  # fmt: skip
-        save_fitted(fitted, model)
+        draft = work.draft(model)
+        if draft.exists():
+            fitted = load_fitted(draft)
+            prior = prior_for(fitted, slide)
+        else:
+            fitted, prior = fit(
+                slide, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
+                resume=resume and checkpoint.exists(),
+            )  # fmt: skip
+            save_fitted(fitted, draft)
         trained = time.perf_counter()
-        spots = stream(fitted, slide, prior, staging, key_added, where)
+        spots = stream(fitted, slide, prior, work, key_added, where)
         seconds = {
             "prepare": prepared - started,
             **_phase_seconds(fitted.history, trained - prepared),
             "write": time.perf_counter() - trained,
         }
         annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, model, seconds))
-        stores.write_table(staging, slide, adata)
-        stores.finish(staging)
+        building.write_table(work.staging, slide, adata, key_added)
+        building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
     print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
     return adata if copy else None

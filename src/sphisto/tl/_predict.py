@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from sphisto.io import store as stores
+from sphisto import __version__
+from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
+from sphisto.io import building
 from sphisto.io.intake import make_image_slide, make_slide, read_section
 from sphisto.io.transaction import replacing
 from sphisto.model.fit import prior_for
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from sphisto.core.slide import Slide
 
+_PREPARED = "slide"  # in the journal
 _LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common the factors of a spot cannot be told
 
 
@@ -42,6 +45,7 @@ def predict(
     check: bool = True,
     device: str = "auto",
     key_added: str = "projection",
+    resume: bool = False,
 ) -> None:
     """Write the rasters of a slide under a fitted projection, without training.
 
@@ -60,6 +64,8 @@ def predict(
         As in :func:`sphisto.tl.fit_projection`.
     image_um_per_px
         Um per pixel of a picture alone; required for one.
+    resume
+        Go on with the tiles that an interrupted run of the same call had not written yet.
 
     Returns
     -------
@@ -98,16 +104,23 @@ def predict(
     else:
         slide = _image_slide(fitted, data, image_um_per_px, library_id, tissue)
         adata = _empty_table(fitted)
-    stores.check_target(path, slide.name)
-    with replacing(path) as staging:
-        stores.check_space(staging, slide.grid, fitted.factors.n_factors + 2 * len(fitted.genes) + 3)
-        stores.write_slide(staging, slide, key_added)
+    building.check_target(path, slide.name, key_added)
+    weights = [value.cpu().numpy() for value in fitted.weights.values()]
+    call = {
+        "version": __version__, "key": key_added, "slide": fingerprint_of_slide(slide),
+        "model": fingerprint([*weights, fitted.factors.genes, fitted.factors.loadings, fitted.mean, fitted.genes]),
+    }  # fmt: skip
+    with replacing(path, call=call, resume=resume) as work:
+        building.check_space(work.staging, slide.grid, fitted.factors.n_factors + 2 * len(fitted.genes) + 3)
+        if _PREPARED not in work.journal:
+            building.write_slide(work.staging, slide, key_added)
+            work.journal.note(_PREPARED)
         prepared = time.perf_counter()
-        spots = stream(fitted, slide, prior_for(fitted, slide), staging, key_added, where)
+        spots = stream(fitted, slide, prior_for(fitted, slide), work, key_added, where)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
         annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, None, seconds))
-        stores.write_table(staging, slide, adata)
-        stores.finish(staging)
+        building.write_table(work.staging, slide, adata, key_added)
+        building.finish(work.staging)
     print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,11 @@ from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
 from sphisto._memory import kept_memory
-from sphisto.core.footprint import Footprint, TilePool
-from sphisto.io import store as stores
+from sphisto.core.spot_pool import SpotPool
+from sphisto.core.tiles import nested, on_tissue
+from sphisto.io import building
+from sphisto.io.background import in_background
+from sphisto.io.raster import completed, round_mantissa
 from sphisto.model.inference import predict_tiles, tiles_of
 
 if TYPE_CHECKING:
@@ -21,29 +25,72 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.slide import Slide
+    from sphisto.core.tiles import Tile
+    from sphisto.io.transaction import Work
     from sphisto.model.fitted import Fitted
+    from sphisto.model.inference import Maps
     from sphisto.model.neighbours import Prior
+
+
+_CREATED = "rasters"  # in the journal
+_BEHIND = 1  # tiles that are not yet written while the next one is computed
 
 
 @kept_memory()
 def stream(
-    fitted: Fitted, slide: Slide, prior: Prior, staging: Path, key: str, device: torch.device
+    fitted: Fitted, slide: Slide, prior: Prior, work: Work, key: str, device: torch.device
 ) -> NDArray[np.float32]:
-    """Write the rasters of a slide under its prior, tile by tile; return the (n, K) fitted factor values of its spots."""
-    factor_maps, gene_maps, gene_sd, redrawn = stores.create_rasters(staging, slide, fitted.factors, fitted.genes, key)
-    genes = list(fitted.genes)
-    shown, scatter = fitted.factors.of(genes), fitted.dispersion(genes)[:, None, None]
-    pool = TilePool(_footprint(slide), fitted.factors.n_factors)
-    tiles = predict_tiles(fitted, slide, prior, device=device)
-    for tile, maps in tqdm(tiles, total=len(tiles_of(fitted, slide)), desc="write", unit="tile"):
-        factor_maps.write(tile.core, maps.factors)
-        expression = fitted.factors.expression(maps.factors, genes)
-        gene_maps.write(tile.core, expression)
-        variance = np.square(prior.sd(tile.core, shown, expression)) + scatter * np.square(expression)
-        gene_sd.write(tile.core, np.sqrt(variance))
-        redrawn.write(tile.core, maps.picture)
-        pool.add(tile.core, maps.factors)
+    """Write the rasters of a slide under its prior, tile by tile; return the (n, K) fitted factor values of its spots.
+
+    Tiles that the journal names are not computed again. While a tile is compressed and written the next one is computed.
+    """
+    every = nested(tiles_of(fitted, slide))
+    tiles = on_tissue(every, slide.tissue)
+    if _CREATED not in work.journal:
+        background = _background(slide, [tile for tile in every if tile not in set(tiles)])
+        building.create_rasters(work.staging, slide, fitted.factors, fitted.genes, key, background=background)
+        work.journal.note(_CREATED)
+    rasters = building.open_rasters(work.staging, key)
+    pool = SpotPool(slide, fitted.factors.n_factors)
+    known = work.journal.tiles
+    for i in sorted(known):
+        pool.add(tiles[i].core, rasters[0].read(tiles[i].core))
+    chunks = completed([tile.core for tile in tiles], rasters[0].shapes)
+
+    def write(i: int, parts: tuple[NDArray[np.float32], ...]) -> None:
+        window = tiles[i].core
+        stored, *_ = (raster.write(window, part) for raster, part in zip(rasters, parts, strict=True))
+        pool.add(window, stored)  # what is read again after a kill: the sums are the same
+        for level, coarse in chunks[i]:
+            for raster in rasters:
+                raster.coarsen(level, coarse)
+        work.journal.note_tile(i)
+
+    numbers = [i for i in range(len(tiles)) if i not in known]
+    found = predict_tiles(fitted, slide, prior, device=device, tiles=[tiles[i] for i in numbers])
+    with in_background(_BEHIND) as hand_over, tqdm(
+        total=len(tiles), initial=len(known), desc="write", unit="tile"
+    ) as bar:  # fmt: skip
+        for i, (tile, maps) in zip(numbers, found, strict=True):
+            hand_over(partial(write, i, _parts(fitted, prior, tile, maps)))
+            bar.update()
     return pool.means().astype(np.float32)
+
+
+def _parts(fitted: Fitted, prior: Prior, tile: Tile, maps: Maps) -> tuple[NDArray[np.float32], ...]:
+    """Factor maps, genes, their standard deviations and redrawn picture of a tile."""
+    genes = list(fitted.genes)
+    expression = fitted.factors.expression(maps.factors, genes)
+    variance = np.square(prior.sd(tile.core, fitted.factors.of(genes), expression))
+    variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
+    return maps.factors, expression, np.sqrt(variance, out=variance), maps.picture
+
+
+def _background(slide: Slide, empty: list[Tile]) -> float:
+    """Shade (0 to 1) of the picture where it shows no tissue: what the redrawn one shows in tiles that are left out."""
+    if not empty:
+        return 1.0
+    return float(round_mantissa(np.median(np.asarray(slide.image[:, *empty[0].core.slices])) / 255))
 
 
 def annotate(adata: AnnData, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]) -> None:
@@ -88,9 +135,3 @@ def record_of(
         "history": dict(fitted.history),
         "seconds": seconds,
     }
-
-
-def _footprint(slide: Slide) -> Footprint:
-    if slide.measured is None:
-        return Footprint.from_discs(slide.grid.shape, np.zeros((0, 2)), 1.0)
-    return slide.footprint()

@@ -1,0 +1,200 @@
+"""How a store is built: slide, rasters and table, one after the other, into a folder that becomes the store."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto import __version__, _keys
+from sphisto.io import claims
+from sphisto.io.quiet import quiet
+from sphisto.io.raster import RasterWriter, create_raster, open_raster, pyramid_factors, write_picture
+from sphisto.io.store import read_mark
+from sphisto.io.tables import with_other_projections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from sphisto.core.factors import Factors
+    from sphisto.core.grid import Grid
+    from sphisto.core.slide import Slide
+
+
+def check_target(store: Path, library_id: str, key: str) -> None:
+    """Refuse a path that holds something else than a store of sphisto, and names that are taken there.
+
+    Raises
+    ------
+    ValueError
+        If a name is impossible.
+    FileExistsError
+        If the path is taken by something that sphisto did not write, or a name by another library, projection or program.
+    """
+    mark = read_mark(store) if store.is_dir() else None
+    if mark is None and store.exists():
+        msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
+        raise FileExistsError(msg)
+    claims.check_free(store, mark, library_id, key)
+
+
+def check_space(staging: Path, grid: Grid, n_channels: int) -> None:
+    """Refuse to start when the disk cannot hold the rasters.
+
+    Raises
+    ------
+    OSError
+        If less than a cautious estimate is free.
+    """
+    # a cautious guess: rounding and compression about halve the maps, the pyramid adds a third
+    need = grid.height * grid.width * n_channels * 4 * 0.7
+    free = shutil.disk_usage(staging).free
+    if free < need:
+        msg = (
+            f"The rasters need about {need / 1e9:.1f} GB and {staging.parent} has {free / 1e9:.1f} GB free. Free some space, "
+            "choose another `store` or a larger `um_per_px`."
+        )
+        raise OSError(msg)
+
+
+@quiet()
+def write_slide(staging: Path, slide: Slide, key: str) -> None:
+    """Write a slide's image, tissue and spots into a store that is being built.
+
+    An earlier projection of that key goes; other projections and libraries of the store stay.
+    """
+    import spatialdata as sd
+    import zarr
+
+    names = _keys.of_library(slide.name)
+    _drop(staging, [*names, *_keys.rasters(key)])
+    if (staging / "zarr.json").exists():
+        _consolidate(staging)
+        sdata = sd.read_zarr(staging)
+    else:
+        staging.rmdir()
+        sdata = sd.SpatialData(attrs={_keys.MARK: {"library_id": slide.name, "keys": {}, "grids": {}}})
+        sdata.write(staging)
+    write_picture(staging, names[0], slide.image, slide.grid)
+    sdata[names[1]] = _tissue_element(slide)
+    written = [names[1]]
+    if slide.measured is not None:
+        sdata[names[2]] = _spots_element(slide)
+        written.append(names[2])
+    sdata.write_element(written)
+    root: Any = zarr.open_group(staging, mode="r+", use_consolidated=False)
+    mark: dict[str, Any] = dict(root.attrs[_keys.MARK])
+    mark["version"] = __version__
+    table = claims.table_of(mark, slide.name)
+    mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
+    mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
+    grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
+    mark["grids"] = {**mark["grids"], **grids}
+    root.attrs[_keys.MARK] = mark
+
+
+@quiet()
+def create_rasters(
+    staging: Path, slide: Slide, factors: Factors, genes: Sequence[str], key: str, *, background: float
+) -> None:
+    """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image.
+
+    ``background`` is what the redrawn image shows where nothing is drawn.
+    """
+    _drop(staging, _keys.rasters(key))  # what a killed run had begun
+    _consolidate(staging)
+    create_raster(staging, _keys.factors(key), factors.names, slide.grid)
+    create_raster(staging, key, list(genes), slide.grid)
+    create_raster(staging, _keys.sd(key), list(genes), slide.grid)
+    create_raster(staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background)
+
+
+def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
+    """Open what :func:`create_rasters` created, in the same order."""
+    maps, genes, sd, redrawn = (open_raster(staging, name) for name in _keys.rasters(key))
+    return maps, genes, sd, redrawn
+
+
+@quiet()
+def write_table(staging: Path, slide: Slide, table: AnnData, key: str) -> None:
+    """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
+
+    Pictures in ``uns["spatial"]`` are left out: they are elements. What an earlier table says of other projections is
+    kept.
+    """
+    import pandas as pd
+    import spatialdata as sd
+    from spatialdata.models import TableModel
+
+    mark = read_mark(staging) or {}
+    name = claims.table_of(mark, slide.name)
+    linked = table.copy()
+    linked.uns.pop("spatialdata_attrs", None)
+    for section in linked.uns.get("spatial", {}).values():
+        if isinstance(section, dict):
+            section.pop("images", None)
+    link = {}
+    if slide.measured is not None:
+        region = _keys.spots(slide.name)
+        linked.obsm.setdefault("spatial", slide.grid.to_fullres(slide.measured.centers)[:, ::-1])
+        linked.obs[_keys.REGION] = pd.Categorical([region] * linked.n_obs)
+        linked.obs[_keys.SPOT_ID] = np.arange(linked.n_obs)
+        link = {"region": region, "region_key": _keys.REGION, "instance_key": _keys.SPOT_ID}
+    others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
+    with_other_projections(linked, staging / "tables" / name, others)
+    linked = TableModel.parse(linked, **link)
+    _drop(staging, [name])
+    _consolidate(staging)
+    sdata = sd.read_zarr(staging)
+    sdata[name] = linked
+    sdata.write_element(name)
+
+
+@quiet()
+def finish(staging: Path) -> None:
+    """Make the store readable as a whole."""
+    _consolidate(staging)
+
+
+def _tissue_element(slide: Slide) -> Any:
+    from spatialdata.models import Labels2DModel
+    from spatialdata.transformations import Scale
+
+    return Labels2DModel.parse(
+        slide.tissue.view(np.uint8),  # as it is: a mask of a whole slide is large
+        dims=("y", "x"),
+        scale_factors=pyramid_factors(slide.grid.shape),
+        transformations={"global": Scale(list(slide.grid.fullres_per_px), axes=("y", "x"))},
+    )
+
+
+def _spots_element(slide: Slide) -> Any:
+    """Circles (Visium) or squares (bins) in full-resolution px, in the order of the table."""
+    from spatialdata.models import ShapesModel
+
+    xy = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
+    size = slide.spot.um / slide.grid.fullres_um_per_px
+    if slide.spot.shape == "disc":
+        return ShapesModel.parse(xy, geometry=0, radius=size / 2)
+    import geopandas as gpd
+    import shapely
+
+    low, high = xy - size / 2, xy + size / 2
+    return ShapesModel.parse(gpd.GeoDataFrame(geometry=shapely.box(*low.T, *high.T)))
+
+
+def _drop(store: Path, names: Sequence[str]) -> None:
+    for kind in claims.KINDS:
+        for name in names:
+            shutil.rmtree(store / kind / name, ignore_errors=True)
+
+
+def _consolidate(store: Path) -> None:
+    import zarr
+
+    zarr.consolidate_metadata(store)

@@ -1,0 +1,99 @@
+"""Which names of a store belong to whom, and which are free."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from sphisto import _keys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KINDS = ("images", "labels", "points", "shapes", "tables")
+_LONGEST = 100  # characters: file systems take 255 bytes, with what is added to a name
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also safe as part of a file's name on every system
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse a name that cannot be part of an element's or a file's.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or too long, or holds or begins with something else than it may.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST:
+        shown = repr(name) if len(str(name)) <= _LONGEST else f"{str(name)[:20]!r}... of {len(name)} characters"
+        msg = (
+            f"Found {what}={shown}; expected 1 to {_LONGEST} letters (a to z), digits, `_`, `-` or `.`, the first a "
+            "letter or digit: it names elements and files. Choose another name."
+        )
+        raise ValueError(msg)
+
+
+def libraries_of(mark: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Table of each library, by what a store says of itself."""
+    first = {str(mark["library_id"]): {"table": _keys.TABLE}}
+    return dict(mark.get("libraries", first))
+
+
+def library_of(mark: dict[str, Any], key: str) -> str:
+    """Library of a projection; the first of the store where there is no such projection."""
+    return str(mark["keys"].get(key, {}).get("library_id", mark["library_id"]))
+
+
+def table_of(mark: dict[str, Any] | None, library_id: str) -> str:
+    """Name the table of a library: the first one's is ``table``."""
+    known = {} if mark is None else libraries_of(mark)
+    if library_id in known:
+        return known[library_id]["table"]
+    return _keys.library_table(library_id) if known else _keys.TABLE
+
+
+def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: str) -> None:
+    """Refuse names that would take the place of what belongs to another library, projection or program.
+
+    Raises
+    ------
+    ValueError
+        If names are impossible, or those of the library and of its projection are the same.
+    FileExistsError
+        If an element of the store that is not theirs has such a name.
+    """
+    check_name(library_id, "library_id")
+    check_name(key, "key_added")
+    of_library = [*_keys.of_library(library_id), table_of(mark, library_id)]
+    twice = _folded(of_library) & _folded(_keys.rasters(key))
+    if twice:
+        msg = f"Found key_added={key!r}, which would name an element {min(twice)!r} of the library too; choose another."
+        raise ValueError(msg)
+    if mark is None:
+        return
+    holder = library_of(mark, key)
+    if key in mark["keys"] and holder != library_id:
+        msg = (
+            f"{store} holds a projection {key!r} of the library {holder!r}, not of {library_id!r}; it is left alone. "
+            "Choose another `key_added` or another `store`."
+        )
+        raise FileExistsError(msg)
+    own = set(of_library) if library_id in libraries_of(mark) else set()
+    own |= set(_keys.rasters(key)) if key in mark["keys"] else set()
+    wanted = _folded([*of_library, *_keys.rasters(key)])
+    taken = sorted(name for name in elements(store) if name.casefold() in wanted and name not in own)
+    if taken:
+        msg = (
+            f"{store} holds the element {taken[0]!r}, which the projection {key!r} of {library_id!r} would replace; it "
+            "is left alone. Choose another `key_added`, `library_id` or `store`."
+        )
+        raise FileExistsError(msg)
+
+
+def elements(store: Path) -> list[str]:
+    """Name all elements of a store."""
+    return [path.name for kind in KINDS for path in (store / kind).glob("*") if path.is_dir()]
+
+
+def _folded(names: Any) -> set[str]:
+    """Names without regard to case: SpatialData and some file systems take no others."""
+    return {name.casefold() for name in names}

@@ -1,0 +1,166 @@
+"""Several projections and libraries in one store, and what may go wrong: nothing that was there is lost."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+import numpy as np
+import pytest
+import torch
+
+import sphisto as sp
+from sphisto.io import store as stores
+
+ODD = ("µ gène/../x", "../../../etc/passwd", "x" * 300)
+
+
+def fit(adata, path, **options):
+    sp.tl.fit_projection(adata, store=path, **{"max_epochs": 1, "device": "cpu", "genes": ["noise_a"], **options})
+    return adata
+
+
+def digests(store, names):
+    """Digest of each element over all its files."""
+    found = {}
+    for element in store.glob("*/*"):
+        if element.name in names:
+            files = sorted(path for path in element.rglob("*") if path.is_file())
+            content = b"".join(str(p.relative_to(element)).encode() + p.read_bytes() for p in files)
+            found[element.name] = hashlib.sha256(content).hexdigest()
+    assert set(found) == set(names)
+    return found
+
+
+FIRST = ("a", "a_factors", "a_sd", "a_reconstruction")
+LIBRARY = ("toy_image", "toy_tissue", "toy_spots", "table")
+
+
+def test_projections_and_libraries_live_side_by_side(small_toy, tmp_path):
+    import spatialdata as sd
+
+    path = tmp_path / "toy.zarr"
+    original = small_toy.copy()
+    fit(small_toy, path, key_added="a")
+    sdata = sd.read_zarr(path)
+    sdata["cells"] = sd.models.Labels2DModel.parse(np.ones((96, 112), dtype=np.int32), dims=("y", "x"))
+    sdata.write_element("cells")
+    before = digests(path, (*FIRST, "cells"))
+    fit(original.copy(), path, key_added="b", rng=1)  # from a table that knows nothing of the first
+    assert digests(path, (*FIRST, "cells")) == before
+    table = stores.table(path)
+    for name in ("a_loadings", "b_loadings"):
+        assert name in table.varm
+    np.testing.assert_array_equal(table.varm["a_loadings"], small_toy.varm["a_loadings"])
+    np.testing.assert_array_equal(table.obsm["a_fitted"], small_toy.obsm["a_fitted"])
+    assert table.uns["a"]["params"]["rng"] == 0
+
+    with pytest.raises(ValueError, match=r"lacks 1 genes \(noise_a.*of the projection 'a'"):
+        fit(original[:, original.var_names != "noise_a"].copy(), path, key_added="b", genes=["class1_a"])
+    before |= digests(path, (*LIBRARY, "b", "b_factors"))
+    other = original.copy()
+    other.uns["spatial"] = {"other": other.uns["spatial"]["toy"]}
+    with pytest.raises(FileExistsError, match="holds a projection 'a' of the library 'toy', not of 'other'"):
+        fit(other, path, key_added="a")
+    fit(other, path, key_added="c", rng=2)
+    assert digests(path, before) == before
+    assert stores.library_id(path, "c") == "other"
+    assert stores.table_name(path, "c") == "other_table"
+    assert set(sd.read_zarr(path).tables) == {"table", "other_table"}
+    np.testing.assert_array_equal(stores.table(path, "c").varm["c_loadings"], other.varm["c_loadings"])
+    for key in "abc":
+        assert np.isfinite(sp.get.gene_raster(path, "class1_a", key=key).values).any()
+    before |= digests(path, ("c", "c_factors", "other_image", "other_table"))
+    kept = {name: before[name] for name in ("cells", *FIRST, "c", "c_factors", "other_image", "other_table")}
+    fit(original.copy(), path, key_added="b", rng=3)
+    assert digests(path, kept) == kept
+
+
+def test_odd_gene_names_are_only_names(small_toy, tmp_path):
+    import spatialdata as sd
+
+    small_toy.var_names = [*ODD, *small_toy.var_names[len(ODD) :]]
+    folder = tmp_path / "deep" / "deeper"
+    fit(small_toy, folder / "toy.zarr", genes=[*ODD, ODD[0]])
+    assert stores.raster(folder / "toy.zarr", "projection").channels == ODD
+    assert sd.models.get_channel_names(sd.read_zarr(folder / "toy.zarr")["projection"]) == list(ODD)
+    np.testing.assert_allclose(
+        sp.get.gene_raster(folder / "toy.zarr", ODD[1]).values[0],
+        stores.raster(folder / "toy.zarr", "projection").levels[0][1],
+        rtol=1e-3,
+    )
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.parent in (tmp_path, folder)) == [
+        "deep", "toy.projection.pt", "toy.zarr"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["../a", "a/b", "", "toy_image", "x" * 300])
+def test_impossible_keys_are_refused_before_anything_is_written(small_toy, tmp_path, key):
+    with pytest.raises(ValueError, match="key_added="):
+        fit(small_toy, tmp_path / "deep" / "toy.zarr", key_added=key)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_while_tiles_are_written_costs_only_the_tiles(small_toy, tmp_path, monkeypatch):
+    from sphisto.io.raster import RasterWriter
+    from sphisto.tl import _fit_projection
+
+    path = tmp_path / "toy.zarr"
+    fit(small_toy.copy(), path, rng=9)
+    before = digests(path, ("projection", "table", "toy_image"))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RasterWriter, "write", full)  # raised in the thread that writes
+        with pytest.raises(OSError, match=r"disk filled up .*unchanged; the fitted model is kept for resume=True"):
+            fit(small_toy.copy(), path)
+    assert digests(path, before) == before
+    monkeypatch.setattr(_fit_projection, "fit", None)  # the model is there
+    fit(small_toy, path, resume=True)
+    assert digests(path, ("projection",)) != {"projection": before["projection"]}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_chunk_is_said_when_read_and_mended_by_another_fit(small_toy, tmp_path):
+    path = tmp_path / "toy.zarr"
+    fit(small_toy.copy(), path)
+    chunk = next((path / "images" / "projection_factors").rglob("c/0/0/0"))
+    chunk.write_bytes(b"not a chunk")
+    with pytest.raises((RuntimeError, ValueError)):
+        sp.get.raster(path, "projection_factors")
+    fit(small_toy, path)
+    assert np.isfinite(sp.get.raster(path, "projection_factors").values).any()
+
+
+def test_little_memory_makes_smaller_pieces(small_toy, tmp_path, monkeypatch, caplog):
+    from sphisto.model import inference
+    from sphisto.model.unet import UNet
+
+    fit(small_toy.copy(), tmp_path / "whole.zarr")
+    forward, sizes = UNet.forward, []
+
+    def limited(self, picture, prior):
+        if not torch.is_inference_mode_enabled():
+            return forward(self, picture, prior)
+        sizes.append(picture.shape[-1])
+        if picture.shape[-1] > 32 + 2 * 64:
+            raise torch.OutOfMemoryError("as if the memory were small")  # noqa: EM101
+        return forward(self, picture, prior)
+
+    monkeypatch.setattr(UNet, "forward", limited)
+    monkeypatch.setattr(inference, "_LEAST_PIECE", 16)
+    fit(small_toy, tmp_path / "pieces.zarr")
+    assert "did not suffice for tiles of 112 px; 56 px are tried" in caplog.text
+    for name in ("projection_factors", "projection_reconstruction"):
+        np.testing.assert_allclose(
+            sp.get.raster(tmp_path / "pieces.zarr", name).values,
+            sp.get.raster(tmp_path / "whole.zarr", name).values,
+            rtol=1e-3,
+            atol=1e-5,
+        )
+    monkeypatch.setattr(inference, "_LEAST_PIECE", 64)
+    with pytest.raises(MemoryError, match=r"does not suffice for pieces of 112 px .*as if.*choose another `device`"):
+        fit(small_toy, tmp_path / "none.zarr")
