@@ -8,7 +8,15 @@ from hypothesis.extra import numpy as hnp
 
 from sphisto.core.grid import Grid
 from sphisto.core.tiles import Window, nested, plan_tiles
-from sphisto.io.raster import completed, create_raster, open_raster, pyramid_factors, round_mantissa, write_picture
+from sphisto.io.raster import (
+    completed,
+    create_raster,
+    open_raster,
+    pyramid_factors,
+    round_mantissa,
+    write_mask,
+    write_picture,
+)
 
 GENES = ("Nrgn", "Ttr/x", "µ gene")
 
@@ -121,6 +129,24 @@ def test_a_lazy_picture_is_written_as_it_is(empty, rng):
     assert element["scale1"].image.dtype == np.uint8
     means = picture.reshape(3, 550, 2, 750, 2).mean(axis=(2, 4))
     np.testing.assert_allclose(element["scale1"].image.values, means, atol=0.5)
+
+
+def test_a_mask_is_written_as_it_is(empty, rng):
+    import spatialdata as sd
+    import zarr
+    from spatialdata.transformations import get_transformation
+
+    mask = np.kron(rng.random((11, 23)) < 0.5, np.ones((101, 201), dtype=bool))
+    write_mask(empty, "mask", mask, Grid(*mask.shape, 4.0, (2.0, 2.0)))
+    zarr.consolidate_metadata(empty)
+    element = sd.read_zarr(empty)["mask"]
+    for i, scale in enumerate(element):
+        found = element[scale].image.values
+        assert found.dtype == np.uint8
+        height, width = found.shape
+        np.testing.assert_array_equal(found, mask[:: 1 << i, :: 1 << i][:height, :width])
+    assert i == len(pyramid_factors(mask.shape))
+    np.testing.assert_allclose(get_transformation(element).to_scale_vector(("y", "x")), [2, 2])
 
 
 def halved(values):

@@ -11,7 +11,7 @@ import numpy as np
 from sphisto import __version__, _keys
 from sphisto.io import claims
 from sphisto.io.quiet import quiet
-from sphisto.io.raster import RasterWriter, create_raster, open_raster, pyramid_factors, write_picture
+from sphisto.io.raster import RasterWriter, create_raster, open_raster, write_mask, write_picture
 from sphisto.io.store import read_mark
 from sphisto.io.tables import with_other_projections
 
@@ -75,18 +75,16 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     _drop(staging, [*names, *_keys.rasters(key)])
     if (staging / "zarr.json").exists():
         _consolidate(staging)
-        sdata = sd.read_zarr(staging)
     else:
         staging.rmdir()
-        sdata = sd.SpatialData(attrs={_keys.MARK: {"library_id": slide.name, "keys": {}, "grids": {}}})
-        sdata.write(staging)
+        about = {"library_id": slide.name, "keys": {}, "grids": {}}
+        sd.SpatialData(attrs={_keys.MARK: about}).write(staging)
     write_picture(staging, names[0], slide.image, slide.grid)
-    sdata[names[1]] = _tissue_element(slide)
-    written = [names[1]]
+    write_mask(staging, names[1], slide.tissue, slide.grid)
     if slide.measured is not None:
+        sdata = sd.read_zarr(staging)
         sdata[names[2]] = _spots_element(slide)
-        written.append(names[2])
-    sdata.write_element(written)
+        sdata.write_element(names[2])
     root: Any = zarr.open_group(staging, mode="r+", use_consolidated=False)
     mark: dict[str, Any] = dict(root.attrs[_keys.MARK])
     mark["version"] = __version__
@@ -159,18 +157,6 @@ def write_table(staging: Path, slide: Slide, table: AnnData, key: str) -> None:
 def finish(staging: Path) -> None:
     """Make the store readable as a whole."""
     _consolidate(staging)
-
-
-def _tissue_element(slide: Slide) -> Any:
-    from spatialdata.models import Labels2DModel
-    from spatialdata.transformations import Scale
-
-    return Labels2DModel.parse(
-        slide.tissue.view(np.uint8),  # as it is: a mask of a whole slide is large
-        dims=("y", "x"),
-        scale_factors=pyramid_factors(slide.grid.shape),
-        transformations={"global": Scale(list(slide.grid.fullres_per_px), axes=("y", "x"))},
-    )
 
 
 def _spots_element(slide: Slide) -> Any:

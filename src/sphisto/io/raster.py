@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK = 512  # px; one gene of one chunk is 1 MB, so that a small window of one gene reads little else
 _BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come in blocks themselves
+_BLANK_BLOCK = 4 * CHUNK  # px of what is the same everywhere or nearly so
 _COARSEST = 512  # px; the pyramid ends when the longer side is no longer than this
 _AT_ONCE = 4  # channels whose coarser chunks are made together
 _MANTISSA_BITS = 12  # of 23: a relative error below 0.02 %, and the rest compresses away
@@ -144,16 +145,44 @@ def write_picture(store: Path, name: str, picture: Any, grid: Grid) -> None:
             writer.coarsen(level, coarse)
 
 
+def write_mask(store: Path, name: str, mask: NDArray[np.bool_], grid: Grid) -> None:
+    """Write a (y, x) mask as labels 0 and 1, block by block; a pixel of a coarser level is one of the finer ones."""
+    import zarr
+    from spatialdata import read_zarr
+    from spatialdata.models import Labels2DModel
+    from spatialdata.transformations import Scale
+
+    tree = Labels2DModel.parse(
+        _nothing(grid.shape, np.uint8),
+        dims=("y", "x"),
+        scale_factors=pyramid_factors(grid.shape),
+        transformations={"global": Scale(list(grid.fullres_per_px), axes=("y", "x"))},
+    )
+    sdata = read_zarr(store)
+    sdata[name] = _emptied(tree, np.uint8)
+    sdata.write_element(name)
+    group: Any = zarr.open_group(store / "labels" / name, mode="r+", use_consolidated=False)
+    for i, dataset in enumerate(group.attrs["ome"]["multiscales"][0]["datasets"]):
+        level, coarse = group[dataset["path"]], mask[:: 1 << i, :: 1 << i]  # a view
+        for window in (tile.core for tile in plan_tiles(level.shape, size=_BLANK_BLOCK)):
+            level[window.slices] = coarse[window.slices].astype(np.uint8)
+
+
 def _blank(grid: Grid) -> Any:
-    """Make an image of nothing, whose levels cost neither time nor memory: none is computed from another."""
+    """Make an image of nothing."""
+    return _emptied(image_element(_nothing((1, *grid.shape), np.float32), grid, channels=["blank"]), np.float32)
+
+
+def _nothing(shape: tuple[int, ...], dtype: Any) -> Any:
     import dask.array as da
 
-    def nothing(shape: tuple[int, ...]) -> Any:
-        return da.zeros(shape, dtype=np.float32, chunks=(1, 4 * CHUNK, 4 * CHUNK))
+    return da.zeros(shape, dtype=dtype, chunks=(1,) * (len(shape) - 2) + (_BLANK_BLOCK, _BLANK_BLOCK))
 
-    tree = image_element(nothing((1, *grid.shape)), grid, channels=["blank"])
+
+def _emptied(tree: Any, dtype: Any) -> Any:
+    """Let none of the levels of a blank be computed from another, so that they cost neither time nor memory."""
     for level in tree.values():
-        level["image"] = level["image"].copy(data=nothing(level["image"].shape))
+        level["image"] = level["image"].copy(data=_nothing(level["image"].shape, dtype))
     return tree
 
 
