@@ -178,5 +178,7 @@ def test_variance_of_rates_is_that_of_small_changes_of_the_field(slide, rng):
         density, rates = rates_of(components)
         told = np.zeros_like(rates)
         for q, step in enumerate(1e-5 * np.eye(components.shape[1])):
-            told += np.square((rates_of(components + step)[1] - rates_of(components - step)[1]) / 2e-5) * variance[:, [q]]
+            told += (
+                np.square((rates_of(components + step)[1] - rates_of(components - step)[1]) / 2e-5) * variance[:, [q]]
+            )
         np.testing.assert_allclose(prior.rate_variance(density, variance, factors.loadings), told, rtol=1e-3)

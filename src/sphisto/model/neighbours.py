@@ -271,7 +271,9 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
     level = float(mean[: len(mean) - n_signed].sum())
     if pair is None or level < _LEAST_SUM:
         return as_measured
-    return min(as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density[known]))
+    return min(
+        as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density[known])
+    )
 
 
 def _gain(roots: NDArray[np.float64], told: NDArray[np.floating]) -> NDArray[np.float64]:
