@@ -78,6 +78,33 @@ def test_projections_and_libraries_live_side_by_side(small_toy, tmp_path):
     assert digests(path, kept) == kept
 
 
+@pytest.mark.parametrize("left", ["half of a table", "no table"])
+def test_killed_while_the_table_is_written_other_projections_keep_their_share_of_it(
+    small_toy, tmp_path, monkeypatch, left
+):
+    import shutil
+
+    from sphisto.io import building
+
+    path = tmp_path / "toy.zarr"
+    original = small_toy.copy()
+    fit(small_toy, path, key_added="a")
+
+    def stop(staging):
+        shutil.rmtree(staging / "tables" / "table" / ("var" if left == "half of a table" else ""))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(original.copy(), path, key_added="b")
+    fit(original.copy(), path, key_added="b", resume=True)
+    table = stores.table(path)
+    np.testing.assert_array_equal(table.varm["a_loadings"], small_toy.varm["a_loadings"])
+    np.testing.assert_array_equal(table.obsm["a_fitted"], small_toy.obsm["a_fitted"])
+    assert table.uns["b"]["params"]["genes"] == ["noise_a"]
+
+
 def test_odd_gene_names_are_only_names(small_toy, tmp_path):
     import spatialdata as sd
 

@@ -119,11 +119,11 @@ def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, R
 
 
 @quiet()
-def write_table(staging: Path, slide: Slide, table: AnnData, key: str) -> None:
+def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
 
-    Pictures in ``uns["spatial"]`` are left out: they are elements. What an earlier table says of other projections is
-    kept.
+    Pictures in ``uns["spatial"]`` are left out: they are elements. What the table in ``store``, the version that is
+    replaced, says of other projections is kept; that in ``staging`` may be half of one, from a run that was killed.
     """
     import pandas as pd
     import spatialdata as sd
@@ -144,7 +144,7 @@ def write_table(staging: Path, slide: Slide, table: AnnData, key: str) -> None:
         linked.obs[_keys.SPOT_ID] = np.arange(linked.n_obs)
         link = {"region": region, "region_key": _keys.REGION, "instance_key": _keys.SPOT_ID}
     others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
-    with_other_projections(linked, staging / "tables" / name, others)
+    with_other_projections(linked, store / "tables" / name, others)
     linked = TableModel.parse(linked, **link)
     _drop(staging, [name])
     _consolidate(staging)

@@ -196,7 +196,7 @@ def fit_projection(
         if _PREPARED not in work.journal:
             building.write_slide(work.staging, slide, key_added)
             # early: a table that cannot be written is found before the training
-            building.write_table(work.staging, slide, adata, key_added)
+            building.write_table(work.staging, path, slide, adata, key_added)
             work.journal.note(_PREPARED)
         prepared = time.perf_counter()
         draft = work.draft(model)
@@ -217,7 +217,7 @@ def fit_projection(
             "write": time.perf_counter() - trained,
         }
         annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, model, seconds))
-        building.write_table(work.staging, slide, adata, key_added)
+        building.write_table(work.staging, path, slide, adata, key_added)
         building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
     print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it

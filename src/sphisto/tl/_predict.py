@@ -119,7 +119,7 @@ def predict(
         spots = stream(fitted, slide, prior_for(fitted, slide), work, key_added, where)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
         annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, None, seconds))
-        building.write_table(work.staging, slide, adata, key_added)
+        building.write_table(work.staging, path, slide, adata, key_added)
         building.finish(work.staging)
     print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
 
