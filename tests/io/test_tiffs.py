@@ -226,6 +226,11 @@ def test_files_that_are_no_tif(tmp_path):
     (tmp_path / "broken.tif").write_bytes(b"II*\0broken")
     with pytest.raises(ValueError, match=r"broken.tif' is not a tif image that can be read"):
         open_image(tmp_path / "broken.tif")
+    (tmp_path / "empty.tif").write_bytes(
+        b"II*\0" + bytes([255, 255, 0, 0]) + bytes(100)
+    )  # its pages lie beyond its end
+    with pytest.raises(ValueError, match=r"empty.tif' is not a tif image that can be read \(it holds no image\)"):
+        open_image(tmp_path / "empty.tif")
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((7, 8, 9), "ZYX"), ((2, 8, 9, 3), "TYXS"), ((5, 8, 9), "CYX")])

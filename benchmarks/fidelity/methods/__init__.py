@@ -29,7 +29,8 @@ class Method:
         Arguments of the function.
     sources
         What of the package it depends on, as patterns below ``src/sphisto``; a change there runs it again. What only
-        reads data and lays out pixels (``io``, grids, footprints, the tissue mask) is left out for baselines.
+        reads and writes data (``io``) is left out unless an ablation changes just that, and for baselines what lays out
+        pixels (grids, footprints, the tissue mask), too.
     """
 
     module: str

@@ -52,6 +52,9 @@ def open_tiff(path: Path) -> Pyramid | None:
         raise _unreadable(path, error) from error
     with tif:
         try:
+            if not tif.series:
+                msg = "it holds no image"
+                raise ValueError(msg)
             index = int(np.argmax([series.size for series in tif.series]))
             levels = list(tif.series[index].levels)
             decodable = all(_decodes(level.keyframe.compression, level.keyframe.predictor) for level in levels)

@@ -78,7 +78,8 @@ def fit_projection(
         Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
         store of sphisto keeps its other projections and libraries; anything else at that path is refused.
     image
-        Picture to use instead of the one in ``data``: path, array (y, x, 3), or name of an image element. Give the
+        Picture to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
+        jpg; svs and other slides with the extra ``sphisto[slides]``), array (y, x, 3), or name of an image element. Give the
         full-resolution picture for rasters finer than the hires one (which is 2,000 px long, some 4 um per px).
     image_scale
         Pixels of ``image`` per full-resolution pixel; needed only for a picture of neither full, hires nor lowres size.
