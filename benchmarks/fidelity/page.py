@@ -45,12 +45,12 @@ def _between(text: str, begin: str, end: str, content: str, page: Path) -> str:
 
 def intervals(tasks: list[table.Task]) -> str:
     """Coverage of predictive intervals and agreement of expected with actual skill, means over seeds."""
-    columns = ("mean_coverage", *(f"coverage_{i}" for i in range(1, 6)), "skill_spearman")
-    lines = ["| data set | overall | rarest | | | | most abundant | skill |", "|---" * 8 + "|"]
+    columns = ("mean_coverage", *(f"coverage_{i}" for i in range(1, 6)), "skill_spearman", "skill_ceiling")
+    lines = ["| data set | overall | rarest | | | | most abundant | skill | could reach |", "|---" * 9 + "|"]
     for task in tasks:
         found = [r for r in task.results.get("prior", ()) if "mean_coverage" in r]
         if found:
-            means = " | ".join(f"{np.mean([r[name] for r in found]):.3f}" for name in columns)
+            means = " | ".join(f"{np.mean([r.get(name, np.nan) for r in found]):.3f}" for name in columns)
             lines.append(f"| {task.name}, {task.split}, {len(found)} seeds | {means} |")
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats, Prediction
 
 KEPT = 300  # genes whose scores are kept one by one, evenly spread over abundance; means are over all
+HALVINGS = 10  # of the held-out spots, to tell how repeatable the skill of genes is
 VARIABLE = 32  # and the most variable ones: those of networks that model single genes
 
 
@@ -42,6 +43,7 @@ def score(case: Case, predicted: Prediction, *, free: bool) -> dict[str, Any]:
         table["skill"] = predicted.skill
         both = np.isfinite(predicted.skill) & np.isfinite(table["pearson"])
         whole["skill_spearman"] = float(metrics.spearman(predicted.skill[both, None], table["pearson"][both, None])[0])
+        whole["skill_ceiling"] = _skill_ceiling(case, predicted)
     known = modelled & np.isfinite(table["pearson"])
     summary = {f"mean_{name}": _mean(values[known]) for name, values in table.items()}
     summary |= {f"median_{name}": _mean(values[known], np.nanmedian) for name, values in table.items()}
@@ -92,6 +94,22 @@ def _held_out(case: Case, predicted: Prediction, free: bool) -> _Scores:
     form = max(means, key=lambda name: means[name]) if free else "expected"
     genes = {"pearson": pearson[form], "deviance": _deviance(case, predicted.counts)}
     return _Scores(genes, {"form": form, **{f"mean_pearson_{name}": value for name, value in means.items()}})
+
+
+def _skill_ceiling(case: Case, predicted: Prediction) -> float:
+    """Spearman correlation over genes which the true skill would reach with the skill at these held-out spots.
+
+    As :func:`sphisto.metrics.noise_ceiling`, but the halves are of the spots, and there are many ways to halve them.
+    """
+    told, truth = _forms(case, predicted)["expected"], metrics.log_normalised(case.truth)
+    rng, found = np.random.default_rng(case.seed), []
+    for _ in range(HALVINGS):
+        halves = np.array_split(rng.permutation(len(truth)), 2)
+        first, second = (metrics.pearson(told[rows], truth[rows]) for rows in halves)
+        both = np.isfinite(first) & np.isfinite(second)
+        found.append(float(metrics.spearman(first[both, None], second[both, None])[0]))
+    r = max(float(np.mean(found)), 0.0)
+    return float(np.sqrt(2 * r / (1 + r)))
 
 
 def _finer(case: Case, predicted: Prediction, _: bool) -> _Scores:

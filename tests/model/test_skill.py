@@ -9,7 +9,7 @@ from sphisto.io.intake import make_slide, read_section
 from sphisto.metrics import predictive_place
 from sphisto.model.fit import evidence_of, find_factors, informative
 from sphisto.model.neighbours import make_prior
-from sphisto.model.skill import _dispersion, left_out_skill
+from sphisto.model.skill import _dispersion, _tempered_pearson, left_out_skill
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +57,13 @@ def test_scatter_of_a_negative_binomial_is_found(rng):
     counts = np.stack([rng.poisson(20.0, 4000), rng.negative_binomial(5, 5 / 25, 4000)], axis=1)
     found = _dispersion(rates, np.zeros_like(rates), counts)
     np.testing.assert_allclose(found, [0, 0.2], atol=0.02)
+
+
+def test_skill_of_a_calibrated_prediction_is_the_spread_that_it_has(rng):
+    """Both estimates of the correlation agree there, and where nothing is found, spread alone is no skill."""
+    told = rng.normal(0, 0.6, (20_000, 1))
+    measured = told + rng.normal(0, 0.8, told.shape)
+    np.testing.assert_allclose(_tempered_pearson(told, measured), 0.6, atol=0.02)
+    opposite = _tempered_pearson(-told, measured)
+    np.testing.assert_allclose(opposite, np.corrcoef(-told[:, 0], measured[:, 0])[0, 1])
+    assert _tempered_pearson(np.ones((50, 1)), measured[:50]) == 0

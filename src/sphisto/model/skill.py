@@ -27,7 +27,8 @@ class Skill:
     Parameters
     ----------
     pearson
-        (G,) correlation of log-normalised left-out predictions and measurements.
+        (G,) correlation of log-normalised predictions and measurements at left-out spots, tempered by how far the
+        predictions spread.
     deviance_explained
         (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
     dispersion
@@ -53,10 +54,22 @@ def left_out_skill(prior: Prior, factors: Factors, slide: Slide) -> Skill:
     told = rates(density, factors.loadings.astype(np.float64), factors.n_signed) * share
     flat = counts.mean(axis=0) / share.mean() * share
     return Skill(
-        metrics.pearson(metrics.expected_log_normalised(told), metrics.log_normalised(counts)),
+        _tempered_pearson(metrics.expected_log_normalised(told), metrics.log_normalised(counts)),
         metrics.deviance_explained(told, counts, flat),
         _dispersion(told, variance * share**2, counts),
     )
+
+
+def _tempered_pearson(told: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Geometric mean of two estimates of the correlation of (n, G) predictions with measurements, where it is positive.
+
+    The correlation that is found holds the noise of the few spots it is found from. That of a calibrated prediction is
+    the ratio of its spread to that of the measurements, which is far less noisy, but takes calibration for granted.
+    """
+    found = metrics.pearson(told, measured)
+    spread = measured.std(axis=0)
+    ratio = np.divide(told.std(axis=0), spread, where=spread > 0, out=np.zeros_like(spread))
+    return np.where(found > 0, np.sqrt(np.maximum(found, 0) * np.minimum(ratio, 1)), found)
 
 
 def _dispersion(
