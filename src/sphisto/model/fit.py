@@ -17,6 +17,7 @@ from sphisto.model.fitted import Fitted
 from sphisto.model.gate import gated
 from sphisto.model.neighbours import Prior, make_prior, nothing_known
 from sphisto.model.networks import network
+from sphisto.model.precision import channels_last, fastest
 from sphisto.model.skill import left_out_skill, unknown_skill
 from sphisto.model.training import Task, train
 
@@ -82,7 +83,7 @@ def fit(
     level = np.maximum(typical.mean(axis=0) if spec.level == "mean" else typical.max(axis=0), 1e-6).astype(np.float32)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = spec.build(torch.from_numpy(level))
+        module = channels_last(spec.build(torch.from_numpy(level)))
     params = {"network": name, "rng": seed, **asdict(config)}
     call = {
         **params,
@@ -91,11 +92,11 @@ def fit(
         "shape": list(slide.grid.shape),
         "values": float(measured.values.sum()),
     }
-    task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed, call)
-    history = train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress)
+    task = Task(slide, spec, module, factors, prior, learned, held_out, config, seed, fastest(device), call)
+    history, precision = train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress)
     fitted = Fitted(
         network=name,
-        weights={key: value.detach().cpu() for key, value in module.state_dict().items()},
+        weights={key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()},
         factors=factors,
         level=level,
         mean=prior.mean,
@@ -103,7 +104,7 @@ def fit(
         spot=slide.spot,
         is_counts=measured.is_counts,
         genes=genes,
-        params=params,
+        params={**params, "precision": precision},
         history=history,
         skill=unknown_skill(len(measured.genes)),
     )
@@ -118,7 +119,7 @@ def fit(
         fitted = replace(fitted, factors=factors)
     everything = _told(make_prior(found, known).of(known), slide)
     skill = left_out_skill(everything, factors, slide) if measured.is_counts else fitted.skill
-    return replace(fitted, mean=everything.mean, skill=skill, params={**params, "gate": gate}), everything
+    return replace(fitted, mean=everything.mean, skill=skill, params={**fitted.params, "gate": gate}), everything
 
 
 def evidence_of(slide: Slide, factors: Factors) -> Evidence:

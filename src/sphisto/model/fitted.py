@@ -15,6 +15,7 @@ from sphisto.core.factors import Factors, count_signed
 from sphisto.core.files import whole_file
 from sphisto.core.slide import Spot
 from sphisto.model.networks import network
+from sphisto.model.precision import channels_last
 from sphisto.model.skill import Skill
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Fitted:
         """Build the network with its weights, ready to predict."""
         module = network(self.network).build(torch.from_numpy(self.level))
         module.load_state_dict(self.weights)
-        return module.eval()
+        return channels_last(module.eval())
 
     def dispersion(self, genes: list[str]) -> NDArray[np.float64]:
         """(len(genes),) scatter of some genes that nothing foresees."""

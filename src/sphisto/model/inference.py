@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sphisto.core.tiles import Tile, Window, plan_tiles, read_window
 from sphisto.model.networks import network
+from sphisto.model.precision import computed, fastest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sphisto.model.fitted import Fitted
     from sphisto.model.neighbours import Prior
     from sphisto.model.networks import Network
+    from sphisto.model.precision import Precision
 
 logger = logging.getLogger("sphisto")
 
@@ -60,7 +62,8 @@ def predict_tiles(
 ) -> Iterator[tuple[Tile, Maps]]:
     """Yield the maps of each tile, or of some ``tiles`` of :func:`tiles_of`; one tile at a time is in memory.
 
-    A tile for which the memory does not suffice is computed in smaller pieces, and so are those after it.
+    Convolutions are of the precision the network was trained in, unless that is slower here. A tile for which the memory
+    does not suffice is computed in smaller pieces, and so are those after it.
 
     Raises
     ------
@@ -68,11 +71,12 @@ def predict_tiles(
         If it does not suffice for the smallest pieces either.
     """
     module, spec = fitted.module().to(device), network(fitted.network)
+    precision = fastest(device) if fitted.params.get("precision") == "bfloat16" else "float32"
     side: int | None = None  # of the pieces, in px; None: tiles as a whole
     for part in tiles_of(fitted, slide, tile=tile) if tiles is None else tiles:
         while True:
             try:
-                maps = _in_pieces(module, slide, neighbours, _pieces(part, side, spec), part, device)
+                maps = _in_pieces(module, slide, neighbours, _pieces(part, side, spec), part, device, precision)
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
@@ -84,10 +88,18 @@ def predict_tiles(
 
 
 def _in_pieces(
-    module: torch.nn.Module, slide: Slide, neighbours: Prior, pieces: list[Tile], whole: Tile, device: torch.device
+    module: torch.nn.Module,
+    slide: Slide,
+    neighbours: Prior,
+    pieces: list[Tile],
+    whole: Tile,
+    device: torch.device,
+    precision: Precision,
 ) -> Maps:
     """Maps of a tile from those of its pieces."""
-    found = [(piece.core.within(whole.core), _maps(module, slide, neighbours, piece, device)) for piece in pieces]
+    found = [
+        (piece.core.within(whole.core), _maps(module, slide, neighbours, piece, device, precision)) for piece in pieces
+    ]
     if len(found) == 1:
         return found[0][1]
     factors = np.empty((len(found[0][1].factors), *whole.core.shape), dtype=np.float32)
@@ -97,11 +109,13 @@ def _in_pieces(
     return Maps(factors, picture)
 
 
-def _maps(module: torch.nn.Module, slide: Slide, neighbours: Prior, part: Tile, device: torch.device) -> Maps:
+def _maps(
+    module: torch.nn.Module, slide: Slide, neighbours: Prior, part: Tile, device: torch.device, precision: Precision
+) -> Maps:
     picture = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
     prior = torch.from_numpy(neighbours.prior(part.view))
     with torch.inference_mode():
-        drawn, factors = module(picture[None].to(device), prior[None].to(device))
+        drawn, factors = computed(module, picture[None].to(device), prior[None].to(device), precision)
     core = part.core.within(part.view)
     tissue = slide.tissue[part.core.slices]
     maps = factors[0][:, *core].cpu().numpy()

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -25,6 +25,7 @@ from sphisto.core.slide import Spot
 from sphisto.model.batches import Batch, Crops, pool
 from sphisto.model.fitted import read_safely
 from sphisto.model.objectives import Objective, dissimilarity, poisson_deviance, scaled_squares
+from sphisto.model.precision import computed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sphisto.model.factorize import Factors
     from sphisto.model.neighbours import Prior
     from sphisto.model.networks import Network
+    from sphisto.model.precision import Precision
 
 logger = logging.getLogger("sphisto")
 
@@ -71,6 +73,8 @@ class Task:
         Settings.
     seed
         Of everything random.
+    precision
+        Of the convolutions, unless the training goes on from a checkpoint: then its own.
     call
         Plain values that name this training: a checkpoint of another one is refused.
     """
@@ -84,13 +88,21 @@ class Task:
     held_out: NDArray[np.bool_]
     config: FitConfig
     seed: int
+    precision: Precision
     call: dict[str, Any]
+
+
+class Trained(NamedTuple):
+    """History of a training, one entry per epoch, and the precision of its convolutions."""
+
+    history: dict[str, NDArray[Any]]
+    precision: Precision
 
 
 def train(
     task: Task, *, device: torch.device, checkpoint: Path, resume: bool = False, progress: bool = True
-) -> dict[str, NDArray[Any]]:
-    """Train the task's module in place and return the history, one entry per epoch.
+) -> Trained:
+    """Train the task's module in place.
 
     The state after each epoch is kept in ``checkpoint``; with ``resume`` the training goes on from there. After
     Ctrl-C the checkpoint stays and KeyboardInterrupt is raised.
@@ -121,7 +133,7 @@ def train(
             gradient_clip_val=1.0,
         )
         trainer.fit(training, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
-    return training.history_arrays()
+    return Trained(training.history_arrays(), training.precision)
 
 
 class _Training(lightning.LightningModule):
@@ -131,7 +143,7 @@ class _Training(lightning.LightningModule):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        self.task, self.net = task, task.module
+        self.task, self.net, self.precision = task, task.module, task.precision
         modelled = np.flatnonzero(~np.isnan(task.factors.loadings[:, 0]))
         self.genes = modelled
         self.register_buffer("loadings", torch.from_numpy(task.factors.loadings[modelled]), persistent=False)
@@ -175,7 +187,7 @@ class _Training(lightning.LightningModule):
         return "image" if self.current_epoch < self.task.config.image_epochs else "joint"
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        drawn, maps = self.net(batch.picture, batch.prior)
+        drawn, maps = computed(self.net, batch.picture, batch.prior, self.precision)
         image_loss = dissimilarity(drawn, batch.picture, self.task.network.colour_weight)
         self._note("image_loss", image_loss)
         if self.phase == "image":
@@ -221,10 +233,10 @@ class _Training(lightning.LightningModule):
         self.history.append(entry)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sphisto"] = {"call": self.task.call, "history": self.history}
+        checkpoint["sphisto"] = {"call": self.task.call, "history": self.history, "precision": self.precision}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history = checkpoint["sphisto"]["history"]
+        self.history, self.precision = (checkpoint["sphisto"][name] for name in ("history", "precision"))
 
     def history_arrays(self) -> dict[str, NDArray[Any]]:
         """One array per quantity, one entry per epoch."""

@@ -88,4 +88,5 @@ class UNet(nn.Module):
         for block, up, skip in zip(reversed(self.right), reversed(self.up), reversed(skips), strict=True):
             x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False) + skip
             x = block(x)
-        return self.last(x)
+        with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
+            return self.last(x.to(self.last.weight.dtype))
