@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,6 +118,23 @@ def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, R
     return maps, genes, sd, redrawn
 
 
+def stored_slide(staging: Path, slide: Slide) -> Slide:
+    """Return a slide that :func:`write_slide` wrote with picture and tissue read from there, and without values.
+
+    It is small and can be sent to other processes, which see what this one sees whatever the picture came from.
+    """
+    measured = slide.measured
+    if measured is not None:
+        measured = replace(measured, values=measured.values[:, :0], genes=())
+    tissue = _finest(staging / "labels" / _keys.of_library(slide.name)[1])
+    return replace(slide, image=stored_picture(staging, slide), tissue=tissue, measured=measured)
+
+
+def stored_picture(staging: Path, slide: Slide) -> Any:
+    """Return the (3, y, x) picture of a slide that :func:`write_slide` wrote, lazy; it can be sent to other processes."""
+    return _finest(staging / "images" / _keys.of_library(slide.name)[0])
+
+
 @quiet()
 def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
@@ -172,6 +189,14 @@ def _spots_element(slide: Slide) -> Any:
 
     low, high = xy - size / 2, xy + size / 2
     return ShapesModel.parse(gpd.GeoDataFrame(geometry=shapely.box(*low.T, *high.T)))
+
+
+def _finest(element: Path) -> Any:
+    """Open the finest level of a raster element."""
+    import zarr
+
+    group: Any = zarr.open_group(element.resolve(), mode="r", use_consolidated=False)
+    return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]]
 
 
 def _drop(store: Path, names: Sequence[str]) -> None:

@@ -32,6 +32,8 @@ class FitConfig:
         little.
     held_out
         Share of the spots that no step learns from; they decide how much of what the network adds is believed.
+    devices
+        Devices that train together. A step sees that many times ``batch`` crops, so that an epoch has fewer steps.
     """
 
     n_factors: int = 48
@@ -43,6 +45,7 @@ class FitConfig:
     image_weight: float = 0.1
     seen_weight: float = 0.1
     held_out: float = 0.1
+    devices: int = 1
 
     def __post_init__(self) -> None:
         if self.n_factors < 1 or self.max_epochs < 1 or self.crop < 1 or self.batch < 1:

@@ -16,6 +16,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -26,6 +27,7 @@ from sphisto.model.batches import Batch, Crops, pool
 from sphisto.model.fitted import read_safely
 from sphisto.model.objectives import Objective, dissimilarity, poisson_deviance, scaled_squares
 from sphisto.model.precision import computed
+from sphisto.model.ranks import run_together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-HISTORY = (
-    "epoch", "phase", "loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated", "learning_rate",
-    "seconds",
-)  # fmt: skip
+_LOSSES = ("loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated")
+HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")
 _LEAST_BATCHES = 16  # per epoch, so that an epoch of a small section means something
 _WARM_UP = 0.2  # share of all steps; with less some runs saturate in the first steps and stay there
 
@@ -105,24 +105,45 @@ def train(
     """Train the task's module in place.
 
     The state after each epoch is kept in ``checkpoint``; with ``resume`` the training goes on from there. After
-    Ctrl-C the checkpoint stays and KeyboardInterrupt is raised.
+    Ctrl-C the checkpoint stays and KeyboardInterrupt is raised. Several devices train in processes of their own.
 
     Raises
     ------
     ValueError
         If the checkpoint is damaged or belongs to another call.
+    RuntimeError
+        If one of several processes fails.
     """
     if resume:
         _check_call(checkpoint, task.call)
+    n = task.config.devices
+    if n == 1:
+        state = _fit(0, task, device, checkpoint, resume, progress)
+    else:
+        run_together(_fit, n, task, device, checkpoint, resume, progress)
+        left = read_safely(checkpoint, "checkpoint")  # after the last epoch: the processes left nothing else
+        task.module.load_state_dict({name.removeprefix("net."): value for name, value in left["state_dict"].items()})
+        state = left["sphisto"]
+    history = {name: np.asarray([entry[name] for entry in state["history"]]) for name in HISTORY}
+    return Trained(history, state["precision"])
+
+
+def _fit(
+    rank: int, task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool
+) -> dict[str, Any]:
+    """Train here, alone or as one of several processes, and return what a checkpoint holds beside the weights."""
+    n = task.config.devices
     training = _Training(task)
     callbacks: list[Callback] = [_Keeper(checkpoint)]
-    if progress:
+    if progress and rank == 0:
         callbacks.append(_Progress())
     with _quiet(), torch.random.fork_rng(), _interruptible():
         torch.manual_seed(task.seed)
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=[device.index] if device.index is not None else 1,
+            devices=[device.index] if device.index is not None else n,
+            strategy="ddp" if n > 1 else "auto",
+            plugins=[LightningEnvironment()],  # tasks of a batch system are not taken for devices
             max_epochs=task.config.max_epochs,
             callbacks=callbacks,
             logger=False,
@@ -131,9 +152,10 @@ def train(
             enable_checkpointing=True,
             reload_dataloaders_every_n_epochs=1,
             gradient_clip_val=1.0,
+            use_distributed_sampler=False,
         )
         trainer.fit(training, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
-    return Trained(training.history_arrays(), training.precision)
+    return training.state()
 
 
 class _Training(lightning.LightningModule):
@@ -154,7 +176,8 @@ class _Training(lightning.LightningModule):
         )
         self.crop = (height, width)
         pixels = task.config.batch * height * width
-        self.n_batches = max(_LEAST_BATCHES, math.ceil(task.slide.tissue.sum() / pixels))
+        n_batches = max(_LEAST_BATCHES, math.ceil(task.slide.tissue.sum() / pixels))
+        self.n_steps = math.ceil(n_batches / task.config.devices)
         self.footprint = _loss_spot(task).footprint(
             task.slide.grid.shape, task.slide.spots.centers, task.slide.grid.um_per_px
         )
@@ -163,16 +186,16 @@ class _Training(lightning.LightningModule):
         self.started = 0.0
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        task = self.task
+        task, n_batches = self.task, self.n_steps * self.task.config.devices
         crops = Crops(
             task.slide, self.footprint, task.neighbours, self.genes, task.learned, task.held_out,
-            self.crop, task.config.batch, self.n_batches, task.seed, self.current_epoch,
+            self.crop, task.config.batch, n_batches, task.seed, self.current_epoch,
         )  # fmt: skip
-        return DataLoader(crops, batch_size=None)
+        return DataLoader(crops, batch_size=None, sampler=range(self.global_rank, n_batches, task.config.devices))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.config.learning_rate, weight_decay=1e-4)
-        total = self.task.config.max_epochs * self.n_batches
+        total = self.task.config.max_epochs * self.n_steps
 
         def schedule(step: int) -> float:
             warm = (step + 1) / max(1.0, _WARM_UP * total)
@@ -225,22 +248,29 @@ class _Training(lightning.LightningModule):
         self.started, self.sums = time.perf_counter(), {}
 
     def on_train_epoch_end(self) -> None:
-        means = {name: float(np.mean(values)) for name, values in self.sums.items()}
-        entry: dict[str, Any] = {name: means.get(name, float("nan")) for name in HISTORY}
         rate = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        entry |= {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
+        entry: dict[str, Any] = {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
+        entry |= self._means()
         entry["seconds"] = time.perf_counter() - self.started
         self.history.append(entry)
 
+    def _means(self) -> dict[str, float]:
+        """Mean of each loss over the batches of an epoch, those of all processes."""
+        noted = [self.sums.get(name, []) for name in _LOSSES]
+        totals = torch.tensor([[np.sum(values), len(values)] for values in noted], dtype=torch.float64)
+        if self.task.config.devices > 1:
+            totals = self.trainer.strategy.reduce(totals.to(self.device), reduce_op="sum").cpu()
+        return {name: float(total / n) for name, (total, n) in zip(_LOSSES, totals, strict=True)}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sphisto"] = {"call": self.task.call, "history": self.history, "precision": self.precision}
+        checkpoint["sphisto"] = self.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history, self.precision = (checkpoint["sphisto"][name] for name in ("history", "precision"))
 
-    def history_arrays(self) -> dict[str, NDArray[Any]]:
-        """One array per quantity, one entry per epoch."""
-        return {name: np.asarray([entry[name] for entry in self.history]) for name in HISTORY}
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside weights and optimiser: plain values."""
+        return {"call": self.task.call, "history": self.history, "precision": self.precision}
 
 
 def _check_call(checkpoint: Path, call: dict[str, Any]) -> None:
@@ -285,6 +315,9 @@ class _Keeper(Checkpoint):
         self.path = path
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.path)  # writes nothing: all processes meet here
+            return
         with whole_file(self.path) as new:
             trainer.save_checkpoint(new)
 
@@ -295,7 +328,7 @@ class _Progress(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(total=trainer.max_epochs * module.n_batches, initial=trainer.global_step, unit="step")  # type: ignore[operator]
+        self.bar = tqdm(total=trainer.max_epochs * module.n_steps, initial=trainer.global_step, unit="step")  # type: ignore[operator]
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
         self.bar.set_description(f"fit: {module.phase}", refresh=False)
