@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sphisto.core.tiles import Window, nested, on_tissue, plan_tiles, read_window
+from sphisto.core.tiles import Window, grouped, nested, on_tissue, plan_tiles, read_window
 
 sides = st.integers(1, 90)
 
@@ -70,3 +70,13 @@ def test_tiles_without_tissue_are_left_out():
     tissue = np.zeros((100, 100), dtype=bool)
     tissue[49, 70] = True
     assert [tile.core for tile in on_tissue(plan_tiles((100, 100), size=50), tissue)] == [Window(0, 50, 50, 100)]
+
+
+def test_groups_hold_each_tile_once_and_keep_to_their_square():
+    tiles = nested(plan_tiles((300, 500), size=16, halo=8))[::2]
+    groups = grouped(tiles, 64)
+    assert sorted(tiles.index(tile) for group in groups for tile in group) == list(range(len(tiles)))
+    squares = [{(tile.core.y0 // 64, tile.core.x0 // 64) for tile in group} for group in groups]
+    assert all(len(square) == 1 for square in squares)
+    assert len(set.union(*squares)) == len(groups)
+    assert [tile for group in groups for tile in group] == tiles, "tiles in nested order have groups in nested order"

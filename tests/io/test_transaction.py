@@ -186,14 +186,14 @@ def test_killed_right_after_the_exchange_drafts_still_come_to_their_place(store,
 def test_what_took_long_outlives_an_error(store, caplog):
     def fail(work):
         work.journal.note("slide")
-        work.journal.note_tile(3)
+        work.journal.note_region(3)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), replacing(store, call={"key": "a"}) as work:
         fail(work)
     assert "the same call with resume=True goes on from it" in caplog.text
     with replacing(store, call={"key": "a"}, resume=True) as work:
-        assert work.journal.tiles == {3}
+        assert work.journal.regions == {3}
 
 
 def test_of_two_writers_the_second_is_told_of_the_first(store):
@@ -231,16 +231,16 @@ def test_without_locks_of_the_system_the_file_alone_counts(store, monkeypatch):
 def test_a_broken_line_of_the_journal_counts_for_nothing(store):
     kill(start(store))
     with (store.with_name(f".{store.name}.new.sphisto") / "journal").open("a") as file:
-        file.write('"tile 7')
+        file.write('"region 7')
 
     def fail(work):
-        work.journal.note_tile(8)
+        work.journal.note_region(8)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), replacing(store, call={"key": "a"}, resume=True) as work:
         fail(work)
     with replacing(store, call={"key": "a"}, resume=True) as work:
-        assert list(work.journal.done) == ["zarr.json", "tile 8"]
+        assert list(work.journal.done) == ["zarr.json", "region 8"]
 
 
 def test_chunks_are_shared_and_metadata_is_not(store, tmp_path):

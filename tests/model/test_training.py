@@ -70,7 +70,7 @@ def train_by_hand(task):
                     expected = rates(pool(maps, batch), state.loadings, task.factors.n_signed)
                     weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out
                     loss = config.image_weight * loss + poisson_deviance(expected, batch.values, weight)
-                losses[-1].append(float(loss))
+                losses[-1].append(float(loss.detach()))
                 (loss / config.devices).backward()
             torch.nn.utils.clip_grad_norm_(task.module.parameters(), 1.0)
             optimizer.step()

@@ -116,8 +116,10 @@ def test_what_another_call_left_is_refused(small_toy, tmp_path):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """Cut the small section into 3 x 4 tiles."""
+    """Cut the small section into 3 x 4 regions of one tile."""
     from sphisto.model.inference import tiles_of
+
+    monkeypatch.setattr("sphisto.tl._project.REGION", 32)
 
     monkeypatch.setattr("sphisto.tl._project.tiles_of", lambda fitted, slide: tiles_of(fitted, slide, tile=32))
 
@@ -125,24 +127,24 @@ def small_tiles(monkeypatch):
 def test_an_interrupted_writing_goes_on_to_the_same_store(small_toy, small_tiles, tmp_path, monkeypatch):
     from sphisto.core.tiles import on_tissue, plan_tiles
     from sphisto.io.journal import Journal
-    from sphisto.tl import _fit_projection, _project
+    from sphisto.tl import _fit_projection, _regions
 
     fit(small_toy.copy(), tmp_path / "unbroken.zarr", max_epochs=2)
-    note, predicted = Journal.note_tile, []
+    note, predicted = Journal.note_region, []
 
     def stop(journal, number):
         note(journal, number)
-        if len(journal.tiles) == 5:
+        if len(journal.regions) == 5:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Journal, "note_tile", stop)
+        patch.setattr(Journal, "note_region", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(small_toy.copy(), tmp_path / "toy.zarr", max_epochs=2)
     assert not (tmp_path / "toy.zarr").exists()
-    predict = _project.predict_tiles
+    predict = _regions.predict_tiles
     monkeypatch.setattr(
-        _project, "predict_tiles", lambda *a, tiles, **o: predict(*a, tiles=predicted.extend(tiles) or tiles, **o)
+        _regions, "predict_tiles", lambda *a, tiles, **o: predict(*a, tiles=predicted.extend(tiles) or tiles, **o)
     )
     monkeypatch.setattr(_fit_projection, "fit", None)  # the model is there
     fit(small_toy, tmp_path / "toy.zarr", max_epochs=2, resume=True)

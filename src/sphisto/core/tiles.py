@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,14 @@ def nested(tiles: list[Tile]) -> list[Tile]:
     rows = {y: i for i, y in enumerate(sorted({tile.core.y0 for tile in tiles}))}
     columns = {x: i for i, x in enumerate(sorted({tile.core.x0 for tile in tiles}))}
     return sorted(tiles, key=lambda tile: _interleaved(rows[tile.core.y0], columns[tile.core.x0]))
+
+
+def grouped(tiles: Sequence[Tile], side: int) -> list[tuple[Tile, ...]]:
+    """Gather the tiles whose cores begin in the same square of ``side`` px; squares and tiles keep their order."""
+    squares: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiles:
+        squares.setdefault((tile.core.y0 // side, tile.core.x0 // side), []).append(tile)
+    return [tuple(square) for square in squares.values()]
 
 
 def read_window(raster: Any, window: Window) -> NDArray[Any]:

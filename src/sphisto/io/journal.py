@@ -14,7 +14,7 @@ from sphisto.core.files import whole_file
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_TILE = "tile "
+_REGION = "region "
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -42,14 +42,14 @@ class Journal:
             file.write(f"\n{json.dumps(name)}\n")  # on a line of its own, also after one that broke off
         self.done[name] = None
 
-    def note_tile(self, number: int) -> None:
-        """Write down that a tile is written, its share in coarser levels included."""
-        self.note(f"{_TILE}{number}")
+    def note_region(self, number: int) -> None:
+        """Write down that a region is written, what lies wholly in it of coarser levels included."""
+        self.note(f"{_REGION}{number}")
 
     @property
-    def tiles(self) -> set[int]:
-        """Tiles that are written."""
-        return {int(name.removeprefix(_TILE)) for name in self.done if name.startswith(_TILE)}
+    def regions(self) -> set[int]:
+        """Regions that are written."""
+        return {int(name.removeprefix(_REGION)) for name in self.done if name.startswith(_REGION)}
 
     def __contains__(self, name: str) -> bool:
         return name in self.done

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sphisto.core.grid import Grid
 
 CHUNK = 512  # px; one gene of one chunk is 1 MB, so that a small window of one gene reads little else
+WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
+REGION = CHUNK << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
 _BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come in blocks themselves
 _BLANK_BLOCK = 4 * CHUNK  # px of what is the same everywhere or nearly so
 _COARSEST = 512  # px; the pyramid ends when the longer side is no longer than this

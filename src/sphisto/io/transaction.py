@@ -154,12 +154,12 @@ def _journal(folder: Path) -> Path:
 
 
 def _keep_what_took_long(folder: Path, *, only_drafts: bool) -> bool:
-    """Remove a folder unless it holds drafts or tiles; where room is wanted, keep drafts alone, which are small."""
+    """Remove a folder unless it holds drafts or regions; where room is wanted, keep drafts alone, which are small."""
     journal = read_journal(_journal(folder))
     if only_drafts:
         _forget(folder)
     drafts = any(not path.name.startswith(".") for path in folder.glob("beside-*/*"))
-    kept = drafts or (not only_drafts and journal is not None and bool(journal.tiles))
+    kept = drafts or (not only_drafts and journal is not None and bool(journal.regions))
     if not kept:
         shutil.rmtree(folder, ignore_errors=True)
     return kept
@@ -202,9 +202,14 @@ def _resumed(store: Path, call: dict[str, Any]) -> Work | None:
     whole = _staging(folder).is_dir() and _identity(_staging(folder)) == journal.about.get("itself")
     if not whole or not journal.done or journal.about.get("base") != _stamps(store) or journal.after_failure_of_system:
         return None
-    for unfinished in _staging(folder).rglob("*.partial"):  # chunks that zarr was writing when the process was killed
-        unfinished.unlink()
+    remove_unfinished_chunks(_staging(folder))
     return Work(folder, journal)
+
+
+def remove_unfinished_chunks(staging: Path) -> None:
+    """Remove what zarr was writing in processes that were killed; only when no process writes any more."""
+    for unfinished in staging.rglob("*.partial"):
+        unfinished.unlink(missing_ok=True)
 
 
 def _commit(work: Work, store: Path) -> None:

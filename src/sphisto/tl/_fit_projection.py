@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,15 @@ from sphisto.model.fit import fit, prior_for
 from sphisto.model.fitted import load_fitted, save_fitted
 from sphisto.model.inference import device_of
 from sphisto.model.networks import network as network_of
+from sphisto.model.ranks import check_devices
+from sphisto.tl._cluster import check_client
 from sphisto.tl._project import annotate, record_of, stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from distributed import Client
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
@@ -57,6 +60,8 @@ def fit_projection(
     preset: PresetName = "default",
     max_epochs: int | None = None,
     device: str = "auto",
+    devices: int = 1,
+    client: Client | None = None,
     rng: RNG = 0,
     key_added: str = "projection",
     resume: bool = False,
@@ -111,6 +116,13 @@ def fit_projection(
         Epochs in all, a quarter of them on the picture alone; default 12, or 60 for ``"seed"``, which learns slowly.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+    devices
+        Number of devices of that kind that train together (GPUs, or processes on the CPU): an optimiser step then sees
+        so many times the crops, and there are fewer steps. They run in processes of their own, which read your script
+        again: what it does must stand under ``if __name__ == "__main__":``.
+    client
+        Cluster whose workers compute and write tiles once the training has ended; default: here, one after another. The
+        rasters are the same. Workers need sphisto and the folder of the store under the same path.
     rng
         Seed of everything random; the same seed gives the same rasters on the same CPU.
     key_added
@@ -173,8 +185,10 @@ def fit_projection(
     haste = preset_of(preset)
     usual = spec.max_epochs if haste.max_epochs is None else haste.max_epochs
     epochs = usual if max_epochs is None else max_epochs
-    config = FitConfig(n_factors=haste.n_factors, batch=haste.batch, max_epochs=epochs)
+    config = FitConfig(n_factors=haste.n_factors, batch=haste.batch, max_epochs=epochs, devices=devices)
     where = device_of(device)
+    check_devices(where, devices)
+    check_client(client)
     section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
     adata = section.table.copy() if copy else section.table
     path = Path(store) if store is not None else Path(f"{section.library_id}.zarr")
@@ -205,13 +219,15 @@ def fit_projection(
             fitted = load_fitted(draft)
             prior = prior_for(fitted, slide)
         else:
+            # processes that train together are sent the slide: its picture may be a file that only this one reads
+            seen = slide if devices == 1 else replace(slide, image=building.stored_picture(work.staging, slide))
             fitted, prior = fit(
-                slide, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
+                seen, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
                 resume=resume and checkpoint.exists(),
             )  # fmt: skip
             save_fitted(fitted, draft)
         trained = time.perf_counter()
-        spots = stream(fitted, slide, prior, work, key_added, where)
+        spots = stream(fitted, slide, prior, work, key_added, device, client)
         seconds = {
             "prepare": prepared - started,
             **_phase_seconds(fitted.history, trained - prepared),

@@ -18,10 +18,12 @@ from sphisto.io.transaction import replacing
 from sphisto.model.fit import prior_for
 from sphisto.model.fitted import Fitted
 from sphisto.model.inference import device_of
+from sphisto.tl._cluster import check_client
 from sphisto.tl._project import annotate, record_of, stream
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from distributed import Client
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
@@ -44,6 +46,7 @@ def predict(
     tissue: NDArray[np.bool_] | None = None,
     check: bool = True,
     device: str = "auto",
+    client: Client | None = None,
     key_added: str = "projection",
     resume: bool = False,
 ) -> None:
@@ -64,8 +67,10 @@ def predict(
         As in :func:`sphisto.tl.fit_projection`.
     image_um_per_px
         Um per pixel of a picture alone; required for one.
+    client
+        As in :func:`sphisto.tl.fit_projection`; ``device`` then is one of the workers'.
     resume
-        Go on with the tiles that an interrupted run of the same call had not written yet.
+        Go on with the regions (2,048 px wide) that an interrupted run of the same call had not written yet.
 
     Returns
     -------
@@ -91,7 +96,9 @@ def predict(
     >>> sp.tl.predict(fitted, "other.tif", image_um_per_px=0.5, store="other.zarr")  # doctest: +SKIP
     """
     started = time.perf_counter()
-    where = device_of(device)
+    check_client(client)
+    if client is None:
+        device_of(device)  # said before anything is read
     path = Path(store)
     if hasattr(data, "obsm") or hasattr(data, "shapes"):
         section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
@@ -116,7 +123,7 @@ def predict(
             building.write_slide(work.staging, slide, key_added)
             work.journal.note(_PREPARED)
         prepared = time.perf_counter()
-        spots = stream(fitted, slide, prior_for(fitted, slide), work, key_added, where)
+        spots = stream(fitted, slide, prior_for(fitted, slide), work, key_added, device, client)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
         annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, None, seconds))
         building.write_table(work.staging, path, slide, adata, key_added)

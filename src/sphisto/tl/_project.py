@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,39 +10,40 @@ from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
 from sphisto._memory import kept_memory
-from sphisto.core.spot_pool import SpotPool
-from sphisto.core.tiles import nested, on_tissue
+from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io import building
-from sphisto.io.background import in_background
-from sphisto.io.raster import completed, round_mantissa
-from sphisto.model.inference import predict_tiles, tiles_of
+from sphisto.io.raster import REGION, WITHIN, completed, round_mantissa
+from sphisto.model.inference import device_of, tiles_of
+from sphisto.tl._cluster import write_on
+from sphisto.tl._regions import Writing, sums_of, write_regions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
     from anndata import AnnData
+    from distributed import Client
     from numpy.typing import NDArray
 
     from sphisto.core.slide import Slide
     from sphisto.core.tiles import Tile
+    from sphisto.io.raster import RasterWriter
     from sphisto.io.transaction import Work
     from sphisto.model.fitted import Fitted
-    from sphisto.model.inference import Maps
     from sphisto.model.neighbours import Prior
+    from sphisto.tl._regions import Sums
 
 
 _CREATED = "rasters"  # in the journal
-_BEHIND = 1  # tiles that are not yet written while the next one is computed
 
 
-@kept_memory()
 def stream(
-    fitted: Fitted, slide: Slide, prior: Prior, work: Work, key: str, device: torch.device
+    fitted: Fitted, slide: Slide, prior: Prior, work: Work, key: str, device: str, client: Client | None = None
 ) -> NDArray[np.float32]:
-    """Write the rasters of a slide under its prior, tile by tile; return the (n, K) fitted factor values of its spots.
+    """Write the rasters of a slide under its prior, region by region; return the (n, K) fitted values of its spots.
 
-    Tiles that the journal names are not computed again. While a tile is compressed and written the next one is computed.
+    Regions that the journal names are not computed again. Others are computed here one after another, or by the workers
+    of a cluster; sums are added in the order of the regions, so that it makes no difference who was first.
     """
     every = nested(tiles_of(fitted, slide))
     tiles = on_tissue(every, slide.tissue)
@@ -50,40 +51,42 @@ def stream(
         background = _background(slide, [tile for tile in every if tile not in set(tiles)])
         building.create_rasters(work.staging, slide, fitted.factors, fitted.genes, key, background=background)
         work.journal.note(_CREATED)
-    rasters = building.open_rasters(work.staging, key)
-    pool = SpotPool(slide, fitted.factors.n_factors)
-    known = work.journal.tiles
-    for i in sorted(known):
-        pool.add(tiles[i].core, rasters[0].read(tiles[i].core))
-    chunks = completed([tile.core for tile in tiles], rasters[0].shapes)
+    writing = Writing(fitted, slide, prior, work.staging, key)
+    regions = dict(enumerate(grouped(tiles, REGION)))
+    sums = {number: sums_of(writing, regions[number]) for number in sorted(work.journal.regions)}
+    left = {number: region for number, region in regions.items() if number not in sums}
 
-    def write(i: int, parts: tuple[NDArray[np.float32], ...]) -> None:
-        window = tiles[i].core
-        stored, *_ = (raster.write(window, part) for raster, part in zip(rasters, parts, strict=True))
-        pool.add(window, stored)  # what is read again after a kill: the sums are the same
-        for level, coarse in chunks[i]:
-            for raster in rasters:
-                raster.coarsen(level, coarse)
-        work.journal.note_tile(i)
+    def done(number: int, found: Sums) -> None:
+        sums[number] = found
+        work.journal.note_region(number)
 
-    numbers = [i for i in range(len(tiles)) if i not in known]
-    found = predict_tiles(fitted, slide, prior, device=device, tiles=[tiles[i] for i in numbers])
-    with in_background(_BEHIND) as hand_over, tqdm(
-        total=len(tiles), initial=len(known), desc="write", unit="tile"
-    ) as bar:  # fmt: skip
-        for i, (tile, maps) in zip(numbers, found, strict=True):
-            hand_over(partial(write, i, _parts(fitted, prior, tile, maps)))
-            bar.update()
+    n_left = sum(map(len, left.values()))
+    with kept_memory(), tqdm(total=len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as bar:
+        if client is None:
+            # closed at once after Ctrl-C, lest a tile is written once the caller clears up
+            with closing(write_regions(writing, left, device_of(device), done=done)) as tiles_written:
+                for _ in tiles_written:
+                    bar.update()
+        else:
+            with closing(write_on(client, writing, left, device, work.folder)) as regions_written:
+                for number, found in regions_written:
+                    done(number, found)
+                    bar.update(len(left[number]))
+    _coarsen(building.open_rasters(work.staging, key), tiles)
+    pool = writing.pool()
+    for number in sorted(sums):
+        spots, values = sums[number]
+        pool.sums[spots] += values
     return pool.means().astype(np.float32)
 
 
-def _parts(fitted: Fitted, prior: Prior, tile: Tile, maps: Maps) -> tuple[NDArray[np.float32], ...]:
-    """Factor maps, genes, their standard deviations and redrawn picture of a tile."""
-    genes = list(fitted.genes)
-    expression = fitted.factors.expression(maps.factors, genes)
-    variance = np.square(prior.sd(tile.core, fitted.factors.of(genes), expression))
-    variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
-    return maps.factors, expression, np.sqrt(variance, out=variance), maps.picture
+def _coarsen(rasters: Sequence[RasterWriter], tiles: list[Tile]) -> None:
+    """Make the levels whose chunks reach beyond a region: a fiftieth of all."""
+    for chunks in completed([tile.core for tile in tiles], rasters[0].shapes):
+        for level, window in chunks:
+            if level > WITHIN:
+                for raster in rasters:
+                    raster.coarsen(level, window)
 
 
 def _background(slide: Slide, empty: list[Tile]) -> float:

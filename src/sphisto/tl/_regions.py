@@ -1,0 +1,133 @@
+"""Write the rasters of regions of a slide, each of which is finished by itself, here or elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.core.spot_pool import SpotPool
+from sphisto.core.tiles import Tile, Window
+from sphisto.io import building
+from sphisto.io.background import in_background
+from sphisto.io.raster import WITHIN, completed
+from sphisto.model.inference import predict_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
+
+    import torch
+
+    from sphisto.core.slide import Slide
+    from sphisto.model.fitted import Fitted
+    from sphisto.model.inference import Maps
+    from sphisto.model.neighbours import Prior
+
+Region: TypeAlias = tuple[Tile, ...]
+"""Tiles that share no chunk, at the finest levels, with those of other regions; in the order of writing."""
+Sums: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""(m,) spots that a region touches and the (m, K) sums of its factor maps over them."""
+
+_BEHIND = 1  # tiles that are not yet written while the next one is computed
+
+
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """What is written, and where.
+
+    Parameters
+    ----------
+    fitted, slide, prior
+        What the rasters are made of.
+    staging
+        Store that is being built; it holds the projection's empty rasters.
+    key
+        Name of the projection.
+    """
+
+    fitted: Fitted
+    slide: Slide
+    prior: Prior
+    staging: Path
+    key: str
+
+    def pool(self) -> SpotPool:
+        """Sums of factor maps over the spots, still empty."""
+        return SpotPool(self.slide, self.fitted.factors.n_factors)
+
+
+def write_regions(
+    writing: Writing, regions: Mapping[int, Region], device: torch.device, *, done: Callable[[int, Sums], None]
+) -> Generator[None]:
+    """Predict and write numbered regions, with what lies wholly in them of coarser levels; yield after each tile.
+
+    What is written does not depend on which regions are written together. While a tile is compressed and written the
+    next one is computed.
+
+    Parameters
+    ----------
+    writing
+        What is written.
+    regions
+        Tiles by the number of their region.
+    device
+        Where tiles are computed.
+    done
+        Called by the writing thread as soon as all of a region is written.
+    """
+    rasters = building.open_rasters(writing.staging, writing.key)
+
+    def write(
+        pool: SpotPool, window: Window, parts: tuple[NDArray[np.float32], ...], coarser: list[tuple[int, Window]],
+        ended: Callable[[], None] | None,
+    ) -> None:  # fmt: skip
+        stored, *_ = (raster.write(window, part) for raster, part in zip(rasters, parts, strict=True))
+        pool.add(window, stored)  # what is read again after a kill: the sums are the same
+        for level, coarse in coarser:
+            for raster in rasters:
+                raster.coarsen(level, coarse)
+        if ended is not None:
+            ended()
+
+    tiles = [tile for region in regions.values() for tile in region]
+    found = predict_tiles(writing.fitted, writing.slide, writing.prior, device=device, tiles=tiles)
+    with in_background(_BEHIND) as hand_over:
+        for number, region in regions.items():
+            pool = writing.pool()
+            chunks = completed([tile.core for tile in region], rasters[0].shapes[: WITHIN + 1])
+            for tile, coarser in zip(region, chunks, strict=True):
+                _, maps = next(found)
+                ended = partial(_tell, done, number, pool) if tile is region[-1] else None
+                hand_over(partial(write, pool, tile.core, _parts(writing, tile, maps), coarser, ended))
+                yield
+
+
+def sums_of(writing: Writing, region: Region) -> Sums:
+    """Sum the factor maps of a region that is already written over its spots."""
+    maps, *_ = building.open_rasters(writing.staging, writing.key)
+    pool = writing.pool()
+    for tile in region:
+        pool.add(tile.core, maps.read(tile.core))
+    return _touched(pool)
+
+
+def _tell(done: Callable[[int, Sums], None], number: int, pool: SpotPool) -> None:
+    done(number, _touched(pool))
+
+
+def _touched(pool: SpotPool) -> Sums:
+    spots = np.flatnonzero(pool.sums.any(axis=1))
+    return spots, pool.sums[spots]
+
+
+def _parts(writing: Writing, tile: Tile, maps: Maps) -> tuple[NDArray[np.float32], ...]:
+    """Factor maps, genes, their standard deviations and redrawn picture of a tile."""
+    fitted, genes = writing.fitted, list(writing.fitted.genes)
+    expression = fitted.factors.expression(maps.factors, genes)
+    variance = np.square(writing.prior.sd(tile.core, fitted.factors.of(genes), expression))
+    variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
+    return maps.factors, expression, np.sqrt(variance, out=variance), maps.picture
