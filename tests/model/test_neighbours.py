@@ -182,3 +182,16 @@ def test_variance_of_rates_is_that_of_small_changes_of_the_field(slide, rng):
                 np.square((rates_of(components + step)[1] - rates_of(components - step)[1]) / 2e-5) * variance[:, [q]]
             )
         np.testing.assert_allclose(prior.rate_variance(density, variance, factors.loadings), told, rtol=1e-3)
+
+
+def test_a_settled_prior_says_the_same_and_is_smaller(slide):
+    import pickle
+
+    factors = fit_factors(slide.spots, everyone(slide), 4, 0)
+    prior = make_prior(evidence_of(slide, factors), everyone(slide))
+    sent = pickle.dumps(prior.settled())
+    received, window = pickle.loads(sent), Window(0, 16, 64, 96)
+    np.testing.assert_array_equal(received.prior(window), prior.prior(window))
+    expression = np.ones((len(factors.genes), *window.shape), dtype=np.float32)
+    np.testing.assert_array_equal(received.sd(window, factors, expression), prior.sd(window, factors, expression))
+    assert len(pickle.dumps(prior)) - len(sent) > 0.9 * prior.field.inverses.nbytes

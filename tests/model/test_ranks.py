@@ -41,6 +41,6 @@ def test_a_script_without_guard_is_told_so(tmp_path):
         'ranks.check_devices(torch.device("cpu"), 2)\n'
         "ranks.run_together(operator.add, 2, 1)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=600)
     assert done.returncode != 0
     assert 'put what it does under `if __name__ == "__main__":`' in done.stderr

@@ -126,7 +126,7 @@ def test_regions_that_a_killed_caller_noted_are_not_written_again(model, strip, 
     path = tmp_path / "strip.zarr"
     (tmp_path / "given").write_bytes(pickle.dumps((model, strip, path)))
     address = client.scheduler.address
-    killed = subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, str(tmp_path / "given"), address], timeout=120)
+    killed = subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, str(tmp_path / "given"), address], timeout=600)
     assert killed.returncode == -signal.SIGKILL
     (tmp_path / "given").unlink()
     write_on, asked = _project.write_on, []

@@ -220,3 +220,21 @@ def test_standard_deviations_and_skill_are_written(fitted, store):
     assert (spread[inside] > 0).all()
     for name in ("pearson", "deviance_explained", "dispersion"):
         assert np.isfinite(fitted.var[f"{KEY}_{name}"]).all()
+
+
+# --- several devices --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_devices_train_together_and_say_so(small_toy, tmp_path, monkeypatch):
+    from sphisto.model import ranks
+
+    monkeypatch.setattr(ranks, "_cores", lambda: 2)
+    fit(small_toy, tmp_path / "toy.zarr", devices=2, preset="fast")
+    found = small_toy.uns[KEY]
+    assert found["params"]["devices"] == 2
+    assert np.isfinite(found["history"]["loss"]).all()
+    assert np.isfinite(raster(tmp_path / "toy.zarr", "projection_factors")).any()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.projection.pt", "toy.zarr"]
+    with pytest.raises(ValueError, match="devices=3 and 2 processor cores"):
+        fit(small_toy, tmp_path / "other.zarr", devices=3)

@@ -30,7 +30,7 @@ def fit_side_by_side(paths):
         )
         for who, path in zip(WHO, paths, strict=True)
     ]
-    said = [process.communicate(timeout=300)[1] for process in begun]
+    said = [process.communicate(timeout=600)[1] for process in begun]
     return [process.returncode for process in begun], said
 
 
@@ -55,7 +55,7 @@ def test_of_two_writers_of_one_store_both_succeed_or_one_is_told_of_the_other(tm
         else:
             assert "BlockingIOError" in text
             assert "both.zarr is being written by process" in text
-            subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, name, key, str(path)], check=True, timeout=300)
+            subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, name, key, str(path)], check=True, timeout=600)
     for name, key in WHO:
         assert stores.library_id(path, key) == name
         assert np.isfinite(sp.get.raster(path, key).values).any()

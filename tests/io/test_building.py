@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+
+from sphisto.io import building
+from sphisto.io.intake import make_slide, read_section
+
+
+def test_a_slide_read_from_its_store_is_the_same_and_can_be_sent(small_toy, tmp_path, rng):
+    slide = make_slide(read_section(small_toy))
+    slide = replace(slide, image=rng.integers(0, 256, slide.image.shape, dtype=np.uint8))
+    (tmp_path / "staging").mkdir()
+    building.write_slide(tmp_path / "staging", slide, "projection")
+    sent = pickle.dumps(building.stored_slide(tmp_path / "staging", slide))
+    assert len(sent) < 10_000, "pixels or counts are sent along"
+    received = pickle.loads(sent)
+    np.testing.assert_array_equal(received.image[...], slide.image)
+    np.testing.assert_array_equal(received.tissue[...].astype(bool), slide.tissue)
+    np.testing.assert_array_equal(received.spots.centers, slide.spots.centers)
+    assert (received.name, received.grid, received.spot) == (slide.name, slide.grid, slide.spot)
