@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -59,11 +59,12 @@ def predict_tiles(
     device: torch.device,
     tile: int = TILE,
     tiles: Iterable[Tile] | None = None,
+    precision: Precision | None = None,
 ) -> Iterator[tuple[Tile, Maps]]:
     """Yield the maps of each tile, or of some ``tiles`` of :func:`tiles_of`; one tile at a time is in memory.
 
-    Convolutions are of the precision the network was trained in, unless that is slower here. A tile for which the memory
-    does not suffice is computed in smaller pieces, and so are those after it.
+    Convolutions are of a given precision, or of that of :func:`precision_of`. A tile for which the memory does not
+    suffice is computed in smaller pieces, and so are those after it.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def predict_tiles(
         If it does not suffice for the smallest pieces either.
     """
     module, spec = fitted.module().to(device), network(fitted.network)
-    precision = fastest(device) if fitted.params.get("precision") == "bfloat16" else "float32"
+    precision = precision_of(fitted.params, device) if precision is None else precision
     side: int | None = None  # of the pieces, in px; None: tiles as a whole
     for part in tiles_of(fitted, slide, tile=tile) if tiles is None else tiles:
         while True:
@@ -85,6 +86,11 @@ def predict_tiles(
             # outside of the handler, whose traceback keeps alive what the failed attempt had made
             side = _smaller(side or max(part.core.shape), spec, device, reason)
         yield part, maps
+
+
+def precision_of(params: dict[str, Any], device: torch.device) -> Precision:
+    """Precision in which a network with these settings was trained, unless that is slower here, which is measured."""
+    return fastest(device) if params.get("precision") == "bfloat16" else "float32"
 
 
 def _in_pieces(

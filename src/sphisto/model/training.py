@@ -128,9 +128,7 @@ def train(
     return Trained(history, state["precision"])
 
 
-def _fit(
-    rank: int, task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool
-) -> dict[str, Any]:
+def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool) -> dict[str, Any]:
     """Train here, alone or as one of several processes, and return what a checkpoint holds beside the weights."""
     n = task.config.devices
     training = _Training(task)

@@ -13,7 +13,7 @@ from sphisto._memory import kept_memory
 from sphisto.core.files import whole_file
 from sphisto.io import building
 from sphisto.io.transaction import remove_unfinished_chunks
-from sphisto.model.inference import device_of
+from sphisto.model.inference import device_of, precision_of
 from sphisto.tl._regions import write_regions
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from sphisto.model.fitted import Fitted
+    from sphisto.model.precision import Precision
     from sphisto.tl._regions import Region, Sums, Writing
 
 _ENDING = 30  # seconds that workers are given for the tile they are at, once a run is given up
@@ -51,6 +53,11 @@ def check_client(client: Any) -> None:
         kind = "an asynchronous client" if client.asynchronous else f"a client that is {client.status}"
         msg = f"Found {kind}; expected one that is connected and waits for results: `distributed.Client(...)`."
         raise ValueError(msg)
+
+
+def precision_on(client: Client, fitted: Fitted, device: str) -> Precision:
+    """Precision in which a worker, any of them, computes a network; all are to compute it alike."""
+    return client.submit(_precision, fitted.params, device, pure=False).result()
 
 
 def write_on(
@@ -89,6 +96,10 @@ def write_on(
             wait(list(futures), timeout=_ENDING)
         client.cancel(list(futures))
         remove_unfinished_chunks(writing.staging)
+
+
+def _precision(params: dict[str, Any], device: str) -> Precision:
+    return precision_of(params, device_of(device))
 
 
 def _received(sent: Path) -> Writing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -13,8 +13,9 @@ from sphisto._memory import kept_memory
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io import building
 from sphisto.io.raster import REGION, WITHIN, completed, round_mantissa
-from sphisto.model.inference import device_of, tiles_of
-from sphisto.tl._cluster import write_on
+from sphisto.model.inference import device_of, precision_of, tiles_of
+from sphisto.model.precision import Precision
+from sphisto.tl._cluster import precision_on, write_on
 from sphisto.tl._regions import Writing, sums_of, write_regions
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def stream(
         background = _background(slide, [tile for tile in every if tile not in set(tiles)])
         building.create_rasters(work.staging, slide, fitted.factors, fitted.genes, key, background=background)
         work.journal.note(_CREATED)
-    writing = Writing(fitted, slide, prior, work.staging, key)
+    writing = Writing(fitted, slide, prior, work.staging, key, _precision(fitted, work, device, client))
     regions = dict(enumerate(grouped(tiles, REGION)))
     sums = {number: sums_of(writing, regions[number]) for number in sorted(work.journal.regions)}
     left = {number: region for number, region in regions.items() if number not in sums}
@@ -78,6 +79,16 @@ def stream(
         spots, values = sums[number]
         pool.sums[spots] += values
     return pool.means().astype(np.float32)
+
+
+def _precision(fitted: Fitted, work: Work, device: str, client: Client | None) -> Precision:
+    """Return the precision that is decided once for a store: a measurement on another day may say otherwise."""
+    for known in get_args(Precision):
+        if known in work.journal:
+            return known
+    found = precision_of(fitted.params, device_of(device)) if client is None else precision_on(client, fitted, device)
+    work.journal.note(found)
+    return found
 
 
 def _coarsen(rasters: Sequence[RasterWriter], tiles: list[Tile]) -> None:

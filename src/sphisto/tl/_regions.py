@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sphisto.model.fitted import Fitted
     from sphisto.model.inference import Maps
     from sphisto.model.neighbours import Prior
+    from sphisto.model.precision import Precision
 
 Region: TypeAlias = tuple[Tile, ...]
 """Tiles that share no chunk, at the finest levels, with those of other regions; in the order of writing."""
@@ -47,6 +48,8 @@ class Writing:
         Store that is being built; it holds the projection's empty rasters.
     key
         Name of the projection.
+    precision
+        Of the network's convolutions: the same for all regions, whoever computes them.
     """
 
     fitted: Fitted
@@ -54,6 +57,7 @@ class Writing:
     prior: Prior
     staging: Path
     key: str
+    precision: Precision
 
     def pool(self) -> SpotPool:
         """Sums of factor maps over the spots, still empty."""
@@ -94,7 +98,9 @@ def write_regions(
             ended()
 
     tiles = [tile for region in regions.values() for tile in region]
-    found = predict_tiles(writing.fitted, writing.slide, writing.prior, device=device, tiles=tiles)
+    found = predict_tiles(
+        writing.fitted, writing.slide, writing.prior, device=device, tiles=tiles, precision=writing.precision
+    )
     with in_background(_BEHIND) as hand_over:
         for number, region in regions.items():
             pool = writing.pool()
