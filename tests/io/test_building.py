@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -21,3 +22,14 @@ def test_a_slide_read_from_its_store_is_the_same_and_can_be_sent(small_toy, tmp_
     np.testing.assert_array_equal(received.tissue[...].astype(bool), slide.tissue)
     np.testing.assert_array_equal(received.spots.centers, slide.spots.centers)
     assert (received.name, received.grid, received.spot) == (slide.name, slide.grid, slide.spot)
+
+
+def test_the_folder_of_a_new_store_stays_the_one_the_journal_knows(small_toy, tmp_path):
+    """Else a fit into a new store could not go on after a kill."""
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    held = os.open(staging, os.O_RDONLY)  # its number cannot be given to another folder
+    building.write_slide(staging, make_slide(read_section(small_toy)), "projection")
+    assert os.path.samestat(os.fstat(held), staging.stat())
+    os.close(held)
+    assert [path.name for path in tmp_path.iterdir()] == ["staging"]

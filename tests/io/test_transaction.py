@@ -294,3 +294,13 @@ def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path):
             assert not (work.staging / "big").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_new_version_takes_away_what_workers_of_another_go_on_by(store):
+    """Files beside the journal name what others may still be doing for a call that was killed."""
+    folder = store.with_name(f".{store.name}.new.sphisto")
+    folder.mkdir()
+    (folder / "sent-1").write_text("")
+    with replacing(store, call={"a": 1}) as work:
+        assert not (folder / "sent-1").exists()
+        assert work.staging.is_dir()

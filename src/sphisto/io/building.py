@@ -76,9 +76,14 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     if (staging / "zarr.json").exists():
         _consolidate(staging)
     else:
-        staging.rmdir()
+        # beside it, as SpatialData writes no folder that is there: `staging` itself is how an unfinished version is known
+        blank = staging.with_name("blank")
+        shutil.rmtree(blank, ignore_errors=True)
         about = {"library_id": slide.name, "keys": {}, "grids": {}}
-        sd.SpatialData(attrs={_keys.MARK: about}).write(staging)
+        sd.SpatialData(attrs={_keys.MARK: about}).write(blank)
+        for path in blank.iterdir():
+            path.replace(staging / path.name)
+        blank.rmdir()
     write_picture(staging, names[0], slide.image, slide.grid)
     write_mask(staging, names[1], slide.tissue, slide.grid)
     if slide.measured is not None:

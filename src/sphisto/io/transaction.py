@@ -170,9 +170,11 @@ def _begun(store: Path, call: dict[str, Any]) -> Work:
     folder = _folder(store)
     folder.mkdir(exist_ok=True)  # may hold drafts
     _forget(folder)
-    for drafts in folder.glob("beside-*"):
-        if drafts != _drafts(folder, call):
-            shutil.rmtree(drafts)
+    for left in list(folder.iterdir()):  # drafts of other calls, and what tells the workers of a killed one to go on
+        if left.is_file():
+            left.unlink()
+        elif left != _drafts(folder, call):
+            shutil.rmtree(left)
     _staging(folder).mkdir()
     base = _stamps(store)
     if store.exists():

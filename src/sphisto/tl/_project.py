@@ -49,7 +49,8 @@ def stream(
     every = nested(tiles_of(fitted, slide))
     tiles = on_tissue(every, slide.tissue)
     if _CREATED not in work.journal:
-        background = _background(slide, [tile for tile in every if tile not in set(tiles)])
+        filled = set(tiles)
+        background = _background(slide, [tile for tile in every if tile not in filled])
         building.create_rasters(work.staging, slide, fitted.factors, fitted.genes, key, background=background)
         work.journal.note(_CREATED)
     writing = Writing(fitted, slide, prior, work.staging, key, _precision(fitted, work, device, client))
