@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sphisto._checks import CHUNK, check_counts, require_counts
+from sphisto._checks import CHUNK, check_counts, require_counts, require_positive
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint16, np.int32, np.float32, np.float64])
@@ -33,6 +33,16 @@ def test_negative_integers_and_what_is_no_number():
     assert check_counts(np.array([3, -4])) == "holds a negative value (-4)"
     assert check_counts(np.array([1j])) == "holds values of dtype complex128"
     assert check_counts(None) == "holds values of dtype object"
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf, "wide", None, 1j, 10**400])
+def test_lengths_must_be_positive_numbers(value):
+    with pytest.raises(ValueError, match=r"Found spot_um=.*; expected a finite number above 0"):
+        require_positive(value, "spot_um")
+
+
+def test_numbers_of_all_kinds_are_lengths():
+    assert [require_positive(value, "a") for value in (2, "2", np.float32(2), np.array(2))] == [2.0] * 4
 
 
 def test_only_stored_values_are_read():

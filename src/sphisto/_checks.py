@@ -60,6 +60,23 @@ def require_counts(x: Any, name: str) -> None:
         raise ValueError(msg)
 
 
+def number_of(value: Any) -> float:
+    """Return a value as a number; NaN for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def require_positive(value: Any, name: str) -> float:
+    """Return a value as a number; raise ValueError if it is none that is finite and above zero."""
+    number = number_of(value)
+    if not 0 < number < float("inf"):
+        msg = f"Found {name}={value!r}; expected a finite number above 0."
+        raise ValueError(msg)
+    return number
+
+
 def _check_chunk(values: NDArray[Any]) -> str | None:
     """Return what keeps some values (n,) from being counts."""
     if values.dtype.kind == "f":

@@ -23,7 +23,11 @@ def test_a_resized_grid_covers_the_same_area():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0, 5, 1.0), "no pixels"), ((5, 5, -1.0), "um_per_px must be a positive"), ((5, 5, 1.0, (0.0, 1.0)), "scale")],
+    [
+        ((0, 5, 1.0), "no pixels"),
+        ((5, 5, -1.0), "Found um_per_px=-1.0; expected a finite number above 0"),
+        ((5, 5, 1.0, (0.0, 1.0)), "scale"),
+    ],
 )
 def test_impossible_grids_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

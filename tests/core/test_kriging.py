@@ -100,6 +100,14 @@ def test_texture_that_tells_nothing_is_not_looked_at(spots, rng):
     assert not fit_kriging(centers, rng.normal(size=(144, 8)) / np.sqrt(8), smooth, PITCH).sees_texture
 
 
+def test_texture_that_is_the_same_almost_everywhere_is_not_looked_at(spots):
+    centers, drift, quantities = spots
+    speck = np.where(np.arange(len(drift))[:, None] == 7, 12.0, np.zeros_like(drift))
+    field = fit_kriging(centers, speck, quantities, PITCH)
+    assert not field.sees_texture
+    assert np.isfinite(field.at_spots()).all()
+
+
 def test_what_is_particular_to_a_spot_is_kept_there_unless_it_is_noise(spots):
     centers, drift, quantities = spots
     rough = quantities[:, 3:]  # different at each spot

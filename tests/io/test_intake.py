@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from sphisto.io.intake import element_name, make_slide, read_section
+from sphisto.io.intake import make_slide, read_section
 
 
 def slide_of(data, **options):
@@ -224,9 +224,120 @@ def test_no_genes(small_toy):
         slide_of(small_toy[:, :0].copy())
 
 
-def test_names_that_a_store_cannot_hold():
-    assert element_name("V1 Mouse/Brain ä") == "V1_Mouse_Brain__"
-    assert element_name("../..") == "library"
+@pytest.mark.parametrize("name", ["a\0", "a\ud800"])
+def test_gene_names_that_are_no_text(small_toy, name):
+    small_toy.var_names = [name, *small_toy.var_names[1:]]
+    with pytest.raises(ValueError, match=r"gene names that are no text \('a\\.*encoding"):
+        slide_of(small_toy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda counts: None, "Found no values in X"),
+        (lambda counts: counts.toarray().astype(complex), "Found values of type complex128 in X"),
+        (lambda counts: counts.toarray().astype(str).astype(object), "Found values of type object in X"),
+        (lambda counts: counts.astype(np.float64) * 1e38, "NaN or infinite values in X as float32"),
+    ],
+    ids=["none", "complex", "words", "beyond float32"],
+)
+def test_tables_that_hold_no_numbers_to_fit(small_toy, change, message):
+    small_toy.X = change(small_toy.X)
+    with pytest.raises(ValueError, match=message):
+        slide_of(small_toy)
+
+
+def test_a_table_that_stays_in_its_file(small_toy, tmp_path):
+    import anndata
+
+    small_toy.write_h5ad(tmp_path / "a.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    np.testing.assert_array_equal(slide_of(backed).spots.values.toarray(), small_toy.X.toarray())
+
+
+@pytest.mark.parametrize("options", [{"um_per_px": -1}, {"um_per_px": "fine"}, {"um_per_px": np.nan}, {"spot_um": 0}])
+def test_lengths_that_are_none(small_toy, options):
+    name, value = next(iter(options.items()))
+    with pytest.raises(ValueError, match=rf"Found {name}={value!r}; expected a finite number above 0"):
+        slide_of(small_toy, **options)
+
+
+def test_spots_of_an_unknown_shape(small_toy):
+    with pytest.raises(ValueError, match="Found spot_shape='star'; expected 'disc' or 'square'"):
+        slide_of(small_toy, spot_shape="star")
+
+
+def test_spots_that_would_lie_on_each_other(small_toy):
+    with pytest.raises(ValueError, match=r"spots of 5.5e\+04 um that lie 100 um apart.*in um \(not in pixels\)"):
+        slide_of(small_toy, spot_um=55_000)
+
+
+@pytest.mark.parametrize("value", ["10 px", None, np.nan, -3])
+def test_a_spot_diameter_that_is_none_is_not_needed(small_toy, value):
+    expected = slide_of(small_toy)
+    library(small_toy)["scalefactors"]["spot_diameter_fullres"] = value
+    assert slide_of(small_toy).grid == expected.grid
+
+
+def test_positions_on_the_array_that_are_no_numbers_are_not_needed(small_toy):
+    expected = slide_of(small_toy)
+    small_toy.obs["array_row"] = "first"
+    assert slide_of(small_toy).grid.um_per_px == pytest.approx(expected.grid.um_per_px, rel=0.02)
+
+
+def test_a_stated_scale_that_is_none(small_toy):
+    library(small_toy)["scalefactors"]["microns_per_pixel"] = "0.5 um"
+    with pytest.raises(ValueError, match="Found microns_per_pixel='0.5 um'; expected a finite number"):
+        slide_of(small_toy)
+
+
+def test_coordinates_that_are_words(small_toy):
+    small_toy.obsm["spatial"] = np.full((small_toy.n_obs, 2), "left")
+    with pytest.raises(ValueError, match="coordinates that are no numbers .*'left'"):
+        slide_of(small_toy)
+
+
+@pytest.mark.parametrize("spatial", [{"toy": None}, ["toy"], {"toy": "picture.tif"}])
+def test_a_layout_of_another_form(small_toy, spatial):
+    small_toy.uns["spatial"] = spatial
+    with pytest.raises(ValueError, match=r"Found uns\['spatial'\] of another form \((dict|list)\); expected a dict"):
+        slide_of(small_toy)
+
+
+def test_no_spot_on_the_picture_is_refused_unasked(small_toy):
+    small_toy.obsm["spatial"] = small_toy.obsm["spatial"] + 1e12
+    with pytest.raises(ValueError, match=r"None of the 44 spots lies on the image, which measures 96 x 112 px"):
+        slide_of(small_toy, check=False)
+
+
+def test_no_counts_on_the_picture(small_toy):
+    small_toy.obsm["spatial"] = small_toy.obsm["spatial"].copy()
+    small_toy.obsm["spatial"][3:] += 1000
+    small_toy.X = np.asarray(small_toy.X.toarray()) * (np.arange(44) >= 3)[:, None]
+    with pytest.raises(ValueError, match="The 3 of 44 spots that lie on the image hold no counts"):
+        slide_of(small_toy, check=False)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((96, 112), np.nan), "mask of float64 with NaN; expected bool"),
+        (np.full((96, 112), "tissue"), "mask of <U6 values; expected bool"),
+        (np.zeros((0, 5), bool), r"mask of shape \(0, 5\)"),
+    ],
+)
+def test_masks_that_are_none(small_toy, mask, message):
+    with pytest.raises(ValueError, match=message):
+        slide_of(small_toy, tissue=mask)
+
+
+def test_a_mask_of_the_picture_fits_a_much_coarser_grid(small_toy):
+    mask = np.zeros((96, 112), bool)
+    mask[:, 40:] = True
+    native = slide_of(small_toy, tissue=mask).grid
+    coarse = slide_of(small_toy, tissue=mask, um_per_px=20 * native.um_per_px, check=False, repair=False)
+    assert coarse.grid.shape == (4, 5)
+    np.testing.assert_array_equal(coarse.tissue, np.broadcast_to(np.arange(5) >= 2, (4, 5)))
 
 
 # --- SpatialData ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sphisto.core.grid import Grid
-from sphisto.io import building
+from sphisto.io import building, claims
 from sphisto.io import store as stores
 
 
@@ -64,6 +64,11 @@ def test_names_that_cannot_be_those_of_files_are_refused(tmp_path, name):
         building.check_target(tmp_path / "new.zarr", "toy", name)
     with pytest.raises(ValueError, match=r"Found library_id=.*expected 1 to 100 letters"):
         building.check_target(tmp_path / "new.zarr", name, "projection")
+
+
+def test_names_that_a_store_cannot_hold_are_changed():
+    assert claims.element_name("V1 Mouse/Brain ä") == "V1_Mouse_Brain__"
+    assert claims.element_name("../..") == "library"
 
 
 def test_a_disk_too_small_is_said_before(tmp_path):

@@ -18,7 +18,8 @@ def slide(small_toy):
 
 
 def with_counts(slide, counts):
-    return replace(slide.spots, values=sparse.csr_array(np.asarray(counts, dtype=np.float32)))
+    values = sparse.csr_array(np.asarray(counts, dtype=np.float32))
+    return replace(slide, measured=replace(slide.spots, values=values))
 
 
 def test_spots_without_counts_have_failed_unless_few_counts_are_usual(slide):
@@ -29,6 +30,13 @@ def test_spots_without_counts_have_failed_unless_few_counts_are_usual(slide):
     np.testing.assert_array_equal(informative(with_counts(slide, many)), np.arange(n) > 0)
     assert informative(with_counts(slide, few)).all()
     assert not informative(with_counts(slide, np.zeros((n, g)))).any()
+
+
+def test_spots_off_the_image_tell_nothing(slide):
+    centers = slide.spots.centers.copy()
+    centers[:3] = ((-1, 5), (5, 112), (1e300, 5))
+    moved = replace(slide, measured=replace(slide.spots, centers=centers))
+    np.testing.assert_array_equal(informative(moved), np.arange(len(centers)) >= 3)
 
 
 def test_a_picture_that_does_not_help_is_said_not_to(slide, tmp_path, caplog):

@@ -45,6 +45,20 @@ def test_damaged_files_are_said(tmp_path, content):
         load_fitted(tmp_path / "m.pt")
 
 
+def test_models_that_lack_something_are_said(fitted, tmp_path):
+    save_fitted(sp.tl.load(fitted), tmp_path / "m.pt")
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    del content["skill"]
+    torch.save(content, tmp_path / "without.pt")
+    with pytest.raises(ValueError, match=r"without.pt is damaged or was changed: KeyError\('skill'\)"):
+        load_fitted(tmp_path / "without.pt")
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    content["weights"].popitem()
+    torch.save(content, tmp_path / "less.pt")
+    with pytest.raises(ValueError, match=r"weights are not those of the network 'unet' (?s:.*)Missing key"):
+        load_fitted(tmp_path / "less.pt").module()
+
+
 def test_other_formats_and_missing_files_are_said(tmp_path):
     torch.save({"format": 99}, tmp_path / "m.pt")
     with pytest.raises(ValueError, match="has format 99; this version of sphisto reads format 2"):

@@ -150,6 +150,29 @@ def test_empty_spots_are_said_and_not_learned_from(small_toy, tmp_path, caplog):
     assert "hold no counts" in caplog.text
 
 
+def test_spots_off_the_picture_are_said_and_spoil_nothing(small_toy, tmp_path, caplog):
+    moved = small_toy.obsm["spatial"][:2] + 500
+    small_toy.obsm["spatial"] = np.concatenate([moved, small_toy.obsm["spatial"][2:]])
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        fit(small_toy, tmp_path / "a.zarr", max_epochs=1, check=False)
+    assert "2 of 44 spots lie off the image; nothing is learned from them" in caplog.text
+    tissue = raster(tmp_path / "a.zarr", "toy_tissue").astype(bool)
+    assert np.isfinite(raster(tmp_path / "a.zarr", f"{KEY}_sd")[:, tissue]).all()
+    assert np.isfinite(small_toy.var[f"{KEY}_dispersion"]).all()
+    assert (small_toy.obsm[f"{KEY}_fitted"][:2] == 0).all()
+
+
+def test_twenty_spots_one_gene_and_a_grey_picture(small_toy, tmp_path):
+    some = small_toy[12:32, ["class1_a"]].copy()
+    some.uns["spatial"]["toy"]["images"]["hires"] = some.uns["spatial"]["toy"]["images"]["hires"][..., 1]
+    fit(some, tmp_path / "a.zarr", max_epochs=1)
+    tissue = raster(tmp_path / "a.zarr", "toy_tissue").astype(bool)
+    for name in (KEY, f"{KEY}_sd", f"{KEY}_factors"):
+        assert np.isfinite(raster(tmp_path / "a.zarr", name)[:, tissue]).all()
+    fitted = some.obsm[f"{KEY}_fitted"] @ some.varm[f"{KEY}_loadings"].T
+    assert fitted.sum() == pytest.approx(some.X.sum(), rel=0.3)
+
+
 # --- refused before anything is done ----------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import threading
 
 import numpy as np
@@ -161,10 +162,106 @@ def test_a_damaged_chunk_is_said_when_read_and_mended_by_another_fit(small_toy, 
     fit(small_toy.copy(), path)
     chunk = next((path / "images" / "projection_factors").rglob("c/0/0/0"))
     chunk.write_bytes(b"not a chunk")
-    with pytest.raises((RuntimeError, ValueError)):
-        sp.get.raster(path, "projection_factors")
+    said = r"toy\.zarr/images/projection_factors/s0 is damaged: c/0/0/0 cannot be read .*with the same `store`"
+    for read in (
+        lambda: sp.get.raster(path, "projection_factors"),
+        lambda: sp.get.gene_raster(path, "noise_a"),
+        lambda: sp.pl.projection(path, "class1_a"),
+        lambda: sp.tl.aggregate(path, small_toy.obsm["spatial"], radius=5),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read()
     fit(small_toy, path)
     assert np.isfinite(sp.get.raster(path, "projection_factors").values).any()
+
+
+def test_a_damaged_table_or_picture_is_said_before_anything_is_done(small_toy, tmp_path):
+    import spatialdata as sd
+
+    path = tmp_path / "toy.zarr"
+    fit(small_toy.copy(), path)
+    fitted = sp.tl.load(tmp_path / "toy.projection.pt")
+    for chunk in (path / "images" / "toy_image").rglob("c/0/0/0"):
+        chunk.write_bytes(b"not a chunk")
+    with pytest.raises(ValueError, match=r"The image cannot be read at .* the file or store it comes from is damaged"):
+        sp.tl.predict(fitted, sd.read_zarr(path), image="toy_image", store=tmp_path / "other.zarr")
+    assert not (tmp_path / "other.zarr").exists()
+    (path / "tables" / "table" / "varm" / "projection_loadings" / "c" / "0" / "0").write_bytes(b"")
+    said = r"toy\.zarr.* is damaged: .*varm/projection_loadings/c/0/0 cannot be read .*another `store`"
+    for call in (
+        lambda: sp.get.gene_raster(path, "noise_a"),
+        lambda: stores.table(path),
+        lambda: sp.tl.predict(fitted, small_toy.copy(), store=path, key_added="b"),
+        lambda: fit(small_toy.copy(), path, key_added="b"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_another_resolution_for_one_projection_leaves_the_rasters_of_the_others(small_toy, tmp_path):
+    import spatialdata as sd
+
+    path = tmp_path / "toy.zarr"
+    fit(small_toy, path, key_added="a")
+    before, um_per_px = digests(path, FIRST), small_toy.uns["a"]["params"]["um_per_px"]
+    drawn = sp.get.gene_raster(path, "class1_a", key="a")
+    counts = sp.tl.aggregate(path, small_toy.obsm["spatial"], radius=5, key="a").X
+    fit(small_toy, path, key_added="b", um_per_px=2 * um_per_px)
+    assert digests(path, FIRST) == before
+    again = sp.get.gene_raster(path, "class1_a", key="a")
+    assert again.identical(drawn)
+    np.testing.assert_array_equal(sp.tl.aggregate(path, small_toy.obsm["spatial"], radius=5, key="a").X, counts)
+    for name, factor in (("a", 1), ("a_sd", 1), ("b", 2), ("toy_image", 2), ("toy_tissue", 2)):  # of the last one's
+        raster = sp.get.raster(path, name)
+        assert raster.shape[-2:] == (96 // factor, 112 // factor)
+        assert raster.um_per_px == pytest.approx(factor * um_per_px)
+        matrix = sd.transformations.get_transformation(sd.read_zarr(path)[name], "global").to_affine_matrix("yx", "yx")
+        np.testing.assert_allclose(np.diag(matrix), (factor, factor, 1))
+
+
+def test_a_table_that_no_store_can_hold_is_said_before_the_training(small_toy, tmp_path):
+    small_toy.obs["cell type"] = "b"
+    with pytest.raises(ValueError, match=r"table cannot be written to a store: .*obs/cell type: .*sanitize_table"):
+        fit(small_toy, tmp_path / "toy.zarr")
+    del small_toy.obs["cell type"]
+    small_toy.uns["thing"] = object()
+    with pytest.raises(ValueError, match=r"table cannot be written to a store: .*key 'thing'"):
+        fit(small_toy, tmp_path / "toy.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_cannot_name_an_element_is_called_otherwise_in_the_store(small_toy, tmp_path):
+    small_toy.uns["spatial"] = {"V1 Mouse/Brain": small_toy.uns["spatial"]["toy"]}
+    fit(small_toy, tmp_path / "toy.zarr")
+    table = stores.table(tmp_path / "toy.zarr")
+    assert table.uns["projection"]["params"]["library_id"] == "V1_Mouse_Brain"
+    assert list(table.uns["spatial"]) == ["V1_Mouse_Brain"]
+    assert list(small_toy.uns["spatial"]) == ["V1 Mouse/Brain"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount")
+def test_a_file_system_that_is_read_only(small_toy, tmp_path):
+    import subprocess
+    import sys
+
+    run = (
+        "import sphisto as sp\n"
+        f"sp.tl.fit_projection(sp.datasets.toy(96, 112, pitch_um=24, rng=1), store={str(tmp_path / 'a.zarr')!r})"
+    )
+    mount = f'mount -t tmpfs -o ro none {tmp_path} || exit 77; exec {sys.executable} -W ignore -c "$RUN"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount],
+        env={**os.environ, "RUN": run},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("nothing can be mounted here")
+    assert re.search(
+        r"PermissionError: Cannot write in .* \(Read-only file system\); expected .*another `store`", done.stderr
+    )
 
 
 def test_little_memory_makes_smaller_pieces(small_toy, tmp_path, monkeypatch, caplog):

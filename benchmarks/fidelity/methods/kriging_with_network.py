@@ -41,7 +41,7 @@ def external_drift(case: Case, **options: Any) -> Prediction:
     from sphisto.model.fit import evidence_of, find_factors, informative
     from sphisto.model.neighbours import make_prior
 
-    known = informative(case.slide.spots)
+    known = informative(case.slide)
     factors = find_factors(case.slide.spots, known, FitConfig().n_factors, case.seed)
     fold = np.random.default_rng(case.seed).permutation(len(known)) % FOLDS
     maps = [by_picture(case, factors, known & (fold != i), options) for i in range(FOLDS)]

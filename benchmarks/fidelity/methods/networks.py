@@ -54,7 +54,7 @@ def kriged(case: Case, factors: Factors | None = None) -> tuple[Prior, Factors]:
     from sphisto.model.fit import evidence_of, find_factors, informative
     from sphisto.model.neighbours import make_prior
 
-    known = informative(case.slide.spots)
+    known = informative(case.slide)
     factors = factors or find_factors(case.slide.spots, known, FitConfig().n_factors, case.seed)
     return make_prior(evidence_of(case.slide, factors), known), factors
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._checks import require_positive
+
 Points = NDArray[np.float64]
 
 
@@ -36,9 +38,7 @@ class Grid:
         if self.height < 1 or self.width < 1:
             msg = f"A grid of {self.height} x {self.width} px has no pixels."
             raise ValueError(msg)
-        if not (np.isfinite(self.um_per_px) and self.um_per_px > 0):
-            msg = f"um_per_px must be a positive number, found {self.um_per_px}."
-            raise ValueError(msg)
+        require_positive(self.um_per_px, "um_per_px")
         if not all(np.isfinite(f) and f > 0 for f in self.fullres_per_px):
             msg = f"The scale from grid to full resolution must be positive, found {self.fullres_per_px}."
             raise ValueError(msg)

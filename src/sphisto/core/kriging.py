@@ -34,6 +34,7 @@ _ALIKE = 1.0  # of the usual difference in texture: the length at which likeness
 _NUGGETS = (0.05, 0.15, 0.5, 1.5, 5.0, 50.0)  # variance at a single spot; the largest leaves nothing but the mean
 _TRUST = 0.05  # of the likelihood of left-out spots, 0.5 being all of it: they are not independent
 _CHOOSING = 1_000  # spots on which texture is tried: a compact piece of the section
+_LEAST_APART = 1e-6  # squared difference of textures, of a mean squared length of 1, that is more than rounding
 _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
 _STEEPEST = 1.2  # slope of left-out values on their predictions that is believed
 _AT_ONCE = 1_024  # points: what is in memory at once is that many times the spots
@@ -308,8 +309,10 @@ def _choose(centers: Floats, drift: Floats, components: Floats, sizes: Floats, p
     if not drift.any():
         return blind
     piece = np.argsort(np.square(centers - np.median(centers, axis=0)).sum(axis=1), kind="stable")[:_CHOOSING]
-    apart = np.square(drift[piece, None] - drift[None, piece[:200]]).sum(axis=2)
-    options = (Covariance(pitch, _ALIKE**2 * float(np.median(apart))), blind)
+    apart = float(np.median(np.square(drift[piece, None] - drift[None, piece[:200]]).sum(axis=2)))
+    if apart < _LEAST_APART:  # most of the picture looks the same: no length in which likeness fades
+        return blind
+    options = (Covariance(pitch, _ALIKE**2 * apart), blind)
 
     def error(covariance: Covariance) -> float:
         values, vectors = _eigen(covariance, centers[piece], drift[piece])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto._checks import require_positive
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
 
@@ -21,6 +22,12 @@ class Spot:
 
     um: float
     shape: SpotShape = "disc"
+
+    def __post_init__(self) -> None:
+        require_positive(self.um, "spot_um")
+        if self.shape not in get_args(SpotShape):
+            msg = f"Found spot_shape={self.shape!r}; expected {' or '.join(map(repr, get_args(SpotShape)))}."
+            raise ValueError(msg)
 
     def area_px(self, um_per_px: float) -> float:
         """Area in px at a given scale: the area which the unit "counts per spot area" speaks of."""
@@ -99,6 +106,12 @@ class Slide:
     def spot_area(self) -> float:
         """Area of a spot in grid px."""
         return self.spot.area_px(self.grid.um_per_px)
+
+    @property
+    def on_image(self) -> NDArray[np.bool_]:
+        """(n,) whether the centre of each spot lies on the image."""
+        centers = self.spots.centers
+        return np.asarray(((centers >= 0) & (centers < self.grid.shape)).all(axis=1))
 
     def footprint(self) -> Footprint:
         """Footprints of the measured spots on the grid."""

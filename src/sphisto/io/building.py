@@ -10,6 +10,7 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto.io import claims
+from sphisto.io.damage import RESTORE, naming_damage
 from sphisto.io.quiet import quiet
 from sphisto.io.raster import RasterWriter, create_raster, open_raster, write_mask, write_picture
 from sphisto.io.store import read_mark
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     from sphisto.core.slide import Slide
 
 
+@quiet()
 def check_target(store: Path, library_id: str, key: str) -> None:
     """Refuse a path that holds something else than a store of sphisto, and names that are taken there.
 
     Raises
     ------
     ValueError
-        If a name is impossible.
+        If a name is impossible, or the store damaged.
     FileExistsError
         If the path is taken by something that sphisto did not write, or a name by another library, projection or program.
     """
@@ -41,6 +43,11 @@ def check_target(store: Path, library_id: str, key: str) -> None:
         msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
         raise FileExistsError(msg)
     claims.check_free(store, mark, library_id, key)
+    if mark is not None:
+        import spatialdata as sd
+
+        with naming_damage(store, ("tables", "shapes", "points"), advice=RESTORE):  # what is read while it is written
+            sd.read_zarr(store)
 
 
 def check_space(staging: Path, grid: Grid, n_channels: int) -> None:
@@ -144,8 +151,13 @@ def stored_picture(staging: Path, slide: Slide) -> Any:
 def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
 
-    Pictures in ``uns["spatial"]`` are left out: they are elements. What the table in ``store``, the version that is
+    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. What the table in ``store``, the version that is
     replaced, says of other projections is kept; that in ``staging`` may be half of one, from a run that was killed.
+
+    Raises
+    ------
+    ValueError
+        If the table holds names or values that cannot be written.
     """
     import pandas as pd
     import spatialdata as sd
@@ -155,9 +167,11 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     name = claims.table_of(mark, slide.name)
     linked = table.copy()
     linked.uns.pop("spatialdata_attrs", None)
-    for section in linked.uns.get("spatial", {}).values():
-        if isinstance(section, dict):
-            section.pop("images", None)
+    if "spatial" in linked.uns:
+        linked.uns["spatial"] = {
+            claims.element_name(section): {name: value for name, value in about.items() if name != "images"}
+            for section, about in linked.uns["spatial"].items()
+        }
     link = {}
     if slide.measured is not None:
         region = _keys.spots(slide.name)
@@ -167,12 +181,22 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
         link = {"region": region, "region_key": _keys.REGION, "instance_key": _keys.SPOT_ID}
     others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
     with_other_projections(linked, store / "tables" / name, others)
-    linked = TableModel.parse(linked, **link)
     _drop(staging, [name])
     _consolidate(staging)
     sdata = sd.read_zarr(staging)
-    sdata[name] = linked
-    sdata.write_element(name)
+    try:
+        sdata[name] = TableModel.parse(linked, **link)
+        sdata.write_element(name)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of many kinds, for what no zarr store can hold
+        said = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split()).rstrip(".")
+        msg = (
+            f"The table cannot be written to a store: {said}. Rename "
+            "or remove what is named there (spaces and slashes may not be part of the names of columns and entries; "
+            "`spatialdata.utils.sanitize_table` renames them)."
+        )
+        raise ValueError(msg) from error
 
 
 @quiet()

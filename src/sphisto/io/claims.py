@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from sphisto import _keys
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+logger = logging.getLogger("sphisto")
 
 KINDS = ("images", "labels", "points", "shapes", "tables")
 _LONGEST = 100  # characters: file systems take 255 bytes, with what is added to a name
@@ -30,6 +33,14 @@ def check_name(name: str, what: str) -> None:
             "letter or digit: it names elements and files. Choose another name."
         )
         raise ValueError(msg)
+
+
+def element_name(name: str) -> str:
+    """Replace what names in a store may not hold (all but letters, digits, ``_``, ``-`` and ``.``)."""
+    clean = re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)).lstrip("_.-") or "library"
+    if clean != name:
+        logger.info("The library is called %r in the store, because %r cannot name an element.", clean, name)
+    return clean
 
 
 def libraries_of(mark: dict[str, Any]) -> dict[str, dict[str, str]]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from sphisto._checks import check_counts
+from sphisto._checks import check_counts, number_of, require_positive
 from sphisto.core.alignment import check_alignment, explain
 from sphisto.core.grid import Grid
 from sphisto.core.interpolate import median_pitch
 from sphisto.core.lattice import Calibration, calibrate
 from sphisto.core.slide import Measured, Slide, Spot, SpotShape
+from sphisto.io.claims import element_name
 from sphisto.io.elements import levels_of, scale_to
 from sphisto.io.images import open_image
 from sphisto.io.pyramid import Pyramid, as_pyramid
@@ -34,6 +37,7 @@ logger = logging.getLogger("sphisto")
 
 _ON_MASK = 0.5  # a spot with less tissue than this under it was missed by the mask: it did measure RNA
 _LEAST_PX = 4  # across a spot: with fewer, pixels are larger than cells
+_WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
 
 
@@ -133,20 +137,24 @@ def make_slide(
     check
         Whether misfits of spots and image are refused.
     repair
-        Whether the area of spots that measured RNA off the tissue is added to it.
+        Whether the area of spots that measured RNA off the tissue is added to it, and a section of which no spot tells
+        of the image is refused.
 
     Raises
     ------
     ValueError
         If the input cannot be right; the message says what was found and what to do.
     """
+    values, is_counts = _values(section.table, layer)
+    genes = _gene_names(section.table)
     pyramid, native, scale = _calibrated(section, spot_um)
+    spot = Spot(scale.spot_um, spot_shape or section.shape)
+    _refuse_wide(spot, scale)
     picture, grid, block = working_picture(pyramid, native, um_per_px)
     logger.info(
         "%s: %.3g um per image pixel, from %s; working at %.3g um per px on %d x %d px.",
         section.library_id, native.um_per_px, scale.source, grid.um_per_px, *grid.shape,
     )  # fmt: skip
-    spot = Spot(scale.spot_um, spot_shape or section.shape)
     if spot.um < _LEAST_PX * grid.um_per_px:
         logger.warning(
             "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the picture shows no cells: the rasters will "
@@ -154,16 +162,17 @@ def make_slide(
             section.library_id, grid.um_per_px, spot.um, spot.um / grid.um_per_px,
         )  # fmt: skip
     centers = grid.from_fullres(section.centers)
-    mask = tissue_in(pyramid, picture, grid, block) if tissue is None else resized_mask(tissue, grid)
-    values, is_counts = _values(section.table, layer)
-    genes = tuple(map(str, section.table.var_names))
+    mask = tissue_in(pyramid, picture, grid, block) if tissue is None else resized_mask(tissue, grid, block)
     measured = Measured(centers, values, genes, is_counts, median_pitch(centers))
     slide = Slide(section.library_id, picture, grid, mask, spot, measured)
     problem = misfit(section, slide) if check else None
     if problem:
         msg = f"{problem} If spots and image are right as they are, pass `check=False`."
         raise ValueError(msg)
-    return replace(slide, tissue=_with_missed_spots(slide)) if repair else slide
+    if not repair:
+        return slide
+    _refuse_nothing_measured(slide, _other_scale(section, grid))
+    return replace(slide, tissue=_with_missed_spots(slide))
 
 
 def um_per_px_for(section: Section, longest_side: int, *, spot_um: float | None = None) -> float:
@@ -174,6 +183,8 @@ def um_per_px_for(section: Section, longest_side: int, *, spot_um: float | None 
 
 def _calibrated(section: Section, spot_um: float | None) -> tuple[Pyramid, Grid, Calibration]:
     """Return the picture, its own grid, and the scale of the section."""
+    if spot_um is not None:
+        spot_um = require_positive(spot_um, "spot_um")
     pyramid = as_pyramid(section.image)
     if pyramid.conversion.note:
         logger.info("%s: %s", section.library_id, pyramid.conversion.note)
@@ -212,17 +223,10 @@ def make_image_slide(
     pyramid = as_pyramid(open_image(image) if isinstance(image, str | Path) else image)
     if pyramid.conversion.note:
         logger.info("%s: %s", name, pyramid.conversion.note)
-    picture, grid, block = working_picture(pyramid, Grid(*pyramid.shape, image_um_per_px), um_per_px)
-    mask = tissue_in(pyramid, picture, grid, block) if tissue is None else resized_mask(tissue, grid)
+    native = Grid(*pyramid.shape, require_positive(image_um_per_px, "image_um_per_px"))
+    picture, grid, block = working_picture(pyramid, native, um_per_px)
+    mask = tissue_in(pyramid, picture, grid, block) if tissue is None else resized_mask(tissue, grid, block)
     return Slide(element_name(name), picture, grid, mask, spot)
-
-
-def element_name(name: str) -> str:
-    """Replace what a store's names may not hold (all but letters, digits, ``_``, ``-`` and ``.``)."""
-    clean = re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_.-") or "library"
-    if clean != name:
-        logger.info("The library is called %r in the store, because %r cannot name an element.", clean, name)
-    return clean
 
 
 def _from_anndata(adata: AnnData, image: Any, image_scale: float | None, library_id: str | None) -> Section:
@@ -232,22 +236,29 @@ def _from_anndata(adata: AnnData, image: Any, image_scale: float | None, library
             "`sphisto.io.read_visium`."
         )
         raise ValueError(msg)
-    libraries = dict(adata.uns.get("spatial", {}))
-    name, library = _choose_library(libraries, library_id)
-    factors = dict(library.get("scalefactors", {}))
+    name, library = _choose_library(adata.uns.get("spatial", {}), library_id)
+    factors = dict(library.get("scalefactors") or {})
     picture, scale = _find_image(library, factors, image, image_scale)
+    um_per_px = factors.get("microns_per_pixel")
     return Section(
         element_name(name),
         adata,
         _centers(adata.obsm["spatial"]),
         picture,
         scale,
-        spot_px=factors.get("spot_diameter_fullres"),
-        microns_per_px=factors.get("microns_per_pixel"),
+        spot_px=number_of(factors.get("spot_diameter_fullres")),
+        microns_per_px=None if um_per_px is None else require_positive(um_per_px, "microns_per_pixel"),
     )
 
 
-def _choose_library(libraries: dict[str, Any], library_id: str | None) -> tuple[str, dict[str, Any]]:
+def _choose_library(libraries: Any, library_id: str | None) -> tuple[str, Mapping[str, Any]]:
+    known = isinstance(libraries, Mapping) and all(isinstance(library, Mapping) for library in libraries.values())
+    if not known:
+        msg = (
+            f"Found uns['spatial'] of another form ({type(libraries).__name__}); expected a dict of libraries, each a dict "
+            "with images and scalefactors. Read the section with `sphisto.io.read_visium`."
+        )
+        raise ValueError(msg)
     if library_id is None and len(libraries) > 1:
         msg = f"Found several libraries in uns['spatial']: {', '.join(libraries)}. Choose one with `library_id`."
         raise ValueError(msg)
@@ -262,7 +273,11 @@ def _choose_library(libraries: dict[str, Any], library_id: str | None) -> tuple[
 
 def _centers(xy: Any) -> NDArray[np.float64]:
     """Turn (n, 2) x, y into y, x: the only place where the order changes."""
-    points = np.asarray(xy, dtype=np.float64)
+    try:
+        points = np.asarray(xy, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"Found spot coordinates that are no numbers ({error}); expected (spots, 2): x, y in full-resolution pixels."
+        raise ValueError(msg) from error
     if points.ndim != 2 or points.shape[1] < 2:
         msg = f"Found spot coordinates of shape {points.shape}; expected (spots, 2): x, y in full-resolution pixels."
         raise ValueError(msg)
@@ -277,26 +292,26 @@ def _centers(xy: Any) -> NDArray[np.float64]:
 
 
 def _find_image(
-    library: dict[str, Any], factors: dict[str, Any], image: Any, image_scale: float | None
+    library: Mapping[str, Any], factors: dict[str, Any], image: Any, image_scale: float | None
 ) -> tuple[Any, float]:
     """Return the picture and its pixels per full-resolution pixel."""
     stored = {
         key: picture
-        for key, picture in dict(library.get("images", {})).items()
+        for key, picture in dict(library.get("images") or {}).items()
         if f"tissue_{key}_scalef" in factors and picture is not None
     }
     if image is not None:
         picture = as_pyramid(open_image(image) if isinstance(image, str | Path) else image)
         same_size = (
-            factors[f"tissue_{key}_scalef"] for key, known in stored.items() if known.shape[:2] == picture.shape
+            factors[f"tissue_{key}_scalef"] for key, known in stored.items() if np.shape(known)[:2] == picture.shape
         )
         return picture, _valid_scale(image_scale or next(same_size, 1.0), "image_scale")
     for key in ("hires", "lowres"):
         if key in stored:
             name = f"tissue_{key}_scalef"
             return stored[key], _valid_scale(image_scale or factors[name], name)
-    source = library.get("metadata", {}).get("source_image_path")
-    if source and Path(source).exists():
+    source = (library.get("metadata") or {}).get("source_image_path")
+    if isinstance(source, str) and Path(source).exists():
         return open_image(source), 1.0
     msg = (
         "Found no tissue image with its scale factor in uns['spatial']; expected images['hires'] or images['lowres'] "
@@ -307,10 +322,10 @@ def _find_image(
 
 
 def _valid_scale(scale: Any, name: str) -> float:
-    value = float(scale)
-    if not (np.isfinite(value) and 0 < value <= 1 + 1e-6):
+    value = number_of(scale)
+    if not 0 < value <= 1 + 1e-6:
         msg = (
-            f"{name} is {value:g}; expected a number above 0 and at most 1: pixels of this image per full-resolution "
+            f"{name} is {scale!r}; expected a number above 0 and at most 1: pixels of this image per full-resolution "
             "pixel. Correct the scale factor."
         )
         raise ValueError(msg)
@@ -429,13 +444,15 @@ def _values(table: AnnData, layer: str | None) -> tuple[sparse.csr_array, bool]:
     if table.n_vars == 0 or table.n_obs == 0:
         msg = f"Found a table of {table.n_obs} spots x {table.n_vars} genes; nothing is left to fit. Filter less."
         raise ValueError(msg)
-    repeated = table.var_names[table.var_names.duplicated()]
-    if len(repeated):
-        msg = f"Found duplicated gene names ({', '.join(repeated[:5])}); run `adata.var_names_make_unique()` first."
+    where = "X" if layer is None else f"layers[{layer!r}]"
+    raw = table.X if layer is None else table.layers[layer]
+    raw = raw.to_memory() if hasattr(raw, "to_memory") else raw  # of a table that stays in its file
+    if raw is None or getattr(raw, "dtype", np.dtype(object)).kind not in "buif":
+        found = "no values" if raw is None else f"values of type {getattr(raw, 'dtype', type(raw).__name__)}"
+        msg = f"Found {found} in {where}; expected counts. Correct the table or choose a `layer`."
         raise ValueError(msg)
-    where = f"layers[{layer!r}]" if layer else "X"
-    raw = table.layers[layer] if layer else table.X
-    values = sparse.csr_array(raw).astype(np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused
+        values = sparse.csr_array(raw).astype(np.float32)
     _refuse(values, where)
     problem = check_counts(values)
     if problem:
@@ -446,7 +463,7 @@ def _values(table: AnnData, layer: str | None) -> tuple[sparse.csr_array, bool]:
 def _refuse(values: sparse.csr_array, where: str) -> None:
     if not np.isfinite(values.data).all():
         bad = int((~np.isfinite(values.data)).sum())
-        msg = f"Found {bad} NaN or infinite values in {where}; expected counts. Correct the table or choose a `layer`."
+        msg = f"Found {bad} NaN or infinite values in {where} as float32; expected counts. Correct the table or choose a `layer`."
         raise ValueError(msg)
     if (values.data < 0).any():
         msg = (
@@ -459,5 +476,65 @@ def _refuse(values: sparse.csr_array, where: str) -> None:
         raise ValueError(msg)
 
 
+def _gene_names(table: AnnData) -> tuple[str, ...]:
+    """Return the names of the genes; refuse those that cannot be told apart or be written."""
+    names = tuple(map(str, table.var_names))
+    repeated = [name for name, number in Counter(names).items() if number > 1]
+    if repeated:
+        msg = f"Found duplicated gene names ({', '.join(repeated[:5])}); run `adata.var_names_make_unique()` first."
+        raise ValueError(msg)
+    broken = [name for name in names if not _can_be_written(name)]
+    if broken:
+        msg = (
+            f"Found gene names that are no text ({', '.join(map(ascii, broken[:5]))}): they hold surrogates or a null "
+            "character. Read the table with the right encoding, or rename the genes."
+        )
+        raise ValueError(msg)
+    return names
+
+
+def _can_be_written(name: str) -> bool:
+    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _refuse_wide(spot: Spot, scale: Calibration) -> None:
+    """Raise for spots so large that they lie on top of each other."""
+    if spot.um > _WIDEST * scale.pitch_um:
+        msg = (
+            f"Found spots of {spot.um:.3g} um that lie {scale.pitch_um:.3g} um apart (the scale is taken from "
+            f"{scale.source}); expected spots side by side. Give `spot_um` in um (not in pixels), correct the scale, or take "
+            "one section of several that were joined."
+        )
+        raise ValueError(msg)
+
+
+def _refuse_nothing_measured(slide: Slide, hint: str) -> None:
+    """Raise if no spot tells anything of the image."""
+    spots, on_image = slide.spots, slide.on_image
+    if not on_image.any():
+        low, high = spots.centers.min(axis=0), spots.centers.max(axis=0)
+        msg = (
+            f"None of the {len(on_image)} spots lies on the image, which measures {slide.grid.height} x {slide.grid.width} "
+            f"px (y, x): they reach from {_place(low)} to {_place(high)} (y, x).{hint} Correct the positions or the scale "
+            "factor, or choose another image."
+        )
+        raise ValueError(msg)
+    if not spots.values[on_image].sum() > 0:
+        msg = (
+            f"The {on_image.sum()} of {len(on_image)} spots that lie on the image hold no counts; expected some there. "
+            "Correct the positions, or choose the image and the table of one section."
+        )
+        raise ValueError(msg)
+
+
+def _place(point: NDArray[np.float64]) -> str:
+    return f"({point[0]:.4g}, {point[1]:.4g})"
+
+
 def _column(table: AnnData, name: str) -> NDArray[np.float64] | None:
-    return table.obs[name].to_numpy(dtype=np.float64) if name in table.obs else None
+    """Column of ``obs`` as numbers, NaN for what is none; ``None`` where there is no such column."""
+    if name not in table.obs:
+        return None
+    import pandas as pd
+
+    return np.asarray(pd.to_numeric(table.obs[name].astype(object), errors="coerce"), dtype=np.float64)

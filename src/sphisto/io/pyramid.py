@@ -159,8 +159,17 @@ def _is_dask(image: Any) -> bool:
 
 def _pixels(level: Any, window: Window) -> NDArray[Any]:
     part = level[window.slices]
-    # blocks are already made by several threads: a pool within each of them would multiply what is in memory
-    return np.asarray(part.compute(scheduler="synchronous") if _is_dask(part) else part)
+    if not _is_dask(part):
+        return np.asarray(part)
+    try:
+        # blocks are already made by several threads: a pool within each of them would multiply what is in memory
+        return np.asarray(part.compute(scheduler="synchronous"))
+    except RuntimeError as error:  # codecs say no more than that they failed
+        msg = (
+            f"The image cannot be read at {window} ({error}): the file or store it comes from is damaged. Copy it again "
+            "from where it came, or choose another `image`."
+        )
+        raise ValueError(msg) from error
 
 
 def _factors(finest: tuple[int, ...], level: tuple[int, ...]) -> tuple[float, float]:

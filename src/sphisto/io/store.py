@@ -18,6 +18,7 @@ from sphisto.core.grid import Grid
 from sphisto.core.slide import Spot
 from sphisto.core.tiles import Window
 from sphisto.io import claims
+from sphisto.io.damage import MEND, RESTORE, naming_damage, read_chunks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,9 +53,9 @@ class StoredRaster:
         """Read a window (level px, inside the raster) of some channels."""
         level = self.levels[scale]
         if level.ndim == 2:
-            return np.asarray(level[window.slices])
+            return np.asarray(read_chunks(level, window.slices, advice=MEND))
         chosen = range(*channels.indices(level.shape[0])) if isinstance(channels, slice) else channels
-        return np.stack([np.asarray(level[(c, *window.slices)]) for c in chosen])
+        return np.stack([np.asarray(read_chunks(level, (int(c), *window.slices), advice=MEND)) for c in chosen])
 
 
 def mark(store: Store) -> dict[str, Any]:
@@ -112,7 +113,9 @@ def table(store: Store, key: str | None = None) -> AnnData:
         return store.tables[name]
     from anndata.io import read_zarr
 
-    return read_zarr(Path(store) / "tables" / name)
+    folder = Path(store) / "tables" / name
+    with naming_damage(folder, advice=RESTORE):
+        return read_zarr(folder)
 
 
 def factors(store: Store, key: str) -> Factors:
@@ -128,9 +131,11 @@ def factors(store: Store, key: str) -> Factors:
     import zarr
     from anndata.io import read_elem
 
-    group = zarr.open_group(Path(store) / "tables" / name, mode="r", use_consolidated=False)
-    names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
-    loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
+    folder = Path(store) / "tables" / name
+    with naming_damage(folder, ("var", "varm"), advice=RESTORE):
+        group = zarr.open_group(folder, mode="r", use_consolidated=False)
+        names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
+        loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
     return Factors(tuple(map(str, names)), loadings, count_signed(loadings))
 
 
@@ -142,13 +147,13 @@ def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, An
     import zarr
     from anndata.io import read_elem
 
-    var: Any = zarr.open_group(
-        Path(store) / "tables" / table_name(store, key) / "var", mode="r", use_consolidated=False
-    )
-    if name not in var:
-        return {}
-    genes = read_elem(var[var.attrs["_index"]])
-    return dict(zip(map(str, genes), read_elem(var[name]), strict=True))
+    folder = Path(store) / "tables" / table_name(store, key) / "var"
+    with naming_damage(folder, advice=RESTORE):
+        var: Any = zarr.open_group(folder, mode="r", use_consolidated=False)
+        if name not in var:
+            return {}
+        genes = read_elem(var[var.attrs["_index"]])
+        return dict(zip(map(str, genes), read_elem(var[name]), strict=True))
 
 
 def raster(store: Store, name: str) -> StoredRaster:
@@ -179,7 +184,9 @@ def _open_folder(store: str | Path, name: str) -> tuple[list[Any], list[str]] | 
 
     for kind in _RASTERS:
         folder = Path(store) / kind / name
-        if folder.exists():
+        if not folder.exists():
+            continue
+        with naming_damage(folder, (), advice=MEND):
             group = zarr.open_group(folder, mode="r", use_consolidated=False)
             ome: Any = group.attrs["ome"]
             channels = [str(channel["label"]) for channel in ome.get("omero", {}).get("channels", [])]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto._checks import require_positive
 from sphisto.core.grid import Grid
 from sphisto.core.tissue import edge_factor, find_tissue, grown
 
@@ -43,6 +44,8 @@ def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> 
     block
         Finest pixels along a side of its pixels.
     """
+    if um_per_px is not None:
+        um_per_px = require_positive(um_per_px, "um_per_px")
     block = 1 if um_per_px is None else max(1, round(um_per_px / native.um_per_px))
     if um_per_px is not None and um_per_px < native.um_per_px / 1.5:
         logger.warning(
@@ -82,8 +85,15 @@ def tissue_in(pyramid: Pyramid, picture: Any, grid: Grid, block: int = 1) -> NDA
     return grown(find_tissue(np.moveaxis(thumbnail, 0, -1), grid.um_per_px * factor), factor, grid.shape)
 
 
-def resized_mask(tissue: Any, grid: Grid) -> NDArray[np.bool_]:
+def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> NDArray[np.bool_]:
     """Bring a mask of the whole picture to a grid.
+
+    Parameters
+    ----------
+    tissue
+        (y, x) bool, of any size.
+    grid, block
+        What :func:`working_picture` made of the picture.
 
     Raises
     ------
@@ -91,9 +101,16 @@ def resized_mask(tissue: Any, grid: Grid) -> NDArray[np.bool_]:
         If it is no mask, or not of that picture.
     """
     mask = np.asarray(tissue)
-    if mask.ndim != 2:
+    if mask.ndim != 2 or not mask.size:
         msg = f"Found a tissue mask of shape {mask.shape}; expected (y, x)."
         raise ValueError(msg)
+    if mask.dtype.kind not in "buif" or (mask.dtype.kind == "f" and np.isnan(mask).any()):
+        msg = (
+            f"Found a tissue mask of {mask.dtype} {'with NaN' if mask.dtype.kind == 'f' else 'values'}; expected bool."
+        )
+        raise ValueError(msg)
+    if all(side // block == own for side, own in zip(mask.shape, grid.shape, strict=True)):
+        mask = mask[: grid.height * block, : grid.width * block]  # without what fills no block of the picture
     proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
     if abs(proportion - 1) > _SAME_EXTENT:
         msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."

@@ -71,7 +71,7 @@ def fit(
     """
     measured = slide.spots
     spec = network(name)
-    learned, held_out = _split(measured, config.held_out, seed)
+    learned, held_out = _split(slide, config.held_out, seed)
     factors = (
         find_factors(measured, learned, config.n_factors, seed)
         if spec.factors == "low_rank"
@@ -108,7 +108,7 @@ def fit(
         history=history,
         skill=unknown_skill(len(measured.genes)),
     )
-    known = informative(measured)
+    known = informative(slide)
     if spec.factors != "low_rank":
         return fitted, _told(make_prior(found, known).of(known), slide)
     fitted, gate = gated(fitted, slide, prior, held_out, device)
@@ -134,10 +134,10 @@ def evidence_of(slide: Slide, factors: Factors) -> Evidence:
 
 
 def prior_for(fitted: Fitted, slide: Slide) -> Prior:
-    """Make the prior with which a slide is predicted: from all its spots, or the same everywhere if it has none."""
-    if slide.measured is None:
+    """Make the prior with which a slide is predicted: from all its spots, or the same everywhere if none tells anything."""
+    known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)
+    if not known.any():
         return nothing_known(fitted.mean)
-    known = informative(slide.measured)
     return _told(make_prior(evidence_of(slide, fitted.factors), known).of(known), slide)
 
 
@@ -152,10 +152,10 @@ def _told(prior: Prior, slide: Slide) -> Prior:
     return prior
 
 
-def informative(measured: Measured) -> NDArray[np.bool_]:
-    """Spots that measured anything; where few counts are usual, none is a measurement, too."""
-    total = np.asarray(measured.values.sum(axis=1)).ravel()
-    return np.asarray((total > 0) | (measured.is_counts and 0 < total.mean() < _PLENTY))
+def informative(slide: Slide) -> NDArray[np.bool_]:
+    """Spots that tell of the image: they lie on it and measured anything; where few counts are usual, none is a measurement."""
+    total = np.asarray(slide.spots.values.sum(axis=1)).ravel()
+    return np.asarray((total > 0) | (slide.spots.is_counts and 0 < total.mean() < _PLENTY)) & slide.on_image
 
 
 def find_factors(measured: Measured, learned: NDArray[np.bool_], most: int, seed: int) -> Factors:
@@ -163,12 +163,12 @@ def find_factors(measured: Measured, learned: NDArray[np.bool_], most: int, seed
     return fit_factors(measured, learned, min(most, max(_FEW_FACTORS, int(learned.sum()) // _SPOTS_PER_FACTOR)), seed)
 
 
-def _split(measured: Measured, share: float, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Choose the spots to learn from and those to watch; empty ones are neither."""
-    known = informative(measured)
-    empty = int((~known).sum())
-    if empty:
-        logger.warning("%d of %d spots hold no counts; nothing is learned from them.", empty, len(known))
+def _split(slide: Slide, share: float, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Choose the spots to learn from and those to watch; those that tell nothing are neither."""
+    known, outside = informative(slide), ~slide.on_image
+    for number, why in ((int(outside.sum()), "lie off the image"), (int((~known & ~outside).sum()), "hold no counts")):
+        if number:
+            logger.warning("%d of %d spots %s; nothing is learned from them.", number, len(known), why)
     spots = np.flatnonzero(known)
     n_watched = round(share * len(spots))
     watched = np.zeros(len(known), dtype=bool)

@@ -73,7 +73,11 @@ class Fitted:
     def module(self) -> nn.Module:
         """Build the network with its weights, ready to predict."""
         module = network(self.network).build(torch.from_numpy(self.level))
-        module.load_state_dict(self.weights)
+        try:
+            module.load_state_dict(self.weights)
+        except RuntimeError as error:
+            msg = f"The weights are not those of the network {self.network!r} ({error}). Load the model again, or fit again."
+            raise ValueError(msg) from error
         return channels_last(module.eval())
 
     def dispersion(self, genes: list[str]) -> NDArray[np.float64]:
@@ -140,6 +144,14 @@ def load_fitted(path: Path) -> Fitted:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         msg = f"{path} has format {found}; this version of sphisto reads format {_FORMAT}. Update sphisto or fit again."
         raise ValueError(msg)
+    try:
+        return _fitted(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        msg = f"{path} is damaged or was changed: {error!r}. Copy it again from where it came, or fit again."
+        raise ValueError(msg) from error
+
+
+def _fitted(content: dict[str, Any]) -> Fitted:
     return Fitted(
         network=content["network"],
         weights=content["weights"],

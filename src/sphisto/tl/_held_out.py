@@ -69,9 +69,9 @@ def check_split(split: str, share: float) -> None:
 
 
 def hold_out(slide: Slide, split: str, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose the (n,) spots to hold out, among those that measured anything; refuses too few of them."""
+    """Choose the (n,) spots to hold out, among those that tell anything; refuses too few of them."""
     spots = slide.spots
-    known = np.flatnonzero(informative(spots))
+    known = np.flatnonzero(informative(slide))
     drawn = (
         random_spots(len(known), share, rng)
         if split == "random"

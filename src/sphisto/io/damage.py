@@ -1,0 +1,104 @@
+"""Say which file of a store is damaged: zarr and its codecs say no more than that something cannot be decoded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MEND = (
+    "Copy that file back from a backup, or write the projection anew: `sphisto.tl.fit_projection` or `sphisto.tl.predict` "
+    "with the same `store` and `key_added`."
+)
+"""What to do about a damaged raster of a projection."""
+RESTORE = "Copy that file back from a backup, or fit again into another `store`."
+"""What to do about a damaged table: it belongs to all projections of a section."""
+
+
+@contextlib.contextmanager
+def naming_damage(folder: Path, rooms: Sequence[str] = (".",), *, advice: str) -> Iterator[None]:
+    """Turn an error while a folder of a store is read into one that names the damaged file, if there is one.
+
+    Parameters
+    ----------
+    folder
+        A store, or an element or table in one.
+    rooms
+        Folders in it of which chunks were read; by default all. Metadata are always looked at.
+    advice
+        What to do.
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged; any other error goes through as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = _damaged_in(folder, rooms)
+        if found is None:
+            raise
+        msg = f"{folder} is damaged: {found.relative_to(folder)} cannot be read ({error}). {advice}"
+        raise ValueError(msg) from error
+
+
+def read_chunks(array: Any, window: tuple[Any, ...], *, advice: str) -> Any:
+    """Read a window of a zarr array, or of a dask array of one; an error names the damaged chunk, if there is one.
+
+    Raises
+    ------
+    ValueError
+        If a chunk is damaged; any other error goes through as it is.
+    """
+    try:
+        return array[window]
+    except Exception as error:
+        if not hasattr(array, "store_path"):  # behind a dask array
+            msg = f"A raster cannot be read ({error}); give the store by its path to be told which chunk is damaged."
+            raise ValueError(msg) from error
+        found = _damaged_chunk(array, window)
+        if found is None:
+            raise
+        msg = f"A chunk of {array.store_path} is damaged: {found} cannot be read ({error}). {advice}"
+        raise ValueError(msg) from error
+
+
+def _damaged_in(folder: Path, rooms: Sequence[str]) -> Path | None:
+    """First file in a folder of a store that cannot be read."""
+    import zarr
+
+    arrays = []
+    for about in sorted(folder.rglob("zarr.json")):
+        try:
+            if json.loads(about.read_bytes())["node_type"] == "array":
+                arrays.append(about.parent)
+        except (ValueError, KeyError, TypeError):
+            return about
+    for path in arrays:
+        if any(path.is_relative_to(folder / room) for room in rooms):
+            array = zarr.open_array(path, mode="r")
+            chunk = _damaged_chunk(array, (slice(None),) * array.ndim)
+            if chunk is not None:
+                return path / chunk
+    return None
+
+
+def _damaged_chunk(array: Any, window: tuple[Any, ...]) -> str | None:
+    """Name the first chunk in a window of an array that cannot be read, as a path below the array."""
+    sides = array.shards or array.chunks
+    spans = []
+    for index, length, side in zip(window, array.shape, sides, strict=True):
+        start, stop, _ = (slice(index, index + 1) if isinstance(index, int) else index).indices(length)
+        spans.append(range(start // side, -(-stop // side)))
+    for chunk in product(*spans):
+        try:
+            _ = array[tuple(slice(i * side, (i + 1) * side) for i, side in zip(chunk, sides, strict=True))]
+        except Exception:  # noqa: BLE001 - codecs raise many kinds
+            return str(array.metadata.encode_chunk_key(chunk))
+    return None
