@@ -11,6 +11,8 @@ from scipy import sparse
 
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
+from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.mask import Mask
 
 SpotShape = Literal["disc", "square"]
 
@@ -73,7 +75,7 @@ class Slide:
     grid
         Where the image lies.
     tissue
-        (y, x) bool: where there is tissue.
+        (y, x) bool: where there is tissue. Read by window, as the image is.
     spot
         Size and shape of a spot: also the unit of area of every gene raster.
     measured
@@ -83,7 +85,7 @@ class Slide:
     name: str
     image: Any
     grid: Grid
-    tissue: NDArray[np.bool_]
+    tissue: Mask | NDArray[np.bool_]
     spot: Spot
     measured: Measured | None = None
 
@@ -100,6 +102,7 @@ class Slide:
         """Area of a spot in grid px."""
         return self.spot.area_px(self.grid.um_per_px)
 
-    def footprint(self) -> Footprint:
-        """Footprints of the measured spots on the grid."""
-        return self.spot.footprint(self.grid.shape, self.spots.centers, self.grid.um_per_px)
+    def footprint(self) -> LazyFootprint:
+        """Footprints of the measured spots on the grid; none on a slide without spots."""
+        centers = np.zeros((0, 2)) if self.measured is None else self.measured.centers
+        return LazyFootprint(self.spot, self.grid, centers)

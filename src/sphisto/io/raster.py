@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.grid import Grid
+    from sphisto.core.mask import Mask
 
 CHUNK = 512  # px; one gene of one chunk is 1 MB, so that a small window of one gene reads little else
 _BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come in blocks themselves
@@ -145,7 +146,7 @@ def write_picture(store: Path, name: str, picture: Any, grid: Grid) -> None:
             writer.coarsen(level, coarse)
 
 
-def write_mask(store: Path, name: str, mask: NDArray[np.bool_], grid: Grid) -> None:
+def write_mask(store: Path, name: str, mask: Mask | NDArray[np.bool_], grid: Grid) -> None:
     """Write a (y, x) mask as labels 0 and 1, block by block; a pixel of a coarser level is one of the finer ones."""
     import zarr
     from spatialdata import read_zarr
@@ -163,9 +164,10 @@ def write_mask(store: Path, name: str, mask: NDArray[np.bool_], grid: Grid) -> N
     sdata.write_element(name)
     group: Any = zarr.open_group(store / "labels" / name, mode="r+", use_consolidated=False)
     for i, dataset in enumerate(group.attrs["ome"]["multiscales"][0]["datasets"]):
-        level, coarse = group[dataset["path"]], mask[:: 1 << i, :: 1 << i]  # a view
+        level, step = group[dataset["path"]], 1 << i
         for window in (tile.core for tile in plan_tiles(level.shape, size=_BLANK_BLOCK)):
-            level[window.slices] = coarse[window.slices].astype(np.uint8)
+            rows, columns = (slice(side.start * step, side.stop * step, step) for side in window.slices)
+            level[window.slices] = mask[rows, columns].astype(np.uint8)
 
 
 def _blank(grid: Grid) -> Any:

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
 from sphisto._memory import kept_memory
-from sphisto.core.spot_pool import SpotPool
+from sphisto.core.footprint import TilePool
 from sphisto.core.tiles import nested, on_tissue
 from sphisto.io import building
 from sphisto.io.background import in_background
@@ -51,7 +51,7 @@ def stream(
         building.create_rasters(work.staging, slide, fitted.factors, fitted.genes, key, background=background)
         work.journal.note(_CREATED)
     rasters = building.open_rasters(work.staging, key)
-    pool = SpotPool(slide, fitted.factors.n_factors)
+    pool = TilePool(slide.footprint(), fitted.factors.n_factors)
     known = work.journal.tiles
     for i in sorted(known):
         pool.add(tiles[i].core, rasters[0].read(tiles[i].core))
