@@ -24,6 +24,7 @@ _BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come i
 _BLANK_BLOCK = 4 * CHUNK  # px of what is the same everywhere or nearly so
 _COARSEST = 512  # px; the pyramid ends when the longer side is no longer than this
 _AT_ONCE = 4  # channels whose coarser chunks are made together
+_ROUNDED = 2**18  # values rounded at once
 _MANTISSA_BITS = 12  # of 23: a relative error below 0.02 %, and the rest compresses away
 
 
@@ -216,12 +217,15 @@ def round_mantissa(values: NDArray[Any]) -> NDArray[np.float32]:
     """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN."""
     drop = np.uint32(23 - _MANTISSA_BITS)
     rounded = np.array(values, dtype=np.float32, order="C")  # a copy, changed in place: tiles are large
-    bits = rounded.view(np.uint32)
-    odd = (bits >> drop) & np.uint32(1)
-    odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
-    finite = np.isfinite(rounded)
-    np.add(bits, odd, out=bits, where=finite)
-    np.bitwise_and(bits, ~np.uint32((1 << drop) - 1), out=bits, where=finite)
+    flat = rounded.reshape(-1)
+    for start in range(0, flat.size, _ROUNDED):
+        part = flat[start : start + _ROUNDED]
+        bits = part.view(np.uint32)
+        odd = (bits >> drop) & np.uint32(1)
+        odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
+        finite = np.isfinite(part)
+        np.add(bits, odd, out=bits, where=finite)
+        np.bitwise_and(bits, ~np.uint32((1 << drop) - 1), out=bits, where=finite)
     return rounded
 
 

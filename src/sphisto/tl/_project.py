@@ -73,6 +73,7 @@ def stream(
     ) as bar:  # fmt: skip
         for i, (tile, maps) in zip(numbers, found, strict=True):
             hand_over(partial(write, i, _parts(fitted, prior, tile, maps)))
+            del maps  # not to be kept while the next tile is computed
             bar.update()
     return pool.means().astype(np.float32)
 
@@ -81,7 +82,8 @@ def _parts(fitted: Fitted, prior: Prior, tile: Tile, maps: Maps) -> tuple[NDArra
     """Factor maps, genes, their standard deviations and redrawn picture of a tile."""
     genes = list(fitted.genes)
     expression = fitted.factors.expression(maps.factors, genes)
-    variance = np.square(prior.sd(tile.core, fitted.factors.of(genes), expression))
+    variance = prior.sd(tile.core, fitted.factors.of(genes), expression)
+    np.square(variance, out=variance)
     variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
     return maps.factors, expression, np.sqrt(variance, out=variance), maps.picture
 
