@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
-from sphisto._memory import kept_memory
+from sphisto._memory import give_back, kept_memory
 from sphisto.core.footprint import TilePool
 from sphisto.core.tiles import nested, on_tissue
 from sphisto.io import building
@@ -57,14 +57,16 @@ def stream(
         pool.add(tiles[i].core, rasters[0].read(tiles[i].core))
     chunks = completed([tile.core for tile in tiles], rasters[0].shapes)
 
-    def write(i: int, parts: tuple[NDArray[np.float32], ...]) -> None:
+    def write(i: int, parts: list[NDArray[np.float32]]) -> None:
         window = tiles[i].core
-        stored, *_ = (raster.write(window, part) for raster, part in zip(rasters, parts, strict=True))
-        pool.add(window, stored)  # what is read again after a kill: the sums are the same
+        pool.add(window, rasters[0].write(window, parts.pop(0)))  # as read again after a kill: the sums are the same
+        for raster in rasters[1:]:
+            raster.write(window, parts.pop(0))  # and kept no longer
         for level, coarse in chunks[i]:
             for raster in rasters:
                 raster.coarsen(level, coarse)
         work.journal.note_tile(i)
+        give_back()
 
     numbers = [i for i in range(len(tiles)) if i not in known]
     found = predict_tiles(fitted, slide, prior, device=device, tiles=[tiles[i] for i in numbers])
@@ -78,14 +80,14 @@ def stream(
     return pool.means().astype(np.float32)
 
 
-def _parts(fitted: Fitted, prior: Prior, tile: Tile, maps: Maps) -> tuple[NDArray[np.float32], ...]:
+def _parts(fitted: Fitted, prior: Prior, tile: Tile, maps: Maps) -> list[NDArray[np.float32]]:
     """Factor maps, genes, their standard deviations and redrawn picture of a tile."""
     genes = list(fitted.genes)
     expression = fitted.factors.expression(maps.factors, genes)
     variance = prior.sd(tile.core, fitted.factors.of(genes), expression)
     np.square(variance, out=variance)
     variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
-    return maps.factors, expression, np.sqrt(variance, out=variance), maps.picture
+    return [maps.factors, expression, np.sqrt(variance, out=variance), maps.picture]
 
 
 def _background(slide: Slide, empty: list[Tile]) -> float:
