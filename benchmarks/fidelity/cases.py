@@ -195,7 +195,7 @@ def bins(slide: Slide, side: float, inside: NDArray[np.bool_] | None = None) -> 
     """Squares of ``side`` grid px that tile the picture; kept where they are mostly tissue (and ``inside``, by cell)."""
     shape, centers = bin_centers(slide, side)
     spot = Spot(side * slide.grid.um_per_px, "square")
-    tissue = spot.footprint(slide.grid.shape, centers, slide.grid.um_per_px).mean(slide.tissue.astype(np.float32))[:, 0]
+    tissue = spot.footprint(slide.grid.shape, centers, slide.grid.um_per_px).mean(np.asarray(slide.tissue))[:, 0]
     kept = tissue >= 0.5
     if inside is not None:
         kept &= inside

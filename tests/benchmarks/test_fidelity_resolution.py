@@ -26,7 +26,7 @@ def test_pixels_are_means_of_blocks_and_odd_ones_are_cut(toy_case):
     from benchmarks.fidelity.methods.resolution import coarser
 
     slide = toy_case.slide
-    odd = replace(slide, image=np.asarray(slide.image)[:, :399], tissue=slide.tissue[:399])
+    odd = replace(slide, image=np.asarray(slide.image)[:, :399], tissue=slide.tissue[:399, :])
     odd = replace(odd, grid=replace(slide.grid, height=399))
     found = coarser(replace(toy_case, slide=odd), 4).slide
     assert found.grid.shape == (99, 100)

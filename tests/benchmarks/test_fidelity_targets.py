@@ -80,7 +80,7 @@ def test_genes_shuffled_among_spots_fall_to_chance(held_out):
     footprint = held_out.regions.spot.footprint(
         held_out.slide.grid.shape, held_out.regions.centers, held_out.slide.grid.um_per_px
     )
-    inner = footprint.mean(held_out.slide.tissue.astype(float))[:, 0] > 0.99
+    inner = footprint.mean(np.asarray(held_out.slide.tissue))[:, 0] > 0.99
     regions = Regions(held_out.regions.spot, held_out.regions.centers[inner], np.ones(int(inner.sum())))
     case = replace(held_out, regions=regions, truth=held_out.truth[inner])
     scores = [headline(case, predicted(replace(case, seed=seed), "shuffled_genes"), free=False) for seed in range(6)]

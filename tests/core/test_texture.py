@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from sphisto.core import texture as room
-from sphisto.core.texture import texture
+from sphisto.core.texture import block_of, texture
 
 
 @pytest.fixture
@@ -38,3 +38,41 @@ def test_grain_is_felt_where_colour_is_the_same():
 
 def test_a_blank_picture_has_finite_texture():
     assert np.isfinite(texture(np.full((3, 40, 40), 255, dtype=np.uint8), 3.0, 2)).all()
+
+
+@pytest.fixture
+def fine(rng):
+    """A picture with detail of several sizes, of which each px is drawn 2 x 2 times."""
+    noise = rng.normal(size=(3, 180, 190))
+    drawn = sum(ndimage.gaussian_filter(noise, (0, s, s)) * s for s in (0.0, 3.0, 12.0)) * 60 + 128
+    return np.clip(drawn, 0, 255).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+
+
+def test_pixels_far_finer_than_spots_are_averaged_first(fine):
+    assert [block_of(radius) for radius in (3.0, 14.0, 27.9, 28.0, 55.0)] == [1, 1, 1, 2, 3]
+    found, expected = texture(fine, 28.0, 16), texture(fine[:, ::2, ::2], 14.0, 8)
+    assert found.shape == expected.shape
+    # at the border pictures are mirrored, not blocks: the nearest surroundings are free of it 4.5 radii further in
+    np.testing.assert_allclose(found[:10, 8:-8, 8:-8], expected[:10, 8:-8, 8:-8], rtol=1e-4, atol=1e-4)
+
+
+def test_averaging_first_loses_next_to_nothing(fine, monkeypatch):
+    blurred = ndimage.gaussian_filter(fine.astype(float), (0, 2, 2)).astype(np.uint8)
+    averaged = texture(blurred, 30.0, 16)
+    monkeypatch.setattr(room, "_FINE", 1000)
+    full = texture(blurred, 30.0, 16)
+    for found, expected in zip(averaged, full, strict=True):
+        assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_tiles_and_strips_do_not_change_what_was_averaged_first(fine, monkeypatch):
+    whole = texture(fine[:, :250, :301], 30.0, 16)
+    assert whole.shape[1:] == (16, 19)
+    monkeypatch.setattr(room, "_TILE", 32)
+    monkeypatch.setattr(room, "_STRIP", 50)
+    np.testing.assert_allclose(texture(fine[:, :250, :301], 30.0, 16), whole, atol=1e-3)
+
+
+def test_a_stride_that_cuts_blocks_is_refused(fine):
+    with pytest.raises(ValueError, match="stride of 8 px; expected a multiple of 3 px"):
+        texture(fine, 42.0, 8)

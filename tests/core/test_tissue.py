@@ -8,10 +8,14 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from sphisto import datasets
-from sphisto.core.tissue import find_tissue
+from sphisto.core import tissue as room
 
 PINK = np.array([205.0, 120.0, 175.0])
 UM = 8.0  # um per px of the drawn slides
+
+
+def find_tissue(rgb, um_per_px):
+    return np.asarray(room.find_tissue(rgb, um_per_px))
 
 
 def glass(height=400, width=400, colour=(238, 236, 237), noise=1.0, rng=0):

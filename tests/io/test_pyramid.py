@@ -119,7 +119,7 @@ def test_of_a_level_only_the_window_is_read(small_blocks):
 
 def test_blocks_that_were_made_are_kept_up_to_a_bound(monkeypatch):
     monkeypatch.setattr(pyramid, "_BLOCK", 8)
-    monkeypatch.setattr(pyramid, "_KEPT", 4 * 3 * 8**2)
+    monkeypatch.setattr(pyramid, "_LAST", 4 * 3 * 8**2)
     made = []
 
     def make(window):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sphisto.core.grid import Grid
+from sphisto.core.mask import Mask
 from sphisto.core.tiles import Window, nested, plan_tiles
 from sphisto.io.raster import (
     completed,
@@ -147,6 +148,17 @@ def test_a_mask_is_written_as_it_is(empty, rng):
         np.testing.assert_array_equal(found, mask[:: 1 << i, :: 1 << i][:height, :width])
     assert i == len(pyramid_factors(mask.shape))
     np.testing.assert_allclose(get_transformation(element).to_scale_vector(("y", "x")), [2, 2])
+
+
+def test_a_mask_in_blocks_is_written_as_its_pixels(empty, rng):
+    import zarr
+
+    mask = Mask(rng.random((11, 23)) < 0.5, (1111, 4623), (101, 201))
+    for name, tissue in (("blocks", mask), ("pixels", np.asarray(mask))):
+        write_mask(empty, name, tissue, Grid(*mask.shape, 4.0))
+    blocks, pixels = (zarr.open_group(empty / "labels" / name, mode="r") for name in ("blocks", "pixels"))
+    for level in pixels.array_keys():
+        np.testing.assert_array_equal(blocks[level][:], pixels[level][:])
 
 
 def halved(values):

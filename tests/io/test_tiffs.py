@@ -303,7 +303,7 @@ import dask.array, numpy as np, scipy.sparse, tifffile
 from sphisto.core.tiles import Window, plan_tiles, read_window
 from sphisto.io import pyramid
 from sphisto.io.images import open_image
-pyramid._KEPT = 2**24
+pyramid._KEPT = pyramid._LAST = 2**24
 def peak():
     # getrusage would count what the process that started this one took
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024

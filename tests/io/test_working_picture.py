@@ -17,7 +17,7 @@ from sphisto.io.elements import levels_of
 from sphisto.io.images import open_image
 from sphisto.io.intake import make_slide, read_section
 from sphisto.io.pyramid import Pyramid, as_pyramid
-from sphisto.io.working_picture import tissue_in, working_picture
+from sphisto.io.working_picture import resized_mask, tissue_in, working_picture
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_a_pyramid_gives_nearly_the_section_in_memory(section, tif):
     read = make_slide(read_section(section, image=tif), um_per_px=um)
     assert read.grid == in_memory.grid
     np.testing.assert_array_equal(read.image, in_memory.image)  # the level is the mean of the same blocks
-    assert (read.tissue == in_memory.tissue).mean() > 0.99
+    assert (np.asarray(read.tissue) == np.asarray(in_memory.tissue)).mean() > 0.99
 
 
 def test_the_tissue_is_found_in_a_coarse_level(section, tif, monkeypatch):
@@ -99,11 +99,31 @@ def test_the_tissue_is_found_in_a_coarse_level(section, tif, monkeypatch):
     true_find = module.find_tissue
     monkeypatch.setattr(module, "find_tissue", lambda rgb, um: seen.append((rgb.shape, um)) or true_find(rgb, um))
     picture, grid, block = working_picture(pyramid, Grid(*pyramid.shape, 2.0), None)
-    mask = tissue_in(pyramid, picture, grid, block)
+    mask = np.asarray(tissue_in(pyramid, picture, grid, block))
     assert seen == [((96, 96, 3), 8.0)]
     assert mask.shape == grid.shape
-    fine = true_find(picture_of(section), 2.0)
+    fine = np.asarray(true_find(picture_of(section), 2.0))
     assert (mask & fine).sum() / (mask | fine).sum() > 0.98
+
+
+def test_a_mask_of_the_grid_is_taken_as_it_is(rng):
+    mask = rng.random((40, 60)) < 0.5
+    np.testing.assert_array_equal(np.asarray(resized_mask(mask, Grid(40, 60, 1.0))), mask)
+    np.testing.assert_array_equal(np.asarray(resized_mask(mask.astype(int), Grid(40, 60, 1.0))), mask)
+
+
+def test_a_coarser_mask_is_drawn_out(rng):
+    """Each px of the grid takes what the mask says at its middle."""
+    mask = rng.random((40, 60)) < 0.5
+    y, x = np.mgrid[:130, :196] + 0.5
+    found = np.asarray(resized_mask(mask, Grid(130, 196, 1.0)))
+    np.testing.assert_array_equal(found, mask[(y * 40 / 130).astype(int), (x * 60 / 196).astype(int)])
+
+
+def test_of_a_finer_mask_most_of_a_pixel_counts(rng):
+    mask = rng.random((40, 60)) < 0.5
+    share = mask.reshape(10, 4, 15, 4).mean(axis=(1, 3))
+    np.testing.assert_array_equal(np.asarray(resized_mask(mask, Grid(10, 15, 1.0))), share >= 0.5)
 
 
 def test_a_lazy_picture_is_looked_at_by_strips(section, monkeypatch):

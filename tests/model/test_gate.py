@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from sphisto.core.tiles import plan_tiles
 from sphisto.io.intake import make_slide, read_section
+from sphisto.model import gate as room
 from sphisto.model.config import FitConfig
 from sphisto.model.fit import evidence_of, fit
-from sphisto.model.gate import _with_share, gated
+from sphisto.model.gate import _fullest, _with_share, gated
 from sphisto.model.neighbours import make_prior
 from sphisto.model.unet import UNet
 
@@ -74,3 +76,19 @@ def test_shares_are_what_the_network_draws_with_them(rng, share):
             return network(picture, prior)[1][0].reshape(5, -1).numpy()
 
     np.testing.assert_allclose(_with_share(draw(1.0), draw(0.0), 2, share), draw(share), rtol=1e-4, atol=1e-6)
+
+
+def test_the_tiles_with_most_of_the_spots_are_looked_at(small_toy, monkeypatch):
+    """Counted in the footprints of the whole slide, drawn at once."""
+    monkeypatch.setattr(room, "_MOST_TILES", 4)
+    slide = make_slide(read_section(small_toy))
+    spots = slide.footprint().select(np.arange(0, len(slide.spots.centers), 3))
+    tiles, whole = plan_tiles(slide.grid.shape, size=32), spots.drawn()
+    sizes = [len(whole.within(tile.core).y) for tile in tiles]
+    chosen, inside = _fullest(tiles, spots)
+    assert sorted(len(whole.within(tile.core).y) for tile in chosen) == sorted(sizes)[-4:]
+    seen = np.zeros(slide.grid.shape)
+    for tile in chosen:
+        seen[tile.core.slices] = 1
+    np.testing.assert_array_equal(inside, whole.pool(seen)[:, 0] == whole.covered)
+    assert 0 < inside.sum() < len(spots)

@@ -36,7 +36,7 @@ def test_sections_of_usual_size_are_kriged(slide):
     found = Evidence(slide, values)
     prior, density = make_prior(found, everyone(slide)), found.density
     assert isinstance(prior, Kriged)
-    share = slide.footprint().mean(slide.tissue.astype(float))[:, 0]
+    share = slide.footprint().mean(slide.tissue)[:, 0]
     np.testing.assert_allclose(density * np.maximum(share, 0.25)[:, None], values, rtol=1e-6)
     maps = prior.prior(Window(0, 0, 64, 64))
     assert maps.shape == (4, 64 // prior.stride, 64 // prior.stride)

@@ -45,7 +45,7 @@ def test_predictive_intervals_hold_what_new_counts_do(section):
     slide, factors, prior, skill = skill_of(section)
     rows, density, variance = prior.left_out(factors)
     counts = slide.spots.values[rows].toarray()
-    share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
+    share = slide.footprint().select(rows).mean(slide.tissue)
     mean = rates(density, factors.loadings.astype(float), factors.n_signed) * share
     wide = variance * share**2 + skill.dispersion * mean**2
     place = predictive_place(counts, mean, wide, np.random.default_rng(0))

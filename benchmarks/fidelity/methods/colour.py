@@ -76,7 +76,7 @@ def stain_ratio(case: Case) -> Prediction:
     given twice the RNA, or a power of it. Widths and power are those that score best: an advantage of this baseline.
     """
     counts = low_rank(case)
-    dye, tissue = stain(case), case.slide.tissue.astype(np.float32)
+    dye, tissue = stain(case), np.asarray(case.slide.tissue, dtype=np.float32)
     weights = {width: averaging(case, width) for width in WIDTHS}
     share = np.maximum(case.pooled(tissue[None])[1], 1e-6)
     candidates = []

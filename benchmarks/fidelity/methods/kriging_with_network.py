@@ -174,8 +174,8 @@ def at_every_pixel(told: Prior, case: Case) -> Prior:
         msg = f"A prior of {len(case.centers)} spots is not kriged: there is nothing to add a drift to."
         raise TypeError(msg)
     texture = torch.from_numpy(told.texture)[None]
-    drawn = F.interpolate(texture, scale_factor=told.stride, mode="bilinear", align_corners=False)[0].numpy()
-    return replace(told, stride=1, texture=drawn)
+    drawn = F.interpolate(texture, scale_factor=told.texture_stride, mode="bilinear", align_corners=False)[0].numpy()
+    return replace(told, stride=1, texture=drawn, texture_stride=1)
 
 
 def hidden_features(case: Case, fitted: Fitted) -> NDArray[np.float32]:

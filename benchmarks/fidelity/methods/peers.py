@@ -64,7 +64,7 @@ def hand_over(case: Case, folder: Path) -> None:
         region_side=side if square else None,
         region_radius=None if square else side / 2,
         wanted=genes[case.scored],
-        tissue=case.slide.tissue,
+        tissue=np.asarray(case.slide.tissue),
     )
 
 

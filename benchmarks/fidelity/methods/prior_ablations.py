@@ -102,7 +102,8 @@ def pooled(case: Case, told: Prior | Drawn, spots: Footprint, weight: Any = 1.0)
     """(m, K) means of a prior over spots or regions, its pixels multiplied by a (y, x) weight."""
     from sphisto.tl._held_out import pool_prior
 
-    slide: Any = replace(case.slide, tissue=case.slide.tissue * weight)  # the mask is what pixels are multiplied by
+    # the mask is what pixels are multiplied by
+    slide: Any = replace(case.slide, tissue=np.asarray(case.slide.tissue) * weight)
     return np.nan_to_num(pool_prior(told, slide, spots, plan_tiles(slide.grid.shape, size=256, multiple=told.stride)))
 
 
@@ -116,7 +117,7 @@ def counts(case: Case, density: Floats, factors: Factors) -> Floats:
 
 def stain_over_surroundings(case: Case) -> Floats:
     """(y, x) stain over its mean around, in tissue; 0 elsewhere."""
-    dye, tissue = stain(case), case.slide.tissue.astype(np.float32)
+    dye, tissue = stain(case), np.asarray(case.slide.tissue, dtype=np.float32)
     width = SURROUNDINGS * case.pitch
     around, inside = (ndimage.gaussian_filter(r, width, truncate=3) for r in (dye * tissue, tissue))
     return tissue * dye / np.maximum(around / np.maximum(inside, 1e-6), 1e-6)
@@ -126,7 +127,7 @@ def fitted_power(case: Case, told: Prior, factors: Factors, ratio: Floats) -> fl
     """Slope of spots' totals over what the others say of them, on their stain over that around; both as logarithms."""
     rows, density, _ = told.left_out(factors.of(list(factors.genes[:1])))  # no variance of genes is wanted
     spots = case.slide.footprint().select(rows)
-    share = np.maximum(spots.mean(case.slide.tissue.astype(np.float32))[:, 0], LEAST)
+    share = np.maximum(spots.mean(case.slide.tissue)[:, 0], LEAST)
     expected = density[:, : factors.n_factors - factors.n_signed].sum(axis=1) * share
     y = np.log((case.counts[rows].sum(axis=1) + 0.5) / (expected + 0.5))
     x = np.log(np.maximum(spots.mean(ratio)[:, 0] / share, LEAST))
@@ -136,7 +137,7 @@ def fitted_power(case: Case, told: Prior, factors: Factors, ratio: Floats) -> fl
 
 def guide(case: Case) -> tuple[Floats, Floats]:
     """(y, x) stain in standard deviations over the tissue, and the tissue."""
-    dye, tissue = stain(case).astype(np.float64), case.slide.tissue
+    dye, tissue = stain(case).astype(np.float64), np.asarray(case.slide.tissue)
     return (dye - dye[tissue].mean()) / max(dye[tissue].std(), 1e-9), tissue.astype(np.float64)
 
 
@@ -189,7 +190,7 @@ def conserving(case: Case, told: Kriged, wanted: Floats) -> Drawn:
     n_plain = wanted.shape[1]
     before = drawn(told, case)
     spots = case.slide.footprint().select(told.known)
-    share = spots.mean(case.slide.tissue.astype(np.float32))
+    share = spots.mean(case.slide.tissue)
     points, width = block_middles(before.window, before.stride), SPREAD * case.pitch
     pairs = KDTree(points).sparse_distance_matrix(KDTree(told.field.centers), 3 * width, output_type="ndarray")
     bell = np.exp(-np.square(pairs["v"] / width) / 2)

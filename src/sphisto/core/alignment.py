@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sphisto.core.mask import Mask
+
 CELL_RADIUS = 0.6
 """Radius of a spot's cell in pitches: discs of 0.58 cover a hexagonal array, and a square one but for its corners."""
 STEPS_PER_PITCH = 6
@@ -87,7 +89,7 @@ class Alignment:
     ties: tuple[str, ...] = ()
 
 
-def check_alignment(centers_yx: NDArray[np.floating], mask: NDArray[np.bool_], pitch_px: float) -> Alignment:
+def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bool_], pitch_px: float) -> Alignment:
     """Compare spots with a tissue mask, as given and in the seven other orientations.
 
     Parameters
@@ -197,7 +199,7 @@ def _explain_turn(alignment: Alignment) -> str:
     return f"The image seems to be {alignment.best}: {overlap} without that. {mend}."
 
 
-def _check(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch_px: float) -> None:
+def _check(centers: NDArray[np.float64], mask: Mask | NDArray[np.bool_], pitch_px: float) -> None:
     """Raise if the arguments are not spots, a mask and a pitch."""
     if centers.ndim != 2 or centers.shape[1] != 2 or not len(centers) or not np.isfinite(centers).all():
         msg = f"The spots have shape {centers.shape}, expected (n, 2): finite (y, x) centres of at least one spot."

@@ -12,6 +12,8 @@ from scipy import sparse
 from sphisto._checks import require_positive
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
+from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.mask import Mask
 
 SpotShape = Literal["disc", "square"]
 
@@ -80,7 +82,7 @@ class Slide:
     grid
         Where the image lies.
     tissue
-        (y, x) bool: where there is tissue.
+        (y, x) bool: where there is tissue. Read by window, as the image is.
     spot
         Size and shape of a spot: also the unit of area of every gene raster.
     measured
@@ -90,7 +92,7 @@ class Slide:
     name: str
     image: Any
     grid: Grid
-    tissue: NDArray[np.bool_]
+    tissue: Mask | NDArray[np.bool_]
     spot: Spot
     measured: Measured | None = None
 
@@ -113,6 +115,7 @@ class Slide:
         centers = self.spots.centers
         return np.asarray(((centers >= 0) & (centers < self.grid.shape)).all(axis=1))
 
-    def footprint(self) -> Footprint:
-        """Footprints of the measured spots on the grid."""
-        return self.spot.footprint(self.grid.shape, self.spots.centers, self.grid.um_per_px)
+    def footprint(self) -> LazyFootprint:
+        """Footprints of the measured spots on the grid; none on a slide without spots."""
+        centers = np.zeros((0, 2)) if self.measured is None else self.measured.centers
+        return LazyFootprint(self.spot, self.grid, centers)

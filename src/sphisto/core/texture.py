@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sphisto.core.tiles import plan_tiles, read_window
+from sphisto.core.tiles import Window, plan_tiles, read_window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SCALES = (0.5, 1.0, 2.0, 4.0)  # standard deviations of the surroundings, in spot radii
 _GRAINS = (0.0, 0.12, 0.25, 0.5, 1.0)  # grain lies between one of these and the next, in spot radii
-_TILE = 1024  # px
+_FINE = 14  # px of a spot's radius; with twice as many or more, the finest grain is blurred over several px
+_TILE = 1024  # px, or blocks of px
+_STRIP = 256  # blocks; of the picture that much is read at once
 _TRUNCATE = 3.0  # standard deviations at which the Gaussians end
 _LEAST = 1e-5  # energy of a picture without grain
+
+
+def block_of(radius: float) -> int:
+    """Px along a side of the blocks that a picture may be averaged over first, with spots of that radius in px."""
+    return max(1, int(radius / _FINE))
 
 
 def texture(image: Any, radius: float, stride: int) -> NDArray[np.float32]:
     """Describe the surroundings of each block of a picture.
 
     Optical density of each colour: mean and spread; gradient of their mean; energy of its grain (differences of
-    Gaussians); each under Gaussian surroundings of 0.5 to 4 spot radii.
+    Gaussians); each under Gaussian surroundings of 0.5 to 4 spot radii. Where pixels are far finer than spots, the
+    picture is averaged over blocks (:func:`block_of`) first: such detail is finer than the finest grain.
 
     Parameters
     ----------
@@ -31,17 +42,21 @@ def texture(image: Any, radius: float, stride: int) -> NDArray[np.float32]:
     radius
         Radius of a spot in px.
     stride
-        Side of the blocks in px.
+        Side of the blocks in px, a multiple of ``block_of(radius)``.
 
     Returns
     -------
     (p, ceil(y / stride), ceil(x / stride)) features.
     """
+    block = block_of(radius)
+    if stride % block:
+        msg = f"Found a stride of {stride} px; expected a multiple of {block} px, over which the picture is averaged."
+        raise ValueError(msg)
     height, width = (-(-side // stride) for side in image.shape[1:])
     halo = math.ceil(_TRUNCATE * (_SCALES[-1] + _GRAINS[-1]) * radius) + stride
     out = np.empty((0, height, width), dtype=np.float32)
-    for tile in plan_tiles(image.shape[1:], size=_TILE, halo=halo, multiple=stride):
-        features = _features(read_window(image, tile.view).astype(np.float32), radius, stride)
+    for tile in plan_tiles(image.shape[1:], size=_TILE * block, halo=halo, multiple=stride):
+        features = _features(_averaged(image, tile.view, block), radius / block, stride // block)
         if len(out) == 0:
             out = np.empty((len(features), height, width), dtype=np.float32)
         y, x = ((at - begin) // stride for at, begin in zip(_corner(tile.core), _corner(tile.view), strict=True))
@@ -51,15 +66,31 @@ def texture(image: Any, radius: float, stride: int) -> NDArray[np.float32]:
     return out
 
 
+def _averaged(image: Any, window: Window, block: int) -> NDArray[np.float32]:
+    """Read a window of a picture as (3, h, w) means of blocks, a strip at a time."""
+    if block == 1:
+        return read_window(image, window).astype(np.float32)
+    height, width = (side // block for side in window.shape)
+    out = np.empty((3, height, width), dtype=np.float32)
+    for y in range(0, height, _STRIP):
+        rows = min(_STRIP, height - y)
+        y0 = window.y0 + y * block
+        strip = read_window(image, Window(y0, window.x0, y0 + rows * block, window.x0 + width * block))
+        for channel, fine in zip(out, strip, strict=True):
+            channel[y : y + rows] = _blocks(fine.astype(np.float32), block)
+    return out
+
+
 def _features(picture: NDArray[np.float32], radius: float, stride: int) -> NDArray[np.float32]:
-    density = -np.log((picture + 1) / 256)
-    grey = density.mean(axis=0)
-    smooth = [_blurred(grey, grain * radius) for grain in _GRAINS]
-    steepness = ndimage.gaussian_gradient_magnitude(grey, max(0.7, 0.15 * radius), truncate=_TRUNCATE)
-    means = [_blocks(channel, stride) for channel in density]
-    squares = [_blocks(channel**2, stride) for channel in density]
-    slope = _blocks(steepness, stride)
-    grains = [_blocks((a - b) ** 2, stride) for a, b in zip(smooth, smooth[1:], strict=False)]
+    means, squares, grey = [], [], np.zeros(picture.shape[1:], dtype=np.float32)
+    for channel in picture:
+        density = -np.log((channel + 1) / 256)
+        means.append(_blocks(density, stride))
+        squares.append(_blocks(density**2, stride))
+        grey += density
+    grey /= len(picture)
+    slope = _blocks(ndimage.gaussian_gradient_magnitude(grey, max(0.7, 0.15 * radius), truncate=_TRUNCATE), stride)
+    grains = list(_grains(grey, radius, stride))
     out = []
     for scale in _SCALES:
         sigma = scale * radius / stride
@@ -73,6 +104,15 @@ def _features(picture: NDArray[np.float32], radius: float, stride: int) -> NDArr
             if widest <= scale
         ]
     return np.stack(out)
+
+
+def _grains(grey: NDArray[np.float32], radius: float, stride: int) -> Iterator[NDArray[np.float32]]:
+    """Energy of the grain in each block, finest first; no more than two blurred pictures are in memory."""
+    finer = _blurred(grey, _GRAINS[0] * radius)
+    for grain in _GRAINS[1:]:
+        coarser = _blurred(grey, grain * radius)
+        yield _blocks((finer - coarser) ** 2, stride)
+        finer = coarser
 
 
 def _blurred(raster: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

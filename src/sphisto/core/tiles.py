@@ -84,8 +84,8 @@ def plan_tiles(shape: tuple[int, int], *, size: int = 512, halo: int = 0, multip
     return tiles
 
 
-def on_tissue(tiles: list[Tile], tissue: NDArray[np.bool_]) -> list[Tile]:
-    """Keep the tiles whose cores hold any tissue, (y, x) bool."""
+def on_tissue(tiles: list[Tile], tissue: Any) -> list[Tile]:
+    """Keep the tiles whose cores hold any tissue, (y, x) bool, read by window."""
     return [tile for tile in tiles if tissue[tile.core.slices].any()]
 
 

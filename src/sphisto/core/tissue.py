@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from sphisto.core.mask import Mask
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
     from numpy.typing import NDArray
 
-    Mask = NDArray[np.bool_]
+    Bools = NDArray[np.bool_]
     Floats = NDArray[np.float32]
     Value = TypeVar("Value", bound=np.generic)
 
@@ -104,7 +106,7 @@ def find_tissue(rgb: Any, um_per_px: float) -> Mask:
 
     Returns
     -------
-    (y, x) bool, on the pixels of ``rgb``.
+    (y, x) mask on the pixels of ``rgb``, in blocks of as many pixels as the edge was drawn at.
 
     Raises
     ------
@@ -129,14 +131,14 @@ def find_tissue(rgb: Any, um_per_px: float) -> Mask:
     coarse = _shrink(fine, step)
     glass = _glass(coarse, px * step)
     if not glass.any():
-        return grown(~_void(fine), factor, rgb.shape[:2])
-    local = grown(_local_glass(coarse, glass, px * step), step, fine.shape[:2])
+        return Mask(~_void(fine), rgb.shape[:2], (factor, factor))
+    local = _grown(_local_glass(coarse, glass, px * step), step, fine.shape[:2])
     stain = np.maximum(fine - local, 0)
     stain[_void(fine)] = 0
-    stained = _stained(stain, grown(glass, step, fine.shape[:2]), px)
+    stained = _stained(stain, _grown(glass, step, fine.shape[:2]), px)
     tissue = _in_window(lambda part, colours: _pieces(part, colours, px), stained, stain)
     tissue = _in_window(lambda part, _: _solid(part, px), tissue, stain)
-    return grown(tissue, factor, rgb.shape[:2])
+    return Mask(tissue, rgb.shape[:2], (factor, factor))
 
 
 def edge_factor(shape: tuple[int, ...], um_per_px: float) -> int:
@@ -177,7 +179,7 @@ def _shrink_by_strips(rgb: Any, factor: int) -> Floats:
     return np.concatenate([_shrink(np.asarray(rgb[y : y + rows]), factor) for y in range(0, whole, rows)])
 
 
-def grown(image: NDArray[Value], factor: int, shape: tuple[int, ...]) -> NDArray[Value]:
+def _grown(image: NDArray[Value], factor: int, shape: tuple[int, ...]) -> NDArray[Value]:
     """Return the picture with every pixel repeated, its last row and column continued to ``shape``."""
     grown = image.repeat(factor, 0).repeat(factor, 1)
     rest = [(0, shape[0] - grown.shape[0]), (0, shape[1] - grown.shape[1])] + [(0, 0)] * (image.ndim - 2)
@@ -199,7 +201,7 @@ def _blur(image: Floats, sigma: float) -> Floats:
     return ndimage.gaussian_filter(image, (sigma, sigma, 0)[: image.ndim], truncate=3.0)
 
 
-def _glass(density: Floats, px: float) -> Mask:
+def _glass(density: Floats, px: float) -> Bools:
     """Return the smooth areas (y, x) that are as bright as the main bright one, and too large for a lumen."""
     label, area = _measure(_smooth(density, px), px)
     colour = np.stack([ndimage.median(density[..., c], label, np.arange(area.size)) for c in range(3)], 1)
@@ -212,7 +214,7 @@ def _glass(density: Floats, px: float) -> Mask:
     return (candidate & (_norm(np.maximum(colour - main, 0)) < SAME_GLASS))[label]
 
 
-def _smooth(density: Floats, px: float) -> Mask:
+def _smooth(density: Floats, px: float) -> Bools:
     """Return where the texture (y, x) is no more than four times that of the quiet part of the picture."""
     rough = np.sqrt(_blur(((density - _blur(density, WINDOW_UM / px)) ** 2).mean(2), WINDOW_UM / px))
     quiet = rough[(rough < TEXTURE_FLOOR) & (rough > TEXTURE_NONE)]
@@ -227,12 +229,12 @@ def _brightest(density: Floats) -> Floats:
     return np.percentile(density[real] if real.any() else density.reshape(-1, 3), 2, axis=0)
 
 
-def _void(density: Floats) -> Mask:
+def _void(density: Floats) -> Bools:
     """Return where the picture (y, x) is black: nothing was scanned there."""
     return density.min(2) > VOID
 
 
-def _local_glass(density: Floats, glass: Mask, px: float) -> Floats:
+def _local_glass(density: Floats, glass: Bools, px: float) -> Floats:
     """Return the density (y, x, 3) which the glass next to every pixel has."""
     padding = glass & (density == 0).all(2)
     source = glass if padding.sum() == glass.sum() else glass & ~padding
@@ -240,7 +242,7 @@ def _local_glass(density: Floats, glass: Mask, px: float) -> Floats:
     return _blur(_blur(density, TEXTURE_UM / px)[row, column], GLASS_SMOOTHING_UM / px)
 
 
-def _stained(stain: Floats, glass: Mask, px: float) -> Mask:
+def _stained(stain: Floats, glass: Bools, px: float) -> Bools:
     """Return where the stain (y, x, 3) stands out from the glass, and from the halo of what is next to it."""
     strength = _norm(stain)
     noise = strength[glass & (strength > 0)]
@@ -249,26 +251,26 @@ def _stained(stain: Floats, glass: Mask, px: float) -> Mask:
     return (strength > np.maximum(threshold, HALO * halo)) & ~glass
 
 
-def _depth(mask: Mask) -> Floats:
+def _depth(mask: Bools) -> Floats:
     """Return the distance in pixels to the outside of the mask; beyond the picture its edge continues."""
     return ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
 
 
-def _fill(mask: Mask, max_mm2: float, px: float) -> Mask:
+def _fill(mask: Bools, max_mm2: float, px: float) -> Bools:
     """Return the mask with holes up to an area filled."""
     label, n = ndimage.label(~mask)
     area = np.bincount(label.ravel(), minlength=n + 1) * (px / 1000) ** 2
     return mask | (area < max_mm2)[label]
 
 
-def _disc(radius: float) -> Mask:
+def _disc(radius: float) -> Bools:
     """Return a disc of a radius in pixels, at least 3 x 3."""
     r = max(1, round(radius))
     y, x = np.mgrid[-r : r + 1, -r : r + 1]
     return y**2 + x**2 <= (r + 0.5) ** 2
 
 
-def _open(mask: Mask, radius: float) -> Mask:
+def _open(mask: Bools, radius: float) -> Bools:
     """Return the part of the mask that discs of a radius in pixels can reach; the outside continues its edge."""
     border = int(np.ceil(radius)) + 1
     wide = np.pad(mask, border, mode="edge")
@@ -276,7 +278,7 @@ def _open(mask: Mask, radius: float) -> Mask:
     return reached[border:-border, border:-border]
 
 
-def _in_window(step: Callable[[Mask, Floats], Mask], mask: Mask, stain: Floats) -> Mask:
+def _in_window(step: Callable[[Bools, Floats], Bools], mask: Bools, stain: Floats) -> Bools:
     """Return the mask after a step that is run only where the mask is: most of a slide is glass."""
     out = np.zeros(mask.shape, bool)
     if mask.any():
@@ -286,7 +288,7 @@ def _in_window(step: Callable[[Mask, Floats], Mask], mask: Mask, stain: Floats) 
     return out
 
 
-def _pieces(stained: Mask, stain: Floats, px: float) -> Mask:
+def _pieces(stained: Bools, stain: Floats, px: float) -> Bools:
     """Return the stained pieces that are tissue, and the crumbs next to them."""
     solid = _fill(stained, MIN_HOLE_MM2 / 4, px)
     band = _frame_band(solid, px)
@@ -310,7 +312,7 @@ def _pieces(stained: Mask, stain: Floats, px: float) -> Mask:
     return keep[label]
 
 
-def _measure(mask: Mask, px: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _measure(mask: Bools, px: float) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return the number of the piece at each pixel (y, x), 0 outside, and the areas in mm2, 0 for the outside."""
     label, n = ndimage.label(mask)
     area = np.bincount(label.ravel(), minlength=n + 1).astype(np.float64) * (px / 1000) ** 2
@@ -328,7 +330,7 @@ def _coloured(label: NDArray[np.int32], area: NDArray[np.float64], stain: Floats
     return (chroma > GREY * largest) | (largest < COLOURED)
 
 
-def _frame_band(solid: Mask, px: float) -> Mask:
+def _frame_band(solid: Bools, px: float) -> Bools:
     """Return the band (y, x) that a printed frame of dots takes, nowhere if there is none."""
     band = np.zeros(solid.shape, bool)
     centres = _dots(solid, px)
@@ -348,7 +350,7 @@ def _frame_band(solid: Mask, px: float) -> Mask:
     return band
 
 
-def _dots(solid: Mask, px: float) -> NDArray[np.float64]:
+def _dots(solid: Bools, px: float) -> NDArray[np.float64]:
     """Return the centres (n, 2) of the pieces that have the size and roundness of printed marks."""
     label, area = _measure(solid, px)
     centres = []
@@ -361,7 +363,7 @@ def _dots(solid: Mask, px: float) -> NDArray[np.float64]:
     return np.array(centres).reshape(-1, 2)
 
 
-def _solid(stained: Mask, px: float) -> Mask:
+def _solid(stained: Bools, px: float) -> Bools:
     """Return the stained pieces with gaps up to a fat cell closed, small holes filled and thin shreds left out."""
     air = _open(~stained, FAT_CELL_UM / px)
     passage = ndimage.binary_opening(~stained, _disc(PASSAGE_UM / px))

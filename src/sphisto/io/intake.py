@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from sphisto.core.mask import Mask
+
 logger = logging.getLogger("sphisto")
 
 _ON_MASK = 0.5  # a spot with less tissue than this under it was missed by the mask: it did measure RNA
@@ -172,7 +174,7 @@ def make_slide(
     if not repair:
         return slide
     _refuse_nothing_measured(slide, _other_scale(section, grid))
-    return replace(slide, tissue=_with_missed_spots(slide))
+    return replace(slide, tissue=_with_missed_spots(slide, mask))
 
 
 def um_per_px_for(section: Section, longest_side: int, *, spot_um: float | None = None) -> float:
@@ -418,20 +420,17 @@ def _other_scale(section: Section, grid: Grid) -> str:
     return ""
 
 
-def _with_missed_spots(slide: Slide) -> NDArray[np.bool_]:
-    """Add the discs of spots that measured RNA where the mask sees no tissue."""
+def _with_missed_spots(slide: Slide, mask: Mask) -> Mask:
+    """Add the area of spots that measured RNA where the mask sees no tissue, in whole blocks of the mask."""
     spots = slide.footprint()
-    missed = np.flatnonzero(spots.mean(slide.tissue)[:, 0] < _ON_MASK)
+    missed = spots.select(spots.mean(mask)[:, 0] < _ON_MASK)
     if len(missed) == 0:
-        return slide.tissue
+        return mask
     logger.warning(
         "%s: %d of %d spots lie off the tissue found in the picture; their area is added to it.",
         slide.name, len(missed), len(spots),
     )  # fmt: skip
-    discs = spots.select(missed)
-    repaired = slide.tissue.copy()
-    repaired[discs.y, discs.x] = True
-    return repaired
+    return mask.with_spots(missed)
 
 
 def _values(table: AnnData, layer: str | None) -> tuple[sparse.csr_array, bool]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.grid import Grid
+    from sphisto.core.mask import Mask
 
 CHUNK = 512  # px; one gene of one chunk is 1 MB, so that a small window of one gene reads little else
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
@@ -25,6 +26,7 @@ _BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come i
 _BLANK_BLOCK = 4 * CHUNK  # px of what is the same everywhere or nearly so
 _COARSEST = 512  # px; the pyramid ends when the longer side is no longer than this
 _AT_ONCE = 4  # channels whose coarser chunks are made together
+_ROUNDED = 2**18  # values rounded at once
 _MANTISSA_BITS = 12  # of 23: a relative error below 0.02 %, and the rest compresses away
 
 
@@ -147,7 +149,7 @@ def write_picture(store: Path, name: str, picture: Any, grid: Grid) -> None:
             writer.coarsen(level, coarse)
 
 
-def write_mask(store: Path, name: str, mask: NDArray[np.bool_], grid: Grid) -> None:
+def write_mask(store: Path, name: str, mask: Mask | NDArray[np.bool_], grid: Grid) -> None:
     """Write a (y, x) mask as labels 0 and 1, block by block; a pixel of a coarser level is one of the finer ones."""
     import zarr
     from spatialdata import read_zarr
@@ -165,9 +167,10 @@ def write_mask(store: Path, name: str, mask: NDArray[np.bool_], grid: Grid) -> N
     sdata.write_element(name)
     group: Any = zarr.open_group(store / "labels" / name, mode="r+", use_consolidated=False)
     for i, dataset in enumerate(group.attrs["ome"]["multiscales"][0]["datasets"]):
-        level, coarse = group[dataset["path"]], mask[:: 1 << i, :: 1 << i]  # a view
+        level, step = group[dataset["path"]], 1 << i
         for window in (tile.core for tile in plan_tiles(level.shape, size=_BLANK_BLOCK)):
-            level[window.slices] = coarse[window.slices].astype(np.uint8)
+            rows, columns = (slice(side.start * step, side.stop * step, step) for side in window.slices)
+            level[window.slices] = mask[rows, columns].astype(np.uint8)
 
 
 def _blank(grid: Grid) -> Any:
@@ -216,12 +219,15 @@ def round_mantissa(values: NDArray[Any]) -> NDArray[np.float32]:
     """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN."""
     drop = np.uint32(23 - _MANTISSA_BITS)
     rounded = np.array(values, dtype=np.float32, order="C")  # a copy, changed in place: tiles are large
-    bits = rounded.view(np.uint32)
-    odd = (bits >> drop) & np.uint32(1)
-    odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
-    finite = np.isfinite(rounded)
-    np.add(bits, odd, out=bits, where=finite)
-    np.bitwise_and(bits, ~np.uint32((1 << drop) - 1), out=bits, where=finite)
+    flat = rounded.reshape(-1)
+    for start in range(0, flat.size, _ROUNDED):
+        part = flat[start : start + _ROUNDED]
+        bits = part.view(np.uint32)
+        odd = (bits >> drop) & np.uint32(1)
+        odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
+        finite = np.isfinite(part)
+        np.add(bits, odd, out=bits, where=finite)
+        np.bitwise_and(bits, ~np.uint32((1 << drop) - 1), out=bits, where=finite)
     return rounded
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto._checks import require_positive
 from sphisto.core.grid import Grid
-from sphisto.core.tissue import edge_factor, find_tissue, grown
+from sphisto.core.mask import Mask
+from sphisto.core.resize import coarse_window
+from sphisto.core.tiles import Window
+from sphisto.core.tissue import edge_factor, find_tissue
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
+_HALF = 127  # of 255, the shade of tissue
 
 
 def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:
@@ -64,7 +69,7 @@ def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> 
     return pyramid.picture(block), Grid(height, width, native.um_per_px * block, fullres), block
 
 
-def tissue_in(pyramid: Pyramid, picture: Any, grid: Grid, block: int = 1) -> NDArray[np.bool_]:
+def tissue_in(pyramid: Pyramid, picture: Any, grid: Grid, block: int = 1) -> Mask:
     """Find the tissue in a picture on its grid: by a coarser level, if the pyramid has one that is fine enough.
 
     Parameters
@@ -73,20 +78,18 @@ def tissue_in(pyramid: Pyramid, picture: Any, grid: Grid, block: int = 1) -> NDA
         The picture in all resolutions.
     picture, grid, block
         What :func:`working_picture` made of it.
-
-    Returns
-    -------
-    (y, x) bool.
     """
     factor = edge_factor(grid.shape, grid.um_per_px)
     if pyramid.level_for(block * factor) == pyramid.level_for(block):
         return find_tissue(np.moveaxis(picture, 0, -1), grid.um_per_px)
     thumbnail = pyramid.picture(block * factor)
-    return grown(find_tissue(np.moveaxis(thumbnail, 0, -1), grid.um_per_px * factor), factor, grid.shape)
+    found = find_tissue(np.moveaxis(thumbnail, 0, -1), grid.um_per_px * factor)
+    sides = (found.px_per_block[0] * factor, found.px_per_block[1] * factor)
+    return replace(found, shape=grid.shape, px_per_block=sides)
 
 
-def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> NDArray[np.bool_]:
-    """Bring a mask of the whole picture to a grid.
+def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
+    """Bring a mask of the whole picture to a grid: what most of a pixel is, or the pixel of a coarser mask it lies in.
 
     Parameters
     ----------
@@ -115,8 +118,13 @@ def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> NDArray[np.bool_]:
     if abs(proportion - 1) > _SAME_EXTENT:
         msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."
         raise ValueError(msg)
-    if mask.shape == grid.shape:
-        return mask.astype(bool)
-    from skimage.transform import resize
+    mask = mask.astype(bool, copy=False)
+    ratio = (mask.shape[0] / grid.height, mask.shape[1] / grid.width)
+    if min(ratio) <= 1:
+        return Mask(mask, grid.shape, (1 / ratio[0], 1 / ratio[1]))
 
-    return np.asarray(resize(mask.astype(np.float32), grid.shape, order=1) > 0.5)
+    def shades(window: Window) -> NDArray[np.uint8]:
+        return np.where(mask[window.slices], np.uint8(255), np.uint8(0))[..., None]
+
+    whole = Window(0, 0, *grid.shape)
+    return Mask(coarse_window(shades, whole, ratio=ratio, fine_shape=mask.shape)[..., 0] > _HALF, grid.shape)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from sphisto.core.tiles import Window, read_window
 
 if TYPE_CHECKING:
-    from sphisto.core.footprint import Footprint
+    from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.core.slide import Slide
     from sphisto.model.neighbours import Prior
 
@@ -88,7 +88,7 @@ class Crops(Dataset[Batch]):
     """
 
     slide: Slide
-    footprint: Footprint
+    footprint: LazyFootprint
     neighbours: Prior
     genes: NDArray[np.int64]
     learned: NDArray[np.bool_]
@@ -117,7 +117,7 @@ class Crops(Dataset[Batch]):
             drawn &= _near(measured.centers, window, _NEAR * measured.pitch)
         hidden = drawn | ~self.learned
         prior = self.neighbours.of(~hidden).prior(window)
-        inside = _inside(self.footprint, measured.centers, window) & (self.learned | self.held_out)
+        inside = _inside(self.footprint, window) & (self.learned | self.held_out)
         spots = np.flatnonzero(inside)
         if len(spots) > _MOST_SPOTS:
             spots = np.sort(rng.choice(spots, _MOST_SPOTS, replace=False))
@@ -161,14 +161,14 @@ class _Crop:
     held_out: NDArray[np.bool_]
 
 
-def _inside(footprint: Footprint, centers: NDArray[np.float64], window: Window) -> NDArray[np.bool_]:
-    """Tell which regions have all their pixels in the window."""
+def _inside(footprint: LazyFootprint, window: Window) -> NDArray[np.bool_]:
+    """Tell which spots have all their pixels in the window."""
     reach = np.sqrt(footprint.area.max(initial=0) / 2) + 1  # half a diagonal of a square, more than a disc's radius
-    low = np.maximum(centers - reach, 0)
-    high = np.minimum(centers + reach, footprint.shape)
+    low = np.maximum(footprint.centers - reach, 0)
+    high = np.minimum(footprint.centers + reach, footprint.grid.shape)
     begins = (low >= (window.y0, window.x0)).all(axis=1)
     ends = (high <= (window.y1, window.x1)).all(axis=1)
-    return np.asarray(begins & ends & (np.diff(footprint.indptr) > 0))
+    return np.asarray(begins & ends & (footprint.covered > 0))
 
 
 def _near(centers: NDArray[np.float64], window: Window, margin: float) -> NDArray[np.bool_]:

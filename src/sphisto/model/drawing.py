@@ -60,8 +60,12 @@ def followed(
     deviation, the latter is as it was.
     """
     drawn = _drawn_out(sd, shape, window, stride)
-    usual = _drawn_out(rate, shape, window, stride) + drawn
-    return drawn * np.sqrt((expression + drawn) / np.maximum(usual, _LEAST_RATE))
+    usual = _drawn_out(rate, shape, window, stride)
+    usual += drawn  # in place from here on: arrays of all genes at all pixels are large
+    ratio = expression + drawn
+    ratio /= np.maximum(usual, _LEAST_RATE, out=usual)
+    drawn *= np.sqrt(ratio, out=ratio)
+    return drawn
 
 
 def _drawn_out(
@@ -76,7 +80,10 @@ def _drawn_out(
     ]
     grid = np.stack(np.meshgrid(*at, indexing="ij"))
     planes = values.T.reshape(-1, *shape).astype(np.float32)
-    return np.stack([ndimage.map_coordinates(plane, grid, order=1, mode="nearest") for plane in planes])
+    out = np.empty((len(planes), *window.shape), dtype=np.float32)
+    for plane, fine in zip(planes, out, strict=True):
+        ndimage.map_coordinates(plane, grid, output=fine, order=1, mode="nearest")
+    return out
 
 
 def as_maps(values: NDArray[np.floating], window: Window, stride: int) -> NDArray[np.float32]:

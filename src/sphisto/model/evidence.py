@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto.core.texture import texture
+from sphisto.core.texture import block_of, texture
 from sphisto.model.drawing import prior_stride
 
 if TYPE_CHECKING:
@@ -57,10 +57,20 @@ class Evidence:
         """Densities of the two halves."""
         return None if self.halves is None else (self._per_tissue(self.halves[0]), self._per_tissue(self.halves[1]))
 
+    @property
+    def texture_stride(self) -> int:
+        """Px between the points of the texture: as for a prior, but where pixels are far finer than spots, of blocks."""
+        return self.stride * block_of(self._radius)
+
     @cached_property
     def texture(self) -> NDArray[np.float32]:
-        """(p, y / stride, x / stride) texture of the whole slide."""
-        return texture(self.slide.image, self.slide.spot.um / self.slide.grid.um_per_px / 2, self.stride)
+        """(p, y / texture_stride, x / texture_stride) texture of the whole slide."""
+        return texture(self.slide.image, self._radius, self.texture_stride)
+
+    @property
+    def _radius(self) -> float:
+        """Of a spot, in px."""
+        return self.slide.spot.um / self.slide.grid.um_per_px / 2
 
     def _per_tissue(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return values / np.clip(self._tissue_share, _LEAST_TISSUE, 1)[:, None]
@@ -72,7 +82,7 @@ class Evidence:
 
 def scaled_texture(evidence: Evidence, known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Texture of the slide and of its (n,) spots in principal components, of a mean squared length of 1 at the known."""
-    slide, stride = evidence.slide, evidence.stride
+    slide, stride = evidence.slide, evidence.texture_stride
     um_per_px, raw = slide.grid.um_per_px, evidence.texture.copy()
     spots = slide.spot.footprint(raw.shape[1:], slide.spots.centers / stride, um_per_px * stride)
     at_spots = np.nan_to_num(spots.mean(raw))

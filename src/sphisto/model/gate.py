@@ -16,7 +16,9 @@ from sphisto.model.drawing import drawn_at
 from sphisto.model.inference import predict_tiles, tiles_of
 
 if TYPE_CHECKING:
+    from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.core.slide import Slide
+    from sphisto.core.tiles import Tile
     from sphisto.model.fitted import Fitted
     from sphisto.model.neighbours import Prior
 
@@ -41,9 +43,7 @@ def gated(
         logger.warning("Too few spots to tell whether the network helps: the rasters are the prior, told by the spots.")
         return _at(fitted, 0.0), 0.0
     spots = slide.footprint().select(rows)
-    tiles = sorted(tiles_of(fitted, slide), key=lambda tile: -len(spots.within(tile.core).weight))[:_MOST_TILES]
-    covered = np.sum([np.diff(spots.within(tile.core).indptr) for tile in tiles], axis=0)
-    whole = covered == np.diff(spots.indptr)
+    tiles, whole = _fullest(tiles_of(fitted, slide), spots)
     sums = {gate: np.zeros((len(spots), fitted.factors.n_factors)) for gate in (0.0, *_GATES)}
     for tile, maps in predict_tiles(_at(fitted, 1.0), slide, prior, device=device, tiles=tiles):
         part = spots.within(tile.core)
@@ -67,6 +67,19 @@ def gated(
         )
         best = 0.0
     return _at(fitted, best), best
+
+
+def _fullest(tiles: list[Tile], spots: LazyFootprint) -> tuple[list[Tile], NDArray[np.bool_]]:
+    """Choose the tiles with most of the spots' pixels; also tell which spots have all of theirs in them."""
+    left, sizes = np.zeros(len(spots), dtype=np.int64), []
+    for tile in tiles:
+        entries = np.diff(spots.within(tile.core).indptr)
+        left += entries
+        sizes.append(entries.sum())
+    chosen = [tiles[i] for i in np.argsort(-np.array(sizes), kind="stable")[:_MOST_TILES]]
+    for tile in chosen:
+        left -= np.diff(spots.within(tile.core).indptr)
+    return chosen, left == 0
 
 
 def _with_share(

@@ -86,6 +86,7 @@ def predict_tiles(
             # outside of the handler, whose traceback keeps alive what the failed attempt had made
             side = _smaller(side or max(part.core.shape), spec, device, reason)
         yield part, maps
+        del maps  # not to be kept while the next tile is computed
 
 
 def precision_of(params: dict[str, Any], device: torch.device) -> Precision:

@@ -166,8 +166,8 @@ class Kriged:
         their sum, and those that have signs.
     weights
         Weights of the known spots.
-    texture
-        (p, y / stride, x / stride) texture of the whole slide, scaled as ``field`` wants it.
+    texture, texture_stride
+        (p, y / texture_stride, x / texture_stride) texture of the whole slide, scaled as ``field`` wants it.
     gain_seen, gain_hidden
         Factors that make roots and root of the sum right on average, at spots that are known and where none is near: a square
         of a mean is less than the mean of squares, the more so the less is known.
@@ -180,6 +180,7 @@ class Kriged:
     field: Kriging
     weights: Weights
     texture: NDArray[np.float32]
+    texture_stride: int
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
 
@@ -246,7 +247,7 @@ class Kriged:
         return _composed(roots, gain, self.mean, self.level)
 
     def _drift(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        at = points.T / self.stride - 0.5
+        at = points.T / self.texture_stride - 0.5
         return np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in self.texture], axis=1)
 
 
@@ -277,7 +278,9 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
         )
         roots = quantities[:, : quantities.shape[1] - n_signed]
         seen, hidden = (_gain(roots, told[:, : roots.shape[1]]) for told in (field.at_spots(), field.left_out()))
-        return Kriged(mean, stride, level, known, field, field.weights(nobody), maps, seen, hidden)
+        return Kriged(
+            mean, stride, level, known, field, field.weights(nobody), maps, evidence.texture_stride, seen, hidden
+        )
 
     as_measured = kriged(None)
     level = float(mean[: len(mean) - n_signed].sum())

@@ -49,7 +49,7 @@ def unknown_skill(n_genes: int) -> Skill:
 def left_out_skill(prior: Prior, factors: Factors, slide: Slide) -> Skill:
     """Estimate each gene's skill from the spots that a prior knows."""
     rows, density, variance = prior.left_out(factors)
-    share = slide.footprint().select(rows).mean(slide.tissue.astype(np.float32))[:, :1]
+    share = slide.footprint().select(rows).mean(slide.tissue)
     counts = slide.spots.values[rows].toarray().astype(np.float64)
     told = rates(density, factors.loadings.astype(np.float64), factors.n_signed) * share
     flat = counts.mean(axis=0) / share.mean() * share

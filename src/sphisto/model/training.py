@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as lightning
@@ -176,9 +176,7 @@ class _Training(lightning.LightningModule):
         pixels = task.config.batch * height * width
         n_batches = max(_LEAST_BATCHES, math.ceil(task.slide.tissue.sum() / pixels))
         self.n_steps = math.ceil(n_batches / task.config.devices)
-        self.footprint = _loss_spot(task).footprint(
-            task.slide.grid.shape, task.slide.spots.centers, task.slide.grid.um_per_px
-        )
+        self.footprint = replace(task.slide, spot=_loss_spot(task)).footprint()
         self.history: list[dict[str, Any]] = []
         self.sums: dict[str, list[float]] = {}
         self.started = 0.0

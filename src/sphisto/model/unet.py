@@ -66,9 +66,10 @@ class UNet(nn.Module):
     def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         n = len(self.typical)
         drawn, ratio = self.features(picture, prior[:, :n]).split([3, n], dim=1)
-        ratio = self.gate * _LARGEST_RATIO * torch.tanh(ratio / _LARGEST_RATIO)
+        # in place where the gradient allows it: these are the largest arrays there are
+        ratio = ((ratio / _LARGEST_RATIO).tanh_() * (self.gate * _LARGEST_RATIO)).exp_()
         smooth = F.interpolate(prior, size=picture.shape[2:], mode="bilinear", align_corners=False)
-        maps = smooth[:, :n] * torch.exp(ratio)
+        maps = smooth[:, :n] * ratio
         if prior.shape[1] > n:
             share = maps.sum(dim=1, keepdim=True) / smooth[:, :n].sum(dim=1, keepdim=True)
             maps = torch.cat([maps, smooth[:, n:] * share], dim=1)

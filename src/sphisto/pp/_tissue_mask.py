@@ -69,8 +69,8 @@ def tissue_mask(
             msg = "A picture alone does not tell its scale; give `um_per_px` (um per pixel of the picture)."
             raise ValueError(msg)
         pyramid = as_pyramid(open_image(data) if isinstance(data, str | Path) else data)
-        return tissue_in(pyramid, pyramid.picture(), Grid(*pyramid.shape, um_per_px))
+        return np.asarray(tissue_in(pyramid, pyramid.picture(), Grid(*pyramid.shape, um_per_px)))
     section = read_section(data, library_id=library_id)
     slide = make_slide(section, check=False, repair=False)
     section.table.obs[key_added] = slide.footprint().mean(slide.tissue)[:, 0].astype(np.float32)
-    return slide.tissue
+    return np.asarray(slide.tissue)

@@ -147,9 +147,7 @@ def evaluate(
     held_out = hold_out(slide, split, share, generator)
     rows = some_of(held_out, generator)
     train, spots = without(slide, held_out), slide.footprint().select(rows)
-    told, modelled = project(
-        train, spots, slide.spots.centers[rows], network=network, genes=names, config=config, seed=seed, device=where
-    )
+    told, modelled = project(train, spots, network=network, genes=names, config=config, seed=seed, device=where)
     smooth, width = gaussian(train, spots)
     told |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
     truth = slide.spots.values[rows].toarray()[:, modelled].astype(np.float64)

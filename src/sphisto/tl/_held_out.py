@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from sphisto.core.factors import Factors
     from sphisto.core.footprint import Footprint
+    from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.core.slide import Slide
     from sphisto.core.tiles import Tile
     from sphisto.model.config import FitConfig
@@ -107,8 +109,7 @@ def without(slide: Slide, held_out: NDArray[np.bool_]) -> Slide:
 
 def project(
     train: Slide,
-    spots: Footprint,
-    centers: NDArray[np.float64],
+    spots: LazyFootprint,
     *,
     network: str,
     genes: tuple[str, ...],
@@ -117,8 +118,6 @@ def project(
     device: torch.device,
 ) -> tuple[dict[str, Told], NDArray[np.bool_]]:
     """Fit the training spots and pool over others, with the network and by its prior alone; also the modelled genes.
-
-    ``centers`` (m, 2) are those of the other spots, in grid px.
 
     Only tiles that the spots touch are predicted.
     """
@@ -145,7 +144,8 @@ def project(
         some = fitted.factors.of([gene for gene, known in zip(fitted.factors.genes, modelled, strict=True) if known])
         scatter = fitted.skill.dispersion[modelled]
         told = {
-            name: replace(m, variance=variance_at(prior, centers, some, m.values, scatter)) for name, m in told.items()
+            name: replace(m, variance=variance_at(prior, spots.centers, some, m.values, scatter))
+            for name, m in told.items()
         }
     return told, modelled
 
@@ -165,7 +165,9 @@ def variance_at(
     return np.asarray(np.square(sd) + scatter * np.square(expected))
 
 
-def pool_prior(prior: Prior, slide: Slide, spots: Footprint, tiles: Iterable[Tile]) -> NDArray[np.float64]:
+def pool_prior(
+    prior: Prior, slide: Slide, spots: Footprint | LazyFootprint, tiles: Iterable[Tile]
+) -> NDArray[np.float64]:
     """(m, K) means of a prior over spots, drawn out between its points as the network draws it."""
     sums = np.zeros((len(spots), len(prior.mean)))
     for tile in tiles:
@@ -176,13 +178,13 @@ def pool_prior(prior: Prior, slide: Slide, spots: Footprint, tiles: Iterable[Til
     return np.divide(sums, covered, where=covered > 0, out=np.zeros_like(sums))
 
 
-def nearest(train: Slide, spots: Footprint) -> Told:
+def nearest(train: Slide, spots: LazyFootprint) -> Told:
     """Average over spots what :func:`sphisto.baselines.nearest` gives each pixel."""
     started = time.perf_counter()
     return Told(_interpolated(train, spots, 0.0), time.perf_counter() - started)
 
 
-def gaussian(train: Slide, spots: Footprint) -> tuple[Told, float]:
+def gaussian(train: Slide, spots: LazyFootprint) -> tuple[Told, float]:
     """Average over spots what :func:`sphisto.baselines.gaussian` gives each pixel; also its width in px."""
     started, known = time.perf_counter(), train.spots
     from_middle = np.square(known.centers - np.median(known.centers, axis=0)).sum(axis=1)
@@ -191,12 +193,12 @@ def gaussian(train: Slide, spots: Footprint) -> tuple[Told, float]:
     return Told(_interpolated(train, spots, width), time.perf_counter() - started), width
 
 
-def _interpolated(train: Slide, spots: Footprint, width: float) -> NDArray[np.float64]:
+def _interpolated(train: Slide, spots: LazyFootprint, width: float) -> NDArray[np.float64]:
     """(m, G) means over spots: weights are averaged instead of maps, which would be too many for all genes."""
-    n_chunks = max(1, -(-len(spots.weight) // _MOST_POINTS))
+    n_chunks = min(max(1, math.ceil(spots.area.sum() / _MOST_POINTS)), len(spots))
     weights = []
     for rows in np.array_split(np.arange(len(spots)), n_chunks):
-        part = spots.select(rows)
+        part = spots.select(rows).drawn()
         points = np.stack([part.y, part.x], axis=1).astype(np.float64) + 0.5
         share = part.weight / np.repeat(part.covered, np.diff(part.indptr))
         average = sparse.csr_array((share, np.arange(len(share)), part.indptr), shape=(len(rows), len(share)))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto.core.spot_pool import SpotPool
+from sphisto._memory import give_back
+from sphisto.core.footprint import TilePool
 from sphisto.core.tiles import Tile, Window
 from sphisto.io import building
 from sphisto.io.background import in_background
@@ -59,9 +60,9 @@ class Writing:
     key: str
     precision: Precision
 
-    def pool(self) -> SpotPool:
+    def pool(self) -> TilePool:
         """Sums of factor maps over the spots, still empty."""
-        return SpotPool(self.slide, self.fitted.factors.n_factors)
+        return TilePool(self.slide.footprint(), self.fitted.factors.n_factors)
 
 
 def write_regions(
@@ -86,16 +87,18 @@ def write_regions(
     rasters = building.open_rasters(writing.staging, writing.key)
 
     def write(
-        pool: SpotPool, window: Window, parts: tuple[NDArray[np.float32], ...], coarser: list[tuple[int, Window]],
+        pool: TilePool, window: Window, parts: list[NDArray[np.float32]], coarser: list[tuple[int, Window]],
         ended: Callable[[], None] | None,
     ) -> None:  # fmt: skip
-        stored, *_ = (raster.write(window, part) for raster, part in zip(rasters, parts, strict=True))
-        pool.add(window, stored)  # what is read again after a kill: the sums are the same
+        pool.add(window, rasters[0].write(window, parts.pop(0)))  # as read again after a kill: the sums are the same
+        for raster in rasters[1:]:
+            raster.write(window, parts.pop(0))  # and kept no longer
         for level, coarse in coarser:
             for raster in rasters:
                 raster.coarsen(level, coarse)
         if ended is not None:
             ended()
+        give_back()
 
     tiles = [tile for region in regions.values() for tile in region]
     found = predict_tiles(
@@ -109,6 +112,7 @@ def write_regions(
                 _, maps = next(found)
                 ended = partial(_tell, done, number, pool) if tile is region[-1] else None
                 hand_over(partial(write, pool, tile.core, _parts(writing, tile, maps), coarser, ended))
+                del maps  # not to be kept while the next tile is computed
                 yield
 
 
@@ -121,19 +125,20 @@ def sums_of(writing: Writing, region: Region) -> Sums:
     return _touched(pool)
 
 
-def _tell(done: Callable[[int, Sums], None], number: int, pool: SpotPool) -> None:
+def _tell(done: Callable[[int, Sums], None], number: int, pool: TilePool) -> None:
     done(number, _touched(pool))
 
 
-def _touched(pool: SpotPool) -> Sums:
+def _touched(pool: TilePool) -> Sums:
     spots = np.flatnonzero(pool.sums.any(axis=1))
     return spots, pool.sums[spots]
 
 
-def _parts(writing: Writing, tile: Tile, maps: Maps) -> tuple[NDArray[np.float32], ...]:
+def _parts(writing: Writing, tile: Tile, maps: Maps) -> list[NDArray[np.float32]]:
     """Factor maps, genes, their standard deviations and redrawn picture of a tile."""
     fitted, genes = writing.fitted, list(writing.fitted.genes)
     expression = fitted.factors.expression(maps.factors, genes)
-    variance = np.square(writing.prior.sd(tile.core, fitted.factors.of(genes), expression))
+    variance = writing.prior.sd(tile.core, fitted.factors.of(genes), expression)
+    np.square(variance, out=variance)
     variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
-    return maps.factors, expression, np.sqrt(variance, out=variance), maps.picture
+    return [maps.factors, expression, np.sqrt(variance, out=variance), maps.picture]

@@ -1,0 +1,103 @@
+"""Footprints of the spots of a slide, drawn only where they are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.core.footprint import TilePool
+from sphisto.core.tiles import plan_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sphisto.core.footprint import Footprint
+    from sphisto.core.grid import Grid
+    from sphisto.core.slide import Spot
+    from sphisto.core.tiles import Window
+
+_TILE = 512  # px; rasters are read, and spots drawn, that much at once
+_AT_ONCE = 2**19  # px of spots drawn at once, where no window bounds them
+_HALF = 0.51  # of a spot's width: the corners of what a disc is drawn as lie beyond the circle by a hair
+
+
+@dataclass(frozen=True, eq=False)
+class LazyFootprint:
+    """As :class:`sphisto.core.footprint.Footprint`, but of spots, and without their pixels until a window asks for them.
+
+    At half a um per px a spot covers some 9,000 px: all of a slide together would take more memory than all else.
+
+    Parameters
+    ----------
+    spot
+        Size and shape of all of them.
+    grid
+        The pixels.
+    centers
+        (n, 2) centres (y, x) in grid px.
+    """
+
+    spot: Spot
+    grid: Grid
+    centers: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.centers)
+
+    @property
+    def area(self) -> NDArray[np.float64]:
+        """(n,) area of each whole spot in px, including what lies outside the grid."""
+        return np.full(len(self), self.spot.area_px(self.grid.um_per_px))
+
+    @cached_property
+    def covered(self) -> NDArray[np.float64]:
+        """(n,) area in px that lies within the grid."""
+        whole = ((self.centers >= self._reach) & (self.centers <= np.subtract(self.grid.shape, self._reach))).all(
+            axis=1
+        )
+        covered, cut = self.area, np.flatnonzero(~whole)
+        if len(cut):
+            covered[cut] = np.concatenate([part.covered for part in self.select(cut).parts()])
+        return covered
+
+    def select(self, spots: NDArray[Any] | slice) -> LazyFootprint:
+        """Keep the given spots (indices, mask or slice), in that order."""
+        return replace(self, centers=self.centers[spots])
+
+    def drawn(self) -> Footprint:
+        """Draw all of them at once: for some spots only."""
+        return self.spot.footprint(self.grid.shape, self.centers, self.grid.um_per_px)
+
+    def parts(self) -> Iterator[Footprint]:
+        """Draw all of them, a few at a time, in their order."""
+        n = max(1, int(_AT_ONCE / self.spot.area_px(self.grid.um_per_px)))
+        for start in range(0, len(self), n):
+            yield self.select(slice(start, start + n)).drawn()
+
+    def within(self, window: Window) -> Footprint:
+        """Keep all spots, but only their pixels in the window, counted from its corner."""
+        corner, far = np.array([window.y0, window.x0]), np.array([window.y1, window.x1])
+        near = np.flatnonzero(((self.centers > corner - self._reach) & (self.centers < far + self._reach)).all(axis=1))
+        part = self.select(near).drawn().within(window)
+        lengths = np.zeros(len(self), dtype=np.int64)
+        lengths[near] = np.diff(part.indptr)
+        return replace(part, indptr=np.concatenate([[0], np.cumsum(lengths)]), area=self.area)
+
+    def mean(self, raster: Any) -> NDArray[np.float64]:
+        """Average a raster over the part of each spot that the grid sees: (n, c); NaN where it sees nothing.
+
+        The raster, (c, y, x) or (y, x), may be lazy: it is read window by window.
+        """
+        pool = TilePool(self, raster.shape[0] if len(raster.shape) == 3 else 1)
+        for tile in plan_tiles(self.grid.shape, size=_TILE):
+            pool.add(tile.core, np.asarray(raster[..., *tile.core.slices]))
+        return np.where(self.covered[:, None] > 0, pool.means(), np.nan)
+
+    @property
+    def _reach(self) -> float:
+        """Px up, down and aside of a centre beyond which a spot does not reach."""
+        return _HALF * self.spot.um / self.grid.um_per_px
