@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,15 @@ def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> l
             if y < height and x < width:  # an odd last row or column has no place in coarser levels
                 done[i].append((level, Window(y, x, min(y + CHUNK, height), min(x + CHUNK, width))))
     return done
+
+
+def chunks_of(window: Window) -> list[Window]:
+    """Cut a window of a level where the chunks begin."""
+    rows, columns = (
+        [max(at, start) for at in range(start // CHUNK * CHUNK, stop, CHUNK)] + [stop]
+        for start, stop in ((window.y0, window.y1), (window.x0, window.x1))
+    )
+    return [Window(y0, x0, y1, x1) for y0, y1 in pairwise(rows) for x0, x1 in pairwise(columns)]
 
 
 def create_raster(
