@@ -131,8 +131,8 @@ def create_raster(
             chunks=(1, *(min(CHUNK, side) for side in shape[1:])),
             dtype=dtype,
             fill_value=fill,
-            # of maps with 12 bits: 29 % of the raw size, as level 3, in half its time; without bitshuffle 34 %
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
+            # of maps with 12 bits: 31 % of the raw size; zstd reaches 27 % in 2.6 times the time, 2.1 times to read
+            compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
             dimension_names=("c", "y", "x"),
             overwrite=True,
         )
