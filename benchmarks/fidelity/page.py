@@ -27,16 +27,17 @@ def write(results: Path, page: Path = PAGE, figures: Path = FIGURES) -> None:
     draw_methods(tasks, figures / "methods.svg")
     drawn = [task for task in tasks if draw_genes(task, figures / f"genes-{task.name}-{task.split}.svg")]
     text = page.read_text() if page.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
-    text = _between(text, BEGIN, END, content(tasks, drawn), page)
+    text = between(text, BEGIN, END, content(tasks, drawn), page)
     if INTERVALS in text:
         draw_calibration(tasks, figures / "calibration.svg")
-        text = _between(text, INTERVALS, INTERVALS_END, intervals(tasks), page)
+        text = between(text, INTERVALS, INTERVALS_END, intervals(tasks), page)
     if ABLATION in text:
-        text = _between(text, ABLATION, ABLATION_END, ablations(results), page)
+        text = between(text, ABLATION, ABLATION_END, ablations(results), page)
     page.write_text(text)
 
 
-def _between(text: str, begin: str, end: str, content: str, page: Path) -> str:
+def between(text: str, begin: str, end: str, content: str, page: Path) -> str:
+    """Replace what stands between two marks of a page."""
     if begin not in text or end not in text:
         msg = f"{page} lacks the marks {begin!r} and {end!r}; put them where the tables belong."
         raise ValueError(msg)

@@ -26,6 +26,34 @@ def test_a_box_is_a_part_of_the_whole(store):
     np.testing.assert_allclose(part.y[[0, -1]], [20.5, 49.5])
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_reading_chunk_by_chunk_changes_nothing(store, monkeypatch, opened):
+    import spatialdata as sd
+
+    source = sd.read_zarr(store) if opened else store
+    whole = sp.get.gene_raster(source, ["nuclei_a", "noise_a"], bbox=(5, 3, 112, 90))
+    monkeypatch.setattr("sphisto.io.raster.CHUNK", 32)
+    parts = sp.get.gene_raster(source, ["nuclei_a", "noise_a"], bbox=(5, 3, 112, 90))
+    np.testing.assert_allclose(parts, whole, rtol=1e-6)
+    np.testing.assert_array_equal(parts.x, whole.x)
+
+
+def test_maps_without_loadings_are_not_needed(fitted, store, tmp_path):
+    import shutil
+
+    import zarr
+
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(store, copy)
+    loadings = fitted.varm["projection_loadings"].copy()
+    kept = np.arange(loadings.shape[1]) % 3 == 1
+    zarr.open_array(copy / "tables" / "table" / "varm" / "projection_loadings", mode="r+")[:] = loadings * kept
+    factors = sp.get.raster(copy, "projection_factors").values
+    row = fitted.var_names.get_loc("nuclei_a")
+    expected = np.tensordot(loadings[row, kept], factors[kept], axes=1)
+    np.testing.assert_allclose(sp.get.gene_raster(copy, "nuclei_a").values[0], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_boxes_beside_the_raster_and_levels_that_are_not_there(store):
     with pytest.raises(
         ValueError, match=r"holds no pixel; expected \(x_min, y_min, x_max, y_max\) within \(0, 0, 112, 96\)"

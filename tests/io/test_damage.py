@@ -24,6 +24,8 @@ def test_the_damaged_chunk_is_named_only_where_it_is_wanted(array, tmp_path):
     np.testing.assert_array_equal(read_chunks(array, (1, slice(3, 5), slice(4, 8)), advice="")[1], np.arange(76, 80))
     with pytest.raises(ValueError, match=r"a\.zarr/images/b is damaged: c/1/2/0 cannot be read \(.*\)\. Do this\."):
         read_chunks(array, (1, slice(3, 5), slice(3, 8)), advice="Do this.")
+    with pytest.raises(ValueError, match=r"c/1/2/0 cannot be read"):
+        read_chunks(array, (np.array([0, 1]), slice(3, 5), slice(3, 8)), advice="")
     with pytest.raises(ValueError, match=r"a\.zarr is damaged: images/b/c/1/2/0 cannot be read \(.*\)\. Do this\."):  # noqa: SIM117
         with naming_damage(tmp_path / "a.zarr", advice="Do this."):
             _ = array[:]

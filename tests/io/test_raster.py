@@ -10,6 +10,8 @@ from sphisto.core.grid import Grid
 from sphisto.core.mask import Mask
 from sphisto.core.tiles import Window, nested, plan_tiles
 from sphisto.io.raster import (
+    CHUNK,
+    chunks_of,
     completed,
     create_raster,
     open_raster,
@@ -194,3 +196,16 @@ def test_rounding_keeps_twelve_bits(values):
 def test_rounding_keeps_special_values():
     special = np.array([np.nan, 0.0, np.inf, -np.inf, -1.5], dtype=np.float32)
     np.testing.assert_array_equal(round_mantissa(special), special)
+
+
+@given(st.lists(st.integers(0, 1600), min_size=2, max_size=2, unique=True), st.integers(0, 900), st.integers(1, 700))
+def test_a_window_is_cut_where_chunks_begin(rows, left, width):
+    window = Window(min(rows), left, max(rows), left + width)
+    times = np.zeros((1600, 1600), dtype=np.int8)
+    for part in chunks_of(window):
+        times[part.slices] += 1
+        assert part.y0 // CHUNK == (part.y1 - 1) // CHUNK
+        assert part.x0 // CHUNK == (part.x1 - 1) // CHUNK
+    expected = np.zeros_like(times)
+    expected[window.slices] = 1
+    np.testing.assert_array_equal(times, expected)

@@ -9,6 +9,7 @@ import numpy as np
 from sphisto import _keys
 from sphisto.get._raster import as_dataarray, window_of
 from sphisto.io import store as stores
+from sphisto.io.raster import chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,12 +62,16 @@ def gene_raster(
     """
     names = [genes] if isinstance(genes, str) else list(genes)
     stored = stores.raster(store, _keys.factors(key))
-    model = stores.factors(store, key)
-    used = (model.rows(names) != 0).any(axis=0)  # a map without loadings need not be read
+    model = stores.factors(store, key).of(names)
+    used = (model.loadings != 0).any(axis=0)  # a map without loadings need not be read
     used[0] |= not used.any()
+    channels = slice(None) if used.all() else np.flatnonzero(used)
+    model = model.of(names, used)
     grid = stored.grid_at(scale)
     window = window_of(grid, bbox)
-    maps = stored.read(scale, window, np.flatnonzero(used))
-    values = model.of(names, used).expression(maps, names)
+    values = np.empty((len(names), *window.shape), dtype=np.float32)
+    for part in chunks_of(window):  # many maps for one gene: they are never in memory as a whole
+        maps = stored.read(scale, part, channels)
+        values[:, *part.within(window)] = model.expression(maps, names)
     labelled = as_dataarray(values, names, grid, window, key).rename(c="gene")
     return labelled.assign_attrs(unit=_keys.UNIT)

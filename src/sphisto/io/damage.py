@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -94,8 +96,8 @@ def _damaged_chunk(array: Any, window: tuple[Any, ...]) -> str | None:
     sides = array.shards or array.chunks
     spans = []
     for index, length, side in zip(window, array.shape, sides, strict=True):
-        start, stop, _ = (slice(index, index + 1) if isinstance(index, int) else index).indices(length)
-        spans.append(range(start // side, -(-stop // side)))
+        inside = range(*index.indices(length)) if isinstance(index, slice) else np.ravel(index)
+        spans.append(sorted({int(i) // side for i in inside if i < length}))
     for chunk in product(*spans):
         try:
             _ = array[tuple(slice(i * side, (i + 1) * side) for i, side in zip(chunk, sides, strict=True))]

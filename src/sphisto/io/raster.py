@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +97,15 @@ def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> l
     return done
 
 
+def chunks_of(window: Window) -> list[Window]:
+    """Cut a window of a level where the chunks begin."""
+    rows, columns = (
+        [max(at, start) for at in range(start // CHUNK * CHUNK, stop, CHUNK)] + [stop]
+        for start, stop in ((window.y0, window.y1), (window.x0, window.x1))
+    )
+    return [Window(y0, x0, y1, x1) for y0, y1 in pairwise(rows) for x0, x1 in pairwise(columns)]
+
+
 def create_raster(
     store: Path, name: str, channels: Sequence[str], grid: Grid, *, fill: float = float("nan"), dtype: str = "float32"
 ) -> RasterWriter:
@@ -123,8 +133,8 @@ def create_raster(
             chunks=(1, *(min(CHUNK, side) for side in shape[1:])),
             dtype=dtype,
             fill_value=fill,
-            # of maps with 12 bits: 29 % of the raw size, as level 3, in half its time; without bitshuffle 34 %
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),
+            # of maps with 12 bits: 31 % of the raw size; zstd reaches 27 % in 2.6 times the time, 2.1 times to read
+            compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
             dimension_names=("c", "y", "x"),
             overwrite=True,
         )

@@ -49,13 +49,11 @@ class StoredRaster:
             raise ValueError(msg)
         return self.grid.resized(*self.levels[scale].shape[-2:])
 
-    def read(self, scale: int, window: Window, channels: Any = slice(None)) -> NDArray[Any]:
+    def read(self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
         """Read a window (level px, inside the raster) of some channels."""
         level = self.levels[scale]
-        if level.ndim == 2:
-            return np.asarray(read_chunks(level, window.slices, advice=MEND))
-        chosen = range(*channels.indices(level.shape[0])) if isinstance(channels, slice) else channels
-        return np.stack([np.asarray(read_chunks(level, (int(c), *window.slices), advice=MEND)) for c in chosen])
+        place = window.slices if level.ndim == 2 else (channels, *window.slices)
+        return np.asarray(read_chunks(level, place, advice=MEND))
 
 
 def mark(store: Store) -> dict[str, Any]:
