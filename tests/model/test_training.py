@@ -113,3 +113,16 @@ def test_one_of_two_killed_the_training_goes_on_to_the_same(make_task, tmp_path)
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-3)
     with pytest.raises(ValueError, match=r"of another call: devices \(there 2, here 1\)"):
         train(make_task(1, 4), tmp_path / "b", resume=True)
+
+
+def test_a_loss_that_is_not_finite_is_said_and_the_checkpoint_stays_that_of_the_epoch_before(
+    make_task, tmp_path, monkeypatch
+):
+    def broken(expected, measured, weight):
+        return poisson_deviance(expected, measured, weight) * (float("nan") if (tmp_path / "a").exists() else 1)
+
+    monkeypatch.setattr(training, "_objective", lambda *_: broken)
+    with pytest.raises(FloatingPointError, match=r"became nan in epoch 1; the checkpoint holds the epoch before"):
+        train(make_task(1, 2), tmp_path / "a")
+    left = torch.load(tmp_path / "a", weights_only=True)["sphisto"]["history"]
+    assert [entry["epoch"] for entry in left] == [0]

@@ -54,6 +54,10 @@ class Batch:
     hidden: Tensor
     held_out: Tensor
 
+    def pin_memory(self) -> Batch:
+        """Copy to memory from which a GPU fetches while it computes; data loaders call this."""
+        return Batch(**{name: value.pin_memory() for name, value in vars(self).items()})
+
 
 def pool(maps: Tensor, batch: Batch) -> Tensor:
     """Average (b, K, h, w) maps over the spots of a batch: (m, K).

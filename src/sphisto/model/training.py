@@ -178,7 +178,7 @@ class _Training(lightning.LightningModule):
         self.n_steps = math.ceil(n_batches / task.config.devices)
         self.footprint = replace(task.slide, spot=_loss_spot(task)).footprint()
         self.history: list[dict[str, Any]] = []
-        self.sums: dict[str, list[float]] = {}
+        self.noted: dict[str, list[Tensor]] = {}  # left on the device, so that no step waits for it
         self.started = 0.0
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -187,7 +187,10 @@ class _Training(lightning.LightningModule):
             task.slide, self.footprint, task.neighbours, self.genes, task.learned, task.held_out,
             self.crop, task.config.batch, n_batches, task.seed, self.current_epoch,
         )  # fmt: skip
-        return DataLoader(crops, batch_size=None, sampler=range(self.global_rank, n_batches, task.config.devices))
+        return DataLoader(
+            crops, batch_size=None, sampler=range(self.global_rank, n_batches, task.config.devices),
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )  # fmt: skip
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.config.learning_rate, weight_decay=1e-4)
@@ -217,9 +220,6 @@ class _Training(lightning.LightningModule):
         spot_loss = self.objective(expected, batch.values, weight)
         self._watch(batch, expected)
         loss = self.task.config.image_weight * image_loss + spot_loss
-        if not torch.isfinite(loss):
-            msg = f"The loss became {float(loss)} in epoch {self.current_epoch}; the checkpoint holds the epoch before."
-            raise FloatingPointError(msg)
         self._note("spot_loss", spot_loss)
         self._note("loss", loss)
         return loss
@@ -238,22 +238,27 @@ class _Training(lightning.LightningModule):
         self._note("held_out_interpolated", self.objective(interpolated, batch.values, watched))
 
     def _note(self, name: str, value: Tensor) -> None:
-        self.sums.setdefault(name, []).append(float(value.detach()))
+        self.noted.setdefault(name, []).append(value.detach())
 
     def on_train_epoch_start(self) -> None:
-        self.started, self.sums = time.perf_counter(), {}
+        self.started, self.noted = time.perf_counter(), {}
 
     def on_train_epoch_end(self) -> None:
         rate = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         entry: dict[str, Any] = {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
         entry |= self._means()
+        if not math.isfinite(entry["loss"]):
+            msg = (
+                f"The loss became {entry['loss']} in epoch {self.current_epoch}; the checkpoint holds the epoch before."
+            )
+            raise FloatingPointError(msg)
         entry["seconds"] = time.perf_counter() - self.started
         self.history.append(entry)
 
     def _means(self) -> dict[str, float]:
         """Mean of each loss over the batches of an epoch, those of all processes."""
-        noted = [self.sums.get(name, []) for name in _LOSSES]
-        totals = torch.tensor([[np.sum(values), len(values)] for values in noted], dtype=torch.float64)
+        noted = [torch.stack(self.noted[name]).double() if name in self.noted else torch.zeros(0) for name in _LOSSES]
+        totals = torch.tensor([[float(values.sum()), len(values)] for values in noted], dtype=torch.float64)
         if self.task.config.devices > 1:
             totals = self.trainer.strategy.reduce(totals.to(self.device), reduce_op="sum").cpu()
         return {name: float(total / n) for name, (total, n) in zip(_LOSSES, totals, strict=True)}
@@ -329,8 +334,8 @@ class _Progress(Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
         self.bar.set_description(f"fit: {module.phase}", refresh=False)
         name = "image_loss" if module.phase == "image" else "spot_loss"
-        self.bar.set_postfix({name: f"{module.sums[name][-1]:.4f}"}, refresh=False)
-        self.bar.update()
+        if self.bar.update():  # some times a second: reading a loss waits for the device
+            self.bar.set_postfix({name: f"{float(module.noted[name][-1]):.4f}"})
 
     def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "bar"):
