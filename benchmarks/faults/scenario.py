@@ -34,6 +34,7 @@ def load() -> None:
     logging.disable(logging.WARNING)
     training._LEAST_BATCHES = 4
     _project.tiles_of = lambda fitted, slide: inference.tiles_of(fitted, slide, tile=_TILE)
+    _project.REGION = _TILE
 
 
 def section():
@@ -146,7 +147,7 @@ def stage(folder: Path) -> str:
     journal = read_journal(work / "journal")
     if journal is None:
         return "copying the store" if work.exists() else "before or after"
-    if journal.tiles:
+    if journal.regions:
         return "writing tiles"
     if list(work.glob("beside-*/[!.]*")):
         return "making rasters"

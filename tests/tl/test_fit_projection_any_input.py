@@ -267,7 +267,7 @@ def test_any_section_becomes_a_slide_or_is_refused(case):
     assert slide.image.shape == (3, *slide.grid.shape)
     assert slide.image.dtype == np.uint8
     assert slide.tissue.shape == slide.grid.shape
-    assert slide.tissue.any()
+    assert slide.tissue.sum() > 0
     assert slide.spots.genes == case.gene_names
     np.testing.assert_array_equal(
         slide.grid.to_fullres(slide.spots.centers)[:, ::-1].round(6), adata.obsm["spatial"].round(6)

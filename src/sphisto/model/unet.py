@@ -90,4 +90,4 @@ class UNet(nn.Module):
             x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False) + skip
             x = block(x)
         with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
-            return self.last(x.to(self.last.weight.dtype))
+            return self.last(x.to(self.stem.weight.dtype))
