@@ -69,19 +69,23 @@ def apart(do: Callable[..., Any], *words: Any, **named: Any) -> Any:
 
 
 def peak(do: Callable[[], Any]) -> float:
-    """Most MB that this process holds while something is done, above what it holds with the libraries loaded.
+    """Most MB that this process holds while something is done, above what it holds with all that a call loads.
 
     Raises
     ------
     OSError
         If the system does not tell; Linux does.
     """
+    import sklearn.decomposition
     import spatialdata
+    import tifffile
     import torch
+    import zarr.codecs
 
-    import sphisto
+    import sphisto.tl._fit_projection
+    import sphisto.tl._predict
 
-    assert all((spatialdata, torch, sphisto))
+    assert all((sklearn, spatialdata, tifffile, torch, zarr, sphisto))
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew

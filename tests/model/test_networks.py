@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -71,3 +72,20 @@ def test_contrasts_are_scaled_with_the_sum_of_the_factors():
 def test_unknown_networks_list_the_known():
     with pytest.raises(ValueError, match="Found network='resnet'; expected one of 'unet', 'seed'"):
         network("resnet")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("stride", [2, 8])
+def test_a_margin_leaves_out_pixels_and_changes_none(name, stride):
+    spec = NETWORKS[name]
+    torch.manual_seed(0)
+    module = spec.build(torch.ones(3)).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.1)
+    side, margin = 10 * spec.stride, 2 * spec.stride
+    picture, prior = torch.rand(1, 3, side, side), 1 + torch.rand(1, 4, side // stride, side // stride)
+    with torch.inference_mode():
+        for whole, part in zip(module(picture, prior), module(picture, prior, margin), strict=True):
+            inner = whole[..., margin:-margin, margin:-margin]
+            np.testing.assert_allclose(part, inner, rtol=1e-5, atol=1e-6)
+            assert part.shape == inner.shape

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_IN_MEMORY = 2**28  # bytes; larger pictures are decoded to a temporary file
+_IN_MEMORY = 2**26  # bytes; larger pictures are decoded to a temporary file
 _STRIP = 2**22  # px that are moved at once
 _HARMLESS = 2**30  # bytes; what a file declares is not doubted below
 _PLAUSIBLE = 500  # bytes of picture per byte of file; slides have 5 to 100, blank ones up to 300
@@ -52,7 +52,7 @@ class FileLevel:
 
 
 def decode(path: Path) -> NDArray[Any] | FileLevel:
-    """Decode a png, jpg or anything else that Pillow reads, once: to memory, or above 256 MB to a temporary file.
+    """Decode a png, jpg or anything else that Pillow reads, once: to memory, or above 64 MB to a temporary file.
 
     Orientation tags are not applied. Of several frames the largest is taken.
 
@@ -79,7 +79,7 @@ def decode(path: Path) -> NDArray[Any] | FileLevel:
 def kept(
     strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
 ) -> NDArray[Any] | FileLevel:
-    """Join strips of rows (h, x, c) in memory, or above 256 MB in a temporary file.
+    """Join strips of rows (h, x, c) in memory, or above 64 MB in a temporary file.
 
     Raises
     ------

@@ -24,7 +24,7 @@ def open_image(path: str | Path) -> Pyramid:
     path
         A tif (also BigTIFF, OME-TIFF and other pyramids), the folder of an OME-Zarr image (NGFF 0.4 or 0.5), a slide
         in a vendor's format (svs, ndpi, mrxs and others, with the extra ``sphisto[slides]``); or a png, jpg or anything
-        else that Pillow reads, which is decoded whole, above 256 MB to a temporary file. Orientation tags are not
+        else that Pillow reads, which is decoded whole, above 64 MB to a temporary file. Orientation tags are not
         applied: spot positions count in stored pixels.
 
     Raises

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_KEPT = 2**28  # bytes; a picture that is no larger is made once and kept
+_KEPT = 2**26  # bytes; a picture that is no larger is made once and kept
 _LAST = 2**26  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
 _BLOCK = 512  # px, of what is made and kept at once
 _CHUNK = 1024  # px, of the dask arrays: each costs a task
@@ -74,7 +74,7 @@ class Pyramid:
 
         Returns
         -------
-        (3, y, x) uint8: numpy if the level was in memory or the result takes no more than 256 MB, else a dask array of
+        (3, y, x) uint8: numpy if the level was in memory or the result takes no more than 64 MB, else a dask array of
         which blocks are made when windows are read, and the last 64 MB of them kept.
         """
         height, width = (side // factor for side in self.shape)

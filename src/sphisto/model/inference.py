@@ -121,12 +121,12 @@ def _maps(
 ) -> Maps:
     picture = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
     prior = torch.from_numpy(neighbours.prior(part.view))
+    halo = part.core.y0 - part.view.y0
     with torch.inference_mode():
-        drawn, factors = computed(module, picture[None].to(device), prior[None].to(device), precision)
-    core = part.core.within(part.view)
-    tissue = slide.tissue[part.core.slices]
-    maps = factors[0][:, *core].cpu().numpy()
-    return Maps(np.where(tissue, maps, np.float32(np.nan)), drawn[0][:, *core].cpu().numpy())
+        drawn, factors = computed(module, picture[None].to(device), prior[None].to(device), precision, halo)
+    core = np.s_[:, : part.core.shape[0], : part.core.shape[1]]  # cores at the border are smaller
+    maps = factors[0][core].cpu().numpy()
+    return Maps(np.where(slide.tissue[part.core.slices], maps, np.float32(np.nan)), drawn[0][core].cpu().numpy())
 
 
 def _pieces(whole: Tile, side: int | None, spec: Network) -> list[Tile]:

@@ -16,7 +16,7 @@ class Network:
     """A network with its face to the rest: ``build(level) -> module``.
 
     The module turns pictures (b, 3, h, w; 0 to 1) and priors (b, K, h / s, w / s; counts per spot area) into redrawn
-    pictures and factor maps (b, K, h, w; counts per spot area).
+    pictures and factor maps (b, K, h, w; counts per spot area); with a ``margin`` of some px, without these at each side.
 
     Parameters
     ----------

@@ -38,11 +38,13 @@ def channels_last(module: nn.Module) -> nn.Module:
     return moved
 
 
-def computed(module: nn.Module, picture: Tensor, prior: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Redrawn picture and factor maps, float32, by convolutions in a precision."""
+def computed(
+    module: nn.Module, picture: Tensor, prior: Tensor, precision: Precision, margin: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Redrawn picture and factor maps within a margin, float32, by convolutions in a precision."""
     picture = picture.contiguous(memory_format=torch.channels_last)
     with torch.autocast(picture.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        drawn, maps = module(picture, prior)
+        drawn, maps = module(picture, prior, margin)
     return drawn.float(), maps.float()
 
 

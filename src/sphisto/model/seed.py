@@ -50,6 +50,7 @@ class SeedNet(nn.Module):
             )
         )[:-1]
 
-    def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        out = torch.sigmoid(self.decoder(self.dense(self.encoder(picture))))
+    def forward(self, picture: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
+        out = self.decoder(self.dense(self.encoder(picture)))
+        out = torch.sigmoid(out[..., margin : out.shape[2] - margin, margin : out.shape[3] - margin])
         return out[:, :3], out[:, 3:] * self.largest[:, None, None]

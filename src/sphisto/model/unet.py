@@ -63,20 +63,20 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight[3:])
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
-    def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, picture: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
         n = len(self.typical)
-        drawn, ratio = self.features(picture, prior[:, :n]).split([3, n], dim=1)
+        drawn, ratio = self.features(picture, prior[:, :n], margin).split([3, n], dim=1)
         # in place where the gradient allows it: these are the largest arrays there are
         ratio = ((ratio / _LARGEST_RATIO).tanh_() * (self.gate * _LARGEST_RATIO)).exp_()
-        smooth = F.interpolate(prior, size=picture.shape[2:], mode="bilinear", align_corners=False)
+        smooth = _drawn_out(prior, picture.shape[2] // prior.shape[2], margin)
         maps = smooth[:, :n] * ratio
         if prior.shape[1] > n:
             share = maps.sum(dim=1, keepdim=True) / smooth[:, :n].sum(dim=1, keepdim=True)
             maps = torch.cat([maps, smooth[:, n:] * share], dim=1)
         return torch.sigmoid(drawn), maps
 
-    def features(self, picture: Tensor, prior: Tensor) -> Tensor:
-        """Last layer before its non-linearities, from the prior without contrasts: (b, 3 + K', h, w)."""
+    def features(self, picture: Tensor, prior: Tensor, margin: int = 0) -> Tensor:
+        """Last layer before its non-linearities, from the prior without contrasts: (b, 3 + K', h, w) within a margin."""
         x = self.stem(2 * picture - 1)  # pictures come as 0..1
         skips = []
         for block, down in zip(self.left, self.down, strict=False):
@@ -89,5 +89,16 @@ class UNet(nn.Module):
         for block, up, skip in zip(reversed(self.right), reversed(self.up), reversed(skips), strict=True):
             x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False) + skip
             x = block(x)
+        x = x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]
         with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
             return self.last(x.to(self.stem.weight.dtype))
+
+
+def _drawn_out(prior: Tensor, stride: int, margin: int) -> Tensor:
+    """Interpolate a prior to pixels, without those of a margin: all but the next points beyond it are left out."""
+    beyond = max(margin // stride - 1, 0)
+    height, width = prior.shape[2:]
+    seen = prior[..., beyond : height - beyond, beyond : width - beyond]
+    fine = F.interpolate(seen, scale_factor=stride, mode="bilinear", align_corners=False)
+    rest = margin - beyond * stride
+    return fine[..., rest : fine.shape[2] - rest, rest : fine.shape[3] - rest]
