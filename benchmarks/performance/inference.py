@@ -81,7 +81,7 @@ def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict
         quiet(lambda: building.write_slide(work.staging, slide, "projection"))
 
         def write() -> None:
-            for name in [name for name in work.journal.done if name.startswith("tile ")]:
+            for name in [name for name in work.journal.done if name.startswith("region ")]:
                 del work.journal.done[name]  # of the round before; that the rasters are created stays
             quiet(lambda: stream(fitted, slide, prior, work, "projection", where))
 
