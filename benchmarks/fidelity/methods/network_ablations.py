@@ -154,8 +154,8 @@ class RedrawnFromFactors(UNet):
         super().__init__(typical)
         self.redraw = nn.Conv2d(len(typical), 3, 1)
 
-    def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        _, maps = super().forward(picture, prior)
+    def forward(self, picture: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
+        _, maps = super().forward(picture, prior, margin)
         relative = maps[:, : len(self.typical)] / self.typical[:, None, None]
         return torch.sigmoid(self.redraw(torch.log(relative.clamp_min(0) + LEAST_DENSITY))), maps
 
@@ -188,12 +188,12 @@ def averaged_flips(case: Case, **options: Any) -> Prediction:
 class AveragedFlips(UNet):
     """The default network; when it predicts, it looks four times."""
 
-    def forward(self, picture: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, picture: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
         if self.training:
-            return super().forward(picture, prior)
+            return super().forward(picture, prior, margin)
         looks = []
         for axes in FLIPS:
-            found = super().forward(picture.flip(axes), prior.flip(axes))
+            found = super().forward(picture.flip(axes), prior.flip(axes), margin)
             looks.append([maps.flip(axes) for maps in found])
         drawn, maps = (torch.stack(each).mean(dim=0) for each in zip(*looks, strict=True))
         return drawn, maps
