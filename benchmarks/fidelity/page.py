@@ -51,7 +51,9 @@ def intervals(tasks: list[table.Task]) -> str:
     for task in tasks:
         found = [r for r in task.results.get("prior", ()) if "mean_coverage" in r]
         if found:
-            means = " | ".join(f"{np.mean([r.get(name, np.nan) for r in found]):.3f}".replace("nan", "") for name in columns)
+            means = " | ".join(
+                f"{np.mean([r.get(name, np.nan) for r in found]):.3f}".replace("nan", "") for name in columns
+            )
             lines.append(f"| {task.name}, {task.split}, {len(found)} seeds | {means} |")
     return "\n".join(lines)
 

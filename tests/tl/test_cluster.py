@@ -10,11 +10,21 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import sphisto as sp
 
 SIDES = 64, 4700  # px: three regions
 RASTERS = ("projection_factors", "projection", "projection_sd", "projection_reconstruction")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Workers compute with one thread each; sums by more of them differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
