@@ -5,7 +5,8 @@ import pytest
 
 from sphisto import baselines
 from sphisto.core.tiles import plan_tiles
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 
 
 @pytest.fixture

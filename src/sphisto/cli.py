@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sphisto: stopped.", file=sys.stderr)
         return STOPPED
-    except (ValueError, OSError, LookupError, ImportError, FloatingPointError) as error:
+    except (ValueError, OSError, LookupError, ImportError, FloatingPointError, MemoryError, RuntimeError) as error:
         if options.traceback:
             traceback.print_exc()
         else:

@@ -25,7 +25,8 @@ def held_out(spots_case):
 
     from sphisto.core.splits import random_spots
     from sphisto.datasets import toy
-    from sphisto.io.intake import make_slide, read_section
+    from sphisto.io.intake import make_slide
+    from sphisto.io.section import read_section
 
     adata = toy(SIDE, SIDE, pitch_um=60, mean_counts=3, rng=1)
     whole, genes = make_slide(read_section(adata)), np.arange(adata.n_vars)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from sphisto.io import building
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 
 
 def test_a_slide_read_from_its_store_is_the_same_and_can_be_sent(small_toy, tmp_path, rng):

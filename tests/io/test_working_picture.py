@@ -15,8 +15,9 @@ from sphisto.io import pyramid as pyramids
 from sphisto.io import working_picture as module
 from sphisto.io.elements import levels_of
 from sphisto.io.images import open_image
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
 from sphisto.io.pyramid import Pyramid, as_pyramid
+from sphisto.io.section import read_section
 from sphisto.io.working_picture import resized_mask, tissue_in, working_picture
 
 
@@ -160,7 +161,8 @@ import sys
 from pathlib import Path
 import dask.array, scanpy, skimage.transform
 import sphisto as sp
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 adata = sp.io.read_visium(sys.argv[1])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.model.batches import Crops, pool
 from sphisto.model.factorize import fit_factors
 from sphisto.model.fit import evidence_of

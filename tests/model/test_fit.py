@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.model.config import FitConfig
 from sphisto.model.fit import fit, informative
 

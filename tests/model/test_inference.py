@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import sphisto as sp
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.model.fit import prior_for
 from sphisto.model.inference import device_of, predict_tiles, tiles_of
 

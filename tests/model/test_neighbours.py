@@ -9,7 +9,8 @@ from scipy import sparse
 from sphisto.core.factors import Factors
 from sphisto.core.tiles import Window
 from sphisto.datasets import toy
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.model import neighbours as room
 from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, scores

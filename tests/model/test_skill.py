@@ -5,7 +5,8 @@ import pytest
 
 from sphisto.core.factors import rates
 from sphisto.datasets import toy
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.metrics import predictive_place
 from sphisto.model.fit import evidence_of, find_factors, informative
 from sphisto.model.neighbours import make_prior

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from sphisto.core.factors import rates
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.model import training
 from sphisto.model.batches import Crops, pool
 from sphisto.model.config import FitConfig

@@ -22,7 +22,8 @@ from spatialdata.models import get_channel_names
 
 import sphisto as sp
 from sphisto.core.factors import count_signed, rates
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 
 SOURCES = Path(sp.__file__).parent
 PHASES = (Phase.explicit, Phase.generate)  # a case that fails is named in full; making it smaller takes many fits

@@ -34,7 +34,8 @@ def in_tissue(store, truth):
 def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
     from sphisto import baselines
     from sphisto.core.tiles import plan_tiles
-    from sphisto.io.intake import make_slide, read_section
+    from sphisto.io.intake import make_slide
+    from sphisto.io.section import read_section
 
     genes = [gene for gene in learned.var_names if learned.var.loc[gene, "kind"] in ("class", "nuclei", "total")]
     truth = sp.datasets.toy_truth(learned).compute()
@@ -49,7 +50,8 @@ def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
 def test_unseen_spots_are_predicted_better_than_by_distance_alone(tmp_path):
     from sphisto import baselines
     from sphisto.core.tiles import plan_tiles
-    from sphisto.io.intake import make_slide, read_section
+    from sphisto.io.intake import make_slide
+    from sphisto.io.section import read_section
 
     adata = sp.datasets.toy(160, 160, pitch_um=32, rng=2)
     unseen = np.arange(adata.n_obs) % 5 == 0

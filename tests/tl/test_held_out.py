@@ -10,7 +10,8 @@ import sphisto as sp
 from sphisto import baselines
 from sphisto.core.footprint import TilePool
 from sphisto.core.tiles import plan_tiles
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.model.fit import prior_for
 from sphisto.model.inference import predict_tiles, tiles_of
 from sphisto.tl import _held_out

@@ -12,7 +12,8 @@ from scipy import sparse
 from sphisto import metrics
 from sphisto.core.footprint import Footprint
 from sphisto.core.slide import Spot
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 
 if TYPE_CHECKING:
     from pathlib import Path

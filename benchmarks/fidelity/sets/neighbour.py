@@ -8,7 +8,8 @@ import numpy as np
 from benchmarks.fidelity.cases import LEAST_SEEN, Case, bin_centers, bins, training
 
 from sphisto import metrics
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.io.spaceranger import read_visium
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from benchmarks.fidelity.cases import LEAST_SEEN, Case, Regions, training
 
 from sphisto import metrics
 from sphisto.core.splits import random_spots, spot_blocks
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 from sphisto.io.spaceranger import read_visium
 
 if TYPE_CHECKING:

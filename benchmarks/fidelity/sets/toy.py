@@ -8,7 +8,8 @@ import numpy as np
 from benchmarks.fidelity.cases import Case, bins
 
 from sphisto.datasets import toy, toy_truth
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.section import read_section
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -151,8 +151,9 @@ def stored_picture(staging: Path, slide: Slide) -> Any:
 def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
 
-    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. What the table in ``store``, the version that is
-    replaced, says of other projections is kept; that in ``staging`` may be half of one, from a run that was killed.
+    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. What the
+    table in ``store``, the version that is replaced, says of other projections is kept; that in ``staging`` may be half of
+    one, from a run that was killed.
 
     Raises
     ------

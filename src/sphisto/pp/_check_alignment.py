@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sphisto.core.alignment import Alignment
 from sphisto.core.alignment import check_alignment as compare
-from sphisto.io.intake import make_slide, misfit, read_section
+from sphisto.io.intake import make_slide, misfit
+from sphisto.io.section import read_section
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,9 @@ import numpy as np
 
 from sphisto.core.grid import Grid
 from sphisto.io.images import open_image
-from sphisto.io.intake import make_slide, read_section
+from sphisto.io.intake import make_slide
 from sphisto.io.pyramid import as_pyramid
+from sphisto.io.section import read_section
 from sphisto.io.working_picture import tissue_in
 
 if TYPE_CHECKING:

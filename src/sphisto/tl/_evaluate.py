@@ -10,7 +10,8 @@ import numpy as np
 from sphisto import __version__, _keys, metrics
 from sphisto._rng import RNG, seed_of
 from sphisto.core.factors import Factors
-from sphisto.io.intake import make_slide, read_section, um_per_px_for
+from sphisto.io.intake import make_slide, um_per_px_for
+from sphisto.io.section import read_section
 from sphisto.model.config import FitConfig
 from sphisto.model.inference import device_of
 from sphisto.model.networks import Network

@@ -14,7 +14,8 @@ from sphisto import __version__
 from sphisto._rng import RNG, seed_of
 from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.io import building
-from sphisto.io.intake import make_slide, read_section, um_per_px_for
+from sphisto.io.intake import make_slide, um_per_px_for
+from sphisto.io.section import read_section
 from sphisto.io.transaction import replacing
 from sphisto.model.config import FitConfig, PresetName, preset_of
 from sphisto.model.fit import fit, prior_for

@@ -13,7 +13,8 @@ from scipy import sparse
 from sphisto import __version__
 from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.io import building
-from sphisto.io.intake import make_image_slide, make_slide, read_section
+from sphisto.io.intake import make_image_slide, make_slide
+from sphisto.io.section import read_section
 from sphisto.io.transaction import replacing
 from sphisto.model.fit import prior_for
 from sphisto.model.fitted import Fitted
