@@ -161,11 +161,15 @@ def quiet(do: Any) -> Any:
     import logging
     import warnings
 
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        return do()
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            return do()
+    finally:
+        logging.disable(disabled)
