@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 
 import numpy as np
@@ -169,3 +170,16 @@ def test_unknown_names_are_refused_before_anything_runs():
     with pytest.raises(SystemExit, match="Unknown: speed. Known: memory, inference, training, reading"):
         chosen("memory,speed", "cpu")
     assert chosen("", "cuda") == ["inference", "training"]
+
+
+def test_what_is_done_quietly_leaves_logging_as_it_was(caplog):
+    from benchmarks.performance.slides import quiet
+
+    def fail():
+        logging.getLogger("sphisto").warning("unheard")
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - of the function above
+        quiet(fail)
+    logging.getLogger("sphisto").warning("heard")
+    assert caplog.messages == ["heard"]
