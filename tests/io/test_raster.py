@@ -10,8 +10,6 @@ from sphisto.core.grid import Grid
 from sphisto.core.mask import Mask
 from sphisto.core.tiles import Window, nested, plan_tiles
 from sphisto.io.raster import (
-    CHUNK,
-    chunks_of,
     completed,
     create_raster,
     open_raster,
@@ -39,9 +37,9 @@ def values(rng):
     return values
 
 
-def write(store, values, size=512):
+def write(store, values, size=512, *, together=False):
     grid = Grid(*values.shape[1:], 4.0, (5.5, 5.5))
-    writer = create_raster(store, "genes", GENES, grid)
+    writer = create_raster(store, "genes", GENES, grid, together=together)
     windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=size))]
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
         writer.write(window, values[:, *window.slices])
@@ -68,11 +66,12 @@ def test_spatialdata_reads_what_was_written(empty, values):
     np.testing.assert_allclose(transformation.to_scale_vector(("y", "x")), [5.5, 5.5])
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("size", [256, 512])
-def test_levels_are_means_of_what_is_known(empty, values, size):
+def test_levels_are_means_of_what_is_known(empty, values, size, together):
     import spatialdata as sd
 
-    write(empty, values, size)
+    write(empty, values, size, together=together)
     element = sd.read_zarr(empty)["genes"]
     assert [element[s].image.shape[1:] for s in element] == [(1100, 700), (550, 350), (275, 175)]
     half = halved(values)
@@ -183,6 +182,14 @@ def test_what_is_not_written_is_nan(empty):
     assert (sd.read_zarr(empty)["redrawn"]["scale1"].image.values == 0.875).all()
 
 
+@pytest.mark.parametrize(("n", "side"), [(1, 512), (4, 512), (5, 256), (48, 128), (64, 128), (65, 64), (300, 32)])
+def test_channels_that_are_wanted_together_share_chunks_of_at_most_four_megabytes(empty, n, side):
+    names = [f"factor{k}" for k in range(n)]
+    finest, *_, coarsest = create_raster(empty, "maps", names, Grid(1100, 700, 1.0), together=True).levels
+    assert finest.chunks == (n, side, side)
+    assert coarsest.chunks == (n, min(side, 275), min(side, 175))
+
+
 def test_pyramids_end_when_the_raster_is_small():
     assert pyramid_factors((400, 512)) == []
     assert pyramid_factors((2000, 100)) == [2, 2]
@@ -196,16 +203,3 @@ def test_rounding_keeps_twelve_bits(values):
 def test_rounding_keeps_special_values():
     special = np.array([np.nan, 0.0, np.inf, -np.inf, -1.5], dtype=np.float32)
     np.testing.assert_array_equal(round_mantissa(special), special)
-
-
-@given(st.lists(st.integers(0, 1600), min_size=2, max_size=2, unique=True), st.integers(0, 900), st.integers(1, 700))
-def test_a_window_is_cut_where_chunks_begin(rows, left, width):
-    window = Window(min(rows), left, max(rows), left + width)
-    times = np.zeros((1600, 1600), dtype=np.int8)
-    for part in chunks_of(window):
-        times[part.slices] += 1
-        assert part.y0 // CHUNK == (part.y1 - 1) // CHUNK
-        assert part.x0 // CHUNK == (part.x1 - 1) // CHUNK
-    expected = np.zeros_like(times)
-    expected[window.slices] = 1
-    np.testing.assert_array_equal(times, expected)

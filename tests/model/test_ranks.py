@@ -11,7 +11,7 @@ from sphisto.model.ranks import check_devices, run_together
 
 
 def test_more_devices_than_there_are_or_can_train_together_are_refused(monkeypatch):
-    monkeypatch.setattr("sphisto.model.ranks._cores", lambda: 4)
+    monkeypatch.setattr("sphisto.model.ranks.n_cores", lambda: 4)
     check_devices(torch.device("cpu"), 4)
     check_devices(torch.device("cuda:1"), 1)
     with pytest.raises(ValueError, match="devices=5 and 4 processor cores; .* Lower `devices`"):
@@ -37,7 +37,7 @@ def test_a_script_without_guard_is_told_so(tmp_path):
     script.write_text(
         "import operator, torch\n"
         "from sphisto.model import ranks\n"
-        "ranks._cores = lambda: 2\n"
+        "ranks.n_cores = lambda: 2\n"
         'ranks.check_devices(torch.device("cpu"), 2)\n'
         "ranks.run_together(operator.add, 2, 1)\n"
     )

@@ -252,7 +252,7 @@ def test_standard_deviations_and_skill_are_written(fitted, store):
 def test_two_devices_train_together_and_say_so(small_toy, tmp_path, monkeypatch):
     from sphisto.model import ranks
 
-    monkeypatch.setattr(ranks, "_cores", lambda: 2)
+    monkeypatch.setattr(ranks, "n_cores", lambda: 2)
     fit(small_toy, tmp_path / "toy.zarr", devices=2, preset="fast")
     found = small_toy.uns[KEY]
     assert found["params"]["devices"] == 2

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphisto import _keys
+from sphisto._cores import one_blas_thread
 from sphisto.get._raster import as_dataarray, window_of
 from sphisto.io import store as stores
-from sphisto.io.raster import chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +70,8 @@ def gene_raster(
     grid = stored.grid_at(scale)
     window = window_of(grid, bbox)
     values = np.empty((len(names), *window.shape), dtype=np.float32)
-    for part in chunks_of(window):  # many maps for one gene: they are never in memory as a whole
-        maps = stored.read(scale, part, channels)
-        values[:, *part.within(window)] = model.expression(maps, names)
+    with one_blas_thread():
+        for part, maps in stored.chunks(scale, window, channels):
+            values[:, *part.within(window)] = model.expression(maps, names)
     labelled = as_dataarray(values, names, grid, window, key).rename(c="gene")
     return labelled.assign_attrs(unit=_keys.UNIT)

@@ -118,10 +118,10 @@ def create_rasters(
     """
     _drop(staging, _keys.rasters(key))  # what a killed run had begun
     _consolidate(staging)
-    create_raster(staging, _keys.factors(key), factors.names, slide.grid)
+    create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True)
     create_raster(staging, key, list(genes), slide.grid)
     create_raster(staging, _keys.sd(key), list(genes), slide.grid)
-    create_raster(staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background)
+    create_raster(staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background, together=True)
 
 
 def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:

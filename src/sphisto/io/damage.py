@@ -50,8 +50,16 @@ def naming_damage(folder: Path, rooms: Sequence[str] = (".",), *, advice: str) -
         raise ValueError(msg) from error
 
 
-def read_chunks(array: Any, window: tuple[Any, ...], *, advice: str) -> Any:
-    """Read a window of a zarr array, or of a dask array of one; an error names the damaged chunk, if there is one.
+@contextlib.contextmanager
+def naming_chunk(array: Any, place: tuple[Any, ...]) -> Iterator[None]:
+    """Turn an error while a place of a raster's array is read into one that names the damaged chunk, if there is one.
+
+    Parameters
+    ----------
+    array
+        A zarr array, or a dask array of one.
+    place
+        Index of what is read.
 
     Raises
     ------
@@ -59,15 +67,15 @@ def read_chunks(array: Any, window: tuple[Any, ...], *, advice: str) -> Any:
         If a chunk is damaged; any other error goes through as it is.
     """
     try:
-        return array[window]
+        yield
     except Exception as error:
         if not hasattr(array, "store_path"):  # behind a dask array
             msg = f"A raster cannot be read ({error}); give the store by its path to be told which chunk is damaged."
             raise ValueError(msg) from error
-        found = _damaged_chunk(array, window)
+        found = _damaged_chunk(array, place)
         if found is None:
             raise
-        msg = f"A chunk of {array.store_path} is damaged: {found} cannot be read ({error}). {advice}"
+        msg = f"A chunk of {array.store_path} is damaged: {found} cannot be read ({error}). {MEND}"
         raise ValueError(msg) from error
 
 

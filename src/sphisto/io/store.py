@@ -18,9 +18,12 @@ from sphisto.core.grid import Grid
 from sphisto.core.slide import Spot
 from sphisto.core.tiles import Window
 from sphisto.io import claims
-from sphisto.io.damage import MEND, RESTORE, naming_damage, read_chunks
+from sphisto.io.chunks import chunks, read_window
+from sphisto.io.damage import MEND, RESTORE, naming_damage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
     from numpy.typing import NDArray
     from spatialdata import SpatialData
@@ -51,9 +54,13 @@ class StoredRaster:
 
     def read(self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
         """Read a window (level px, inside the raster) of some channels."""
-        level = self.levels[scale]
-        place = window.slices if level.ndim == 2 else (channels, *window.slices)
-        return np.asarray(read_chunks(level, place, advice=MEND))
+        return read_window(self.levels[scale], window, channels)
+
+    def chunks(
+        self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)
+    ) -> Iterator[tuple[Window, NDArray[Any]]]:
+        """Read a window chunk by chunk, so that it is never in memory as a whole."""
+        return chunks(self.levels[scale], window, channels)
 
 
 def mark(store: Store) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
+from sphisto._cores import n_cores
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,7 +36,7 @@ def check_devices(device: torch.device, n: int) -> None:
         why = "mps cannot train together" if device.type == "mps" else "one device is named"
         msg = f'Found device="{device}" and devices={n}: {why}. Expected devices=1, or device="cuda" or "cpu".'
         raise ValueError(msg)
-    there = torch.cuda.device_count() if device.type == "cuda" else _cores()
+    there = torch.cuda.device_count() if device.type == "cuda" else n_cores()
     if n > there:
         kind = "GPUs" if device.type == "cuda" else "processor cores"
         msg = f"Found devices={n} and {there} {kind}; expected no more devices than there are. Lower `devices`."
@@ -86,11 +88,6 @@ def _begin(rank: int, n: int, port: int, payload: bytes) -> None:
         "WORLD_SIZE": str(n),
     }  # fmt: skip
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, _cores() // n))
+        torch.set_num_threads(max(1, n_cores() // n))
     function, args = pickle.loads(payload)
     function(rank, *args)
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
+from sphisto._cores import one_blas_thread
 from sphisto._memory import kept_memory
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io import building
@@ -63,7 +64,11 @@ def stream(
         work.journal.note_region(number)
 
     n_left = sum(map(len, left.values()))
-    with kept_memory(), tqdm(total=len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as bar:
+    with (
+        kept_memory(),
+        one_blas_thread(),
+        tqdm(total=len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as bar,
+    ):
         if client is None:
             # closed at once after Ctrl-C, lest a tile is written once the caller clears up
             with closing(write_regions(writing, left, device_of(device), done=done)) as tiles_written:
