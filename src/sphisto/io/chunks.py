@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Channels = slice | NDArray[np.integer]
 
 _AHEAD = 2  # chunks for each thread that are decoded or wait to be taken
+_FEW = 4  # chunks that one thread reads: more would be started for nothing, and keep memory of their own
 _MOST_THREADS = 8  # more would wait for the disk, and for whoever takes what they read
 
 
@@ -53,6 +54,9 @@ def chunks(array: Any, window: Window, channels: Channels = slice(None)) -> Iter
             return np.asarray(whole(part)[channels])
 
     windows = cut(window, getattr(array, "chunksize", array.chunks)[-2:])
+    if len(windows) <= _FEW:
+        yield from ((part, read(part)) for part in windows)
+        return
     n_threads = min(len(windows), n_cores(), _MOST_THREADS)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="sphisto-reader") as pool:
         yield from _ahead(pool, read, windows, n_threads * _AHEAD)
