@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import shutil
 import threading
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, GzipCodec
 
 from sphisto.core.tiles import Window
-from sphisto.io.chunks import chunks, cut, read_window
+from sphisto.io.chunks import chunks, cut, read_window, write_chunks
 
 BLOSC = {"compressors": BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")}
 LAYOUTS = {
@@ -42,7 +43,7 @@ def stored(path, values, **layout):
         layout = {"dtype": values.dtype, **layout}
         array = zarr.create_array(path, shape=values.shape, fill_value=np.nan, **layout)
     array[:] = values
-    return zarr.open_array(path, mode="r")
+    return zarr.open_array(path, mode="r+")
 
 
 @pytest.mark.parametrize("channels", [slice(None), slice(1, 4), np.array([0, 3])], ids=["all", "slice", "some"])
@@ -55,11 +56,16 @@ def test_whatever_the_layout_values_are_those_that_zarr_reads(tmp_path, values, 
     np.testing.assert_array_equal(read_window(da.from_zarr(array), WINDOW, channels), expected)
 
 
-def test_chunks_of_all_maps_are_read_from_their_files_without_zarr(tmp_path, values, monkeypatch):
+@pytest.mark.parametrize("layout", ["all maps in a chunk", "one map in a chunk"])
+def test_chunks_are_read_and_written_as_files_without_zarr(tmp_path, values, monkeypatch, layout):
     """It takes a third of the time."""
-    array = stored(tmp_path / "a.zarr", values, **LAYOUTS["all maps in a chunk"])
-    monkeypatch.setattr(zarr.Array, "__getitem__", None)
-    np.testing.assert_array_equal(read_window(array, WINDOW), values[:, *WINDOW.slices])
+    array = stored(tmp_path / "a.zarr", np.zeros_like(values), **LAYOUTS[layout])
+    with monkeypatch.context() as without:
+        without.setattr(zarr.Array, "__getitem__", None)
+        without.setattr(zarr.Array, "__setitem__", None)
+        write_chunks(array, Window(0, 0, 50, 71), taken_from(values, Window(0, 0, 50, 71)))
+        np.testing.assert_array_equal(read_window(array, WINDOW), values[:, *WINDOW.slices])
+    np.testing.assert_array_equal(array[:], values)
 
 
 def test_a_mask_is_read(tmp_path, values):
@@ -83,6 +89,54 @@ def test_few_chunks_are_in_memory_at_a_time(tmp_path, values, monkeypatch):
     for taken, _ in enumerate(chunks(array, Window(0, 0, 50, 71)), start=1):
         assert len(read) <= taken + 4
     assert len(read) == taken == 25
+
+
+def taken_from(values, window):
+    """Make parts of a window out of all of its values."""
+    return lambda channels, part: values[channels, *part.within(window)]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sampled_from(sorted(LAYOUTS)), st.data())
+def test_whatever_the_layout_a_window_is_written_and_nothing_beside_it(tmp_path_factory, layout, data):
+    before, after = np.random.default_rng(1).gamma(2.0, size=(2, 5, 50, 71)).astype(np.float32)
+    # chunks begin at multiples of 16 and 32; both they and what lies between are to be met
+    y0, y1 = sorted(
+        data.draw(st.lists(st.sampled_from([0, 7, 16, 30, 32, 48, 50]), min_size=2, max_size=2, unique=True))
+    )
+    x0, x1 = sorted(data.draw(st.lists(st.sampled_from([0, 20, 32, 50, 64, 71]), min_size=2, max_size=2, unique=True)))
+    window = Window(y0, x0, y1, x1)
+    path = tmp_path_factory.mktemp("written") / "a.zarr"
+    write_chunks(stored(path, before, **LAYOUTS[layout]), window, taken_from(after[:, *window.slices], window))
+    before[:, *window.slices] = after[:, *window.slices]
+    np.testing.assert_array_equal(zarr.open_array(path)[:], before)
+
+
+@pytest.mark.parametrize("fill", [np.nan, 0.0])
+def test_a_chunk_of_nothing_but_the_fill_value_has_no_file(tmp_path, values, fill):
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=values.shape, dtype="f4", chunks=(5, 16, 32), fill_value=fill, **BLOSC
+    )
+    array[:] = 1.0
+    write_chunks(array, Window(0, 0, 16, 71), lambda channels, part: np.full((5, *part.shape), fill, dtype=np.float32))
+    assert not list((tmp_path / "a.zarr" / "c" / "0" / "0").iterdir())
+    assert np.array_equal(array[:, :16], np.full((5, 16, 71), fill), equal_nan=True)
+    assert (array[:, 16:] == 1.0).all()
+
+
+def test_a_chunk_that_cannot_be_written_is_as_before(tmp_path, values):
+    """Here because files may not be as large; on a full disk it is the same."""
+    array = stored(tmp_path / "a.zarr", values, **LAYOUTS["all maps in a chunk"])
+    files = sorted((tmp_path / "a.zarr").rglob("*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_chunks(array, Window(0, 0, 50, 71), taken_from(values + 1, Window(0, 0, 50, 71)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted((tmp_path / "a.zarr").rglob("*")) == files
+    np.testing.assert_array_equal(array[:], values)
 
 
 SPOILED = {

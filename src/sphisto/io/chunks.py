@@ -1,17 +1,17 @@
-"""Read a raster chunk by chunk, by all cores: the store's library would first put a whole window together."""
+"""Read and write a raster chunk by chunk: the store's library would first put a whole window together."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto._cores import n_cores
 from sphisto.core.tiles import Window
+from sphisto.io.chunk_files import chunk_files
 from sphisto.io.damage import naming_chunk
 
 if TYPE_CHECKING:
@@ -44,14 +44,12 @@ def chunks(array: Any, window: Window, channels: Channels = slice(None)) -> Iter
     ValueError
         If a chunk is damaged; its file is named.
     """
-    whole = _decoder(array)
+    files = chunk_files(array)
 
     def read(part: Window) -> NDArray[Any]:
         place = part.slices if array.ndim == 2 else (channels, *part.slices)
         with naming_chunk(array, place):
-            if whole is None:
-                return np.asarray(array[place])
-            return np.asarray(whole(part)[channels])
+            return np.asarray(array[place]) if files is None else files.read(part, channels)
 
     windows = cut(window, getattr(array, "chunksize", array.chunks)[-2:])
     if len(windows) <= _FEW:
@@ -71,6 +69,28 @@ def read_window(array: Any, window: Window, channels: Channels = slice(None)) ->
     return values
 
 
+def write_chunks(array: Any, window: Window, make: Callable[[slice, Window], NDArray[Any]]) -> None:
+    """Write a window of a (c, y, x) raster chunk by chunk, by one thread: more would keep memory of their own.
+
+    Parameters
+    ----------
+    array
+        A zarr array.
+    window
+        Pixels inside the raster.
+    make
+        Makes the values of some channels and a part of the window, within one chunk.
+    """
+    files, (n_channels, *sides) = chunk_files(array), array.chunks
+    for part in cut(window, (sides[0], sides[1])):
+        for c in range(0, array.shape[0], n_channels):
+            channels = slice(c, min(c + n_channels, array.shape[0]))
+            if files is not None and _is_whole(part, array):
+                files.write(channels, part, make(channels, part))
+            else:
+                array[channels, *part.slices] = make(channels, part)
+
+
 def cut(window: Window, sides: tuple[int, int]) -> list[Window]:
     """Cut a window where chunks of (height, width) ``sides`` begin."""
     rows, columns = (
@@ -80,51 +100,12 @@ def cut(window: Window, sides: tuple[int, int]) -> list[Window]:
     return [Window(y0, x0, y1, x1) for y0, y1 in pairwise(rows) for x0, x1 in pairwise(columns)]
 
 
-def _decoder(array: Any) -> Callable[[Window], NDArray[Any]] | None:
-    """Return how a window of one chunk is decoded from its file, if a file is all there is to it.
-
-    That is so for what this package writes with all channels in a chunk. zarr takes two to three times as long for the
-    same, as it goes through an event loop and copies each chunk.
-    """
-    import zarr
-    from numcodecs import Blosc
-    from zarr.codecs import BloscCodec, BytesCodec
-    from zarr.storage import LocalStore
-
-    if not (
-        isinstance(array, zarr.Array)
-        and isinstance(array.store, LocalStore)
-        and array.metadata.zarr_format == 3
-        and array.shards is None
-        and array.chunks[:-2] == array.shape[:-2]
-        and not array.filters
-        and isinstance(array.serializer, BytesCodec)
-        and array.dtype.isnative
-        and len(array.compressors) == 1
-        and isinstance(array.compressors[0], BloscCodec)
-    ):
-        return None
-    folder, shape, codec = Path(array.store.root) / array.path, array.chunks, Blosc()
-
-    def decode(part: Window) -> NDArray[Any]:
-        y, x = part.y0 // shape[-2], part.x0 // shape[-1]
-        inside = part.within(Window(y * shape[-2], x * shape[-1], 0, 0))
-        values = np.empty(shape, dtype=array.dtype)
-        try:
-            stored = (folder / array.metadata.encode_chunk_key((*(0,) * (len(shape) - 2), y, x))).read_bytes()
-        except FileNotFoundError:
-            if not (folder / "zarr.json").exists():  # it is not one chunk that is missing
-                raise
-            values.fill(array.fill_value)  # what only holds that is not stored
-        else:
-            says = int.from_bytes(stored[4:8], "little")  # bytes, by Blosc's header
-            if says != values.nbytes:
-                msg = f"it says that it holds {says} bytes instead of {values.nbytes}"
-                raise ValueError(msg)
-            codec.decode(stored, values)
-        return values[..., *inside]
-
-    return decode
+def _is_whole(part: Window, array: Any) -> bool:
+    """Whether a part of one chunk is all of it, as far as the raster reaches."""
+    return all(
+        within.start % side == 0 and (within.stop % side == 0 or within.stop == length)
+        for within, side, length in zip(part.slices, array.chunks[-2:], array.shape[-2:], strict=True)
+    )
 
 
 def _ahead(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.core.tiles import Window, nested, plan_tiles
-from sphisto.io.chunks import cut, read_window
+from sphisto.io.chunks import read_window, write_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     from sphisto.core.mask import Mask
 
 CHUNK = 512  # px; what is written at once, and the chunks of channels that are wanted one by one: 1 MB each
-_CHUNK_BYTES = (
-    2**22
-)  # chunks of channels that are wanted together are that large at most: of less than 512 px, if need be
+_CHUNK_BYTES = 2**22  # of channels that are wanted together, at most: squares of less than 512 px if need be
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = CHUNK << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
 _BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come in blocks themselves
 _BLANK_BLOCK = 4 * CHUNK  # px of what is the same everywhere or nearly so
 _COARSEST = 512  # px; the pyramid ends when the longer side is no longer than this
-_AT_ONCE = 4  # channels whose coarser chunks are made together
 _ROUNDED = 2**18  # values rounded at once
 _MANTISSA_BITS = 12  # of 23: a relative error below 0.02 %, and the rest compresses away
 
@@ -52,8 +49,15 @@ class RasterWriter:
 
     def write(self, window: Window, values: NDArray[Any]) -> NDArray[Any]:
         """Write (c, height, width) values at a window of the finest level; return them as they will be read."""
-        rounded = self._rounded(values)
-        self.levels[0][:, *window.slices] = rounded
+        level = self.levels[0]
+        rounded = np.empty(values.shape, dtype=level.dtype)
+
+        def make(channels: slice, part: Window) -> NDArray[Any]:
+            place = (channels, *part.within(window))
+            rounded[place] = self._rounded(values[place])
+            return rounded[place]
+
+        write_chunks(level, window, make)
         return rounded
 
     def read(self, window: Window) -> NDArray[Any]:
@@ -62,13 +66,13 @@ class RasterWriter:
 
     def coarsen(self, level: int, window: Window) -> None:
         """Write means of the next finer level into a window of a coarser one."""
-        finer, coarse = self.levels[level - 1], self.levels[level]
-        n_channels, *sides = coarse.chunks
-        for part in cut(window, (sides[0], sides[1])):
+        finer = self.levels[level - 1]
+
+        def make(channels: slice, part: Window) -> NDArray[Any]:
             twice = Window(2 * part.y0, 2 * part.x0, 2 * part.y1, 2 * part.x1)
-            for c in range(0, coarse.shape[0], max(n_channels, _AT_ONCE)):
-                channels = slice(c, c + max(n_channels, _AT_ONCE))
-                coarse[channels, *part.slices] = self._rounded(_halve(read_window(finer, twice, channels)))
+            return self._rounded(_halve(read_window(finer, twice, channels)))
+
+        write_chunks(self.levels[level], window, make)
 
     def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.levels[0].dtype.kind == "f":
@@ -242,16 +246,17 @@ def pyramid_factors(shape: tuple[int, int]) -> list[int]:
 def round_mantissa(values: NDArray[Any]) -> NDArray[np.float32]:
     """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN."""
     drop = np.uint32(23 - _MANTISSA_BITS)
-    rounded = np.array(values, dtype=np.float32, order="C")  # a copy, changed in place: tiles are large
+    rounded = np.array(values, dtype=np.float32, order="C")
     flat = rounded.reshape(-1)
     for start in range(0, flat.size, _ROUNDED):
         part = flat[start : start + _ROUNDED]
+        finite = np.isfinite(part)
+        here = True if finite.all() else finite  # a mask makes it several times as slow
         bits = part.view(np.uint32)
         odd = (bits >> drop) & np.uint32(1)
         odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
-        finite = np.isfinite(part)
-        np.add(bits, odd, out=bits, where=finite)
-        np.bitwise_and(bits, ~np.uint32((1 << drop) - 1), out=bits, where=finite)
+        np.add(bits, odd, out=bits, where=here)
+        np.bitwise_and(bits, ~np.uint32((1 << drop) - 1), out=bits, where=here)
     return rounded
 
 
@@ -260,6 +265,8 @@ def _halve(values: NDArray[Any]) -> NDArray[np.float32]:
     height, width = (side // 2 * 2 for side in values.shape[1:])
     values = values[:, :height, :width]
     known = np.isfinite(values)
+    if known.all():
+        return np.asarray(_sums(values.astype(np.float32, copy=False)) * np.float32(0.25))
     with np.errstate(invalid="ignore"):
         return np.asarray(_sums(np.where(known, values, np.float32(0))) / _sums(known.view(np.uint8)))
 
