@@ -57,6 +57,7 @@ def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict
     """Seconds of one large convolution, of predicting, and of predicting and writing, in turn; and their work."""
     import torch
 
+    from sphisto._cores import one_blas_thread
     from sphisto._memory import kept_memory
     from sphisto.core.tiles import nested, on_tissue
     from sphisto.io import building
@@ -73,7 +74,7 @@ def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict
     todo = nested(on_tissue(tiles_of(fitted, slide), slide.tissue))
 
     def predict() -> None:
-        with kept_memory():
+        with kept_memory(), one_blas_thread():
             for _ in predict_tiles(fitted, slide, prior, device=where, tiles=todo):
                 pass
 

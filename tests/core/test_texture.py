@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from sphisto.core import texture as room
 from sphisto.core.texture import block_of, texture
+from sphisto.core.tiles import Window
 
 
 @pytest.fixture
@@ -71,6 +72,15 @@ def test_tiles_and_strips_do_not_change_what_was_averaged_first(fine, monkeypatc
     monkeypatch.setattr(room, "_TILE", 32)
     monkeypatch.setattr(room, "_STRIP", 50)
     np.testing.assert_allclose(texture(fine[:, :250, :301], 30.0, 16), whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", [2, 8])
+def test_a_window_is_part_of_the_whole(fine, stride):
+    """What lies around the window counts as it does for the whole, and is mirrored only where the picture ends."""
+    radius = 3.0 if stride == 2 else 30.0
+    window = Window(6 * stride, 0, 30 * stride + 1, fine.shape[2])
+    whole = texture(fine, radius, stride)
+    np.testing.assert_allclose(texture(fine, radius, stride, window), whole[:, 6:31], atol=1e-3)
 
 
 def test_a_stride_that_cuts_blocks_is_refused(fine):

@@ -51,6 +51,24 @@ def test_a_map_is_the_same_in_any_window(slide):
     np.testing.assert_allclose(part, whole[:, 16 // s : 48 // s, 32 // s :], rtol=1e-4)
 
 
+def test_glass_around_the_tissue_is_not_looked_at_and_changes_nothing(slide):
+    (height, width), pad, side = slide.grid.shape, (1024, 700), 3000
+    place = Window(*pad, pad[0] + height, pad[1] + width)
+    image, tissue = np.full((3, side, side), 242, dtype=np.uint8), np.zeros((side, side), dtype=bool)
+    image[:, *place.slices], tissue[place.slices] = slide.image, slide.tissue
+    around = replace(
+        slide, image=image, tissue=tissue, grid=replace(slide.grid, height=side, width=side),
+        measured=replace(slide.measured, centers=slide.spots.centers + pad),
+    )  # fmt: skip
+    usual, everywhere = (Evidence(around, factor_values(around)) for _ in range(2))
+    everywhere.__dict__["looked_at"] = Window(0, 0, side, side)
+    found, expected = (make_prior(evidence, everyone(around)) for evidence in (usual, everywhere))
+    assert found.sees_texture
+    assert found.texture.nbytes < expected.texture.nbytes / 4
+    tile = Window(1024, 512, 1536, 1024)
+    np.testing.assert_allclose(found.prior(tile), expected.prior(tile), rtol=0.01)
+
+
 def test_hidden_spots_do_not_speak(slide, rng):
     """Whatever the hidden spots measured, the map is the same, once the free numbers are chosen."""
     prior = make_prior(Evidence(slide, factor_values(slide)), everyone(slide))

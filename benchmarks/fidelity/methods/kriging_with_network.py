@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.factors import Factors
+    from sphisto.core.tiles import Window
     from sphisto.model.fitted import Fitted
     from sphisto.model.neighbours import Prior
 
@@ -65,10 +66,11 @@ def features_in_covariance(case: Case, **options: Any) -> Prediction:
         fitted, _ = trained(case, **options)
     features = hidden_features(case, fitted)
 
-    def more(image: Any, radius: float, stride: int) -> NDArray[np.float32]:
-        own = F.avg_pool2d(torch.from_numpy(features)[None], stride, ceil_mode=True)[0].numpy()
+    def more(image: Any, radius: float, stride: int, window: Window) -> NDArray[np.float32]:
+        here = torch.from_numpy(features[None, :, *window.slices])
+        own = F.avg_pool2d(here, stride, ceil_mode=True)[0].numpy()
         around = ndimage.gaussian_filter(own, (0, *(AROUND * radius / stride,) * 2), truncate=3)
-        return np.concatenate([usual(image, radius, stride), own, around])
+        return np.concatenate([usual(image, radius, stride, window), own, around])
 
     with changed({"sphisto.model.evidence:texture": more}):
         told, factors = kriged(case)

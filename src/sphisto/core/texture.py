@@ -28,8 +28,8 @@ def block_of(radius: float) -> int:
     return max(1, int(radius / _FINE))
 
 
-def texture(image: Any, radius: float, stride: int) -> NDArray[np.float32]:
-    """Describe the surroundings of each block of a picture.
+def texture(image: Any, radius: float, stride: int, window: Window | None = None) -> NDArray[np.float32]:
+    """Describe the surroundings of each block of a picture, or of a window of it.
 
     Optical density of each colour: mean and spread; gradient of their mean; energy of its grain (differences of
     Gaussians); each under Gaussian surroundings of 0.5 to 4 spot radii. Where pixels are far finer than spots, the
@@ -43,20 +43,24 @@ def texture(image: Any, radius: float, stride: int) -> NDArray[np.float32]:
         Radius of a spot in px.
     stride
         Side of the blocks in px, a multiple of ``block_of(radius)``.
+    window
+        Inside the picture; begins where a block does. What lies around it is seen, too.
 
     Returns
     -------
     (p, ceil(y / stride), ceil(x / stride)) features.
     """
+    window = window or Window(0, 0, *image.shape[1:])
     block = block_of(radius)
     if stride % block:
         msg = f"Found a stride of {stride} px; expected a multiple of {block} px, over which the picture is averaged."
         raise ValueError(msg)
-    height, width = (-(-side // stride) for side in image.shape[1:])
+    height, width = (-(-side // stride) for side in window.shape)
     halo = math.ceil(_TRUNCATE * (_SCALES[-1] + _GRAINS[-1]) * radius) + stride
     out = np.empty((0, height, width), dtype=np.float32)
-    for tile in plan_tiles(image.shape[1:], size=_TILE * block, halo=halo, multiple=stride):
-        features = _features(_averaged(image, tile.view, block), radius / block, stride // block)
+    for tile in plan_tiles(window.shape, size=_TILE * block, halo=halo, multiple=stride):
+        view = tile.view.moved(window.y0, window.x0)
+        features = _features(_averaged(image, view, block), radius / block, stride // block)
         if len(out) == 0:
             out = np.empty((len(features), height, width), dtype=np.float32)
         y, x = ((at - begin) // stride for at, begin in zip(_corner(tile.core), _corner(tile.view), strict=True))

@@ -35,6 +35,10 @@ class Window:
         """Return the window with ``margin`` pixels more on each side."""
         return Window(self.y0 - margin, self.x0 - margin, self.y1 + margin, self.x1 + margin)
 
+    def moved(self, y: int, x: int) -> Window:
+        """Return the window ``y`` pixels further down and ``x`` further right."""
+        return Window(self.y0 + y, self.x0 + x, self.y1 + y, self.x1 + x)
+
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Index of this window in a (y, x) array that holds ``outer``."""
         return (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KEPT = 2**26  # bytes; a picture that is no larger is made once and kept
-_LAST = 2**26  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
+_LAST = 2**25  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
 _BLOCK = 512  # px, of what is made and kept at once
 _CHUNK = 1024  # px, of the dask arrays: each costs a task
 _AT_ONCE = 4  # blocks that are made by different threads: each may take 100 MB meanwhile
@@ -75,7 +75,7 @@ class Pyramid:
         Returns
         -------
         (3, y, x) uint8: numpy if the level was in memory or the result takes no more than 64 MB, else a dask array of
-        which blocks are made when windows are read, and the last 64 MB of them kept.
+        which blocks are made when windows are read, and the last 32 MB of them kept.
         """
         height, width = (side // factor for side in self.shape)
         source = self.levels[self.level_for(factor)]

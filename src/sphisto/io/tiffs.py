@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a tif; the last two are BigTIFF."""
 _LARGE_CHUNK = 2**26  # bytes; a larger strip or tile is decoded once for all
-_KEPT = 2**26  # bytes of decoded tiles: a row of them under the windows that are next to each other
+_KEPT = 2**25  # bytes of decoded tiles: a row of them under the windows that are next to each other
 # what tifffile raises for a file that is none, and what its decoders and those of imagecodecs raise for bytes that are
 # no picture
 _UNREADABLE = (ValueError, IndexError, KeyError, AttributeError, OSError, struct.error)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.texture import block_of, texture
+from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.model.drawing import prior_stride
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
 _LEAST_FEATURE = 0.02  # of the largest principal component of the texture
+_AROUND = 128  # px around tiles with tissue that a network sees, or less
 _EXTREME = 4.0  # standard deviations over spots beyond which the texture of a place is not believed
 
 
@@ -63,9 +65,20 @@ class Evidence:
         return self.stride * block_of(self._radius)
 
     @cached_property
+    def looked_at(self) -> Window:
+        """The part of the picture that holds all tiles with tissue, and what is seen around them."""
+        (height, width), stride = self.slide.grid.shape, self.texture_stride
+        cores = [tile.core for tile in on_tissue(plan_tiles((height, width)), self.slide.tissue)]
+        if not cores:
+            return Window(0, 0, height, width)
+        y0, x0 = (min(starts) - _AROUND for starts in zip(*((core.y0, core.x0) for core in cores), strict=True))
+        y1, x1 = (max(stops) + _AROUND for stops in zip(*((core.y1, core.x1) for core in cores), strict=True))
+        return Window(max(y0, 0) // stride * stride, max(x0, 0) // stride * stride, min(y1, height), min(x1, width))
+
+    @cached_property
     def texture(self) -> NDArray[np.float32]:
-        """(p, y / texture_stride, x / texture_stride) texture of the whole slide."""
-        return texture(self.slide.image, self._radius, self.texture_stride)
+        """(p, y / texture_stride, x / texture_stride) texture of what is looked at."""
+        return texture(self.slide.image, self._radius, self.texture_stride, self.looked_at)
 
     @property
     def _radius(self) -> float:
@@ -81,10 +94,11 @@ class Evidence:
 
 
 def scaled_texture(evidence: Evidence, known: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Texture of the slide and of its (n,) spots in principal components, of a mean squared length of 1 at the known."""
-    slide, stride = evidence.slide, evidence.texture_stride
+    """Texture of what is looked at and of the (n,) spots in principal components, of a mean squared length of 1 at the known."""
+    slide, stride, seen = evidence.slide, evidence.texture_stride, evidence.looked_at
     um_per_px, raw = slide.grid.um_per_px, evidence.texture.copy()
-    spots = slide.spot.footprint(raw.shape[1:], slide.spots.centers / stride, um_per_px * stride)
+    centers = (slide.spots.centers - (seen.y0, seen.x0)) / stride
+    spots = slide.spot.footprint(raw.shape[1:], centers, um_per_px * stride)
     at_spots = np.nan_to_num(spots.mean(raw))
     centre, spread = at_spots[known].mean(axis=0), at_spots[known].std(axis=0) + 1e-6
     raw -= centre[:, None, None].astype(np.float32)

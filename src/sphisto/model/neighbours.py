@@ -166,8 +166,9 @@ class Kriged:
         their sum, and those that have signs.
     weights
         Weights of the known spots.
-    texture, texture_stride
-        (p, y / texture_stride, x / texture_stride) texture of the whole slide, scaled as ``field`` wants it.
+    texture, texture_stride, texture_corner
+        (p, h, w) texture of each ``texture_stride`` px of a part of the slide, scaled as ``field`` wants it; and (y, x)
+        where that part begins. Beyond it the texture of its border goes on.
     gain_seen, gain_hidden
         Factors that make roots and root of the sum right on average, at spots that are known and where none is near: a square
         of a mean is less than the mean of squares, the more so the less is known.
@@ -181,6 +182,7 @@ class Kriged:
     weights: Weights
     texture: NDArray[np.float32]
     texture_stride: int
+    texture_corner: tuple[int, int]
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
 
@@ -247,7 +249,7 @@ class Kriged:
         return _composed(roots, gain, self.mean, self.level)
 
     def _drift(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        at = points.T / self.texture_stride - 0.5
+        at = (points - self.texture_corner).T / self.texture_stride - 0.5
         return np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in self.texture], axis=1)
 
 
@@ -279,8 +281,9 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
         roots = quantities[:, : quantities.shape[1] - n_signed]
         seen, hidden = (_gain(roots, told[:, : roots.shape[1]]) for told in (field.at_spots(), field.left_out()))
         return Kriged(
-            mean, stride, level, known, field, field.weights(nobody), maps, evidence.texture_stride, seen, hidden
-        )
+            mean, stride, level, known, field, field.weights(nobody), maps, evidence.texture_stride,
+            (evidence.looked_at.y0, evidence.looked_at.x0), seen, hidden,
+        )  # fmt: skip
 
     as_measured = kriged(None)
     level = float(mean[: len(mean) - n_signed].sum())

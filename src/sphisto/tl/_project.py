@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, get_args
 
+import dask.config
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -67,6 +68,7 @@ def stream(
     with (
         kept_memory(),
         one_blas_thread(),
+        dask.config.set(scheduler="synchronous"),  # threads that read windows would keep memory of their own
         tqdm(total=len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as bar,
     ):
         if client is None:
