@@ -26,12 +26,12 @@ def measure(setting: Setting) -> list[Row]:
     peak, alone, written = (middle(found[name]) for name in ("convolution", "predict", "write"))
     rate, n = found["peak_work"] / peak / 1e9, found["tiles"]
 
-    def row(what: str, work: str, time: str, most: str) -> Row:
+    def row(what: str, work: str, time: str, more: str, least: float | None = None) -> Row:
         shares = [
             found[work] / t / (found["peak_work"] / p) for t, p in zip(found[time], found["convolution"], strict=True)
         ]
         done = found[work] / middle(found[time]) / 1e9
-        return Row(what, middle(shares), "", f"{done:.1f} of {rate:.1f} GFLOP/s{most}")
+        return Row(what, middle(shares), "", f"{done:.1f} of {rate:.1f} GFLOP/s{more}", least=least)
 
     adds = middle([w / p - 1 for w, p in zip(found["write"], found["predict"], strict=True)])
     rows = [
@@ -40,6 +40,7 @@ def measure(setting: Setting) -> list[Row]:
             "useful",
             "predict",
             f", {found['precision']}; {n} tiles",
+            least=0.5,
         ),
         row("predict, with the halo", "work", "predict", ""),
         row("predict and write, useful work", "useful", "write", ""),
