@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import shutil
 import threading
 
@@ -126,6 +125,7 @@ def test_a_chunk_of_nothing_but_the_fill_value_has_no_file(tmp_path, values, fil
 
 def test_a_chunk_that_cannot_be_written_is_as_before(tmp_path, values):
     """Here because files may not be as large; on a full disk it is the same."""
+    resource = pytest.importorskip("resource", reason="Windows sets no such limits")
     array = stored(tmp_path / "a.zarr", values, **LAYOUTS["all maps in a chunk"])
     files = sorted((tmp_path / "a.zarr").rglob("*"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
