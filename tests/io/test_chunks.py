@@ -57,7 +57,7 @@ def test_whatever_the_layout_values_are_those_that_zarr_reads(tmp_path, values, 
 
 @pytest.mark.parametrize("layout", ["all maps in a chunk", "one map in a chunk"])
 def test_chunks_are_read_and_written_as_files_without_zarr(tmp_path, values, monkeypatch, layout):
-    """It takes a third of the time."""
+    """It takes less time and memory."""
     array = stored(tmp_path / "a.zarr", np.zeros_like(values), **LAYOUTS[layout])
     with monkeypatch.context() as without:
         without.setattr(zarr.Array, "__getitem__", None)

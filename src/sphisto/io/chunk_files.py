@@ -1,4 +1,4 @@
-"""Chunks of a zarr array as the files that they are: the store's library takes two to three times as long for the same."""
+"""Chunks of a zarr array as the files that they are: the store's library takes more time and memory for the same."""
 
 from __future__ import annotations
 
