@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import operator
 import subprocess
 import sys
@@ -30,6 +31,20 @@ def test_more_devices_than_there_are_or_can_train_together_are_refused(monkeypat
 def test_what_fails_in_one_process_is_said():
     with pytest.raises(RuntimeError, match=r"One of 2 processes .*ended early \(.*ZeroDivisionError.*resume=True"):
         run_together(operator.truediv, 2, 0)
+
+
+def test_a_process_that_ends_while_its_threads_still_sum_does_not_abort(tmp_path, monkeypatch):
+    """What the threads of gloo hold may outlive the interpreter, which aborts then: the training would seem to fail."""
+    (tmp_path / "summing.py").write_text(
+        "import torch\n"
+        "from torch import distributed\n"
+        "def begin_to_sum(rank):\n"
+        "    distributed.init_process_group('gloo', rank=rank, world_size=2)\n"
+        "    for _ in range(300):\n"
+        "        distributed.all_reduce(torch.ones(300_000), async_op=True)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run_together(importlib.import_module("summing").begin_to_sum, 2)
 
 
 def test_a_script_without_guard_is_told_so(tmp_path):

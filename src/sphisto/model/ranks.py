@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import distributed
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
 from sphisto._cores import n_cores
@@ -91,3 +92,7 @@ def _begin(rank: int, n: int, port: int, payload: bytes) -> None:
         torch.set_num_threads(max(1, n_cores() // n))
     function, args = pickle.loads(payload)
     function(rank, *args)
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    # not by taking the interpreter down: tensors that gloo's threads let go of after it abort the process
+    os._exit(0)
