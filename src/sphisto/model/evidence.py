@@ -71,9 +71,11 @@ class Evidence:
         cores = [tile.core for tile in on_tissue(plan_tiles((height, width)), self.slide.tissue)]
         if not cores:
             return Window(0, 0, height, width)
-        y0, x0 = (min(starts) - _AROUND for starts in zip(*((core.y0, core.x0) for core in cores), strict=True))
-        y1, x1 = (max(stops) + _AROUND for stops in zip(*((core.y1, core.x1) for core in cores), strict=True))
-        return Window(max(y0, 0) // stride * stride, max(x0, 0) // stride * stride, min(y1, height), min(x1, width))
+        y0 = max(min(core.y0 for core in cores) - _AROUND, 0) // stride * stride
+        x0 = max(min(core.x0 for core in cores) - _AROUND, 0) // stride * stride
+        y1 = min(max(core.y1 for core in cores) + _AROUND, height)
+        x1 = min(max(core.x1 for core in cores) + _AROUND, width)
+        return Window(y0, x0, y1, x1)
 
     @cached_property
     def texture(self) -> NDArray[np.float32]:
