@@ -193,7 +193,6 @@ def spots(side: int, n: int, device: str) -> tuple[Batch, list[tuple[slice, slic
     batch = Batch(
         picture=torch.rand(1, 3, side, side, device=device),
         prior=torch.rand(1, N_FACTORS, side // STRIDE, side // STRIDE, device=device),
-        tissue=torch.ones(1, side, side, device=device),
         pixel=put(discs.y.astype(np.int64) * side + discs.x),
         region=put(np.repeat(np.arange(n), lengths)),
         weight=put((discs.weight / np.repeat(discs.covered, lengths)).astype(np.float32)),

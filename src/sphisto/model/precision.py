@@ -42,7 +42,7 @@ def computed(
     module: nn.Module, picture: Tensor, prior: Tensor, precision: Precision, margin: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Redrawn picture and factor maps within a margin, float32, by convolutions in a precision."""
-    picture = picture.contiguous(memory_format=torch.channels_last)
+    picture, prior = (maps.contiguous(memory_format=torch.channels_last) for maps in (picture, prior))
     with torch.autocast(picture.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         drawn, maps = module(picture, prior, margin)
     return drawn.float(), maps.float()
