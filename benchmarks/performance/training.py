@@ -140,7 +140,9 @@ def pooling(device: str, side: int, n_spots: int, *, some: int = SOME, rounds: i
 
     torch.manual_seed(0)
     batch, windows = spots(side, n_spots, device)
-    maps = torch.rand(1, N_FACTORS, side, side, device=device, requires_grad=True)
+    # channels next to each other in memory, as networks make them
+    maps = torch.rand(1, N_FACTORS, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    maps.requires_grad_()
 
     def task(look: Any) -> Any:
         def run() -> None:
