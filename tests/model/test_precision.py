@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from sphisto.model import precision
+from sphisto.model.batches import Batch, pool
+from sphisto.model.objectives import dissimilarity
 from sphisto.model.precision import computed, fastest
 from sphisto.model.unet import UNet
 
@@ -45,6 +47,21 @@ def test_where_channels_lie_in_memory_changes_nothing(module, seen):
         plain = module.to(memory_format=torch.contiguous_format)(*seen)
     for a, b in zip(found, plain, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_copied_into_another_order_of_memory_between_network_and_losses(module, seen):
+    """One part that makes or asks for another order takes as long as several convolutions."""
+    drawn, maps = computed(module, *seen, "bfloat16")
+    given = [drawn, maps]
+    for made in (drawn, maps):
+        made.register_hook(given.append)
+    pixels, spots = torch.arange(60), torch.arange(60) // 30
+    batch = Batch(
+        *seen, pixels, spots, torch.full((60,), 1 / 30), torch.ones(2, 5), *torch.zeros(2, 2, dtype=torch.bool)
+    )
+    (dissimilarity(drawn, seen[0], 1.0) + pool(maps, batch).square().sum()).backward()
+    assert len(given) == 4
+    assert all(values.is_contiguous(memory_format=torch.channels_last) for values in given)
 
 
 @pytest.mark.parametrize(("gain", "chosen"), [(0.2, "float32"), (1.1, "float32"), (2.0, "bfloat16")])
