@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sphisto.model.networks import NETWORKS, network
+from sphisto.model.unet import _Scaled
 
 K = 4
 names = pytest.mark.parametrize("name", list(NETWORKS))
@@ -42,6 +43,17 @@ def test_no_pixel_sees_farther_than_the_reach(name):
         (drawn[0, :, at, at].sum() + maps[0, :, at, at].sum()).backward()
         seen = picture.grad.abs().sum((0, 1)).nonzero()
         assert (seen - at).abs().max() <= spec.reach
+
+
+def test_the_gradient_of_a_unets_maps_is_that_of_autograd():
+    smooth, gate = torch.rand(1, K, 5, 6), torch.tensor(0.7)
+    read = (4 * torch.randn(1, K, 5, 6)).requires_grad_()
+    expected = smooth * torch.exp(0.7 * 3 * torch.tanh(read / 3))
+    found = _Scaled.apply(smooth, read, gate)
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(smooth)
+    grads = [torch.autograd.grad((maps * weight).sum(), read)[0] for maps in (found, expected)]
+    torch.testing.assert_close(*grads)
 
 
 def test_a_unet_that_learned_nothing_is_the_interpolation():

@@ -12,6 +12,8 @@ the tile it was computed in.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,10 +68,8 @@ class UNet(nn.Module):
     def forward(self, picture: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
         n = len(self.typical)
         drawn, ratio = self.features(picture, prior[:, :n], margin).split([3, n], dim=1)
-        # in place where the gradient allows it: these are the largest arrays there are
-        ratio = ((ratio / _LARGEST_RATIO).tanh_() * (self.gate * _LARGEST_RATIO)).exp_()
         smooth = _drawn_out(prior, picture.shape[2] // prior.shape[2], margin)
-        maps = smooth[:, :n] * ratio
+        maps = _Scaled.apply(smooth[:, :n], ratio, self.gate)
         if prior.shape[1] > n:
             share = maps.sum(dim=1, keepdim=True) / smooth[:, :n].sum(dim=1, keepdim=True)
             maps = torch.cat([maps, smooth[:, n:] * share], dim=1)
@@ -92,6 +92,25 @@ class UNet(nn.Module):
         x = x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]
         with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
             return self.last(x.to(self.stem.weight.dtype))
+
+
+class _Scaled(torch.autograd.Function):
+    """A prior, which no gradient reaches, times the bounded exponential of what the network reads from the picture.
+
+    These are the largest arrays there are: left to itself, autograd keeps two more of them and passes over two more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, smooth: Tensor, read: Tensor, gate: Tensor) -> Tensor:
+        bounded = (read / _LARGEST_RATIO).tanh_()
+        maps = (bounded * (gate * _LARGEST_RATIO)).exp_().mul_(smooth)
+        ctx.save_for_backward(bounded, maps, gate)
+        return maps
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        bounded, maps, gate = ctx.saved_tensors
+        return None, torch.ops.aten.tanh_backward(gradients[0] * maps, bounded).mul_(gate), None
 
 
 def _drawn_out(prior: Tensor, stride: int, margin: int) -> Tensor:
