@@ -42,7 +42,7 @@ def dissimilarity(drawn: Tensor, picture: Tensor, colour_weight: float = 0.0) ->
     """
     from pytorch_msssim import ssim
 
-    # its convolutions take a quarter of the time so
+    # forward and backward take a quarter of the time so
     drawn, picture = (image.contiguous(memory_format=torch.channels_last) for image in (drawn, picture))
     window = min(_SSIM_WINDOW, (min(picture.shape[2:]) - 1) // 2 * 2 + 1)
     structure = 1 - ssim(drawn, picture, data_range=1.0, win_size=window)
