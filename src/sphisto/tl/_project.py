@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from anndata import AnnData
     from distributed import Client
     from numpy.typing import NDArray
 
     from sphisto.core.slide import Slide
     from sphisto.core.tiles import Tile
     from sphisto.io.raster import RasterWriter
+    from sphisto.io.sections import Section
     from sphisto.io.transaction import Work
     from sphisto.model.fitted import Fitted
     from sphisto.model.neighbours import Prior
@@ -115,8 +115,12 @@ def _background(slide: Slide, empty: list[Tile]) -> float:
     return float(round_mantissa(np.median(np.asarray(slide.image[:, *empty[0].core.slices])) / 255))
 
 
-def annotate(adata: AnnData, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]) -> None:
-    """Write loadings, fitted values and the record of a projection into an AnnData."""
+def annotate(
+    section: Section, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]
+) -> None:
+    """Write loadings, fitted values and the record of a projection into the section's table."""
+    section.require_spots()
+    adata: Any = section.adata
     position = {gene: i for i, gene in enumerate(fitted.factors.genes)}
     loadings = np.full((adata.n_vars, fitted.factors.n_factors), np.nan, dtype=np.float32)
     known = [i for i, gene in enumerate(adata.var_names) if gene in position]
@@ -130,12 +134,12 @@ def annotate(adata: AnnData, fitted: Fitted, spots: NDArray[np.float32], key: st
         column = np.full(adata.n_vars, np.nan, dtype=np.float32)
         column[known] = values[[position[adata.var_names[i]] for i in known]]
         adata.var[name] = column
-    adata.obsm[_keys.fitted(key)] = spots
+    adata.obsm[_keys.fitted(key)] = section.spread(spots)
     adata.uns[key] = record
 
 
 def record_of(
-    fitted: Fitted, slide: Slide, store: Path, model: Path | None, seconds: dict[str, float]
+    fitted: Fitted, slide: Slide, section: Section, store: Path, model: Path | None, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Make the entry of ``uns``: parameters, places, unit, history; only values that any AnnData file can hold."""
     params = {
@@ -147,6 +151,7 @@ def record_of(
         "spot_shape": slide.spot.shape,
         "is_counts": fitted.is_counts,
         "genes": list(fitted.genes),
+        "section": dict(section.about),
         "version": __version__,
     }
     return {

@@ -1,0 +1,236 @@
+"""A section in an AnnData: the Visium layout of scanpy, squidpy, Space Ranger readers and CELLxGENE."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._checks import require_positive
+from sphisto.io.images import open_image
+from sphisto.io.layouts import Layout, centers_of, positive_or_none, under_tissue, valid_scale
+from sphisto.io.pyramid import Pyramid, as_pyramid
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from pandas import Series
+
+logger = logging.getLogger("sphisto")
+
+STORED = {"hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef", "fullres": ""}
+"""Pictures of ``uns["spatial"]`` and the scale factors that they come with; a full-resolution one needs none."""
+_LABEL = "library_id"  # the column of obs by which joined tables usually name their sections
+
+
+def layout_of_anndata(
+    adata: AnnData, *, image: Any = None, image_scale: float | None = None, library_id: str | None = None
+) -> Layout:
+    """Find rows, places, picture and scales of one section in an AnnData.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If something is missing or ambiguous; the message says what was found and what to do.
+    """
+    if "spatial" not in adata.obsm:
+        msg = (
+            'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. Read the section with '
+            "`sphisto.io.read_visium`."
+        )
+        raise ValueError(msg)
+    libraries, flags = libraries_of(adata.uns.get("spatial", {}))
+    name, library = _choose_library(libraries, library_id)
+    rows, joined = rows_of_library(adata, name, libraries)
+    rows, kept = under_tissue(adata, rows)
+    centers = centers_of(_numbers(adata.obsm["spatial"], rows))
+    factors = dict(library.get("scalefactors") or {})
+    pyramid, scale, told_image = _find_image(library, factors, image, image_scale)
+    um_per_px, bin_um = factors.get("microns_per_pixel"), factors.get("bin_size_um")
+    layout = f'AnnData, uns["spatial"][{name!r}]' if libraries else 'AnnData without uns["spatial"]'
+    return Layout(
+        library_id=name,
+        adata=adata,
+        rows=rows,
+        centers=centers,
+        image=pyramid,
+        image_scale=scale,
+        spot_px=positive_or_none(factors.get("spot_diameter_fullres")),
+        bin_um=None if bin_um is None else require_positive(bin_um, "bin_size_um"),
+        microns_per_px=None if um_per_px is None else require_positive(um_per_px, "microns_per_pixel"),
+        told={
+            "layout": layout + (f" (the flag {', '.join(flags)} is no library)" if flags else ""),
+            "rows": kept + joined,
+            "image": told_image,
+            "frame": 'obsm["spatial"]: x, y in full-resolution px',
+        },
+    )
+
+
+def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """Return the libraries of ``uns["spatial"]``, and the names of flags beside them, such as CELLxGENE's ``is_single``.
+
+    Raises
+    ------
+    ValueError
+        If an entry is neither a library nor a flag.
+    """
+    if not isinstance(spatial, Mapping):
+        raise ValueError(_other_form(type(spatial).__name__))
+    flags = [str(name) for name, entry in spatial.items() if isinstance(entry, bool | np.bool_)]
+    libraries = {str(name): entry for name, entry in spatial.items() if str(name) not in flags}
+    for name, entry in libraries.items():
+        if not isinstance(entry, Mapping):
+            raise ValueError(_other_form(f"{type(spatial).__name__} with {name!r}: {type(entry).__name__}"))
+    return libraries, flags
+
+
+def _other_form(found: str) -> str:
+    return (
+        f"Found uns['spatial'] of another form ({found}); expected a dict of libraries, each a dict "
+        "with images and scalefactors. Read the section with `sphisto.io.read_visium`."
+    )
+
+
+def _choose_library(
+    libraries: Mapping[str, Mapping[str, Any]], library_id: str | None
+) -> tuple[str, Mapping[str, Any]]:
+    if library_id is None and len(libraries) > 1:
+        msg = f"Found several libraries in uns['spatial']: {', '.join(libraries)}. Choose one with `library_id`."
+        raise ValueError(msg)
+    if not libraries:
+        return library_id or "library", {}
+    name = library_id or next(iter(libraries))
+    if name not in libraries:
+        msg = f"Found no library {name!r} in uns['spatial']; it holds {', '.join(libraries)}."
+        raise KeyError(msg)
+    return name, libraries[name]
+
+
+def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> tuple[NDArray[np.intp], str]:
+    """Return the rows of a table, perhaps joined of several, that belong to one library; and a note on how they are told.
+
+    A column of ``obs`` tells them whose values name libraries: usually ``library_id``, as
+    ``anndata.concat(label="library_id")`` and squidpy write it.
+
+    Raises
+    ------
+    ValueError
+        If the table is joined and nothing, or more than one thing, tells its rows.
+    """
+    every = np.arange(adata.n_obs)
+    by_column = {}
+    for column in adata.obs:
+        names = _names(adata.obs[column])
+        if names is not None and name in set(names) and len(set(names)) > 1:
+            by_column[str(column)] = names == name
+    answers = {np.packbits(rows).tobytes(): column for column, rows in by_column.items()}
+    if len(answers) == 1:
+        column = next(iter(by_column))
+        rows = np.flatnonzero(by_column[column])
+        logger.info("%s: %d of %d rows belong to it, by obs[%r].", name, len(rows), adata.n_obs, column)
+        return rows, f"; the section's own by obs[{column!r}]"
+    if len(answers) > 1:
+        msg = (
+            f"Found several columns of obs that name the library {name!r} and do not agree on its spots: "
+            f"{', '.join(by_column)}. Give the section's own spots: `adata[adata.obs[{next(iter(by_column))!r}] == {name!r}].copy()`."
+        )
+        raise ValueError(msg)
+    labels = set(map(str, adata.obs[_LABEL])) if _LABEL in adata.obs else set()
+    if len(labels) > 1 or (len(libraries) > 1 and not _says_only(adata, name)):
+        named = (
+            f"obs[{_LABEL!r}] holds {', '.join(sorted(labels)[:5])}"
+            if len(labels) > 1
+            else f"uns['spatial'] holds {', '.join(libraries)}"
+        )
+        msg = (
+            f"Found a table joined of several sections ({named}), and no column of obs says which rows belong to "
+            f"{name!r}; expected one, usually {_LABEL!r}, with that value. Add it, or give the section's own spots: "
+            "`adata[rows].copy()`."
+        )
+        raise ValueError(msg)
+    return every, ""
+
+
+def _names(column: Series) -> NDArray[Any] | None:
+    """Values of a column of words as an array of str; ``None`` for numbers."""
+    import pandas as pd
+
+    of = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    if pd.api.types.is_numeric_dtype(of.dtype) or pd.api.types.is_bool_dtype(of.dtype):
+        return None
+    return np.asarray(column.astype(object).map(str), dtype=object)
+
+
+def _says_only(adata: AnnData, name: str) -> bool:
+    """Whether a column says that all rows are of one library, whatever ``uns["spatial"]`` still holds of others."""
+    found = (_names(adata.obs[column]) for column in adata.obs)
+    return any(names is not None and set(names) == {name} for names in found)
+
+
+def _numbers(spatial: Any, rows: NDArray[np.intp]) -> Any:
+    """Coordinates of some rows, from an array, a data frame or something lazy."""
+    values = spatial.to_numpy() if hasattr(spatial, "to_numpy") else np.asarray(spatial)
+    return values[rows]
+
+
+def _find_image(
+    library: Mapping[str, Any], factors: dict[str, Any], image: Any, image_scale: float | None
+) -> tuple[Pyramid, float | None, str]:
+    """Return the picture, its pixels per full-resolution pixel, and where both were found."""
+    images = {key: picture for key, picture in dict(library.get("images") or {}).items() if picture is not None}
+    stored = {key: images[key] for key, factor in STORED.items() if key in images and (not factor or factor in factors)}
+    if isinstance(image, str) and image in stored:
+        return _stored_image(stored, image, factors, image_scale, "as asked for")
+    if image is not None:
+        pyramid, named = _opened(image)
+        if image_scale is not None:
+            return pyramid, valid_scale(image_scale, "image_scale"), f"{named}, image_scale={image_scale:g} as stated"
+        for key, known in stored.items():
+            if key != "fullres" and _size(known) == pyramid.shape:
+                scale = valid_scale(factors[STORED[key]], STORED[key])
+                return pyramid, scale, f"{named}, of the size of images[{key!r}] and taken to have its scale factor"
+        return pyramid, None, f"{named}, taken for the full-resolution one"
+    source = (library.get("metadata") or {}).get("source_image_path")
+    missing = ""
+    if isinstance(source, str | Path) and str(source).strip():
+        path = Path(source).expanduser()
+        if path.exists():
+            return open_image(path), valid_scale(image_scale or 1.0, "image_scale"), f"{path} (source_image_path)"
+        missing = f"; the full-resolution picture source_image_path = {str(source)!r} is not there"
+    for key in ("hires", "lowres", "fullres"):
+        if key in stored:
+            if missing:
+                logger.warning("images[%r] is used%s.", key, missing)
+            return _stored_image(stored, key, factors, image_scale, f"from uns{missing}")
+    msg = (
+        f"Found no tissue image with its scale factor in uns['spatial']{missing}; expected images['hires'] or "
+        "images['lowres'] and scalefactors['tissue_hires_scalef']. Pass the picture as `image=` (with `image_scale=` if it "
+        "is not the full-resolution one) or read the section with `sphisto.io.read_visium`."
+    )
+    raise ValueError(msg)
+
+
+def _stored_image(
+    stored: Mapping[str, Any], key: str, factors: Mapping[str, Any], image_scale: float | None, why: str
+) -> tuple[Pyramid, float, str]:
+    factor = STORED[key]
+    scale = valid_scale(image_scale or (factors[factor] if factor else 1.0), factor or "image_scale")
+    pyramid = as_pyramid(open_image(stored[key]) if isinstance(stored[key], str | Path) else stored[key])
+    others = [other for other in stored if other != key]
+    also = f"; there are also {', '.join(map(repr, others))}" if others else ""
+    return pyramid, scale, f"images[{key!r}] {why}, {factor or 'scale'} {scale:.4g}{also}"
+
+
+def _opened(image: Any) -> tuple[Pyramid, str]:
+    """Open a picture that was handed over, and say which."""
+    if isinstance(image, str | Path):
+        return as_pyramid(open_image(Path(image).expanduser())), f"{image} as given"
+    return as_pyramid(image), "the array that was given"
+
+
+def _size(picture: Any) -> tuple[int, ...]:
+    return tuple(np.shape(picture)[:2])

@@ -1,0 +1,144 @@
+"""What a container tells of a section, before it is judged; and what every container's reader asks of places and rows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._checks import number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from sphisto.io.pyramid import Pyramid
+
+logger = logging.getLogger("sphisto")
+
+_ON_TISSUE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What an AnnData or a SpatialData tells of one section.
+
+    Parameters
+    ----------
+    library_id
+        Name of the section.
+    adata
+        The very table that was handed over, perhaps with rows of other sections.
+    rows
+        (n,) rows of the table that are spots of this section, under tissue.
+    centers
+        (n, 2) their centres (y, x) in full-resolution px.
+    image
+        The picture in all its resolutions.
+    image_scale
+        Image px per full-resolution px; ``None`` where nothing tells it, so that it is 1 unless it is stated.
+    spot_px
+        Diameter of a spot, or side of a bin, in full-resolution px.
+    spot_px_is_true
+        Whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one.
+    bin_um
+        Stated side of a bin in um.
+    microns_per_px
+        Stated um per full-resolution px.
+    told
+        What was concluded, by decision, in words that say from what.
+    """
+
+    library_id: str
+    adata: AnnData
+    rows: NDArray[np.intp]
+    centers: NDArray[np.float64]
+    image: Pyramid
+    image_scale: float | None
+    spot_px: float | None = None
+    spot_px_is_true: bool = False
+    bin_um: float | None = None
+    microns_per_px: float | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
+
+
+def centers_of(xy: Any) -> NDArray[np.float64]:
+    """Turn (n, 2) x, y into y, x: the only place where the order changes.
+
+    Raises
+    ------
+    ValueError
+        If they are no finite numbers, or too few.
+    """
+    try:
+        points = np.asarray(xy, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"Found spot coordinates that are no numbers ({error}); expected (spots, 2): x, y in full-resolution pixels."
+        raise ValueError(msg) from error
+    if points.ndim != 2 or points.shape[1] < 2:
+        msg = f"Found spot coordinates of shape {points.shape}; expected (spots, 2): x, y in full-resolution pixels."
+        raise ValueError(msg)
+    bad = int((~np.isfinite(points[:, :2])).any(axis=1).sum())
+    if bad:
+        msg = f"Found {bad} of {len(points)} spots without finite coordinates; remove them or correct the positions."
+        raise ValueError(msg)
+    if len(points) < 2:
+        msg = f"Found {len(points)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
+    return points[:, 1::-1].copy()
+
+
+def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], str]:
+    """Leave out rows which ``obs["in_tissue"]`` says lie beside the tissue; also return what was done, in words.
+
+    Raises
+    ------
+    ValueError
+        If the column is neither 0 and 1 nor false and true, or no spot lies under tissue.
+    """
+    whole = f"{'all ' if len(rows) == adata.n_obs else ''}{len(rows)} of the table's {adata.n_obs} rows"
+    if "in_tissue" not in adata.obs:
+        return rows, whole
+    column = adata.obs["in_tissue"].iloc[rows].astype(object)
+    words = [str(value).strip().lower() for value in column]
+    strange = sorted(set(words) - set(_ON_TISSUE))
+    if strange:
+        msg = (
+            f'Found {strange[0]!r} in obs["in_tissue"]; expected 1 (under tissue) and 0 (beside it), or true and false. '
+            "Correct the column or remove it."
+        )
+        raise ValueError(msg)
+    kept = np.array([_ON_TISSUE[word] for word in words], dtype=bool)
+    if not kept.any():
+        msg = (
+            f'None of the {len(rows)} spots lies under tissue: obs["in_tissue"] is 0 for all. Give the spots under '
+            "tissue, or correct the column."
+        )
+        raise ValueError(msg)
+    beside = int((~kept).sum())
+    if not beside:
+        return rows, whole
+    logger.info('%d of %d spots lie beside the tissue (obs["in_tissue"] is 0) and are left out.', beside, len(rows))
+    return rows[kept], f'{len(rows) - beside} of {whole}: {beside} are left out, as obs["in_tissue"] is 0'
+
+
+def valid_scale(scale: Any, name: str) -> float:
+    """Return image px per full-resolution px; refuse what cannot be one."""
+    value = number_of(scale)
+    if not 0 < value <= 1 + 1e-6:
+        msg = (
+            f"{name} is {scale!r}; expected a number above 0 and at most 1: pixels of this image per full-resolution "
+            "pixel. Correct the scale factor."
+        )
+        raise ValueError(msg)
+    return value
+
+
+def positive_or_none(value: Any) -> float | None:
+    """Return a value as a number above 0; ``None`` for anything else."""
+    number = number_of(value)
+    return number if 0 < number < np.inf else None
