@@ -18,7 +18,7 @@ from sphisto.core.slide import Measured, Slide, Spot, SpotShape
 from sphisto.io.claims import element_name
 from sphisto.io.images import open_image
 from sphisto.io.pyramid import Pyramid, as_pyramid
-from sphisto.io.values import gene_names, values_of
+from sphisto.io.counts import gene_names, values_of
 from sphisto.io.working_picture import resized_mask, tissue_in, working_picture
 
 if TYPE_CHECKING:

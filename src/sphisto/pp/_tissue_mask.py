@@ -12,6 +12,7 @@ from sphisto.io.images import open_image
 from sphisto.io.intake import make_slide
 from sphisto.io.pyramid import as_pyramid
 from sphisto.io.section import read_section
+from sphisto.io.tables import require_own
 from sphisto.io.working_picture import tissue_in
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def tissue_mask(
     Raises
     ------
     ValueError
-        If a picture comes without its scale, or the section cannot be read.
+        If a picture comes without its scale, the section cannot be read, or a column of that name holds something else.
 
     Examples
     --------
@@ -72,6 +73,9 @@ def tissue_mask(
         pyramid = as_pyramid(open_image(data) if isinstance(data, str | Path) else data)
         return np.asarray(tissue_in(pyramid, pyramid.picture(), Grid(*pyramid.shape, um_per_px)))
     section = read_section(data, library_id=library_id)
+    obs = section.table.obs
+    own = key_added in obs and obs[key_added].dtype == np.float32
+    require_own(obs, key_added, own, where="obs", remedy="Give another `key_added`.")
     slide = make_slide(section, check=False, repair=False)
     section.table.obs[key_added] = slide.footprint().mean(slide.tissue)[:, 0].astype(np.float32)
     return np.asarray(slide.tissue)
