@@ -14,7 +14,7 @@ from sphisto.io.damage import RESTORE, naming_damage
 from sphisto.io.quiet import quiet
 from sphisto.io.raster import RasterWriter, create_raster, open_raster, write_mask, write_picture
 from sphisto.io.store import read_mark
-from sphisto.io.tables import with_other_projections
+from sphisto.io.tables import link_columns, plain_copy, require_free_key, with_other_projections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,14 +151,15 @@ def stored_picture(staging: Path, slide: Slide) -> Any:
 def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
 
-    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. What the
-    table in ``store``, the version that is replaced, says of other projections is kept; that in ``staging`` may be half of
-    one, from a run that was killed.
+    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. Text and
+    numbers of pandas' newer types become plain ones, which every version of anndata reads. What the table in ``store``, the
+    version that is replaced, says of other projections is kept; that in ``staging`` may be half of one, from a run that was
+    killed.
 
     Raises
     ------
     ValueError
-        If the table holds names or values that cannot be written.
+        If the table holds names or values that cannot be written, or an entry ``uns[key]`` of the user's.
     """
     import pandas as pd
     import spatialdata as sd
@@ -166,8 +167,8 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
 
     mark = read_mark(staging) or {}
     name = claims.table_of(mark, slide.name)
-    linked = table.copy()
-    linked.uns.pop("spatialdata_attrs", None)
+    require_free_key(table, key)
+    linked = plain_copy(table)
     if "spatial" in linked.uns:
         linked.uns["spatial"] = {
             claims.element_name(section): {name: value for name, value in about.items() if name != "images"}
@@ -176,10 +177,12 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     link = {}
     if slide.measured is not None:
         region = _keys.spots(slide.name)
+        region_key, instance_key = link_columns(linked, region)
         linked.obsm.setdefault("spatial", slide.grid.to_fullres(slide.measured.centers)[:, ::-1])
-        linked.obs[_keys.REGION] = pd.Categorical([region] * linked.n_obs)
-        linked.obs[_keys.SPOT_ID] = np.arange(linked.n_obs)
-        link = {"region": region, "region_key": _keys.REGION, "instance_key": _keys.SPOT_ID}
+        categories = pd.Index([region], dtype=object)
+        linked.obs[region_key] = pd.Categorical.from_codes([0] * linked.n_obs, categories)
+        linked.obs[instance_key] = np.arange(linked.n_obs)
+        link = {"region": region, "region_key": region_key, "instance_key": instance_key}
     others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
     with_other_projections(linked, store / "tables" / name, others)
     _drop(staging, [name])

@@ -15,7 +15,7 @@ from sphisto.core.interpolate import median_pitch
 from sphisto.core.lattice import Calibration, calibrate
 from sphisto.core.slide import Measured, Spot, SpotShape
 from sphisto.io.claims import element_name
-from sphisto.io.counts import counts_of
+from sphisto.io.counts import gene_names, values_of
 from sphisto.io.images import open_image
 from sphisto.io.layout_anndata import layout_of_anndata
 from sphisto.io.layout_spatialdata import layout_of_spatialdata
@@ -188,7 +188,8 @@ def section(
     scale = _calibrated(found, um, spot_um, spot_shape)
     image_scale = found.image_scale or (1.0 if um is None or image is None else min(scale.um_per_px / um, 1.0))
     grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
-    counts = counts_of(found.adata, layer, found.rows)
+    own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
+    values, is_counts, where = values_of(own, layer)
     pitch = median_pitch(found.centers)
     return Section(
         library_id=element_name(found.library_id),
@@ -196,11 +197,11 @@ def section(
         grid=grid,
         adata=found.adata,
         rows=found.rows,
-        measured=Measured(found.centers, counts.values, counts.genes, counts.is_counts, pitch),
+        measured=Measured(found.centers, values, gene_names(own), is_counts, pitch),
         spot=Spot(scale.spot_um, scale.spot_shape),
         tissue=tissue,
         check=check,
-        about=_about(found, scale, grid, counts.source, tissue),
+        about=_about(found, scale, grid, f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes", tissue),
         seen_shape=found.adata.shape,
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from sphisto import _keys, get
 from sphisto.core.lattice import calibrate
 from sphisto.io import store as stores
+from sphisto.io.counts import in_memory, matrix_of
 from sphisto.pl._frame import extent_of
 
 if TYPE_CHECKING:
@@ -169,14 +170,11 @@ def unit_of(values: NDArray[np.float64], layer: str | None) -> str:
 
 
 def columns_of(table: AnnData, genes: Sequence[str], layer: str | None) -> NDArray[np.float64]:
-    """Return (spots, genes) values of some genes, from a layer or ``X``."""
-    if layer is not None and layer not in table.layers:
-        msg = f"Found no layer {layer!r}; the AnnData holds {', '.join(map(repr, table.layers)) or 'none'}."
-        raise KeyError(msg)
+    """Return (spots, genes) values of some genes, from a layer, ``.raw`` or ``X``."""
+    matrix, where = matrix_of(table, layer)
     known = list(map(str, table.var_names))
     check_genes(genes, known)
-    matrix = table.X if layer is None else table.layers[layer]
-    chosen = matrix[:, [known.index(gene) for gene in genes]]
+    chosen = in_memory(matrix, where)[:, [known.index(gene) for gene in genes]]
     return np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, dtype=np.float64)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from sphisto.core.slide import Spot
 from sphisto.io.intake import make_slide
 from sphisto.io.sections import Section, as_section, section
+from sphisto.io.tables import require_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ def tissue_mask(
     Raises
     ------
     ValueError
-        If a picture comes without its scale, or the section cannot be read.
+        If a picture comes without its scale, the section cannot be read, or a column of that name holds something else.
 
     Examples
     --------
@@ -73,9 +74,13 @@ def tissue_mask(
         raise ValueError(msg)
     else:
         found = section(data, image_um_per_px=um_per_px, library_id=library_id)
+    if found.adata is not None:
+        obs = found.adata.obs
+        own = key_added in obs and obs[key_added].dtype == np.float32
+        require_own(obs, key_added, own, where="obs", remedy="Give another `key_added`.")
     # the mask of a picture alone does not depend on the size of any spot
     slide = make_slide(replace(found, check=False), spot=Spot(found.grid.um_per_px), repair=False)
     if found.adata is not None:
         share = slide.footprint().mean(slide.tissue)[:, 0].astype(np.float32)
-        found.adata.obs[key_added] = found.spread(share)
+        obs[key_added] = found.spread(share)
     return np.asarray(slide.tissue)
