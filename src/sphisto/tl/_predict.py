@@ -11,9 +11,11 @@ import numpy as np
 from scipy import sparse
 
 from sphisto import __version__
+from sphisto._say import say
 from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.io import building
 from sphisto.io.intake import make_image_slide, make_slide
+from sphisto.io.paths import store_path
 from sphisto.io.section import read_section
 from sphisto.io.transaction import replacing
 from sphisto.model.fit import prior_for
@@ -100,7 +102,7 @@ def predict(
     check_client(client)
     if client is None:
         device_of(device)  # said before anything is read
-    path = Path(store)
+    path = store_path(store)
     if hasattr(data, "obsm") or hasattr(data, "shapes"):
         section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
         adata = section.table
@@ -129,7 +131,7 @@ def predict(
         annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, None, seconds))
         building.write_table(work.staging, path, slide, adata, key_added)
         building.finish(work.staging)
-    print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
+    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
 
 
 def _image_slide(
