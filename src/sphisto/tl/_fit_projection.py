@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import __version__
 from sphisto._rng import RNG, seed_of
+from sphisto._say import say
 from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.io import building
 from sphisto.io.intake import make_slide, um_per_px_for
+from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
 from sphisto.io.transaction import replacing
 from sphisto.model.config import FitConfig, PresetName, preset_of
@@ -28,6 +29,7 @@ from sphisto.tl._project import annotate, record_of, stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from distributed import Client
@@ -178,7 +180,7 @@ def fit_projection(
     section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     section.require_spots()
-    path = Path(store) if store is not None else Path(f"{section.library_id}.zarr")
+    path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
     sides = [side for side in (spec.longest_side, haste.longest_side) if side is not None]
     if um_per_px is None and sides:
@@ -188,7 +190,7 @@ def fit_projection(
         section = section.copy()
     chosen = _choose_genes(genes, section.table, slide)
     n_maps = 2 * config.n_factors if spec.factors == "low_rank" else len(chosen)
-    checkpoint, model = _beside(path, key_added, "ckpt"), _beside(path, key_added, "pt")
+    checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
         "version": __version__, "key": key_added, "network": network, "rng": seed, **asdict(config),
         "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
@@ -224,7 +226,7 @@ def fit_projection(
         building.write_table(work.staging, path, slide, section.table, key_added)
         building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
-    print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
+    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
     return section.adata if copy else None
 
 
@@ -247,10 +249,6 @@ def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slid
     square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
     spread = (square - mean**2) / np.maximum(mean, 1e-9)
     return tuple(slide.spots.genes[i] for i in np.argsort(-spread)[:_DEFAULT_GENES])
-
-
-def _beside(store: Path, key: str, suffix: str) -> Path:
-    return store.with_name(f"{store.name.removesuffix('.zarr')}.{key}.{suffix}")
 
 
 def _phase_seconds(history: dict[str, Any], total: float) -> dict[str, float]:

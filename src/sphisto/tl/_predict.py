@@ -12,9 +12,11 @@ import numpy as np
 from scipy import sparse
 
 from sphisto import __version__
+from sphisto._say import say
 from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.io import building
 from sphisto.io.intake import make_slide
+from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
 from sphisto.io.transaction import replacing
 from sphisto.model.fit import prior_for
@@ -99,7 +101,7 @@ def predict(
     check_client(client)
     if client is None:
         device_of(device)  # said before anything is read
-    path = Path(store)
+    path = store_path(store)
     section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     _refuse_other_spots(section, fitted)
@@ -125,7 +127,7 @@ def predict(
         annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
         building.write_table(work.staging, path, slide, section.table, key_added)
         building.finish(work.staging)
-    print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
+    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
 
 
 def _refuse_other_spots(section: Section, fitted: Fitted) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import dask.config
 import numpy as np
-from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
 from sphisto._cores import one_blas_thread
 from sphisto._memory import kept_memory
+from sphisto._say import bar
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io import building
 from sphisto.io.raster import REGION, WITHIN, completed, round_mantissa
@@ -69,18 +69,18 @@ def stream(
         kept_memory(),
         one_blas_thread(),
         dask.config.set(scheduler="synchronous"),  # threads that read windows would keep memory of their own
-        tqdm(total=len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as bar,
+        bar(len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as shown,
     ):
         if client is None:
             # closed at once after Ctrl-C, lest a tile is written once the caller clears up
             with closing(write_regions(writing, left, device_of(device), done=done)) as tiles_written:
                 for _ in tiles_written:
-                    bar.update()
+                    shown.update()
         else:
             with closing(write_on(client, writing, left, device, work.folder)) as regions_written:
                 for number, found in regions_written:
                     done(number, found)
-                    bar.update(len(left[number]))
+                    shown.update(len(left[number]))
     _coarsen(building.open_rasters(work.staging, key), tiles)
     pool = writing.pool()
     for number in sorted(sums):
