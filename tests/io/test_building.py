@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+import sphisto as sp
 from sphisto.io import building
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 
 def test_a_slide_read_from_its_store_is_the_same_and_can_be_sent(small_toy, tmp_path, rng):
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     slide = replace(slide, image=rng.integers(0, 256, slide.image.shape, dtype=np.uint8))
     (tmp_path / "staging").mkdir()
     building.write_slide(tmp_path / "staging", slide, "projection")
@@ -30,7 +30,7 @@ def test_the_folder_of_a_new_store_stays_the_one_the_journal_knows(small_toy, tm
     staging = tmp_path / "staging"
     staging.mkdir()
     held = os.open(staging, os.O_RDONLY)  # its number cannot be given to another folder
-    building.write_slide(staging, make_slide(read_section(small_toy)), "projection")
+    building.write_slide(staging, make_slide(sp.io.section(small_toy)), "projection")
     assert os.path.samestat(os.fstat(held), staging.stat())
     os.close(held)
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]

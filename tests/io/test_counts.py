@@ -7,13 +7,13 @@ import logging
 import numpy as np
 import pytest
 
+import sphisto as sp
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 
 def slide_of(data, **options):
-    reading = {key: options.pop(key) for key in ("image", "image_scale", "library_id") if key in options}
-    return make_slide(read_section(data, **reading), **options)
+    making = {key: options.pop(key) for key in ("um_per_px", "repair") if key in options}
+    return make_slide(sp.io.section(data, **options), **making)
 
 
 @pytest.mark.parametrize(

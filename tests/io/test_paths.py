@@ -19,7 +19,9 @@ def home(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("name", ["x.zarr", "x", "x.zarr/", "with blanks ä 组织.zarr", "a.b/x.zarr", "up/../x.zarr", "~x"])
+@pytest.mark.parametrize(
+    "name", ["x.zarr", "x", "x.zarr/", "with blanks ä 组织.zarr", "a.b/x.zarr", "up/../x.zarr", "~x"]
+)
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_path_is_left_as_it_was_written(tmp_path, name, kind):
     assert paths.store_path(kind(tmp_path / name)) == tmp_path / name

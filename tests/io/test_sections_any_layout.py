@@ -16,9 +16,19 @@ from scipy import sparse
 import sphisto as sp
 from sphisto.io.intake import make_slide
 
-UM = {"visium": (86.6025, 50.0), "visium 11 mm": (86.6025, 50.0), "hd 8": (8.0, 8.0), "hd 16": (16.0, 16.0)}  # row, column
+UM = {
+    "visium": (86.6025, 50.0),
+    "visium 11 mm": (86.6025, 50.0),
+    "hd 8": (8.0, 8.0),
+    "hd 16": (16.0, 16.0),
+}  # row, column
 SPOTS = {"visium": (55.0, "disc"), "visium 11 mm": (55.0, "disc"), "hd 8": (8.0, "square"), "hd 16": (16.0, "square")}
-FIRST = {"visium": (20, 30), "visium 11 mm": (70, 202), "hd 8": (500, 700), "hd 16": (210, 340)}  # a corner of the array
+FIRST = {
+    "visium": (20, 30),
+    "visium 11 mm": (70, 202),
+    "hd 8": (500, 700),
+    "hd 16": (210, 340),
+}  # a corner of the array
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def in_anndata(adata: ad.AnnData, picture: np.ndarray, drawn: Drawn) -> ad.AnnDa
         adata = ad.concat({"A": adata, "B": other}, label="library_id", index_unique="-")
     libraries = ["A", "B"] if drawn.joined else ["A"]
     library = {"images": {"hires": picture}, "scalefactors": factors, "metadata": {}}
-    adata.uns["spatial"] = {name: library for name in libraries}
+    adata.uns["spatial"] = dict.fromkeys(libraries, library)
     return adata
 
 
@@ -163,7 +173,9 @@ def in_spatialdata(adata: ad.AnnData, picture: np.ndarray, drawn: Drawn) -> Any:
     adata.obs["region"] = pd.Categorical([region] * adata.n_obs)
     adata.obs["spot_id"] = np.arange(adata.n_obs)
     table = TableModel.parse(adata, region=region, region_key="region", instance_key="spot_id")
-    image = Image2DModel.parse(np.moveaxis(picture, -1, 0), dims=("c", "y", "x"), transformations=lies(1 / drawn.reduced))
+    image = Image2DModel.parse(
+        np.moveaxis(picture, -1, 0), dims=("c", "y", "x"), transformations=lies(1 / drawn.reduced)
+    )
     images = {"A_hires_image": image}
     if drawn.joined:
         images["B_hires_image"] = Image2DModel.parse(

@@ -7,15 +7,15 @@ import pytest
 import torch
 from scipy import sparse
 
+import sphisto as sp
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model.config import FitConfig
 from sphisto.model.fit import fit, informative
 
 
 @pytest.fixture
 def slide(small_toy):
-    return make_slide(read_section(small_toy))
+    return make_slide(sp.io.section(small_toy))
 
 
 def with_counts(slide, counts):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import sphisto as sp
 from sphisto.core.factors import Factors
 from sphisto.core.tiles import Window
 from sphisto.datasets import toy
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model import neighbours as room
 from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, scores
@@ -20,7 +20,7 @@ from sphisto.model.neighbours import Kriged, Neighbours, make_prior, nothing_kno
 
 @pytest.fixture
 def slide(small_toy):
-    return make_slide(read_section(small_toy))
+    return make_slide(sp.io.section(small_toy))
 
 
 def everyone(slide):
@@ -169,7 +169,7 @@ def unevenly_measured(slide, rng):
 
 
 def test_spots_are_brought_to_a_common_sum_only_where_sums_tell_of_the_measurement(rng):
-    even = make_slide(read_section(toy(240, 240, pitch_um=24, rng=1)))
+    even = make_slide(sp.io.section(toy(240, 240, pitch_um=24, rng=1)))
     for section, brought in ((even, False), (unevenly_measured(even, rng), True)):
         prior = make_prior(evidence_of(section, fit_factors(section.spots, everyone(section), 8, 0)), everyone(section))
         assert (prior.level is not None) == brought

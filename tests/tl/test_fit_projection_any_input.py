@@ -23,7 +23,6 @@ from spatialdata.models import get_channel_names
 import sphisto as sp
 from sphisto.core.factors import count_signed, rates
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 SOURCES = Path(sp.__file__).parent
 PHASES = (Phase.explicit, Phase.generate)  # a case that fails is named in full; making it smaller takes many fits
@@ -262,7 +261,7 @@ def same(a: AnnData, b: AnnData) -> bool:
 @given(cases())
 def test_any_section_becomes_a_slide_or_is_refused(case):
     adata = section_of(case)
-    slide = outcome(case, adata, lambda: make_slide(read_section(adata), **options_of(case)))
+    slide = outcome(case, adata, lambda: make_slide(sp.io.section(adata), **options_of(case)))
     if slide is None:
         return
     assert slide.image.shape == (3, *slide.grid.shape)

@@ -122,9 +122,7 @@ def _the_only(
     raise ValueError(msg)
 
 
-def _rows_of(
-    table: AnnData, region: str, shapes: GeoDataFrame
-) -> tuple[NDArray[np.intp], GeoDataFrame, str]:
+def _rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[np.intp], GeoDataFrame, str]:
     """Return the rows of the table that annotate a region, with their shapes in that order."""
     import pandas as pd
 
@@ -149,9 +147,7 @@ def _rows_of(
         )
         raise ValueError(msg)
     if gone:
-        logger.warning(
-            "%d of %d spots of the table have no shape in %r and are left out.", gone, len(place), region
-        )
+        logger.warning("%d of %d spots of the table have no shape in %r and are left out.", gone, len(place), region)
     rows = rows[place >= 0]
     kept, told = under_tissue(table, rows)
     place = place[place >= 0][np.isin(rows, kept)]
@@ -173,7 +169,7 @@ def _size_of(shapes: GeoDataFrame, region: str) -> tuple[float, str]:
         across = np.maximum(high_x - low_x, high_y - low_y)
         regular = bool((corners == 5).all() and (across < (1 + _TURNED) * size).all())
     median = float(np.median(size))
-    alike = median > 0 and bool((np.abs(size / median - 1) < _ALIKE).mean() > 0.99)  # noqa: PLR2004
+    alike = median > 0 and bool((np.abs(size / median - 1) < _ALIKE).mean() > 0.99)
     if not (regular and alike):
         kind = "circles" if discs else "polygons"
         msg = (
@@ -197,11 +193,13 @@ def _full_resolution(
         scale = relative_scale(matrix_to(element, str(system)))
         if scale is not None:
             scales[str(system)] = scale
-    named = sorted((s for s in scales if s and not _REDUCED.search(s)), key=lambda s: (s != "global", -_alike(s, region)))
+    named = sorted(
+        (s for s in scales if s and not _REDUCED.search(s)), key=lambda s: (s != "global", -_alike(s, region))
+    )
     note = ""
     if "spatial" in table.obsm:
         stated = np.asarray(table.obsm["spatial"])[rows]
-        if stated.ndim == 2 and stated.shape[1] >= 2 and np.issubdtype(stated.dtype, np.number):  # noqa: PLR2004
+        if stated.ndim == 2 and stated.shape[1] >= 2 and np.issubdtype(stated.dtype, np.number):
             for system in [*named, "", *scales]:
                 if np.allclose(xy * scales[system], stated[:, :2], atol=_SAME_PX, rtol=0):
                     which = f"coordinate system {system!r}" if system else INTRINSIC
@@ -235,7 +233,11 @@ def _choose_image(
     name, others = _own_image(sdata, region)
     scale = _image_scale(sdata.images[name], name, sdata.shapes[region], region) / to_fullres
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
-    return as_pyramid(sdata.images[name]), image_scale or scale, f"{name!r}, {scale:.4g} px per full-resolution px{also}"
+    return (
+        as_pyramid(sdata.images[name]),
+        image_scale or scale,
+        f"{name!r}, {scale:.4g} px per full-resolution px{also}",
+    )
 
 
 def _is_placed(image: Any) -> bool:

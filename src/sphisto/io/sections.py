@@ -201,7 +201,9 @@ def section(
         spot=Spot(scale.spot_um, scale.spot_shape),
         tissue=tissue,
         check=check,
-        about=_about(found, scale, grid, f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes", tissue),
+        about=_about(
+            found, scale, grid, f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes", tissue
+        ),
         seen_shape=found.adata.shape,
     )
 
@@ -329,4 +331,8 @@ def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
 
 
 def _tissue_words(tissue: NDArray[np.bool_] | None) -> str:
-    return "found in the picture" if tissue is None else f"the mask of {' x '.join(map(str, np.shape(tissue)))} px that was given"
+    return (
+        "found in the picture"
+        if tissue is None
+        else f"the mask of {' x '.join(map(str, np.shape(tissue)))} px that was given"
+    )

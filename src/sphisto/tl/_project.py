@@ -115,9 +115,7 @@ def _background(slide: Slide, empty: list[Tile]) -> float:
     return float(round_mantissa(np.median(np.asarray(slide.image[:, *empty[0].core.slices])) / 255))
 
 
-def annotate(
-    section: Section, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]
-) -> None:
+def annotate(section: Section, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]) -> None:
     """Write loadings, fitted values and the record of a projection into the section's table."""
     section.require_spots()
     adata: Any = section.adata

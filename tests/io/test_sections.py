@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import sphisto as sp
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 
 def slide_of(data, **options):
-    reading = {key: options.pop(key) for key in ("image", "image_scale", "library_id") if key in options}
-    return make_slide(read_section(data, **reading), **options)
+    making = {key: options.pop(key) for key in ("um_per_px", "repair") if key in options}
+    return make_slide(sp.io.section(data, **options), **making)
 
 
 def library(adata):
@@ -20,50 +20,50 @@ def library(adata):
 
 def test_something_else_than_a_section_is_refused():
     with pytest.raises(TypeError, match="Found dict; expected an AnnData"):
-        read_section({})
+        sp.io.section({})
 
 
 def test_no_coordinates(small_toy):
     del small_toy.obsm["spatial"]
     with pytest.raises(ValueError, match=r'Found no obsm\["spatial"\].*read_visium'):
-        read_section(small_toy)
+        sp.io.section(small_toy)
 
 
 def test_coordinates_of_the_wrong_shape(small_toy):
     small_toy.obsm["spatial"] = small_toy.obsm["spatial"][:, :1]
     with pytest.raises(ValueError, match=r"coordinates of shape \(\d+, 1\); expected \(spots, 2\)"):
-        read_section(small_toy)
+        sp.io.section(small_toy)
 
 
 def test_coordinates_that_are_not_finite(small_toy):
     small_toy.obsm["spatial"][3, 0] = np.nan
     with pytest.raises(ValueError, match=r"Found 1 of \d+ spots without finite coordinates"):
-        read_section(small_toy)
+        sp.io.section(small_toy)
 
 
 def test_no_picture(small_toy):
     library(small_toy)["images"] = {}
     with pytest.raises(ValueError, match="Found no tissue image.*Pass the picture as `image=`"):
-        read_section(small_toy)
+        sp.io.section(small_toy)
 
 
 def test_several_libraries(small_toy):
     small_toy.uns["spatial"]["other"] = library(small_toy)
     with pytest.raises(ValueError, match="several libraries.*toy, other.*library_id"):
-        read_section(small_toy)
-    assert read_section(small_toy, library_id="other").library_id == "other"
+        sp.io.section(small_toy)
+    assert sp.io.section(small_toy, library_id="other").library_id == "other"
 
 
 def test_an_unknown_library(small_toy):
     with pytest.raises(KeyError, match="Found no library 'x' in uns.*toy"):
-        read_section(small_toy, library_id="x")
+        sp.io.section(small_toy, library_id="x")
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, 4.0, float("nan")])
 def test_scale_factors_that_cannot_be_right(small_toy, scale):
     library(small_toy)["scalefactors"]["tissue_hires_scalef"] = scale
     with pytest.raises(ValueError, match="tissue_hires_scalef is .*above 0 and at most 1"):
-        read_section(small_toy)
+        sp.io.section(small_toy)
 
 
 @pytest.mark.parametrize("value", ["10 px", None, np.nan, -3])
@@ -152,11 +152,11 @@ def test_squares_are_bins(sdata):
 def test_a_spatialdata_without_table_or_image(sdata):
     picture = sdata.images.pop("toy_hires")
     with pytest.raises(ValueError, match="Found no image in a coordinate system of 'toy_spots'"):
-        read_section(sdata)
+        sp.io.section(sdata)
     sdata.images["toy_hires"] = picture
     del sdata.tables["t"]
     with pytest.raises(ValueError, match="Found no table that annotates circles or squares"):
-        read_section(sdata)
+        sp.io.section(sdata)
 
 
 def test_turned_elements_are_refused(sdata):
@@ -165,4 +165,4 @@ def test_turned_elements_are_refused(sdata):
     turn = Affine([[0, -1, 0], [1, 0, 0], [0, 0, 1]], input_axes=("x", "y"), output_axes=("x", "y"))
     set_transformation(sdata.images["toy_hires"], turn, "global")
     with pytest.raises(ValueError, match="'toy_hires' lies in 'global' by more than a scale"):
-        read_section(sdata)
+        sp.io.section(sdata)
