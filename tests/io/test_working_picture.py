@@ -165,8 +165,8 @@ def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 adata = sp.io.read_visium(sys.argv[1])
 base = peak()
-section = sp.io.section(adata, image=Path(sys.argv[1]) / "tissue_image_fullres.jpg")
-slide = make_slide(section, um_per_px=2, spot_um=100)
+section = sp.io.section(adata, image=Path(sys.argv[1]) / "tissue_image_fullres.jpg", spot_um=100)
+slide = make_slide(section, um_per_px=2)
 assert slide.image.shape == (3, 3303, 3091), slide.image.shape
 print(peak() - base)
 """

@@ -257,11 +257,17 @@ def same(a: AnnData, b: AnnData) -> bool:
     return a.shape == b.shape and all(set(getattr(a, room)) == set(getattr(b, room)) for room in rooms)
 
 
+def slide_of(adata: AnnData, case: Case) -> Any:
+    options = options_of(case)
+    um_per_px = options.pop("um_per_px")
+    return make_slide(sp.io.section(adata, **options), um_per_px=um_per_px)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_any_section_becomes_a_slide_or_is_refused(case):
     adata = section_of(case)
-    slide = outcome(case, adata, lambda: make_slide(sp.io.section(adata), **options_of(case)))
+    slide = outcome(case, adata, lambda: slide_of(adata, case))
     if slide is None:
         return
     assert slide.image.shape == (3, *slide.grid.shape)
@@ -288,7 +294,12 @@ def test_any_section_is_fitted_or_is_refused(case):
         path = Path(folder) / "deep" / "section.zarr"
 
         def fit() -> Path:
-            sp.tl.fit_projection(adata, store=path, key_added=case.key, max_epochs=1, device="cpu", **options_of(case))
+            options = options_of(case)
+            um_per_px = options.pop("um_per_px")
+            section = sp.io.section(adata, **options)
+            sp.tl.fit_projection(
+                section, store=path, key_added=case.key, um_per_px=um_per_px, max_epochs=1, device="cpu"
+            )
             return path
 
         if outcome(case, adata, fit) is None:

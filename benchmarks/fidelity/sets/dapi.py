@@ -44,7 +44,7 @@ def make(folder: Path, split: str, seed: int) -> Case:
     values = fallen(shares(within, spot_of_px(dapi.shape, centers)), counts, len(centers), rng)
     adata = section(dapi, centers, rows, columns, values, list(cells.var_names))
     options: dict[str, Any] = {"spot_um": SPOT_UM, "tissue": np.ones(dapi.shape, dtype=bool)}
-    slide = make_slide(sp.io.section(adata), **options)
+    slide = make_slide(sp.io.section(adata, **options))
     regions = bins(slide, BIN_PX)
     spread = shares(within, bin_of_px(dapi.shape, regions))
     half = rng.binomial(counts[:, genes], 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,20 @@ def layout_of_anndata(
     ValueError, KeyError
         If something is missing or ambiguous; the message says what was found and what to do.
     """
+    spots = spots_of_anndata(adata, library_id)
+    _, library = library_of(adata, library_id)
+    pyramid, scale, told = _find_image(library, dict(library.get("scalefactors") or {}), image, image_scale)
+    return replace(spots, image=pyramid, image_scale=scale, told={**spots.told, "image": told})
+
+
+def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
+    """Find rows, places and scales of one section in an AnnData, without its picture.
+
+    Raises
+    ------
+    ValueError, KeyError
+        As :func:`layout_of_anndata`.
+    """
     if "spatial" not in adata.obsm:
         msg = (
             'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. Read the section with '
@@ -43,12 +58,11 @@ def layout_of_anndata(
         )
         raise ValueError(msg)
     libraries, flags = libraries_of(adata.uns.get("spatial", {}))
-    name, library = _choose_library(libraries, library_id)
+    name, library = library_of(adata, library_id)
     rows, joined = rows_of_library(adata, name, libraries)
     rows, kept = under_tissue(adata, rows)
     centers = centers_of(_numbers(adata.obsm["spatial"], rows))
     factors = dict(library.get("scalefactors") or {})
-    pyramid, scale, told_image = _find_image(library, factors, image, image_scale)
     um_per_px, bin_um = factors.get("microns_per_pixel"), factors.get("bin_size_um")
     layout = f'AnnData, uns["spatial"][{name!r}]' if libraries else 'AnnData without uns["spatial"]'
     return Layout(
@@ -56,15 +70,12 @@ def layout_of_anndata(
         adata=adata,
         rows=rows,
         centers=centers,
-        image=pyramid,
-        image_scale=scale,
         spot_px=positive_or_none(factors.get("spot_diameter_fullres")),
         bin_um=None if bin_um is None else require_positive(bin_um, "bin_size_um"),
         microns_per_px=None if um_per_px is None else require_positive(um_per_px, "microns_per_pixel"),
         told={
             "layout": layout + (f" (the flag {', '.join(flags)} is no library)" if flags else ""),
             "rows": kept + joined,
-            "image": told_image,
             "frame": 'obsm["spatial"]: x, y in full-resolution px',
         },
     )
@@ -95,9 +106,15 @@ def _other_form(found: str) -> str:
     )
 
 
-def _choose_library(
-    libraries: Mapping[str, Mapping[str, Any]], library_id: str | None
-) -> tuple[str, Mapping[str, Any]]:
+def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Return the name and the entry of one library of ``uns["spatial"]``; an empty entry where there are none.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If there are several and none is chosen, or none of that name.
+    """
+    libraries, _ = libraries_of(adata.uns.get("spatial", {}))
     if library_id is None and len(libraries) > 1:
         msg = f"Found several libraries in uns['spatial']: {', '.join(libraries)}. Choose one with `library_id`."
         raise ValueError(msg)
@@ -140,19 +157,18 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
         )
         raise ValueError(msg)
     labels = set(map(str, adata.obs[_LABEL])) if _LABEL in adata.obs else set()
-    if len(labels) > 1 or (len(libraries) > 1 and not _says_only(adata, name)):
-        named = (
-            f"obs[{_LABEL!r}] holds {', '.join(sorted(labels)[:5])}"
-            if len(labels) > 1
-            else f"uns['spatial'] holds {', '.join(libraries)}"
-        )
-        msg = (
-            f"Found a table joined of several sections ({named}), and no column of obs says which rows belong to "
-            f"{name!r}; expected one, usually {_LABEL!r}, with that value. Add it, or give the section's own spots: "
-            "`adata[rows].copy()`."
-        )
-        raise ValueError(msg)
-    return every, ""
+    if len(labels) > 1:
+        named = f"obs[{_LABEL!r}] holds {', '.join(sorted(labels)[:5])}"
+    elif len(libraries) > 1 and not _is_one(adata, name):
+        named = f"uns['spatial'] holds {', '.join(libraries)}"
+    else:
+        return every, ""
+    msg = (
+        f"Found a table joined of several sections ({named}), and no column of obs says which rows belong to {name!r}; "
+        f"expected one, usually {_LABEL!r}, with that value. Add it, or give the section's own spots, "
+        "`adata[rows].copy()`, with its own entry of uns['spatial'] only."
+    )
+    raise ValueError(msg)
 
 
 def _names(column: Series) -> NDArray[Any] | None:
@@ -165,10 +181,15 @@ def _names(column: Series) -> NDArray[Any] | None:
     return np.asarray(column.astype(object).map(str), dtype=object)
 
 
-def _says_only(adata: AnnData, name: str) -> bool:
-    """Whether a column says that all rows are of one library, whatever ``uns["spatial"]`` still holds of others."""
-    found = (_names(adata.obs[column]) for column in adata.obs)
-    return any(names is not None and set(names) == {name} for names in found)
+def _is_one(adata: AnnData, name: str) -> bool:
+    """Whether all rows are of one section, whatever ``uns["spatial"]`` still holds of others.
+
+    A column says so, or no two spots lie at one place of the array, as those of two sections would.
+    """
+    if any(set(names) == {name} for names in map(_names, (adata.obs[c] for c in adata.obs)) if names is not None):
+        return True
+    array = ["array_row", "array_col"]
+    return set(array) <= set(adata.obs) and not adata.obs[array].duplicated().any()
 
 
 def _numbers(spatial: Any, rows: NDArray[np.intp]) -> Any:

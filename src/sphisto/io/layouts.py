@@ -38,7 +38,7 @@ class Layout:
     centers
         (n, 2) their centres (y, x) in full-resolution px.
     image
-        The picture in all its resolutions.
+        The picture in all its resolutions; ``None`` where it was not asked for.
     image_scale
         Image px per full-resolution px; ``None`` where nothing tells it, so that it is 1 unless it is stated.
     spot_px
@@ -57,8 +57,8 @@ class Layout:
     adata: AnnData
     rows: NDArray[np.intp]
     centers: NDArray[np.float64]
-    image: Pyramid
-    image_scale: float | None
+    image: Pyramid | None = None
+    image_scale: float | None = None
     spot_px: float | None = None
     spot_px_is_true: bool = False
     bin_um: float | None = None

@@ -19,6 +19,7 @@ from sphisto.io.counts import gene_names, values_of
 from sphisto.io.images import open_image
 from sphisto.io.layout_anndata import layout_of_anndata
 from sphisto.io.layout_spatialdata import layout_of_spatialdata
+from sphisto.io.layouts import valid_scale
 from sphisto.io.pyramid import Pyramid, as_pyramid
 from sphisto.io.spaceranger import is_spaceranger_folder, read_visium
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_SAME_SCALE = 0.02  # relative
 _WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
@@ -185,8 +187,9 @@ def section(
     else:
         return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
-    scale = _calibrated(found, um, spot_um, spot_shape)
-    image_scale = found.image_scale or (1.0 if um is None or image is None else min(scale.um_per_px / um, 1.0))
+    scale = calibration_of(found, um, spot_um, spot_shape)
+    assert found.image is not None  # both layouts open it
+    image_scale = found.image_scale or _scale_of_stated(um, scale)
     grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
     values, is_counts, where = values_of(own, layer)
@@ -250,7 +253,10 @@ def _picture_alone(
                 "Ranger run, or a picture (path or array)."
             )
             raise TypeError(msg)
-        msg = "A picture alone does not tell its scale; give `image_um_per_px` (um per pixel of the picture)."
+        msg = (
+            "A picture alone does not tell its scale; give `sphisto.io.section(picture, image_um_per_px=...)`, in um per pixel of "
+            "the picture."
+        )
         raise ValueError(msg)
     um = require_positive(um_per_px, "image_um_per_px")
     is_path = isinstance(data, str | Path)
@@ -268,8 +274,16 @@ def _picture_alone(
     return Section(name, pyramid, grid, spot=spot, tissue=tissue, check=check, about=about)
 
 
-def _calibrated(
-    found: Layout, image_um: float | None, spot_um: float | None, spot_shape: SpotShape | None
+def _scale_of_stated(image_um: float | None, scale: Calibration) -> float:
+    """Px of a picture of stated resolution per full-resolution px; of any other, 1: it is taken for the full-resolution one."""
+    if image_um is None:
+        return 1.0
+    found = scale.um_per_px / image_um
+    return 1.0 if abs(found - 1) < _SAME_SCALE else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
+
+
+def calibration_of(
+    found: Layout, image_um: float | None = None, spot_um: float | None = None, spot_shape: SpotShape | None = None
 ) -> Calibration:
     """Find scale and spots from what the layout tells and the user states."""
     if spot_um is not None:

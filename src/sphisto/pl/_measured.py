@@ -92,6 +92,7 @@ def measured(
     table = table_of(data, key)
     values, unit = counts_of(table, names, layer)
     spots = spots_of(table, key=key, library_id=library_id)
+    values = values[spots.rows]
     if is_anndata(data):
         picture = section_picture(table, library_id)
     else:
