@@ -267,7 +267,9 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
     mean = density.mean(axis=0)
     pair = None if evidence.half_densities is None else [half[known] for half in evidence.half_densities]
     if not _LEAST_KRIGED <= len(density) <= _MOST_KRIGED:
-        width = choose_width(centers, density[:, : len(mean) - n_signed], pitch)  # by roots, which contrasts have none of
+        width = choose_width(
+            centers, density[:, : len(mean) - n_signed], pitch
+        )  # by roots, which contrasts have none of
         told = _told_by_others(np.arange(len(density)), centers, density, width)
         spread = np.square(told - density).mean(axis=0)
         if pair is not None:
@@ -281,9 +283,7 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
         apart = None
         if pair is not None:
             apart = _quantities(pair[0], n_signed, level) - _quantities(pair[1], n_signed, level)
-        field = fit_kriging(
-            centers, at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed, like=like
-        )
+        field = fit_kriging(centers, at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed, like=like)
         roots = quantities[:, : quantities.shape[1] - n_signed]
         seen, hidden = (_gain(roots, told[:, : roots.shape[1]]) for told in (field.at_spots(), field.left_out()))
         return Kriged(
@@ -295,9 +295,7 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
     level = float(mean[: len(mean) - n_signed].sum())
     if pair is None or level < _LEAST_SUM:
         return as_measured
-    return min(
-        as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density)
-    )
+    return min(as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density))
 
 
 def _gain(roots: NDArray[np.float64], told: NDArray[np.floating]) -> NDArray[np.float64]:
