@@ -22,7 +22,7 @@ def make_crops(slide, epoch=0, shape=(64, 64), held_out=()):
     watched = np.zeros(n, dtype=bool)
     watched[list(held_out)] = True
     factors = fit_factors(slide.spots, ~watched, 4, 0)
-    prior = make_prior(evidence_of(slide, factors), ~watched)
+    prior = make_prior(evidence_of(slide, factors, ~watched), ~watched)
     genes = np.arange(len(slide.spots.genes))
     return Crops(slide, slide.footprint(), prior, genes, ~watched, watched, shape, 3, 8, 5, epoch)
 

@@ -33,7 +33,7 @@ def choose(slide, fitted, values, loadings_over=1.0):
     weights["last.weight"][3:] = 0
     weights["last.bias"][3:] = torch.as_tensor(values, dtype=torch.float32)
     known = np.arange(len(slide.spots.centers)) % 3 > 0
-    prior = make_prior(evidence_of(slide, fitted.factors), known)
+    prior = make_prior(evidence_of(slide, fitted.factors, known), known)
     factors = replace(fitted.factors, loadings=fitted.factors.loadings / loadings_over)
     return gated(replace(fitted, weights=weights, factors=factors), slide, prior, ~known, torch.device("cpu"))
 
@@ -56,7 +56,7 @@ def test_a_network_that_helps_is_let_in(fitted):
 def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):
     slide, found = fitted
     known = np.ones(len(slide.spots.centers), dtype=bool)
-    prior = make_prior(evidence_of(slide, found.factors), known)
+    prior = make_prior(evidence_of(slide, found.factors, known), known)
     assert gated(found, slide, prior, ~known, torch.device("cpu"))[1] == 0
     assert "Too few spots" in caplog.text
 

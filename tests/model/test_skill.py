@@ -22,7 +22,7 @@ def skill_of(adata):
     slide = make_slide(sp.io.section(adata))
     known = informative(slide)
     factors = find_factors(slide.spots, known, 12, 0)
-    prior = make_prior(evidence_of(slide, factors), known)
+    prior = make_prior(evidence_of(slide, factors, known), known)
     return slide, factors, prior, left_out_skill(prior, factors, slide)
 
 

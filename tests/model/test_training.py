@@ -31,8 +31,8 @@ def make_task(small_toy, monkeypatch):
     slide = make_slide(sp.io.section(small_toy))
     watched = np.arange(len(slide.spots.centers)) % 5 == 0
     factors = fit_factors(slide.spots, ~watched, 4, 0)
-    evidence = evidence_of(slide, factors)
-    prior, level = make_prior(evidence, ~watched), evidence.density.mean(axis=0)[: 4 - factors.n_signed]
+    prior = make_prior(evidence_of(slide, factors, ~watched), ~watched)
+    level = prior.mean[: factors.n_factors - factors.n_signed]
     spec = network("unet")
 
     def make(devices, max_epochs):

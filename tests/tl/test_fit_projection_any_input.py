@@ -21,7 +21,8 @@ from scipy import sparse
 from spatialdata.models import get_channel_names
 
 import sphisto as sp
-from sphisto.core.factors import count_signed, rates
+from sphisto.core.factors import rates
+from sphisto.io.store import n_contrasts
 from sphisto.io.intake import make_slide
 
 SOURCES = Path(sp.__file__).parent
@@ -322,7 +323,7 @@ def check_store(path: Path, sdata: Any, adata: AnnData, key: str) -> None:
     assert list(rasters.gene.values) == genes
     assert np.nanmin(rasters.values) >= 0
     fitted, loadings = adata.obsm[f"{key}_fitted"], adata.varm[f"{key}_loadings"]
-    expected = rates(fitted, loadings, count_signed(loadings))
+    expected = rates(fitted, loadings, n_contrasts(path, key))
     spots = sdata.shapes[f"{params['library_id']}_spots"]
     low, high = (
         (spots.buffer(spots["radius"]) if "radius" in spots else spots)

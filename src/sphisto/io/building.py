@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from sphisto.io.store import read_mark
 from sphisto.io.tables import link_columns, plain_copy, require_free_key, with_other_projections
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -76,7 +78,6 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     An earlier projection of that key goes; other projections and libraries of the store stay.
     """
     import spatialdata as sd
-    import zarr
 
     names = _keys.of_library(slide.name)
     _drop(staging, [*names, *_keys.rasters(key)])
@@ -97,15 +98,13 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
         sdata = sd.read_zarr(staging)
         sdata[names[2]] = _spots_element(slide)
         sdata.write_element(names[2])
-    root: Any = zarr.open_group(staging, mode="r+", use_consolidated=False)
-    mark: dict[str, Any] = dict(root.attrs[_keys.MARK])
-    mark["version"] = __version__
-    table = claims.table_of(mark, slide.name)
-    mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
-    mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
-    grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
-    mark["grids"] = {**mark["grids"], **grids}
-    root.attrs[_keys.MARK] = mark
+    with _mark(staging) as mark:
+        mark["version"] = __version__
+        table = claims.table_of(mark, slide.name)
+        mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
+        mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
+        grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
+        mark["grids"] = {**mark["grids"], **grids}
 
 
 @quiet()
@@ -114,9 +113,12 @@ def create_rasters(
 ) -> None:
     """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image.
 
+    The store is told how many of the factors are contrasts: what a table says of few genes need not show it.
     ``background`` is what the redrawn image shows where nothing is drawn.
     """
     _drop(staging, _keys.rasters(key))  # what a killed run had begun
+    with _mark(staging) as mark:
+        mark["keys"][key]["n_contrasts"] = factors.n_signed
     _consolidate(staging)
     create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True)
     create_raster(staging, key, list(genes), slide.grid)
@@ -230,6 +232,17 @@ def _finest(element: Path) -> Any:
 
     group: Any = zarr.open_group(element.resolve(), mode="r", use_consolidated=False)
     return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]]
+
+
+@contextlib.contextmanager
+def _mark(store: Path) -> Iterator[dict[str, Any]]:
+    """What a store says of itself, to be changed: written once the block has ended."""
+    import zarr
+
+    root: Any = zarr.open_group(store, mode="r+", use_consolidated=False)
+    mark = copy.deepcopy(dict(root.attrs[_keys.MARK]))
+    yield mark
+    root.attrs[_keys.MARK] = mark
 
 
 def _drop(store: Path, names: Sequence[str]) -> None:

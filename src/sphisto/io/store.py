@@ -103,11 +103,25 @@ def table_name(store: Store, key: str | None = None) -> str:
 
 def spot(store: Store, key: str) -> Spot:
     """Spot of a projection: the area its unit speaks of."""
+    return Spot(**_about(store, key)["spot"])
+
+
+def n_contrasts(store: Store, key: str) -> int:
+    """Number of a projection's factors, the last ones, that are contrasts."""
+    about = _about(store, key)
+    if "n_contrasts" in about:
+        return int(about["n_contrasts"])
+    # as written before the attribute was: their maps are called so
+    return sum(name.startswith("contrast") for name in raster(store, _keys.factors(key)).channels)
+
+
+def _about(store: Store, key: str) -> dict[str, Any]:
+    """Return what the store says of a projection."""
     keys = mark(store)["keys"]
     if key not in keys:
         msg = f"Found no projection {key!r} in the store; it holds {', '.join(map(repr, keys)) or 'none'}."
         raise KeyError(msg)
-    return Spot(**keys[key]["spot"])
+    return dict(keys[key])
 
 
 def table(store: Store, key: str | None = None) -> AnnData:
@@ -127,14 +141,13 @@ def table(store: Store, key: str | None = None) -> AnnData:
 
 def factors(store: Store, key: str) -> Factors:
     """Gene model of a projection: the table's genes and loadings, without reading counts."""
-    from sphisto.core.factors import Factors, count_signed
+    from sphisto.core.factors import Factors
 
-    spot(store, key)
+    n_signed = n_contrasts(store, key)
     store, name = located(store), table_name(store, key)
     if not isinstance(store, Path):
         whole = store.tables[name]
-        loadings = np.asarray(whole.varm[_keys.loadings(key)])
-        return Factors(tuple(whole.var_names), loadings, count_signed(loadings))
+        return Factors(tuple(whole.var_names), np.asarray(whole.varm[_keys.loadings(key)]), n_signed)
     import zarr
     from anndata.io import read_elem
 
@@ -143,7 +156,7 @@ def factors(store: Store, key: str) -> Factors:
         group = zarr.open_group(folder, mode="r", use_consolidated=False)
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
         loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
-    return Factors(tuple(map(str, names)), loadings, count_signed(loadings))
+    return Factors(tuple(map(str, names)), loadings, n_signed)
 
 
 def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, Any]:
