@@ -124,7 +124,7 @@ def chunk_files(array: Any) -> ChunkFiles | None:
     return None
 
 
-def _is_native(order: Mapping[str, Any]) -> bool:
+def _is_native(order: Mapping[Any, Any]) -> bool:
     """Whether values have their bytes in this machine's order; those of one byte need not say any."""
     return order.get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder
 
