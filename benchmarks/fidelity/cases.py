@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
+
     from sphisto.io.sections import Section
 
 Floats = NDArray[np.float64]

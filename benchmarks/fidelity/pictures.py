@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
     from sphisto.io.sections import Section
 
 FIGURES = ROOT / "docs" / "_static" / "fidelity"

@@ -88,7 +88,9 @@ def test_coordinates_that_are_words(small_toy):
 @pytest.mark.parametrize("spatial", [{"toy": None}, ["toy"], {"toy": "picture.tif"}])
 def test_a_layout_of_another_form(small_toy, spatial):
     small_toy.uns["spatial"] = spatial
-    with pytest.raises(ValueError, match=r"Found uns\['spatial'\] of another form \((dict with 'toy': \w+|list)\); expected a dict"):
+    with pytest.raises(
+        ValueError, match=r"Found uns\['spatial'\] of another form \((dict with 'toy': \w+|list)\); expected a dict"
+    ):
         slide_of(small_toy)
 
 

@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
+import sphisto as sp
 from sphisto.core.factors import Factors
 from sphisto.core.grid import Grid
 from sphisto.io import building, claims
 from sphisto.io import store as stores
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 
 def test_a_path_that_is_not_ours_is_left_alone(tmp_path):
@@ -114,7 +114,7 @@ def test_contrasts_of_a_panel_are_told_from_factors_without_signs(small_toy, tmp
     import spatialdata as sd
     import zarr
 
-    slide, store = make_slide(read_section(small_toy)), tmp_path / "panel.zarr"
+    slide, store = make_slide(sp.io.section(small_toy)), tmp_path / "panel.zarr"
     store.mkdir()
     loadings = np.full((small_toy.n_vars, 3), 0.1, dtype=np.float32)  # the last one adds to every gene of the panel
 

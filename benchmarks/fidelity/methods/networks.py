@@ -89,7 +89,9 @@ def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
     adata.uns.pop("toy", None)  # the truth's recipe is not for the fit
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "case.zarr"
-        sp.tl.fit_projection(case.section(adata), store=store, genes=genes, rng=case.seed, **(case.resolution | options))
+        sp.tl.fit_projection(
+            case.section(adata), store=store, genes=genes, rng=case.seed, **(case.resolution | options)
+        )
         maps, n_signed = sp.get.raster(store, "projection_factors"), n_contrasts(store, "projection")
     density = pooled(case, maps.to_numpy(), maps.attrs["um_per_px"])
     loadings = np.asarray(adata.varm["projection_loadings"], dtype=np.float64)

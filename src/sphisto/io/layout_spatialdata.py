@@ -294,7 +294,9 @@ def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str) -> fl
 
     systems = set(get_transformation(image, get_all=True)) & set(get_transformation(shapes, get_all=True))
     relative = [np.linalg.solve(matrix_to(image, s), matrix_to(shapes, s)) for s in sorted(map(str, systems))]
-    found = [scale for scale in map(relative_scale, relative) if scale is not None]
+    found = [
+        scale for matrix in relative if (scale := relative_scale(np.asarray(matrix, dtype=np.float64))) is not None
+    ]
     if found:
         return found[0]
     if not relative:

@@ -99,9 +99,9 @@ class Section:
     @property
     def table(self) -> AnnData:
         """The section's own rows of the table, perhaps as a view."""
-        if self.adata is None:
-            self.require_spots()
-        return self.adata if len(self.rows) == self.adata.n_obs else self.adata[self.rows]
+        self.require_spots()
+        whole: Any = self.adata
+        return whole if len(self.rows) == whole.n_obs else whole[self.rows]
 
     def spread(self, values: NDArray[Any], fill: Any = np.nan) -> NDArray[Any]:
         """Bring (n, ...) values of the spots to the rows of the whole table; ``fill`` in rows that are not the section's."""
@@ -193,6 +193,7 @@ def section(
     grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
     values, is_counts, where = values_of(own, layer)
+    counts = f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes"
     pitch = median_pitch(found.centers)
     return Section(
         library_id=element_name(found.library_id),
@@ -204,9 +205,7 @@ def section(
         spot=Spot(scale.spot_um, scale.spot_shape),
         tissue=tissue,
         check=check,
-        about=_about(
-            found, scale, grid, f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes", tissue
-        ),
+        about=_about(found, scale, counts, _image_words(found.image, grid, found.told["image"]), tissue),
         seen_shape=found.adata.shape,
     )
 
@@ -279,7 +278,11 @@ def _scale_of_stated(image_um: float | None, scale: Calibration) -> float:
     if image_um is None:
         return 1.0
     found = scale.um_per_px / image_um
-    return 1.0 if abs(found - 1) < _SAME_SCALE else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
+    return (
+        1.0
+        if abs(found - 1) < _SAME_SCALE
+        else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
+    )
 
 
 def calibration_of(
@@ -321,7 +324,7 @@ def _column(found: Layout, name: str) -> NDArray[np.float64] | None:
 
 
 def _about(
-    found: Layout, scale: Calibration, grid: Grid, counts: str, tissue: NDArray[np.bool_] | None
+    found: Layout, scale: Calibration, counts: str, image: str, tissue: NDArray[np.bool_] | None
 ) -> dict[str, str]:
     """Say what was understood and from what, in the order in which a reader asks."""
     kind = "discs" if scale.spot_shape == "disc" else "squares"
@@ -333,7 +336,7 @@ def _about(
         "spots": f"{len(found.rows)} {kind} of {scale.spot_um:.4g} um, {scale.pitch_um:.4g} um apart, from {scale.spot_source}",
         "scale": f"{scale.um_per_px:.4g} um per full-resolution px, from {scale.scale_source}",
         "frame": found.told["frame"],
-        "image": _image_words(found.image, grid, found.told["image"]),
+        "image": image,
         "tissue": _tissue_words(tissue),
     }
 
