@@ -81,7 +81,7 @@ def make_slide(
     picture, grid, block = working_picture(pyramid, native, um_per_px)
     logger.info(
         "%s: %.3g um per image pixel, from %s; working at %.3g um per px on %d x %d px.",
-        section.library_id, native.um_per_px, scale.source, grid.um_per_px, *grid.shape,
+        section.library_id, native.um_per_px, scale.scale_source, grid.um_per_px, *grid.shape,
     )  # fmt: skip
     if spot.um < _LEAST_PX * grid.um_per_px:
         logger.warning(
@@ -120,7 +120,7 @@ def _calibrated(section: Section, spot_um: float | None) -> tuple[Pyramid, Grid,
         section.centers,
         array_row=_column(section.table, "array_row"),
         array_col=_column(section.table, "array_col"),
-        spot_diameter_px=section.spot_px,
+        spot_px=section.spot_px,
         microns_per_px=section.microns_per_px,
         spot_um=spot_um or section.spot_um,
     )
@@ -186,7 +186,7 @@ def _refuse_wide(spot: Spot, scale: Calibration) -> None:
     if spot.um > _WIDEST * scale.pitch_um:
         msg = (
             f"Found spots of {spot.um:.3g} um that lie {scale.pitch_um:.3g} um apart (the scale is taken from "
-            f"{scale.source}); expected spots side by side. Give `spot_um` in um (not in pixels), correct the scale, or take "
+            f"{scale.scale_source}); expected spots side by side. Give `spot_um` in um (not in pixels), correct the scale, or take "
             "one section of several that were joined."
         )
         raise ValueError(msg)

@@ -147,7 +147,7 @@ def _calibrated(table: AnnData, xy: NDArray[np.float64], library_id: str | None)
     return calibrate(
         xy[:, ::-1],
         **array,
-        spot_diameter_px=factors.get("spot_diameter_fullres"),
+        spot_px=factors.get("spot_diameter_fullres"),
         microns_per_px=factors.get("microns_per_pixel"),
     )
 
