@@ -186,9 +186,7 @@ def calibrate(
         or _by_diameter(nearest_px, size_px, spot_px_is_true, spot_um)
     )
     found, um_per_px, scale_source = _scaled(found, microns_per_px, spot_um, size_px, len(centers))
-    pitch_um = (
-        (bin_um or found.pitch_px * um_per_px) if np.isfinite(found.pitch_px) else bin_um or nearest_px * um_per_px
-    )
+    pitch_um = bin_um or float(found.pitch_px * um_per_px)
     size, shape, source = _sized(found, size_px * um_per_px, pitch_um, spot_px_is_true)
     if spot_um is not None or spot_shape is not None:
         stated = [name for name, value in (("spot_um", spot_um), ("spot_shape", spot_shape)) if value is not None]
@@ -293,7 +291,7 @@ def _square(lattice: _Lattice | None, size_px: float, spot_um: float | None) -> 
     what = "diameter of the spots" if apart else "pitch of the square array, whose bins touch"
     return _Found(
         "unknown", lattice.unit_px, np.nan if spot_um is None else spot_um / side_px,
-        f"the stated {spot_um} um as {what}", spot_shape="disc" if apart else "square",
+        f"the stated {spot_um or np.nan:g} um as {what}", spot_shape="disc" if apart else "square",
     )  # fmt: skip
 
 
@@ -329,11 +327,11 @@ def _scaled(
             return found, told, found.scale_source
         raise ValueError(_untold(found, size_px, n))
     fold = max(told / stated, stated / told)
+    if found.name == "unknown" or (fold > _CONTRADICTS and not found.certain):
+        # an arrangement or a diameter alone makes no array where a scale speaks against it
+        return _Found("unknown", found.pitch_px, spot_shape=found.spot_shape), stated, "the stated scale"
     if not fold > 1 + _DIFFERS:
         return found, stated, "the stated scale"
-    if fold > _CONTRADICTS and not (found.certain and found.spot_um < np.inf):
-        # an arrangement or a diameter alone does not make an array
-        return _Found("unknown", found.pitch_px, spot_shape=found.spot_shape), stated, "the stated scale"
     if fold > _CONTRADICTS and spot_um is None:
         msg = (
             f"Found a stated scale (microns_per_pixel) of {stated:.4g} um per full-resolution px, but {told:.4g} from "
