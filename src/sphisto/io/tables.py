@@ -122,15 +122,15 @@ def flags(frame: DataFrame, name: str, what: str) -> NDArray[np.bool_] | None:
     ValueError
         If the column holds something else.
     """
-    from pandas.api.types import is_bool_dtype
+    from pandas.api.types import infer_dtype
 
     if name not in frame:
         return None
     column = frame[name]
-    if not is_bool_dtype(column.dtype):
+    if len(column) and infer_dtype(column) != "boolean":
         msg = f"Found {what}[{name!r}] of type {column.dtype}; expected true and false. Correct or rename the column."
         raise ValueError(msg)
-    return np.asarray(column.to_numpy(dtype=object) == True, dtype=bool)  # noqa: E712 - NA is not true
+    return np.where(column.isna(), False, column.to_numpy(dtype=object)).astype(bool)
 
 
 def link_columns(table: AnnData, region: str) -> tuple[str, str]:
