@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,9 @@ def home(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("name", ["x.zarr", "x", "x.zarr/", "with blanks ä 组织.zarr", "a.b/x.zarr", "up/../x.zarr", "~x"])
+@pytest.mark.parametrize(
+    "name", ["x.zarr", "x", "x.zarr/", "with blanks ä 组织.zarr", "a.b/x.zarr", "up/../x.zarr", "~x"]
+)
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_path_is_left_as_it_was_written(tmp_path, name, kind):
     assert paths.store_path(kind(tmp_path / name)) == tmp_path / name
@@ -106,5 +107,5 @@ def test_all_that_is_hidden_lies_beside_the_real_store(tmp_path):
         draft.write_text("model")
     assert link.is_symlink()
     assert (real / "zarr.json").read_text() == "new"
-    assert sorted(os.listdir(tmp_path)) == ["large", "link.zarr"]
-    assert sorted(os.listdir(real.parent)) == ["x.first.pt", "x.zarr"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "link.zarr"]
+    assert sorted(path.name for path in real.parent.iterdir()) == ["x.first.pt", "x.zarr"]
