@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -108,5 +107,5 @@ def test_all_that_is_hidden_lies_beside_the_real_store(tmp_path):
         draft.write_text("model")
     assert link.is_symlink()
     assert (real / "zarr.json").read_text() == "new"
-    assert sorted(os.listdir(tmp_path)) == ["large", "link.zarr"]
-    assert sorted(os.listdir(real.parent)) == ["x.first.pt", "x.zarr"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "link.zarr"]
+    assert sorted(path.name for path in real.parent.iterdir()) == ["x.first.pt", "x.zarr"]
