@@ -10,11 +10,16 @@ import pytest
 from PIL import Image
 
 from sphisto.io import decoded
-from sphisto.io.decoded import FileLevel, decode
+from sphisto.io.decoded import FileLevel
 from sphisto.io.images import open_image, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
+
+
+def decode(path):
+    """The only level."""
+    return decoded.decode(path).levels[0]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp"])
