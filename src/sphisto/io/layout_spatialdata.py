@@ -15,7 +15,7 @@ from sphisto.io.images import open_image
 from sphisto.io.layout_anndata import libraries_of
 from sphisto.io.layouts import Layout, centers_of, positive_or_none, under_tissue, valid_scale
 from sphisto.io.pyramid import Pyramid, as_pyramid
-from sphisto.io.rgb import CHANNELS
+from sphisto.io.channels import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
