@@ -22,9 +22,9 @@ from spatialdata.models import get_channel_names
 
 import sphisto as sp
 from sphisto.core.factors import rates
-from sphisto.io.store import n_contrasts
 from sphisto.io.intake import make_slide
 from sphisto.io.section import read_section
+from sphisto.io.store import n_contrasts
 
 SOURCES = Path(sp.__file__).parent
 PHASES = (Phase.explicit, Phase.generate)  # a case that fails is named in full; making it smaller takes many fits
