@@ -171,7 +171,7 @@ def test_only_genes_are_kept_and_it_is_said(run, caplog):
         read_visium(run)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("matrix", ["h5", "mtx"])
 def test_genes_named_twice_get_numbers_and_it_is_said(tmp_path, matrix, caplog):
     folder = tmp_path / "section_1"

@@ -211,7 +211,8 @@ def _steps(array_row: ArrayLike | None, array_col: ArrayLike | None) -> Floats |
     known = steps[np.isfinite(steps).all(axis=1)]
     if len(known) < 3 or np.ptp(known, axis=0).min() == 0:  # a filler, or a single line
         return None
-    different = len(np.unique(known[:, 0] + 1j * known[:, 1]))
+    in_order = known[np.lexsort(known.T)]
+    different = len(known) - int((np.diff(in_order, axis=0) == 0).all(axis=1).sum())
     if different < len(known):
         msg = (
             f"Found {len(known)} spots at {different} different positions (array_row, array_col); on one array each has "

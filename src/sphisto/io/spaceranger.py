@@ -285,7 +285,9 @@ def _read_mtx(folder: Path) -> AnnData:
     matrix_path = part("matrix.mtx")
     barcodes, features = table(part("barcodes.tsv")), table(part("features.tsv", "genes.tsv"))
     try:
-        matrix = sparse.csr_matrix(scipy_io.mmread(matrix_path).T)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The default value for `spmatrix`")  # either kind will do
+            matrix = sparse.csr_matrix(scipy_io.mmread(matrix_path).T)
     except (ValueError, OSError, EOFError) as error:
         msg = f"{str(matrix_path)!r} cannot be read ({error}); the copy or download may be broken. Fetch it again."
         raise ValueError(msg) from error
