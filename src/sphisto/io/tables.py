@@ -228,7 +228,7 @@ def _plain_array(array: Any) -> Any:
     if isinstance(dtype, pd.StringDtype) or (dtype == object and pd.api.types.infer_dtype(array) == "string"):
         values, missing = np.asarray(array, dtype=object), np.asarray(pd.isna(array))
         return pd.Categorical(values, _as_index(np.unique(values[~missing]))) if missing.any() else values
-    return array
+    return array.to_numpy() if isinstance(array, pd.arrays.NumpyExtensionArray) else array
 
 
 def _from_arrow(array: Any) -> Any:
