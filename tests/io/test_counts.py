@@ -135,7 +135,9 @@ def test_a_table_that_stays_in_its_file(form, tmp_path):
 def test_a_lazy_table_is_read_once_its_columns_are(tmp_path):
     table().write_zarr(tmp_path / "a.zarr")
     lazy = ad.experimental.read_lazy(tmp_path / "a.zarr")
-    with pytest.raises(ValueError, match=r"lazy table \(`obs` is a Dataset2D\).*Call `adata = adata.to_memory\(\)` first"):
+    with pytest.raises(
+        ValueError, match=r"lazy table \(`obs` is a Dataset2D\).*Call `adata = adata.to_memory\(\)` first"
+    ):
         values_of(lazy, None)
     np.testing.assert_array_equal(counts_read(lazy.to_memory()), COUNTS)
     only_x = ad.AnnData(lazy.X, var=pd.DataFrame(index=list(lazy.var_names)))
@@ -171,9 +173,12 @@ def test_masked_values():
 def test_arrays_that_no_one_can_read():
     class Elsewhere:
         def __array__(self, *args, **kwargs):
-            raise TypeError("it lies on another device")
+            msg = "it lies on another device"
+            raise TypeError(msg)
 
-    with pytest.raises(ValueError, match=r"Found values in X as .*Elsewhere, which cannot be read .*another device.*Convert"):
+    with pytest.raises(
+        ValueError, match=r"Found values in X as .*Elsewhere, which cannot be read .*another device.*Convert"
+    ):
         in_memory(Elsewhere(), "X")
 
 
@@ -190,7 +195,10 @@ def test_counts_beyond_the_precision_are_said(caplog):
 def test_a_layer_of_counts_without_counts_is_not_trusted(caplog):
     adata = table(layers={"counts": sparse.csr_matrix(COUNTS * 0.5)})
     np.testing.assert_array_equal(counts_read(adata), COUNTS)
-    assert "layers['counts'] holds a value that is not a whole number (0.5), and X holds raw counts: X is used" in caplog.text
+    assert (
+        "layers['counts'] holds a value that is not a whole number (0.5), and X holds raw counts: X is used"
+        in caplog.text
+    )
     values, is_counts = values_of(adata, "counts")
     assert not is_counts
     np.testing.assert_array_equal(values.toarray(), COUNTS / 2)
@@ -238,7 +246,9 @@ def test_raw_without_counts_is_no_hint(caplog):
 def test_raw_that_does_not_fit():
     adata = with_raw()
     adata.var_names = ["g7", "gene2", "gene3"]
-    with pytest.raises(ValueError, match=r"Found 2 of 3 genes \(gene2, gene3, ...\) that .raw lacks.*isin\(adata.raw.var"):
+    with pytest.raises(
+        ValueError, match=r"Found 2 of 3 genes \(gene2, gene3, ...\) that .raw lacks.*isin\(adata.raw.var"
+    ):
         values_of(adata, "raw")
     kept = adata[:, adata.var_names.isin(adata.raw.var_names)].copy()
     np.testing.assert_array_equal(counts_read(kept, "raw"), COUNTS[:, [7]])

@@ -114,12 +114,6 @@ def test_settings_of_anndata_stay(small_toy, written):
     assert ad.settings.allow_write_nullable_strings is before
 
 
-def test_values_that_no_store_holds_are_named(small_toy, written):
-    small_toy.obs["mixed"] = np.array([1, "a", None] + [2.5] * (small_toy.n_obs - 3), dtype=object)
-    with pytest.raises(ValueError, match="The table cannot be written to a store: .*mixed"):
-        written(small_toy)
-
-
 def test_tables_of_every_kind_are_written(small_toy_once, written, tmp_path):
     import dask.array as da
 
@@ -140,11 +134,16 @@ def test_tables_of_every_kind_are_written(small_toy_once, written, tmp_path):
 
 
 def test_columns_of_the_users_are_kept_beside_the_link(small_toy, written, caplog):
-    small_toy.obs["region"] = pd.Categorical(["cortex", "medulla"] * (small_toy.n_obs // 2) + ["cortex"] * (small_toy.n_obs % 2))
+    small_toy.obs["region"] = pd.Categorical(
+        ["cortex", "medulla"] * (small_toy.n_obs // 2) + ["cortex"] * (small_toy.n_obs % 2)
+    )
     small_toy.obs["Spot_ID"] = [f"s{i}" for i in range(small_toy.n_obs)]
     with caplog.at_level(logging.INFO, logger="sphisto"):
         table = written(small_toy)
-    assert "obs['region'] is kept as it is: the store's table is linked to its spots by obs['sphisto_region']" in caplog.text
+    assert (
+        "obs['region'] is kept as it is: the store's table is linked to its spots by obs['sphisto_region']"
+        in caplog.text
+    )
     assert list(table.obs["region"].astype(str)) == list(small_toy.obs["region"].astype(str))
     assert list(table.obs["Spot_ID"]) == list(small_toy.obs["Spot_ID"])
     assert table.uns["spatialdata_attrs"] == {
@@ -176,7 +175,9 @@ def test_the_link_of_another_program_is_kept(small_toy):
 
 def test_a_key_that_is_the_users_is_refused(small_toy, written, caplog):
     small_toy.uns["projection"] = {"params": {"by": "PCA"}}
-    with pytest.raises(ValueError, match=r"Found uns\['projection'\], which sphisto did not .* Choose another `key_added`"):
+    with pytest.raises(
+        ValueError, match=r"Found uns\['projection'\], which sphisto did not .* Choose another `key_added`"
+    ):
         written(small_toy)
     small_toy.uns["projection"] = {"params": {}, "store": "x.zarr"}
     small_toy.var["projection_pearson"] = 0.5

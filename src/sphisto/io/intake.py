@@ -16,9 +16,9 @@ from sphisto.core.interpolate import median_pitch
 from sphisto.core.lattice import Calibration, calibrate
 from sphisto.core.slide import Measured, Slide, Spot, SpotShape
 from sphisto.io.claims import element_name
+from sphisto.io.counts import gene_names, values_of
 from sphisto.io.images import open_image
 from sphisto.io.pyramid import Pyramid, as_pyramid
-from sphisto.io.counts import gene_names, values_of
 from sphisto.io.working_picture import resized_mask, tissue_in, working_picture
 
 if TYPE_CHECKING:

@@ -69,7 +69,11 @@ def normalize(adata: AnnData, *, target_sum: float = 1e4, copy: bool = False) ->
         raise ValueError(msg)
     counts = _raw_counts(adata)
     require_own(
-        adata.uns, "normalize", is_record(adata.uns.get("normalize")), where="uns", remedy="Rename or remove that entry."
+        adata.uns,
+        "normalize",
+        is_record(adata.uns.get("normalize")),
+        where="uns",
+        remedy="Rename or remove that entry.",
     )
     keep = not _has_counts(adata, counts)
     # scanpy normalises matrices of one kind alike in all its versions; sparse arrays it does not take in some
@@ -100,10 +104,7 @@ def _raw_counts(adata: AnnData) -> Any:
         raise ValueError(msg)
     problem = check_counts(in_memory(adata.X, "adata.X"))
     if problem and "counts" in adata.layers:
-        msg = (
-            f"adata.X {problem} and adata.layers has 'counts': it is normalised already, expected raw "
-            f"counts. {undo}"
-        )
+        msg = f"adata.X {problem} and adata.layers has 'counts': it is normalised already, expected raw counts. {undo}"
         raise ValueError(msg)
     return raw_counts(adata)
 
