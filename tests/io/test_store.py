@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +105,23 @@ def test_folder_and_object_say_the_same(store, fitted):
         np.testing.assert_array_equal(model.loadings, fitted.varm["projection_loadings"])
     with pytest.raises(ValueError, match="Found 1 pyramid levels; expected `scale` from 0 to 0"):
         raster.grid_at(1)
+
+
+def test_stores_are_read_by_the_paths_that_people_write(store, tmp_path, monkeypatch):
+    """The home folder by its short name, by str and Path, and through links."""
+    import sphisto as sp
+    from sphisto.io.summary import summarise
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "my stores").symlink_to(store.parent, target_is_directory=True)
+    expected = sp.get.raster(store, "projection", scale=1)
+    for written in (f"~/my stores/{store.name}", Path(f"~/my stores/{store.name}/")):
+        np.testing.assert_array_equal(sp.get.raster(written, "projection", scale=1), expected)
+        np.testing.assert_array_equal(sp.get.gene_raster(written, "nuclei_a"), sp.get.gene_raster(store, "nuclei_a"))
+        circle = np.array([[50.0, 50.0]])
+        found = sp.tl.aggregate(written, circle, radius=10)
+        np.testing.assert_array_equal(found.X, sp.tl.aggregate(store, circle, radius=10).X)
+        assert summarise(written) == summarise(store)
+        assert stores.table(written).n_obs == stores.table(store).n_obs
+        assert stores.gene_column(written, "projection_pearson") == stores.gene_column(store, "projection_pearson")
