@@ -12,16 +12,11 @@ import pytest
 import sphisto as sp
 
 
-@pytest.fixture
-def ascii_terminal(monkeypatch):
-    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", output)
-    return output
-
-
-def test_a_store_behind_a_link_in_the_home_folder(small_toy, tmp_path, monkeypatch, ascii_terminal):
+def test_a_store_behind_a_link_in_the_home_folder(small_toy, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
     disk = tmp_path / "large disk"
     disk.mkdir()
     link = tmp_path / "Gewebe ä组.zarr"
@@ -32,7 +27,7 @@ def test_a_store_behind_a_link_in_the_home_folder(small_toy, tmp_path, monkeypat
     assert link.is_symlink()
     assert Path(small_toy.uns["projection"]["store"]) == real
     assert Path(small_toy.uns["projection"]["model"]) == disk / "x ä组.projection.pt"
-    assert b"written to" in ascii_terminal.buffer.getvalue()
+    assert b"x \\xe4\\u7ec4.zarr" in terminal.buffer.getvalue()
 
     fitted = sp.tl.load(small_toy)
     sp.tl.predict(fitted, small_toy.copy(), store=f"~/{link.name}", key_added="second", device="cpu")
