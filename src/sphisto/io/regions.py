@@ -255,7 +255,8 @@ def _from_polygons(shapes: Sequence[Any], names: NDArray[Any], grid: Grid) -> Fo
     far_y, far_x = grid.to_fullres(np.array([[height, width]]))[0]
     raster = shapely.box(0, 0, far_x, far_y)
     px_area = float(np.prod(grid.fullres_per_px))
-    rings, area = [], np.zeros(len(names))
+    rings: list[list[NDArray[np.float64]]] = []
+    area = np.zeros(len(names))
     for i, shape in enumerate(shapes):
         if shape is None:
             rings.append([])
