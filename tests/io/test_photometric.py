@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import struct
 from importlib.util import find_spec
 
 import numpy as np
+import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from sphisto.io import pyramid
+from sphisto.io.colours import Recoloured
 from sphisto.io.images import open_image, read_image
 
 HAS_IMAGECODECS = find_spec("imagecodecs") is not None
@@ -173,3 +176,212 @@ def test_a_picture_in_any_format_has_the_same_pixels(tmp_path_factory, data):
     assert found.dtype == np.uint8
     differences = off(found, expected), off(again, expected)
     assert max(differences) <= loss
+
+
+# --- each photometric interpretation ----------------------------------------------------------------------------------
+
+
+def tif(path, stored, **options):
+    tifffile.imwrite(path, stored, metadata=None, **options)
+    return path
+
+
+def raw_tif(path, samples, height, width, *tags):
+    """A tif of one uncompressed strip with any tags, (code, type, values)."""
+    formats = {3: "H", 4: "L", 5: "L"}
+    entries = sorted([(256, 4, [width]), (257, 4, [height]), (259, 3, [1]), (278, 4, [height]),
+                      (279, 4, [len(samples)]), (273, 4, [8]), *tags])  # fmt: skip
+    end = 8 + len(samples) + len(samples) % 2
+    long, body = end + 2 + 12 * len(entries) + 4, b""
+    table = struct.pack("<H", len(entries))
+    for code, kind, values in entries:
+        value = struct.pack(f"<{len(values)}{formats[kind]}", *values)
+        if len(value) > 4:
+            value, body = struct.pack("<L", long + len(body)), body + value
+        n = len(values) // 2 if kind == 5 else len(values)
+        table += struct.pack("<HHL", code, kind, n) + value.ljust(4, b"\0")
+    path.write_bytes(b"II*\0" + struct.pack("<L", end) + samples.ljust(end - 8, b"\0") + table + bytes(4) + body)
+    return path
+
+
+def ycbcr_tags(subsampling):
+    return (258, 3, [8, 8, 8]), (262, 3, [6]), (277, 3, [3]), (530, 3, subsampling)
+
+
+def test_white_is_zero(tmp_path):
+    for bits, grey in ((8, GREY), (16, GREY.astype(np.uint16) * 257)):
+        found, note = read(tif(tmp_path / f"{bits}.tif", (2**bits - 1) - grey, photometric="miniswhite"))
+        assert off(found, grey3(GREY)) == 0
+        assert "grey was inverted, as its lowest value is white" in note
+    found, _ = read(tif(tmp_path / "1.tif", GREY < 99, photometric="miniswhite"))
+    assert off(found, grey3((GREY >= 99) * 255)) == 0
+
+
+@pytest.mark.parametrize("bits", [2, 4, 12])
+def test_odd_numbers_of_bits_are_spread(tmp_path, bits):
+    grey = np.random.default_rng(0).integers(0, 2**bits, (8, 16), dtype=np.uint16)
+    flat = (grey.reshape(-1, 1) >> np.arange(bits - 1, -1, -1)) & 1
+    samples = np.packbits(flat.astype(np.uint8)).tobytes()
+    path = raw_tif(tmp_path / "a.tif", samples, 8, 16, (258, 3, [bits]), (262, 3, [1]), (277, 3, [1]))
+    found, note = read(path)
+    assert off(found, grey3(np.rint(grey / (2**bits - 1) * 255))) <= 1
+    if HAS_IMAGECODECS:
+        assert f"{bits} bits were spread over {8 if bits < 8 else 16}" in note
+
+
+@pytest.mark.parametrize("factor", [256, 257, 1])
+def test_palettes_of_16_and_of_8_bits(tmp_path, factor):
+    table = np.random.default_rng(0).integers(0, 256, (3, 256), dtype=np.uint16)
+    found, note = read(tif(tmp_path / "a.tif", GREY, photometric="palette", colormap=table * factor, tile=(16, 16)))
+    assert off(found, np.moveaxis(table[:, GREY], 0, -1)) == 0
+    assert "indexed colours were looked up in its palette" in note
+    assert isinstance(open_image(tmp_path / "a.tif").levels[0], Recoloured)
+
+
+def test_four_inks_are_no_alpha(tmp_path):
+    inks = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
+    for name, stored in (("8", inks), ("16", inks.astype(np.uint16) * 257)):
+        found, note = read(tif(tmp_path / f"{name}.tif", stored, photometric="separated"))
+        assert off(found, expected) <= 1
+        assert "converted from CMYK to RGB" in note
+
+
+def test_other_inks_are_refused(tmp_path):
+    inks = np.zeros((20, 30, 4), np.uint8)
+    path = tif(tmp_path / "a.tif", inks, photometric="separated", extratags=[(332, 3, 1, 2, True)])
+    with pytest.raises(ValueError, match=r"a.tif' has photometric interpretation SEPARATED .* Save it as RGB"):
+        open_image(path)
+
+
+def test_brightness_and_colour_apart(tmp_path):
+    ycbcr = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
+    found, note = read(raw_tif(tmp_path / "a.tif", ycbcr.tobytes(), *RGB.shape[:2], *ycbcr_tags([1, 1])))
+    assert off(found, RGB) <= 3
+    assert "converted from YCbCr to RGB" in note
+    narrow = (532, 5, [16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1])
+    path = raw_tif(tmp_path / "b.tif", ycbcr.tobytes(), *RGB.shape[:2], *ycbcr_tags([1, 1]), narrow)
+    with pytest.raises(ValueError, match="has photometric interpretation YCBCR"):
+        open_image(path)
+
+
+def test_colours_that_are_subsampled_but_not_compressed(tmp_path):
+    """Refused by name: no decoder knows them."""
+    samples = bytes(20 * 30 + 2 * 10 * 15)
+    with pytest.raises(ValueError, match=r"a.tif' .* YCBCR with subsampled colours"):
+        read(raw_tif(tmp_path / "a.tif", samples, 20, 30, *ycbcr_tags([2, 2])))
+
+
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 2)])
+def test_jpeg_in_a_tif(tmp_path, subsampling):
+    if HAS_IMAGECODECS:
+        options = {"compression": "jpeg", "compressionargs": {"level": 98}, "subsampling": subsampling}
+        path = tif(tmp_path / "a.tif", RGB, photometric="ycbcr", tile=(16, 16), **options)
+    else:
+        path = tmp_path / "a.tif"
+        Image.fromarray(RGB).save(path, compression="jpeg", quality=98)
+    assert off(read(path)[0], RGB) <= 16
+
+
+def test_uniform_colour_by_human_eyes(tmp_path):
+    """Of 8 and 16 bits, with signs and without, as colour management has it."""
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    signed = np.asarray(ImageCms.profileToProfile(Image.fromarray(RGB), *profiles, outputMode="LAB"))
+    deep = np.stack([signed[..., 0] * np.uint16(257), *(signed[..., i] * np.uint16(256) for i in (1, 2))], axis=-1)
+    for name, stored in (("8", signed), ("16", deep)):
+        found, note = read(tif(tmp_path / f"{name}.tif", stored, photometric="cielab"))
+        assert off(found, RGB) <= 6
+        assert "converted from CIE L*a*b* to RGB" in note
+        half = 2 ** (stored.dtype.itemsize * 8 - 1)
+        unsigned = np.dstack([stored[..., :1], stored[..., 1:] ^ stored.dtype.type(half)])
+        assert off(read(tif(tmp_path / f"icc{name}.tif", unsigned, photometric="icclab"))[0], found) == 0
+
+
+@pytest.mark.parametrize("kind", ["cfa", "logluv", "linear_raw"])
+def test_other_interpretations_are_refused_by_name(tmp_path, kind):
+    path = tif(tmp_path / "a.tif", np.zeros((20, 30, 3), np.uint8), photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[262].overwrite(int(tifffile.PHOTOMETRIC[kind.upper()]))
+    with pytest.raises(ValueError, match=rf"a.tif' has photometric interpretation {kind.upper()} .* expected grey"):
+        open_image(path)
+
+
+def test_grey_with_alpha(tmp_path):
+    alpha = RGB[..., 1]
+    stored = np.dstack([GREY, alpha])
+    found, note = read(tif(tmp_path / "a.tif", stored, photometric="minisblack", extrasamples=["unassalpha"]))
+    assert off(found, on_white(grey3(GREY), alpha)) <= 1
+    assert "the alpha channel was put on white" in note
+
+
+def test_alpha_among_other_extra_samples(tmp_path):
+    alpha = RGB[..., 1]
+    stored = np.dstack([RGB, 255 - alpha, alpha])
+    options = {"photometric": "rgb", "extrasamples": ["unspecified", "unassalpha"]}
+    found, note = read(tif(tmp_path / "a.tif", stored, **options))
+    assert off(found, on_white(RGB, alpha)) <= 1
+    assert "1 extra sample without meaning left out" in note
+
+
+def test_inverted_grey_and_palettes_in_all_levels(tmp_path):
+    full = smooth(128, 128)[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        options = {"tile": (32, 32), "photometric": "miniswhite", "metadata": None}
+        file.write(255 - full, subifds=1, **options)
+        file.write(255 - full[::2, ::2], subfiletype=1, **options)
+    opened = open_image(tmp_path / "a.tif")
+    assert off(opened.picture(2)[0], full[::2, ::2]) == 0
+    assert off(opened.levels[0][5:9, 60:70][..., 0], full[5:9, 60:70]) == 0
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    (["DAPI", "FITC", "Cy5"], r"a.tif' has 3 channels \(DAPI, FITC, Cy5\). This seems to be a fluorescence"),
+    (["DAPI", "GFP", "RFP", "Cy5"], r"a.tif' has 4 channels .* fluorescence"),
+    (["u", "v", "w", "q"], r"a.tif' has 4 channels .* multi-channel"),
+])  # fmt: skip
+def test_channels_named_after_dyes(tmp_path, names, message):
+    stored = np.zeros((len(names), 20, 30), np.uint16)
+    metadata = {"axes": "CYX", "Channel": {"Name": names}}
+    tifffile.imwrite(tmp_path / "a.tif", stored, ome=True, metadata=metadata, photometric="minisblack")
+    with pytest.raises(ValueError, match=message):
+        open_image(tmp_path / "a.tif")
+
+
+def test_channels_named_after_colours_are_ordered(tmp_path):
+    metadata = {"axes": "CYX", "Channel": {"Name": ["Blue", "Green", "Red"]}}
+    stored = np.moveaxis(RGB[..., ::-1], -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", stored, ome=True, metadata=metadata, photometric="minisblack")
+    found, note = read(tmp_path / "a.tif")
+    assert off(found, RGB) == 0
+    assert "channels Blue, Green, Red were brought to the order red, green, blue" in note
+
+
+def test_four_channels_of_16_bits_without_a_name(tmp_path):
+    stored = np.random.default_rng(0).integers(0, 65536, (4, 20, 30), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stored, ome=True, metadata={"axes": "CYX"}, photometric="minisblack")
+    with pytest.raises(ValueError, match="Found four channels of uint16 .* fluorescence"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("shades", "order"), [("rgb", (0, 1, 2)), ("bgr", (2, 1, 0)), ("cmy", None)])
+def test_composites_of_imagej(tmp_path, shades, order):
+    shown = {"r": (1, 0, 0), "g": (0, 1, 0), "b": (0, 0, 1), "c": (0, 1, 1), "m": (1, 0, 1), "y": (1, 1, 0)}
+    tables = [np.outer(shown[shade], np.arange(256)).astype(np.uint8) for shade in shades]
+    metadata = {"axes": "CYX", "mode": "composite", "LUTs": tables}
+    stored = np.moveaxis(RGB[..., list(order or (0, 1, 2))], -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", stored, imagej=True, metadata=metadata)
+    if order is None:
+        assert "shown as (0, 255, 255)" in read(tmp_path / "a.tif")[1]
+    else:
+        assert off(read(tmp_path / "a.tif")[0], RGB) == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("reader", ["tifffile", "pillow"])
+def test_orientation_is_told_and_not_applied(tmp_path, monkeypatch, orientation, reader):
+    if reader == "pillow":
+        monkeypatch.setattr("sphisto.io.tiffs._decodes", lambda *_: False)
+    path = tif(tmp_path / "a.tif", RGB, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+    found, note = read(path)
+    assert off(found, RGB) == 0
+    assert (f"orientation tag ({orientation}) was not applied" in note) == (orientation > 1)
