@@ -371,7 +371,8 @@ def test_composites_of_imagej(tmp_path, shades, order):
     stored = np.moveaxis(RGB[..., list(order or (0, 1, 2))], -1, 0)
     tifffile.imwrite(tmp_path / "a.tif", stored, imagej=True, metadata=metadata)
     if order is None:
-        assert "shown as (0, 255, 255)" in read(tmp_path / "a.tif")[1]
+        with pytest.raises(ValueError, match=r"shown as \(0, 255, 255\), .* multi-channel"):
+            read(tmp_path / "a.tif")
     else:
         assert off(read(tmp_path / "a.tif")[0], RGB) == 0
 
