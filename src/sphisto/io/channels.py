@@ -16,10 +16,10 @@ MULTI_CHANNEL = "This seems to be a fluorescence or other multi-channel image"
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2, "a": 3, "alpha": 3}
 # names that programs give to channels which have none
 _UNNAMED = re.compile(r"(channel|ch|c|band|image|s)?[\s_:.-]*\d*([\s_:.-]+\d+)*", re.IGNORECASE)
-# stains, dyes and filters of fluorescence; none is part of a colour's name
+# stains, dyes and filters of fluorescence, and what ImageJ shows in a mixed colour; none is part of a colour's name
 _FLUORESCENT = re.compile(
     r"dapi|hoechst|fitc|tritc|texas|\bcy-?[2357]|alexa|\baf ?-?\d{3}|gfp|rfp|yfp|cfp|mcherry|rhodamine|phalloidin|draq"
-    r"|membrane|nucle[iu]|atto|opal|pan-?ck|\bcd\d+|\b\d{3} ?nm",
+    r"|membrane|nucle[iu]|atto|opal|pan-?ck|\bcd\d+|\b\d{3} ?nm|shown as",
     re.IGNORECASE,
 )
 
