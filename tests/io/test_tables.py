@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import spatialdata as sd
 from scipy import sparse
+from sphisto.io.section import read_section
 
 from sphisto import _keys
 from sphisto.io import building
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.io.tables import become, flags, link_columns, plain, require_free_key
 
 TEXTS = ["object", "str", "string[python]", "string[pyarrow]", pd.StringDtype("pyarrow", na_value=np.nan)]
