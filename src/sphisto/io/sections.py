@@ -36,6 +36,7 @@ logger = logging.getLogger("sphisto")
 
 _SAME_SCALE = 0.02  # relative
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".mtx", ".rds"}
+_LEAST_SPOTS = 2
 _WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
@@ -190,6 +191,9 @@ def section(
     else:
         _refuse_other_files(data)
         return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
+    if len(found.rows) < _LEAST_SPOTS:
+        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     assert found.image is not None  # both layouts open it
