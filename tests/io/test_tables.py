@@ -173,12 +173,12 @@ def test_the_link_of_another_program_is_kept(small_toy):
     assert "spatialdata_attrs" not in small_toy.uns
 
 
-def test_a_key_that_is_the_users_is_refused(small_toy, written, caplog):
+def test_a_key_that_is_the_users_is_refused(small_toy, caplog):
     small_toy.uns["projection"] = {"params": {"by": "PCA"}}
     with pytest.raises(
         ValueError, match=r"Found uns\['projection'\], which sphisto did not .* Choose another `key_added`"
     ):
-        written(small_toy)
+        require_free_key(small_toy, "projection")
     small_toy.uns["projection"] = {"params": {}, "store": "x.zarr"}
     small_toy.var["projection_pearson"] = 0.5
     require_free_key(small_toy, "projection")
