@@ -370,6 +370,9 @@ def _about(
 
 
 def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
+    """Say which picture it is, and what is converted of it; that is logged, too: not all functions log a section."""
+    if pyramid.conversion.note:
+        logger.info("%s: %s", which, pyramid.conversion.note)
     levels = f" in {len(pyramid.levels)} resolutions" if len(pyramid.levels) > 1 else ""
     note = f" {pyramid.conversion.note}" if pyramid.conversion.note else ""
     return f"{grid.height} x {grid.width} px (y, x){levels}, {grid.um_per_px:.4g} um per px: {which}.{note}"
