@@ -114,7 +114,7 @@ class _Found:
     spot_um: float = np.nan
     spot_shape: Shape = "disc"
     spot_source: str = ""
-    certain: bool = False  # told by positions or scale factors, so that another scale is a contradiction
+    certain: bool = False  # told by scale factors or unusual positions, so that another scale is a contradiction
 
 
 def calibrate(
@@ -211,7 +211,8 @@ def _steps(array_row: ArrayLike | None, array_col: ArrayLike | None) -> Floats |
     known = steps[np.isfinite(steps).all(axis=1)]
     if len(known) < 3 or np.ptp(known, axis=0).min() == 0:  # a filler, or a single line
         return None
-    different = len(np.unique(known[:, 0] + 1j * known[:, 1]))
+    in_order = known[np.lexsort(known.T)]
+    different = len(known) - int((np.diff(in_order, axis=0) == 0).all(axis=1).sum())
     if different < len(known):
         msg = (
             f"Found {len(known)} spots at {different} different positions (array_row, array_col); on one array each has "
@@ -267,7 +268,7 @@ def _printed(lattice: _Lattice | None, size_px: float) -> _Found | None:
             name = _visium_name(lattice.most) if array is VISIUM else array.name
             return _Found(
                 name, array.pitch_um / um_per_px, um_per_px, f"the {array.pitch_um:.0f} um pitch of the {array.name} array",
-                array.spot_um, "disc", f"the spots of the {array.name} array", certain=True,
+                array.spot_um, "disc", f"the spots of the {array.name} array", certain=array.checkerboard,
             )  # fmt: skip
     return None
 
