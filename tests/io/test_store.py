@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,3 +143,26 @@ def test_contrasts_of_a_panel_are_told_from_factors_without_signs(small_toy, tmp
                 assert stores.spot(source, key) == slide.spot
     write("projection", 0)  # fitted anew
     assert stores.factors(store, "projection").n_signed == 0
+
+
+def test_stores_are_read_by_the_paths_that_people_write(store, tmp_path, monkeypatch):
+    """The home folder by its short name, by str and Path, and through links."""
+    import sphisto as sp
+    from sphisto.io.summary import summarise
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "my stores").symlink_to(store.parent, target_is_directory=True)
+    expected = sp.get.raster(store, "projection")
+    for written in (f"~/my stores/{store.name}", Path(f"~/my stores/{store.name}/")):
+        np.testing.assert_array_equal(sp.get.raster(written, "projection"), expected)
+        np.testing.assert_array_equal(sp.get.gene_raster(written, "nuclei_a"), sp.get.gene_raster(store, "nuclei_a"))
+        circle = np.array([[50.0, 50.0]])
+        found = sp.tl.aggregate(written, circle, radius=10)
+        np.testing.assert_array_equal(found.X, sp.tl.aggregate(store, circle, radius=10).X)
+        assert summarise(written).rasters == summarise(store).rasters
+        assert summarise(written).libraries == summarise(store).libraries
+        assert stores.table(written).n_obs == stores.table(store).n_obs
+        skill, same = (stores.gene_column(path, "projection_pearson") for path in (written, store))
+        assert list(skill) == list(same)
+        np.testing.assert_array_equal(list(skill.values()), list(same.values()))

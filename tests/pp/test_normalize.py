@@ -76,7 +76,9 @@ def test_a_layer_that_is_there_stays(caplog):
 def test_a_layer_of_that_name_without_counts_is_refused():
     adata = table()
     adata.layers["counts"] = adata.X * 0.5
-    with pytest.raises(ValueError, match=r"adata.layers\['counts'\] holds a value that is not a whole .* Rename or remove"):
+    with pytest.raises(
+        ValueError, match=r"adata.layers\['counts'\] holds a value that is not a whole .* Rename or remove"
+    ):
         pp.normalize(adata)
     assert "log1p" not in adata.uns
 

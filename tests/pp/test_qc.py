@@ -104,7 +104,9 @@ def test_raw_and_all_that_is_aligned_go_along():
 def test_tables_that_cannot_be_changed_are_refused(tmp_path):
     small(sparse.csr_matrix).write_h5ad(tmp_path / "a.h5ad")
     for backed in (ad.read_h5ad(tmp_path / "a.h5ad", backed="r"), ad.read_h5ad(tmp_path / "a.h5ad", backed="r")[:20]):
-        with pytest.raises(ValueError, match=r"stays in its file \(.*a.h5ad\).*Call `adata = adata.to_memory\(\)` first"):
+        with pytest.raises(
+            ValueError, match=r"stays in its file \(.*a.h5ad\).*Call `adata = adata.to_memory\(\)` first"
+        ):
             pp.qc(backed, min_genes=5)
     loaded = ad.read_h5ad(tmp_path / "a.h5ad", backed="r").to_memory()
     pp.qc(loaded, min_genes=5)
@@ -133,7 +135,9 @@ def test_counts_in_raw_are_pointed_to():
     adata = small(sparse.csr_matrix)
     adata.raw = adata
     adata.X = adata.X.log1p()
-    with pytest.raises(ValueError, match=r"adata.X holds a value .* they are in adata.raw.*`adata = adata.raw.to_adata"):
+    with pytest.raises(
+        ValueError, match=r"adata.X holds a value .* they are in adata.raw.*`adata = adata.raw.to_adata"
+    ):
         pp.qc(adata, min_genes=5)
     counts = adata.raw.to_adata()
     pp.qc(counts, min_genes=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from sphisto.core.factors import Factors
     from sphisto.core.grid import Grid
     from sphisto.core.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+_SAME_PLACE = 1.0  # full-resolution px
 
 
 @quiet()
@@ -172,15 +178,12 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     require_free_key(table, key)
     linked = plain_copy(table)
     if "spatial" in linked.uns:
-        linked.uns["spatial"] = {
-            claims.element_name(section): {name: value for name, value in about.items() if name != "images"}
-            for section, about in linked.uns["spatial"].items()
-        }
+        linked.uns["spatial"] = _without_images(linked.uns["spatial"], slide.name)
     link = {}
     if slide.measured is not None:
         region = _keys.spots(slide.name)
         region_key, instance_key = link_columns(linked, region)
-        linked.obsm.setdefault("spatial", slide.grid.to_fullres(slide.measured.centers)[:, ::-1])
+        linked.obsm["spatial"] = _places_in_global(linked, slide)
         categories = pd.Index([region], dtype=object)
         linked.obs[region_key] = pd.Categorical.from_codes([0] * linked.n_obs, categories)
         linked.obs[instance_key] = np.arange(linked.n_obs)
@@ -203,6 +206,29 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
             "`spatialdata.utils.sanitize_table` renames them)."
         )
         raise ValueError(msg) from error
+
+
+def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
+    """What ``uns["spatial"]`` says of a library beside its pictures; of others too, where none is called so."""
+    from sphisto.io.layout_anndata import libraries_of
+
+    libraries = {claims.element_name(name): about for name, about in libraries_of(spatial)[0].items()}
+    own = {library_id: libraries[library_id]} if library_id in libraries else libraries
+    return {name: {key: value for key, value in about.items() if key != "images"} for name, about in own.items()}
+
+
+def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
+    """(n, 2) x, y of the spots in full-resolution px: as the table says them, if it means the same places."""
+    places = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
+    stated = table.obsm.get("spatial")
+    if stated is None:
+        return places
+    if np.allclose(np.asarray(stated)[:, :2], places, atol=_SAME_PLACE):
+        return np.asarray(stated)  # with a third column, if there is one
+    logger.info(
+        "obsm['spatial'] of the store's table is in full-resolution px; in the table in memory it stays as it is."
+    )
+    return places
 
 
 @quiet()

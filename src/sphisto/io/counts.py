@@ -233,7 +233,7 @@ def _dense(matrix: Any, where: str) -> NDArray[Any]:
 
 
 def _unmasked(matrix: np.ma.MaskedArray[Any, Any], where: str) -> NDArray[Any]:
-    hidden = int(np.ma.count_masked(matrix))
+    hidden = int(np.ma.getmaskarray(matrix).sum())
     if hidden:
         msg = (
             f"Found {hidden} masked values in {where}; expected a number for each spot and gene. Fill them "

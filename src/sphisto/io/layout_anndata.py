@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
+from sphisto.io.counts import require_frames
 from sphisto.io.images import open_image
 from sphisto.io.layouts import Layout, centers_of, positive_or_none, under_tissue, valid_scale
 from sphisto.io.pyramid import Pyramid, as_pyramid
@@ -51,6 +52,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
     ValueError, KeyError
         As :func:`layout_of_anndata`.
     """
+    require_frames(adata)
     if "spatial" not in adata.obsm:
         msg = (
             'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. Read the section with '
@@ -211,7 +213,7 @@ def _find_image(
         if image_scale is not None:
             return pyramid, valid_scale(image_scale, "image_scale"), f"{named}, image_scale={image_scale:g} as stated"
         for key, known in stored.items():
-            if key != "fullres" and _size(known) == pyramid.shape:
+            if key != "fullres" and as_pyramid(known).shape == pyramid.shape:
                 scale = valid_scale(factors[STORED[key]], STORED[key])
                 return pyramid, scale, f"{named}, of the size of images[{key!r}] and taken to have its scale factor"
         return pyramid, None, f"{named}, taken for the full-resolution one"
@@ -238,12 +240,14 @@ def _find_image(
 def _stored_image(
     stored: Mapping[str, Any], key: str, factors: Mapping[str, Any], image_scale: float | None, why: str
 ) -> tuple[Pyramid, float, str]:
-    factor = STORED[key]
-    scale = valid_scale(image_scale or (factors[factor] if factor else 1.0), factor or "image_scale")
+    factor = STORED[key] if image_scale is None else ""
+    scale = valid_scale(
+        factors[factor] if factor else 1.0 if image_scale is None else image_scale, factor or "image_scale"
+    )
     pyramid = as_pyramid(open_image(stored[key]) if isinstance(stored[key], str | Path) else stored[key])
     others = [other for other in stored if other != key]
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
-    return pyramid, scale, f"images[{key!r}] {why}, {factor or 'scale'} {scale:.4g}{also}"
+    return pyramid, scale, f"images[{key!r}] {why}, {factor or 'image_scale'} {scale:.4g}{also}"
 
 
 def _opened(image: Any) -> tuple[Pyramid, str]:
@@ -251,7 +255,3 @@ def _opened(image: Any) -> tuple[Pyramid, str]:
     if isinstance(image, str | Path):
         return as_pyramid(open_image(Path(image).expanduser())), f"{image} as given"
     return as_pyramid(image), "the array that was given"
-
-
-def _size(picture: Any) -> tuple[int, ...]:
-    return tuple(np.shape(picture)[:2])

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto.io.channels import CHANNELS
+from sphisto.io.counts import require_frames
 from sphisto.io.elements import matrix_to, relative_scale
 from sphisto.io.images import open_image
 from sphisto.io.layout_anndata import libraries_of
 from sphisto.io.layouts import Layout, centers_of, positive_or_none, under_tissue, valid_scale
 from sphisto.io.pyramid import Pyramid, as_pyramid
-from sphisto.io.rgb import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +48,7 @@ def layout_of_spatialdata(
         If something is missing or ambiguous; the message says what was found and what to do.
     """
     name, table, region = _choose_region(sdata, library_id)
+    require_frames(table)
     shapes = sdata.shapes[region]
     rows, shapes, kept = _rows_of(table, region, shapes)
     side, shape = _size_of(shapes, region)
@@ -241,8 +243,9 @@ def _choose_image(
 
 
 def _is_placed(image: Any) -> bool:
-    """Whether a picture is an element that says where it lies."""
-    return hasattr(image, "dims") or hasattr(image, "children")
+    """Whether a picture is an element that says where it lies: SpatialData keeps that in the attributes of its array."""
+    array = next(iter(image["scale0"].data_vars.values())) if "scale0" in getattr(image, "children", ()) else image
+    return "transform" in getattr(array, "attrs", ())
 
 
 def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _SAME_SCALE = 0.02  # relative
+_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".mtx", ".rds"}
 _WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
@@ -94,7 +95,9 @@ class Section:
 
     def copy(self) -> Section:
         """Return the same section with a table of its own."""
-        return self if self.adata is None else replace(self, adata=self.adata.copy())
+        if self.adata is None:
+            return self
+        return replace(self, adata=self.adata.to_memory() if self.adata.isbacked else self.adata.copy())
 
     @property
     def table(self) -> AnnData:
@@ -185,6 +188,7 @@ def section(
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
         found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id)
     else:
+        _refuse_other_files(data)
         return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
@@ -231,6 +235,26 @@ def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -
         )
         raise ValueError(msg)
     return data
+
+
+def _refuse_other_files(data: Any) -> None:
+    """Raise for paths of tables and stores, which are read by the libraries that they are of."""
+    if not isinstance(data, str | Path):
+        return
+    path = Path(data).expanduser()
+    reader = None
+    if path.suffix in _TABLES:
+        reader = "anndata.read_h5ad" if path.suffix == ".h5ad" else "scanpy"
+    elif any((path / room).is_dir() for room in ("tables", "shapes")):
+        reader = "spatialdata.read_zarr"
+    elif (path / "obs").is_dir():
+        reader = "anndata.read_zarr"
+    if reader is not None:
+        msg = (
+            f"Found the path of a table or store, {str(data)!r}; expected what is in it. Read it with `{reader}` and give what "
+            "that returns; a Space Ranger run is given as its folder."
+        )
+        raise ValueError(msg)
 
 
 def _picture_alone(

@@ -472,9 +472,3 @@ def _existing_image(image: str | Path) -> str:
 def _folder_name(folder: Path) -> str:
     resolved = folder.resolve()
     return resolved.parent.name if resolved.name == "outs" else resolved.name
-
-
-def is_spaceranger_folder(path: str | Path) -> bool:
-    """Stub."""
-    path = Path(path)
-    return path.is_dir() and ((path / "spatial").is_dir() or (path / "outs").is_dir())

@@ -90,8 +90,9 @@ def _table_shape(store: Path, name: str) -> tuple[int | None, int | None]:
 
 
 def _length(frame: Any) -> int:
-    """Rows of a data frame as anndata writes it: the length of its index."""
-    return int(frame[frame.attrs["_index"]].shape[0])
+    """Rows of a data frame as anndata writes it: the length of its index, an array or (nullable strings) a group."""
+    index = frame[frame.attrs["_index"]]
+    return int((index["values"] if str(index.attrs.get("encoding-type")).startswith("nullable") else index).shape[0])
 
 
 def _projection(store: Path, key: str) -> dict[str, Any]:

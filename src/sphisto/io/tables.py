@@ -138,7 +138,7 @@ def link_columns(table: AnnData, region: str) -> tuple[str, str]:
 
     A column of such a name that is the user's stays, and ours then are called ``sphisto_...``.
     """
-    attrs = table.uns.pop("spatialdata_attrs", None) or {}
+    attrs: Any = table.uns.pop("spatialdata_attrs", None) or {}
     if np.array_equal(np.atleast_1d(attrs.get("region")), [region]):
         table.obs = table.obs.drop(columns=[attrs["region_key"], attrs["instance_key"]], errors="ignore")
     taken = {str(name).casefold() for name in table.obs}  # SpatialData takes no names that differ in case only
@@ -217,6 +217,8 @@ def _plain_array(array: Any) -> Any:
     """Turn an array of pandas into one that every version of anndata writes."""
     import pandas as pd
 
+    if isinstance(array, pd.arrays.NumpyExtensionArray):
+        array = array.to_numpy()
     dtype = array.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         categories = _as_index(_plain_array(array.categories.array))
@@ -225,7 +227,7 @@ def _plain_array(array: Any) -> Any:
         return _plain_array(_from_arrow(array))
     if isinstance(dtype, pd.Float32Dtype | pd.Float64Dtype):
         return array.to_numpy(dtype=dtype.numpy_dtype, na_value=np.nan)
-    if isinstance(dtype, pd.StringDtype) or (dtype == object and pd.api.types.infer_dtype(array) == "string"):
+    if isinstance(dtype, pd.StringDtype) or (dtype == np.dtype(object) and pd.api.types.infer_dtype(array) == "string"):
         values, missing = np.asarray(array, dtype=object), np.asarray(pd.isna(array))
         return pd.Categorical(values, _as_index(np.unique(values[~missing]))) if missing.any() else values
     return array

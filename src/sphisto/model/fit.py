@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from sphisto import __version__
-from sphisto._memory import kept_memory
 from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, gene_factors, scores, split_counts
 from sphisto.model.fitted import Fitted
@@ -40,7 +39,6 @@ _PLENTY = 20  # counts in a spot, from which one without any has failed
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell whether the network helps
 
 
-@kept_memory()
 def fit(
     slide: Slide,
     *,

@@ -10,7 +10,6 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto._cores import one_blas_thread
-from sphisto._memory import kept_memory
 from sphisto._say import bar
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io import building
@@ -66,7 +65,6 @@ def stream(
 
     n_left = sum(map(len, left.values()))
     with (
-        kept_memory(),
         one_blas_thread(),
         dask.config.set(scheduler="synchronous"),  # threads that read windows would keep memory of their own
         bar(len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as shown,
