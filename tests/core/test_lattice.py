@@ -187,6 +187,14 @@ def test_bins_of_unknown_side_without_a_size_are_not_taken_for_spots():
         calibrate(**bins(8.0))
 
 
+def test_a_stated_scale_tells_bins_from_a_square_array_of_spots():
+    given = bins(8.0, 0)
+    assert calibrate(**given).array == "Spatial Transcriptomics 1k"  # nothing speaks against it
+    with pytest.raises(ValueError, match="144 spots 8 um apart in no known array.*Give `spot_um`"):
+        calibrate(**given, microns_per_px=1)
+    assert calibrate(**given, microns_per_px=1, spot_um=8, spot_shape="square").pitch_um == pytest.approx(8)
+
+
 def test_touching_bins_without_positions_are_not_taken_for_spots_of_65_um():
     with pytest.raises(ValueError, match="8 px of unknown um.*give `spot_um` and `spot_shape`"):
         calibrate(bins(8.0)["centers"], spot_px=8.0)

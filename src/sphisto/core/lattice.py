@@ -114,7 +114,7 @@ class _Found:
     spot_um: float = np.nan
     spot_shape: Shape = "disc"
     spot_source: str = ""
-    certain: bool = False  # told by positions or scale factors, so that another scale is a contradiction
+    certain: bool = False  # told by scale factors or unusual positions, so that another scale is a contradiction
 
 
 def calibrate(
@@ -268,7 +268,7 @@ def _printed(lattice: _Lattice | None, size_px: float) -> _Found | None:
             name = _visium_name(lattice.most) if array is VISIUM else array.name
             return _Found(
                 name, array.pitch_um / um_per_px, um_per_px, f"the {array.pitch_um:.0f} um pitch of the {array.name} array",
-                array.spot_um, "disc", f"the spots of the {array.name} array", certain=True,
+                array.spot_um, "disc", f"the spots of the {array.name} array", certain=array.checkerboard,
             )  # fmt: skip
     return None
 
