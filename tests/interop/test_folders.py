@@ -56,7 +56,9 @@ def test_segmented_cells_of_visium_hd_are_refused(tmp_path, drawing):
     drawn = drawing.draw("hd 8")
     folder = drawing.hd_run(tmp_path / "outs", [drawn])
     drawing.cells(folder, drawn)
-    drawing.refused(folder / "segmented_outputs", tmp_path / "written", "holds segmented cells.*Give the folder of one bin")
+    drawing.refused(
+        folder / "segmented_outputs", tmp_path / "written", "holds segmented cells.*Give the folder of one bin"
+    )
 
 
 def test_raw_counts_lose_what_lies_beside_the_tissue(tmp_path, drawing, caplog):
@@ -84,8 +86,12 @@ def test_other_folders_are_refused(tmp_path, drawing):
     """Such as counts of Spatial Transcriptomics, which other programs write, without a folder of positions and pictures."""
     (tmp_path / "st").mkdir()
     (tmp_path / "st" / "counts.tsv").touch()
-    drawing.refused(tmp_path / "st", tmp_path / "written", "neither a Space Ranger run nor an OME-Zarr.*holds: counts.tsv")
-    drawing.refused(tmp_path / "gone", tmp_path / "written", "Found nothing at '.*gone'; expected the folder of a Space")
+    drawing.refused(
+        tmp_path / "st", tmp_path / "written", "neither a Space Ranger run nor an OME-Zarr.*holds: counts.tsv"
+    )
+    drawing.refused(
+        tmp_path / "gone", tmp_path / "written", "Found nothing at '.*gone'; expected the folder of a Space"
+    )
 
 
 def test_a_spatialdata_store_as_a_path_is_refused(tmp_path, drawing):

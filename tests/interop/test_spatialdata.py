@@ -55,7 +55,7 @@ def test_raw_counts_lose_what_lies_beside_the_tissue(tmp_path, drawing, position
     folder = drawing.run(tmp_path / "outs", drawn, positions=positions, filtered=False)
     section = sp.io.section(visium(folder, counts_file="raw_feature_bc_matrix.h5"))
     drawing.check(section, drawn, drawn.hires, drawing.hires, np.flatnonzero(drawn.under))
-    assert f"{(~drawn.under).sum()} are left out, as obs[\"in_tissue\"] is 0" in section.about["rows"]
+    assert f'{(~drawn.under).sum()} are left out, as obs["in_tissue"] is 0' in section.about["rows"]
 
 
 def test_counts_in_raw_only(tmp_path, drawing, caplog):
@@ -90,11 +90,10 @@ def test_bins_as_squares_and_as_circles(hd_folder, drawing, size, squares):
     section = sp.io.section(visium_hd(folder, bin_size=size, bins_as_squares=squares), library_id=f"{size:03d}um")
     drawing.check(section, bins[size], bins[size].picture, 1.0)
     form, region = "squares" if squares else "circles", f"A_square_{size:03d}um"
-    assert section.about["layout"] == (
-        f"SpatialData, table 'square_{size:03d}um', which annotates {form} {region!r}"
-    )
-    assert "'A_full_image', 1 px per full-resolution px; there are also 'A_hires_image', 'A_lowres_image'" in (
-        section.about["image"]
+    assert section.about["layout"] == (f"SpatialData, table 'square_{size:03d}um', which annotates {form} {region!r}")
+    assert (
+        "'A_full_image', 1 px per full-resolution px; there are also 'A_hires_image', 'A_lowres_image'"
+        in (section.about["image"])
     )
     assert section.about["frame"].startswith("coordinate system 'A', where the shapes lie as obsm")
 
@@ -140,7 +139,9 @@ def test_segmented_cells_are_refused(hd_folder, drawing, tmp_path):
     sdata = visium_hd(folder, load_segmentations_only=True)
     assert set(sdata.tables) == {"cell_segmentations"}
     drawing.refused(
-        sdata, tmp_path / "written", r"Found polygons of different sizes or forms in 'A_cell_segmentations'.*sphisto.tl.aggregate"
+        sdata,
+        tmp_path / "written",
+        r"Found polygons of different sizes or forms in 'A_cell_segmentations'.*sphisto.tl.aggregate",
     )
 
 
@@ -151,7 +152,9 @@ def test_cells_of_xenium_are_refused(tmp_path, drawing):
         without = dict.fromkeys(["transcripts", "morphology_mip", "morphology_focus", "aligned_images"], False)
         labels = sdio.xenium(folder, **without)
         circles = sdio.xenium(folder, cells_as_circles=True, **without)
-    drawing.refused(labels, tmp_path / "written", "annotate labels only .'table' annotates 'cell_labels'.*cells are no spots")
+    drawing.refused(
+        labels, tmp_path / "written", "annotate labels only .'table' annotates 'cell_labels'.*cells are no spots"
+    )
     drawing.refused(circles, tmp_path / "written", "Found circles of different sizes or forms in 'cell_circles'")
 
 

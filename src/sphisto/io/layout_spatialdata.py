@@ -33,7 +33,9 @@ _TURNED = 0.1  # of its side, by which a square's bounds may exceed it: turned b
 _SAME_PX = 1.0  # full-resolution px, within which obsm["spatial"] and the shapes agree
 _REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced picture
 # ends of pictures' names, perhaps with the key that `spatialdata.concatenate` puts after the names of all elements
-_KIND = re.compile(r"(?:^|_)(?:(?:hires|lowres|full|fullres|cytassist)(?:(?:_tissue)?_image)?|(?:tissue_)?image)(-.+)?$")
+_KIND = re.compile(
+    r"(?:^|_)(?:(?:hires|lowres|full|fullres|cytassist)(?:(?:_tissue)?_image)?|(?:tissue_)?image)(-.+)?$"
+)
 _BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")  # what spatialdata-io and Space Ranger call bins of a side
 INTRINSIC = "the shapes' own coordinates"
 
