@@ -73,7 +73,9 @@ ARRAYS: dict[str, tuple[Any, ...]] = {
 
 def draw(kind: str, name: str = "A", seed: int = 0) -> Drawn:
     """Draw a section; of CytAssist the array lies on the picture turned by 90 degrees and mirrored."""
-    first_row, first_col, n_row, n_col, row_um, col_um, size, shape, um, array = ARRAYS[kind.replace("cytassist", "visium")]
+    first_row, first_col, n_row, n_col, row_um, col_um, size, shape, um, array = ARRAYS[
+        kind.replace("cytassist", "visium")
+    ]
     rng = np.random.default_rng(seed)
     row, col = (v.ravel() for v in np.mgrid[:n_row, :n_col])
     if "Visium," in array:
@@ -93,7 +95,9 @@ def draw(kind: str, name: str = "A", seed: int = 0) -> Drawn:
     tissue = (slice(int(top), int(bottom)), slice(int(left), int(right)))
     picture[tissue] = rng.integers(90, 190, picture[tissue].shape, dtype=np.uint8)
     if shape == "square":
-        barcodes = [f"s_{size:03.0f}um_{r + first_row:05d}_{c + first_col:05d}-1" for r, c in zip(row, col, strict=True)]
+        barcodes = [
+            f"s_{size:03.0f}um_{r + first_row:05d}_{c + first_col:05d}-1" for r, c in zip(row, col, strict=True)
+        ]
     else:
         barcodes = ["".join(rng.choice(list("ACGT"), 16)) + "-1" for _ in row]
     return Drawn(
@@ -223,14 +227,22 @@ def write_xenium(folder: Any) -> Any:
     (folder / "experiment.xenium").write_text(json.dumps(about))
     write_h5(folder / "cell_feature_matrix.h5", rng.poisson(3.0, (n, len(GENES))), names)
     area = np.pi * radii**2
-    cells = {"cell_id": names, "x_centroid": xy[:, 0], "y_centroid": xy[:, 1], "cell_area": area, "nucleus_area": area / 3}
+    cells = {
+        "cell_id": names,
+        "x_centroid": xy[:, 0],
+        "y_centroid": xy[:, 1],
+        "cell_area": area,
+        "nucleus_area": area / 3,
+    }
     pd.DataFrame(cells).to_parquet(folder / "cells.parquet", index=False)
     angles = np.linspace(0, 2 * np.pi, 9)
     for kind, share in (("cell", 1.0), ("nucleus", 0.5)):
         x = (xy[:, :1] + share * radii[:, None] * np.cos(angles)).ravel()
         y = (xy[:, 1:] + share * radii[:, None] * np.sin(angles)).ravel()
         ids = {"cell_id": np.repeat(names, 9), "label_id": np.repeat(np.arange(1, n + 1), 9)}
-        pd.DataFrame({**ids, "vertex_x": x, "vertex_y": y}).to_parquet(folder / f"{kind}_boundaries.parquet", index=False)
+        pd.DataFrame({**ids, "vertex_x": x, "vertex_y": y}).to_parquet(
+            folder / f"{kind}_boundaries.parquet", index=False
+        )
     mask = np.zeros((480, 480), np.uint32)
     for i, (x, y) in enumerate(np.rint(xy / pixel).astype(int)):
         mask[y - 5 : y + 5, x - 5 : x + 5] = i + 1

@@ -32,8 +32,11 @@ _ALIKE = 0.05  # relative spread of sizes up to which shapes are spots or bins; 
 _TURNED = 0.1  # of its side, by which a square's bounds may exceed it: turned by up to 6 degrees
 _SAME_PX = 1.0  # full-resolution px, within which obsm["spatial"] and the shapes agree
 _REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced picture
-_KIND = re.compile(r"_?(hires|lowres|full|fullres|cytassist)?(_image|_tissue_image)?$")  # ends of pictures' names
-_BINS = re.compile(r"(?:^|_)square_(\d{3})um$")  # what spatialdata-io and Space Ranger call bins of a side
+# ends of pictures' names, perhaps with the key that `spatialdata.concatenate` puts after the names of all elements
+_KIND = re.compile(
+    r"(?:^|_)(?:(?:hires|lowres|full|fullres|cytassist)(?:(?:_tissue)?_image)?|(?:tissue_)?image)(-.+)?$"
+)
+_BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")  # what spatialdata-io and Space Ranger call bins of a side
 INTRINSIC = "the shapes' own coordinates"
 
 
@@ -90,11 +93,19 @@ def _choose_region(sdata: SpatialData, library_id: str | None) -> tuple[str, Ann
         for region in np.atleast_1d(table.uns.get("spatialdata_attrs", {}).get("region", []))
     ]
     drawn = [each for each in found if each[2] in sdata.shapes]
+    if not drawn and any(region in sdata.labels for _, _, region in found):
+        of_labels = ", ".join(f"{name!r} annotates {region!r}" for name, _, region in found)
+        msg = (
+            f"Found tables that annotate labels only ({of_labels}); expected one that annotates circles or squares. Read bins "
+            "with `annotate_table_by_labels=False`; cells are no spots."
+        )
+        raise ValueError(msg)
     if library_id is None:
         return _the_only(drawn, found, "")
     choice = f" for library_id={library_id!r}"
     ways = (
         lambda region: region in (library_id, _keys.spots(library_id)),
+        lambda region: region.endswith(f"-{library_id}"),  # the key by which `spatialdata.concatenate` joined it
         lambda region: region.startswith(f"{library_id}_") or region.endswith(f"_{library_id}"),
         lambda region: library_id in region,
     )
@@ -262,9 +273,9 @@ def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
             "`image=`."
         )
         raise ValueError(msg)
-    stems = {name: _KIND.sub("", name) for name in pictures}
-    own = {stem for stem in stems.values() if region == stem or region.startswith(f"{stem}_")}
-    longest = max(own, key=len, default=None)
+    stems = {name: _stem_of(name) for name in pictures}
+    own = {stem for stem in stems.values() if _belongs(region, *stem)}
+    longest = max(own, key=lambda stem: len("".join(stem)), default=None)
     if longest is None and len(set(stems.values())) == 1:
         longest = next(iter(stems.values()))
     if longest is None:
@@ -277,6 +288,18 @@ def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
     fine = {name: _image_scale(sdata.images[name], name, sdata.shapes[region], region) for name in chosen}
     best = max(chosen, key=lambda name: fine[name])
     return best, [name for name in chosen if name != best]
+
+
+def _stem_of(picture: str) -> tuple[str, str]:
+    """Return what stands before the kind of a picture in its name (``A`` of ``A_hires_image``), and what after it."""
+    kind = _KIND.search(picture)
+    return (picture, "") if kind is None else (picture[: kind.start()], kind.group(1) or "")
+
+
+def _belongs(region: str, stem: str, joined: str) -> bool:
+    """Whether a region bears the name of a picture: ``A``, or ``A_`` and more, and the same key if it was joined."""
+    name = region.removesuffix(joined)
+    return region.endswith(joined) and (name == stem or name.startswith(f"{stem}_"))
 
 
 def _is_colour(element: Any) -> bool:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _SAME_SCALE = 0.02  # relative
-_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".mtx", ".rds"}
+_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
+_ZARR = ("zarr.json", ".zgroup", ".zattrs")  # one of which is in every folder of a zarr store
 _LEAST_SPOTS = 2
 _WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
@@ -242,10 +243,13 @@ def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -
 
 
 def _refuse_other_files(data: Any) -> None:
-    """Raise for paths of tables and stores, which are read by the libraries that they are of."""
+    """Raise for paths of tables and stores, which are read by the libraries that they are of, and of other folders."""
     if not isinstance(data, str | Path):
         return
     path = Path(data).expanduser()
+    if not path.exists():
+        msg = f"Found nothing at {str(data)!r}; expected the folder of a Space Ranger run, or a picture."
+        raise FileNotFoundError(msg)
     reader = None
     if path.suffix in _TABLES:
         reader = "anndata.read_h5ad" if path.suffix == ".h5ad" else "scanpy"
@@ -257,6 +261,19 @@ def _refuse_other_files(data: Any) -> None:
         msg = (
             f"Found the path of a table or store, {str(data)!r}; expected what is in it. Read it with `{reader}` and give what "
             "that returns; a Space Ranger run is given as its folder."
+        )
+        raise ValueError(msg)
+    if (path / "experiment.xenium").is_file():
+        msg = (
+            f"{str(data)!r} is a Xenium run, whose counts are those of cells; expected spots or bins, as Visium and Visium HD "
+            "have them. Use the cells' counts as they are."
+        )
+        raise ValueError(msg)
+    if path.is_dir() and not any((path / name).is_file() for name in _ZARR):
+        holds = ", ".join(sorted(each.name for each in path.iterdir())[:10]) or "nothing"
+        msg = (
+            f"Found a folder that is neither a Space Ranger run nor an OME-Zarr picture, {str(data)!r} (it holds: {holds}). "
+            "Expected the folder with the counts (filtered_feature_bc_matrix.h5) and `spatial` in it."
         )
         raise ValueError(msg)
 
