@@ -169,6 +169,7 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     ValueError
         If the table holds names or values that cannot be written.
     """
+    import anndata
     import pandas as pd
     import spatialdata as sd
     from spatialdata.models import TableModel
@@ -194,7 +195,9 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     sdata = sd.read_zarr(staging)
     try:
         sdata[name] = TableModel.parse(linked, **link)
-        sdata.write_element(name)
+        # strings that may be missing are written as such: pandas 3 and tables read from its stores hold no others
+        with anndata.settings.override(allow_write_nullable_strings=True):
+            sdata.write_element(name)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of many kinds, for what no zarr store can hold
