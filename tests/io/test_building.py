@@ -45,7 +45,7 @@ def test_a_table_of_pandas_strings_is_written(small_toy, tmp_path):
     adata.obs_names = adata.obs_names.astype("string")
     adata.obs["said"] = pd.array(["a", None] * (adata.n_obs // 2) + ["b"] * (adata.n_obs % 2), dtype="string")
     staging.mkdir()
-    slide = make_slide(read_section(adata))
+    slide = make_slide(sp.io.section(adata))
     building.write_slide(staging, slide, "projection")
     building.write_table(staging, tmp_path / "absent.zarr", slide, adata, "projection")
     found = read_zarr(staging / "tables" / "table")
