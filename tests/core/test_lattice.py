@@ -71,9 +71,72 @@ def test_positions_that_do_not_belong_to_the_centres_are_not_believed(rng):
 
 
 def test_the_diameter_is_the_last_resort_and_is_said(rng):
-    found = calibrate(rng.uniform(0, 1000, (20, 2)), spot_px=130)
+    centers = visium(0.5)[0]
+    warped = centers + rng.normal(0, 18, centers.shape)  # of 200 px pitch: hexagonal no more
+    found = calibrate(warped, spot_px=130)
     assert found.um_per_px == pytest.approx(0.5)
     assert found.scale_source == "the spot diameter, taken for 65 um"
+    thinned = centers[rng.random(len(centers)) < 0.15]
+    assert calibrate(thinned, spot_px=130).um_per_px == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("spot_px", [1, 130, 400])
+def test_a_diameter_says_nothing_where_spots_do_not_lie_as_visiums(rng, spot_px):
+    with pytest.raises(
+        ValueError, match=f"no array_row/array_col that fit them and spots of {spot_px} px of unknown um"
+    ):
+        calibrate(rng.uniform(0, 1000, (60, 2)), spot_px=spot_px)
+    row, column = np.mgrid[:9, :9].reshape(2, -1)  # Spatial Transcriptomics without its positions
+    with pytest.raises(ValueError, match="spots of 100 px of unknown um"):
+        calibrate(np.column_stack([row, column]) * 200.0, spot_px=100)
+
+
+def cells(rng, side_px: float = 4.0, n: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Mean place in px, and on the array, of the bins of n x n cells of 5 x 5 bins, of which some are no cell's."""
+    place = np.array([np.argwhere(rng.random((5, 5)) < 0.7).mean(axis=0) for _ in range(n * n)])
+    place += 5 * np.argwhere(np.ones((n, n)))
+    return (place + 0.5) * side_px, place + 300
+
+
+@pytest.mark.parametrize("with_positions", [True, False])
+def test_cells_made_of_bins_are_no_bins(rng, with_positions):
+    centers, place = cells(rng)
+    given = {"spot_px": 4.0, "bin_um": 2, "microns_per_px": 0.5}
+    if with_positions:
+        given |= {"array_row": place[:, 0], "array_col": place[:, 1]}
+    with pytest.raises(
+        ValueError, match=r"Found 144 centres about \d+.*px apart that lie on no lattice .* of 2 um, 4 px.*aggregate"
+    ):
+        calibrate(centers, **given)
+    found = calibrate(centers, **given, spot_um=8)
+    assert (found.um_per_px, found.spot_um, found.spot_shape, found.array) == (0.5, 8, "disc", "unknown")
+    del given["microns_per_px"]
+    assert calibrate(centers, **given, spot_um=8).um_per_px == 0.5
+
+
+def test_cells_with_the_diameter_of_bins_are_said(rng, caplog):
+    found = calibrate(cells(rng)[0], spot_px=4.0, microns_per_px=0.5)
+    assert found.spot_um == 2
+    assert "spots of 2 um (spot_diameter_fullres) that lie 9" in caplog.text
+    assert "If they are cells" in caplog.text
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.1])
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_bins_without_positions_are_bins_however_few_are_left(rng, kept, angle):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    centers = np.round(np.argwhere(rng.random((60, 60)) < kept) * 29.3 @ turn)
+    found = calibrate(centers, spot_px=29.3, bin_um=8)
+    assert (found.spot_um, found.spot_shape, found.pitch_um) == (8, "square", 8)
+    assert found.um_per_px == pytest.approx(8 / 29.3)
+    found = calibrate(centers, spot_px=29.3, microns_per_px=8 / 29.3)  # as other readers leave the side out
+    assert (found.spot_um, found.spot_shape) == (pytest.approx(8), "square")
+
+
+def test_columns_that_repeat_the_coordinates_are_no_positions():
+    centers, _, _ = visium(0.73)
+    found = calibrate(centers, array_row=centers[:, 0], array_col=centers[:, 1], spot_um=55)
+    assert found.um_per_px == pytest.approx(0.73)
 
 
 def test_a_stated_scale_wins():
@@ -196,7 +259,7 @@ def test_a_stated_scale_tells_bins_from_a_square_array_of_spots():
 
 
 def test_touching_bins_without_positions_are_not_taken_for_spots_of_65_um():
-    with pytest.raises(ValueError, match="8 px of unknown um.*give `spot_um` and `spot_shape`"):
+    with pytest.raises(ValueError, match="a square one, 8 px apart. Give the side of a bin as `spot_um`"):
         calibrate(bins(8.0)["centers"], spot_px=8.0)
 
 

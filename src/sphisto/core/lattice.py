@@ -53,6 +53,16 @@ _CONTRADICTS = 1.5  # fold; the next bin size, or a scale of another picture, is
 _RING = 1.4  # pitches; the second ring of a hexagonal array lies at 1.73
 _ORDER = 0.75  # least mean of exp(6i angle); coordinates in whole pixels turn neighbours by some degrees
 _LEAST_SPOTS = 7  # a spot and its neighbours
+_WHOLE = 0.1  # mean distance of positions on an array from whole numbers; that of the means of cells' bins is 0.2
+_ASTRAY = 0.2  # of a lattice's side, mean distance of steps from it; that of any steps is 0.38
+_ANGLES = np.linspace(0, np.pi / 2, 180, endpoint=False)
+_LOOKED_AT = 2000  # steps
+_TOUCH = 0.05  # share of bins that have a neighbour, if but one in 80 is left
+_SPARSE = 0.3  # of the pitch; printed spots reach half of it
+_CELLS = (
+    "Fit the bins themselves and sum the rasters over the cells (`sphisto.tl.aggregate`); if these are spots or bins of "
+    "another size, give `spot_um` and `spot_shape`."
+)
 
 
 @dataclass(frozen=True)
@@ -133,8 +143,8 @@ def calibrate(
 
     The scale is the stated ``microns_per_px``, else that of the array: bins of ``bin_um``; the lattice of ``array_row``
     and ``array_col``, if it is Visium's or Spatial Transcriptomics'; a square lattice of bins with ``spot_um``; a
-    hexagonal arrangement of the centres (taken for Visium); last ``spot_px`` as ``spot_um``, or as the 65 um that Space
-    Ranger means. A stated scale that differs from the array's by more than 5 % is warned of and taken. By more than
+    hexagonal arrangement of the centres (taken for Visium); last ``spot_px`` as ``spot_um``, or, where the centres lie as
+    far apart as Visium's, as the 65 um that Space Ranger means. A stated scale that differs from the array's by more than 5 % is warned of and taken. By more than
     1.5-fold it is refused if ``spot_um`` is not stated too, for then the picture or the array is another one.
 
     Size and shape are the stated ones, else the array's, else ``spot_px`` at the scale found.
@@ -159,8 +169,8 @@ def calibrate(
     Raises
     ------
     ValueError
-        If nothing tells the scale or the size of the spots, if what tells them is contradictory, or if spots share
-        their place, in px or on the array, with others.
+        If nothing tells the scale or the size of the spots, if what tells them is contradictory (such as bins that lie
+        on no lattice, which are cells), or if spots share their place, in px or on the array, with others.
     """
     centers = np.asarray(centers, dtype=np.float64)
     nearest_px = median_pitch(centers)
@@ -178,15 +188,15 @@ def calibrate(
     steps = _steps(array_row, array_col)
     lattice = None if steps is None else _fit_lattice(centers, steps)
     found = (
-        _bins(lattice, size_px, bin_um)
+        _bins(lattice, size_px, bin_um, centers, spot_um)
         if bin_um is not None
         else _printed(lattice, size_px)
         or _square(lattice, size_px, spot_um)
         or _hexagonal(centers)
-        or _by_diameter(nearest_px, size_px, spot_px_is_true, spot_um)
+        or _by_diameter(centers, size_px, spot_px_is_true, spot_um)
     )
     found, um_per_px, scale_source = _scaled(found, microns_per_px, spot_um, size_px, len(centers))
-    pitch_um = bin_um or float(found.pitch_px * um_per_px)
+    pitch_um = bin_um if bin_um and found.spot_um == bin_um else float(found.pitch_px * um_per_px)
     size, shape, source = _sized(found, size_px * um_per_px, pitch_um, spot_px_is_true)
     if spot_um is not None or spot_shape is not None:
         stated = [name for name, value in (("spot_um", spot_um), ("spot_shape", spot_shape)) if value is not None]
@@ -210,6 +220,8 @@ def _steps(array_row: ArrayLike | None, array_col: ArrayLike | None) -> Floats |
     steps = np.stack([np.asarray(array_row, dtype=np.float64), np.asarray(array_col, dtype=np.float64)], axis=1)
     known = steps[np.isfinite(steps).all(axis=1)]
     if len(known) < 3 or np.ptp(known, axis=0).min() == 0:  # a filler, or a single line
+        return None
+    if np.abs(known - np.rint(known)).mean() > _WHOLE:  # coordinates, or means of the bins of cells
         return None
     in_order = known[np.lexsort(known.T)]
     different = len(known) - int((np.diff(in_order, axis=0) == 0).all(axis=1).sum())
@@ -242,10 +254,22 @@ def _fit_lattice(centers: Floats, steps: Floats) -> _Lattice | None:
     return _Lattice(row_px, col_px, len(np.unique(steps.sum(axis=1) % 2)) == 1, most)
 
 
-def _bins(lattice: _Lattice | None, size_px: float, bin_um: float) -> _Found:
-    """Bins of which the scale factors state the side."""
+def _bins(lattice: _Lattice | None, size_px: float, bin_um: float, centers: Floats, spot_um: float | None) -> _Found:
+    """Bins of which the scale factors state the side; cells that were made of them are none."""
     fits = lattice is not None and lattice.has_proportions_of(1, 1)
     pitch_px = lattice.unit_px if lattice is not None and fits else size_px
+    if np.isfinite(pitch_px) and not fits and not _lie_on(centers, pitch_px):
+        nearest_px = median_pitch(centers)
+        if spot_um is None:
+            msg = (
+                f"Found {len(centers)} centres about {nearest_px:.3g} px apart that lie on no lattice of bins, though the scale "
+                f"factors (or names) speak of bins of {bin_um:g} um, {pitch_px:.3g} px wide; expected bins. They seem to be "
+                f"cells. {_CELLS}"
+            )
+            raise ValueError(msg)
+        return _Found(
+            "unknown", nearest_px, bin_um / size_px, f"the {bin_um:g} um side of the bins beneath", spot_shape="disc"
+        )
     what = "pitch of the bins" if fits else "side of a bin, which spot_diameter_fullres gives in px"
     return _Found(
         f"Visium HD, {bin_um:g} um bins", pitch_px, bin_um / pitch_px, f"the {bin_um:g} um {what}",
@@ -307,10 +331,17 @@ def _hexagonal(centers: Floats) -> _Found | None:
     )  # fmt: skip
 
 
-def _by_diameter(nearest_px: float, size_px: float, is_true: bool, spot_um: float | None) -> _Found:
-    """Spots of no known array: nothing but their diameter may tell a scale."""
-    touching = abs(size_px / nearest_px - 1) < _NOMINAL  # bins; Visium's 65 um leave a third of the pitch free
-    known = spot_um or (np.nan if is_true or touching else SPACERANGER_SPOT_UM)
+def _by_diameter(centers: Floats, size_px: float, is_true: bool, spot_um: float | None) -> _Found:
+    """Spots of no known array: nothing but their diameter may tell a scale, Visium's 65 um if they lie as Visium's."""
+    nearest_px = median_pitch(centers)
+    if _are_bins(centers, size_px):
+        return _Found(
+            "unknown", size_px, np.nan if spot_um is None else spot_um / size_px,
+            f"the stated {spot_um or np.nan:g} um as side of the bins", spot_shape="square",
+        )  # fmt: skip
+    pitch_px = size_px * VISIUM.pitch_um / SPACERANGER_SPOT_UM
+    as_visium = abs(nearest_px / pitch_px - 1) < _TOLERANCE or _lie_on(centers, pitch_px, hexagonal=True)
+    known = spot_um or (SPACERANGER_SPOT_UM if as_visium and not is_true else np.nan)
     assumed = spot_um is None and np.isfinite(known)
     return _Found(
         "unknown", nearest_px, known / size_px, f"the spot diameter, taken for {known:g} um",
@@ -335,7 +366,7 @@ def _scaled(
         return found, stated, "the stated scale"
     if fold > _CONTRADICTS and spot_um is None:
         msg = (
-            f"Found a stated scale (microns_per_pixel) of {stated:.4g} um per full-resolution px, but {told:.4g} from "
+            f"Found a stated scale (microns_per_pixel, or image_um_per_px times image_scale) of {stated:.4g} um per full-resolution px, but {told:.4g} from "
             f"{found.scale_source}; expected them to agree. Correct or remove the stated scale (that of a smaller "
             "picture is larger), or, if the array is another one, give `spot_um` or remove array_row and array_col."
         )
@@ -356,7 +387,8 @@ def _untold(found: _Found, size_px: float, n: int) -> str:
     return (
         f"{head}, no array_row/array_col that fit them and {size}. Set "
         '`scalefactors["microns_per_pixel"]` (um per full-resolution px), '
-        f"{'give `spot_um` and `spot_shape`' if size_px > 0 else 'or give the positions on the array'}."
+        f"{'or give `spot_um` and `spot_shape`' if size_px > 0 else 'or give the positions on the array'}. If "
+        "`image_um_per_px` was stated, it is that of the picture: with `image_scale` it tells the scale of the centres, too."
     )
 
 
@@ -369,11 +401,44 @@ def _sized(found: _Found, size_um: float, pitch_um: float, is_true: bool) -> tup
     if np.isfinite(size_um):
         if not is_true and abs(size_um / SPACERANGER_SPOT_UM - 1) < _NOMINAL:
             return VISIUM.spot_um, "disc", "spot_diameter_fullres, which is Space Ranger's for a Visium spot"
+        if not is_true and size_um < _SPARSE * pitch_um:
+            logger.warning("Found spots of %.3g um (spot_diameter_fullres) that lie %.3g um apart in no known array. If they "
+                           "are cells: %s", size_um, pitch_um, _CELLS)  # fmt: skip
         return size_um, "disc", "the size of the spots drawn" if is_true else "spot_diameter_fullres"
     if pitch_um < VISIUM.spot_um:
         return np.nan, "disc", "nothing"
     logger.warning("Nothing tells how large a spot is: taken for a Visium spot of 55 um. Else give `spot_um`.")
     return VISIUM.spot_um, "disc", "nothing (taken for Visium spots)"
+
+
+def _lie_on(centers: Floats, side: float, *, hexagonal: bool = False) -> bool:
+    """Whether each centre and the one nearest to it are points of a lattice of known side, however it is turned.
+
+    Most points of the lattice may be missing. Steps are short, so that it may be slightly warped or its side inexact.
+    """
+    from scipy.spatial import cKDTree
+
+    if not np.isfinite(side) or len(centers) < 2:
+        return False
+    seen = np.linspace(0, len(centers) - 1, min(len(centers), _LOOKED_AT)).astype(np.intp)
+    other = cKDTree(centers).query(centers[seen], k=2)[1][:, 1]
+    step = (centers[other] - centers[seen]) / side
+    turned = (step[:, 1] + 1j * step[:, 0]) * np.exp(-1j * _ANGLES)[:, None]
+    up = np.exp(1j * np.pi / 3) if hexagonal else 1j
+    rows = np.rint(turned.imag / up.imag)
+    columns = np.rint(turned.real - rows * up.real)
+    astray = np.where((rows == 0) & (columns == 0), 1, np.abs(turned - rows * up - columns))  # no two at one point
+    return bool(astray.mean(axis=1).min() < _ASTRAY)
+
+
+def _are_bins(centers: Floats, side: float) -> bool:
+    """Whether centres lie on a square lattice and some of them side by side, as bins do and printed spots do not."""
+    from scipy.spatial import cKDTree
+
+    if len(centers) < _LEAST_SPOTS or not _lie_on(centers, side):
+        return False
+    nearest = cKDTree(centers).query(centers, k=2)[0][:, 1]
+    return bool((np.abs(nearest / side - 1) < _ASTRAY).mean() > _TOUCH)
 
 
 def _hexagonal_pitch(centers: Floats) -> float | None:
