@@ -186,3 +186,21 @@ def test_segmented_cells_of_visium_hd_are_refused(tmp_path, drawing):
     factors = {"tissue_hires_scalef": drawing.hires, "microns_per_pixel": drawn.um_per_px}
     adata.uns["spatial"] = {"A": {"images": {"hires": drawn.hires}, "scalefactors": factors}}
     drawing.refused(adata, tmp_path / "written", "Cannot tell how large a spot is.*in no known array")
+
+
+def test_sections_of_cellxgene_that_are_no_visium_are_refused(tmp_path, drawing):
+    """Of other assays it keeps no picture: ``uns["spatial"]`` is the flag alone."""
+    adata = ad.AnnData(np.ones((20, 3), np.float32), obsm={"spatial": np.random.default_rng(0).uniform(0, 99, (20, 2))})
+    adata.uns["spatial"] = {"is_single": np.bool_(True)}
+    drawing.refused(adata, tmp_path / "written", "Found no tissue image with its scale factor in uns")
+
+
+def test_the_full_resolution_picture_that_cellxgene_may_hold_is_taken_when_asked_for(tmp_path, drawing):
+    drawn = drawing.draw("visium")
+    adata = as_cellxgene(drawing.run(tmp_path / "outs", drawn))
+    adata.uns["spatial"]["A"]["images"]["fullres"] = drawn.picture
+    rows = np.flatnonzero(drawn.under)
+    section = sp.io.section(adata, layer="raw")
+    drawing.check(section, drawn, drawn.hires, drawing.hires, rows)
+    assert "there are also 'fullres'" in section.about["image"]
+    drawing.check(sp.io.section(adata, layer="raw", image="fullres"), drawn, drawn.picture, 1.0, rows)
