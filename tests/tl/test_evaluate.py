@@ -251,7 +251,6 @@ def test_the_seed_network_is_scored_on_its_genes(small_toy):
         ({"genes": []}, ValueError, "empty list of genes"),
         ({"network": "seed"}, ValueError, "models single genes, found none named"),
         ({"network": "resnet"}, ValueError, "expected one of 'unet', 'seed'"),
-        ({"layer": "raw"}, KeyError, "Found no layer 'raw'"),
     ],
 )
 def test_wrong_arguments_are_said_at_once(small_toy, options, error, message, monkeypatch):
