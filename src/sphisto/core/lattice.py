@@ -188,7 +188,8 @@ def calibrate(
     steps = _steps(array_row, array_col)
     lattice = None if steps is None else _fit_lattice(centers, steps)
     found = (
-        _bins(lattice, size_px, bin_um, centers, spot_um)
+        (None if spot_px_is_true else _cells(lattice, centers, size_px, bin_um, spot_um))
+        or _bins(lattice, size_px, bin_um)
         if bin_um is not None
         else _printed(lattice, size_px)
         or _square(lattice, size_px, spot_um)
@@ -254,22 +255,31 @@ def _fit_lattice(centers: Floats, steps: Floats) -> _Lattice | None:
     return _Lattice(row_px, col_px, len(np.unique(steps.sum(axis=1) % 2)) == 1, most)
 
 
-def _bins(lattice: _Lattice | None, size_px: float, bin_um: float, centers: Floats, spot_um: float | None) -> _Found:
-    """Bins of which the scale factors state the side; cells that were made of them are none."""
-    fits = lattice is not None and lattice.has_proportions_of(1, 1)
+def _cells(
+    lattice: _Lattice | None, centers: Floats, size_px: float, bin_um: float, spot_um: float | None
+) -> _Found | None:
+    """Cells that were made of bins, and kept their scale factors: refused unless their size is stated."""
+    if _on_bins(lattice) or not np.isfinite(size_px) or _lie_on(centers, size_px):
+        return None
+    nearest_px = median_pitch(centers)
+    if spot_um is not None:
+        source = f"the {bin_um:g} um side of the bins beneath"
+        return _Found("unknown", nearest_px, bin_um / size_px, source, spot_shape="disc")
+    msg = (
+        f"Found {len(centers)} centres about {nearest_px:.3g} px apart that lie on no lattice of bins, though the scale factors "
+        f"(or names) speak of bins of {bin_um:g} um, {size_px:.3g} px wide; expected bins. They seem to be cells. {_CELLS}"
+    )
+    raise ValueError(msg)
+
+
+def _on_bins(lattice: _Lattice | None) -> bool:
+    return lattice is not None and lattice.has_proportions_of(1, 1)
+
+
+def _bins(lattice: _Lattice | None, size_px: float, bin_um: float) -> _Found:
+    """Bins of which the scale factors state the side."""
+    fits = _on_bins(lattice)
     pitch_px = lattice.unit_px if lattice is not None and fits else size_px
-    if np.isfinite(pitch_px) and not fits and not _lie_on(centers, pitch_px):
-        nearest_px = median_pitch(centers)
-        if spot_um is None:
-            msg = (
-                f"Found {len(centers)} centres about {nearest_px:.3g} px apart that lie on no lattice of bins, though the scale "
-                f"factors (or names) speak of bins of {bin_um:g} um, {pitch_px:.3g} px wide; expected bins. They seem to be "
-                f"cells. {_CELLS}"
-            )
-            raise ValueError(msg)
-        return _Found(
-            "unknown", nearest_px, bin_um / size_px, f"the {bin_um:g} um side of the bins beneath", spot_shape="disc"
-        )
     what = "pitch of the bins" if fits else "side of a bin, which spot_diameter_fullres gives in px"
     return _Found(
         f"Visium HD, {bin_um:g} um bins", pitch_px, bin_um / pitch_px, f"the {bin_um:g} um {what}",

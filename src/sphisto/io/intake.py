@@ -100,8 +100,10 @@ def _other_scale(section: Section) -> str:
         return ""
     extent, own = np.array(section.grid.shape), 1 / float(np.sqrt(np.prod(section.grid.fullres_per_px)))
     for library in section.adata.uns.get("spatial", {}).values():
-        for name, factor in dict(library.get("scalefactors") or {}).items() if isinstance(library, Mapping) else ():
-            fits = "scalef" in name and bool(np.all(section.measured.centers * number_of(factor) < extent))
+        factors = library.get("scalefactors") if isinstance(library, Mapping) else None
+        for name, value in factors.items() if isinstance(factors, Mapping) else ():
+            factor = number_of(value)
+            fits = "scalef" in str(name) and bool(np.all(section.measured.centers * factor < extent))
             if fits and abs(factor / own - 1) > _SAME_EXTENT:
                 return f" The scale factor {name} = {factor:.4g} would fit (`image_scale={factor:.4g}`)."
     return ""

@@ -13,7 +13,7 @@ import numpy as np
 from sphisto._checks import require_positive
 from sphisto.io.counts import require_frames
 from sphisto.io.images import open_image
-from sphisto.io.layouts import Layout, centers_of, positive_or_none, under_tissue, valid_scale
+from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
 from sphisto.io.pyramid import Pyramid, as_pyramid
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ logger = logging.getLogger("sphisto")
 STORED = {"hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef", "fullres": ""}
 """Pictures of ``uns["spatial"]`` and the scale factors that they come with; a full-resolution one needs none."""
 _LABEL = "library_id"  # the column of obs by which joined tables usually name their sections
+_AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "pxl_row", "pxl_row_in_fullres"))
 
 
 def layout_of_anndata(
@@ -40,7 +41,7 @@ def layout_of_anndata(
     """
     spots = spots_of_anndata(adata, library_id)
     _, library = library_of(adata, library_id)
-    pyramid, scale, told = _find_image(library, dict(library.get("scalefactors") or {}), image, image_scale)
+    pyramid, scale, told = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
     return replace(spots, image=pyramid, image_scale=scale, told={**spots.told, "image": told})
 
 
@@ -64,7 +65,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
     rows, joined = rows_of_library(adata, name, libraries)
     rows, kept = under_tissue(adata, rows)
     centers = centers_of(_numbers(adata.obsm["spatial"], rows))
-    factors = dict(library.get("scalefactors") or {})
+    factors = part_of(library, "scalefactors")
     um_per_px, bin_um = factors.get("microns_per_pixel"), factors.get("bin_size_um")
     layout = f'AnnData, uns["spatial"][{name!r}]' if libraries else 'AnnData without uns["spatial"]'
     return Layout(
@@ -73,7 +74,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
         rows=rows,
         centers=centers,
         spot_px=positive_or_none(factors.get("spot_diameter_fullres")),
-        bin_um=None if bin_um is None else require_positive(bin_um, "bin_size_um"),
+        bin_um=bin_um_of(adata.obs_names) if bin_um is None else require_positive(bin_um, "bin_size_um"),
         microns_per_px=None if um_per_px is None else require_positive(um_per_px, "microns_per_pixel"),
         told={
             "layout": layout + (f" (the flag {', '.join(flags)} is no library)" if flags else ""),
@@ -93,6 +94,9 @@ def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]
     """
     if not isinstance(spatial, Mapping):
         raise ValueError(_other_form(type(spatial).__name__))
+    parts = [name for name in ("images", "scalefactors") if name in spatial]
+    if parts:
+        raise ValueError(_other_form(f"{', '.join(parts)} without the name of their library above them"))
     flags = [str(name) for name, entry in spatial.items() if isinstance(entry, bool | np.bool_)]
     libraries = {str(name): entry for name, entry in spatial.items() if str(name) not in flags}
     for name, entry in libraries.items():
@@ -104,8 +108,24 @@ def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]
 def _other_form(found: str) -> str:
     return (
         f"Found uns['spatial'] of another form ({found}); expected a dict of libraries, each a dict "
-        "with images and scalefactors. Read the section with `sphisto.io.read_visium`."
+        "with images and scalefactors. Correct or remove what is not, or read the section with `sphisto.io.read_visium`."
     )
+
+
+def part_of(library: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the images, scalefactors or metadata of a library; empty where there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are no dict.
+    """
+    part = library.get(name)
+    if part is None:
+        return {}
+    if not isinstance(part, Mapping):
+        raise ValueError(_other_form(f"{name} as {type(part).__name__}"))
+    return dict(part)
 
 
 def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str, Any]]:
@@ -141,11 +161,14 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
         If the table is joined and nothing, or more than one thing, tells its rows.
     """
     every = np.arange(adata.n_obs)
-    by_column = {}
+    by_column, of_others = {}, {}
     for column, values in adata.obs.items():
-        names = _names(values)
-        if names is not None and name in set(names) and len(set(names)) > 1:
+        names = _names(values, also_numbers=column == _LABEL)
+        found = set() if names is None else set(names)
+        if name in found and len(found) > 1:
             by_column[str(column)] = names == name
+        elif found and found <= set(libraries) - {name}:
+            of_others[str(column)] = found
     answers = {np.packbits(rows).tobytes(): column for column, rows in by_column.items()}
     if len(answers) == 1:
         column = next(iter(by_column))
@@ -156,6 +179,13 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
         msg = (
             f"Found several columns of obs that name the library {name!r} and do not agree on its spots: "
             f"{', '.join(by_column)}. Give the section's own spots: `adata[adata.obs[{next(iter(by_column))!r}] == {name!r}].copy()`."
+        )
+        raise ValueError(msg)
+    if of_others:
+        column, found = next(iter(of_others.items()))
+        msg = (
+            f"Found no row of {name!r}: obs[{column!r}] says {', '.join(sorted(found))} of all. Choose that with "
+            f"`library_id`, or give the spots of {name!r}."
         )
         raise ValueError(msg)
     labels = set(map(str, adata.obs[_LABEL])) if _LABEL in adata.obs else set()
@@ -173,9 +203,12 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
     raise ValueError(msg)
 
 
-def _names(column: Series) -> NDArray[Any] | None:
-    """Values of a column of words as an array of str; ``None`` for numbers."""
+def _names(column: Series, *, also_numbers: bool = False) -> NDArray[Any] | None:
+    """Values of a column of words as an array of str; ``None`` for numbers, which may say something else."""
     import pandas as pd
+
+    if also_numbers:
+        return np.asarray(column.astype(object).map(str), dtype=object)
 
     of = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
     if pd.api.types.is_numeric_dtype(of.dtype) or pd.api.types.is_bool_dtype(of.dtype):
@@ -197,6 +230,14 @@ def _is_one(adata: AnnData, name: str) -> bool:
 
 def _numbers(spatial: Any, rows: NDArray[np.intp]) -> Any:
     """Coordinates of some rows, from an array, a data frame or something lazy."""
+    import pandas as pd
+    from scipy import sparse
+
+    if isinstance(spatial, pd.DataFrame):
+        own = [[name for name in spatial if str(name).lower() in names] for names in _AXES]
+        spatial = spatial[[own[0][0], own[1][0]]] if all(len(names) == 1 for names in own) else spatial
+    if sparse.issparse(spatial):
+        return spatial.toarray()[rows]
     values = spatial.to_numpy() if hasattr(spatial, "to_numpy") else np.asarray(spatial)
     return values[rows]
 
@@ -205,20 +246,21 @@ def _find_image(
     library: Mapping[str, Any], factors: dict[str, Any], image: Any, image_scale: float | None
 ) -> tuple[Pyramid, float | None, str]:
     """Return the picture, its pixels per full-resolution pixel, and where both were found."""
-    images = {key: picture for key, picture in dict(library.get("images") or {}).items() if picture is not None}
+    images = {key: picture for key, picture in part_of(library, "images").items() if picture is not None}
     stored = {key: images[key] for key, factor in STORED.items() if key in images and (not factor or factor in factors)}
     if isinstance(image, str) and image in stored:
         return _stored_image(stored, image, factors, image_scale, "as asked for")
     if image is not None:
-        pyramid, named = _opened(image)
+        pyramid, named = opened(image, stored)
         if image_scale is not None:
-            return pyramid, valid_scale(image_scale, "image_scale"), f"{named}, image_scale={image_scale:g} as stated"
+            scale = valid_scale(image_scale, "image_scale")
+            return pyramid, scale, f"{named}, image_scale={scale:g} as stated"
         for key, known in stored.items():
             if key != "fullres" and as_pyramid(known).shape == pyramid.shape:
                 scale = valid_scale(factors[STORED[key]], STORED[key])
                 return pyramid, scale, f"{named}, of the size of images[{key!r}] and taken to have its scale factor"
         return pyramid, None, f"{named}, taken for the full-resolution one"
-    source = (library.get("metadata") or {}).get("source_image_path")
+    source = part_of(library, "metadata").get("source_image_path")
     missing = ""
     if isinstance(source, str | Path) and str(source).strip():
         path = Path(source).expanduser()
@@ -230,7 +272,9 @@ def _find_image(
         if key in stored:
             if missing:
                 logger.warning("images[%r] is used%s.", key, missing)
-            return _stored_image(stored, key, factors, image_scale, f"from uns{missing}")
+            strange = ", ".join(repr(other) for other in images if other not in stored)
+            unused = f" ({strange} without a known scale factor)" if strange else ""
+            return _stored_image(stored, key, factors, image_scale, f"from uns{missing}{unused}")
     msg = (
         f"Found no tissue image with its scale factor in uns['spatial']{missing}; expected images['hires'] or "
         "images['lowres'] and scalefactors['tissue_hires_scalef']. Pass the picture as `image=` (with `image_scale=` if it "
@@ -250,10 +294,3 @@ def _stored_image(
     others = [other for other in stored if other != key]
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
     return pyramid, scale, f"images[{key!r}] {why}, {factor or 'image_scale'} {scale:.4g}{also}"
-
-
-def _opened(image: Any) -> tuple[Pyramid, str]:
-    """Open a picture that was handed over, and say which."""
-    if isinstance(image, str | Path):
-        return as_pyramid(open_image(Path(image).expanduser())), f"{image} as given"
-    return as_pyramid(image), "the array that was given"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +12,8 @@ from sphisto import _keys
 from sphisto.io.channels import CHANNELS
 from sphisto.io.counts import require_frames
 from sphisto.io.elements import matrix_to, relative_scale
-from sphisto.io.images import open_image
-from sphisto.io.layout_anndata import libraries_of
-from sphisto.io.layouts import Layout, centers_of, positive_or_none, under_tissue, valid_scale
+from sphisto.io.layout_anndata import libraries_of, part_of
+from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
 from sphisto.io.pyramid import Pyramid, as_pyramid
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ def layout_of_spatialdata(
     xy = np.column_stack([center.x, center.y])
     to_fullres, frame = _full_resolution(table, rows, sdata.shapes[region], region, xy)
     pyramid, scale, told_image = _choose_image(sdata, region, image, image_scale, to_fullres)
-    if scale is not None and scale > 1 and frame.startswith("no coordinate system"):
+    if scale is not None and scale > 1 and image_scale is None:
         # the picture is finer than the coordinates: its pixels are the full resolution
         to_fullres, scale, frame = to_fullres * scale, 1.0, f"pixels of the picture, the finest there are ({frame})"
     factors = _factors_of(table)
@@ -74,7 +72,8 @@ def layout_of_spatialdata(
         image_scale=None if scale is None else valid_scale(scale, "the picture's scale"),
         spot_px=side * to_fullres,
         spot_px_is_true=shape == "square" or about is not None,
-        bin_um=positive_or_none(factors.get("bin_size_um")) or (float(named.group(1)) if named else None),
+        bin_um=positive_or_none(factors.get("bin_size_um"))
+        or (float(named.group(1)) if named else bin_um_of(table.obs_names[rows])),
         microns_per_px=about or positive_or_none(factors.get("microns_per_pixel")),
         told={
             "layout": f"SpatialData, table {name!r}, which annotates {'circles' if shape == 'disc' else 'squares'} {region!r}",
@@ -183,7 +182,14 @@ def _size_of(shapes: GeoDataFrame, region: str) -> tuple[float, str]:
         regular = bool((corners == 5).all() and (across < (1 + _TURNED) * size).all())
     median = float(np.median(size))
     alike = median > 0 and bool((np.abs(size / median - 1) < _ALIKE).mean() > 0.99)
-    if not (regular and alike):
+    if alike and not regular:
+        msg = (
+            f"Found equal polygons in {region!r} that are no upright squares (bins), {int(corners[0]) - 1} corners each and "
+            f"{median:.3g} across. If they are spots, make circles of them: `ShapesModel.parse(xy, geometry=0, radius=..., "
+            f"index=sdata[{region!r}].index)` with xy of their centroids, and the same transformation."
+        )
+        raise ValueError(msg)
+    if not alike:
         kind = "circles" if discs else "polygons"
         msg = (
             f"Found {kind} of different sizes or forms in {region!r} ({size.min():.3g} to {size.max():.3g} across): outlines of "
@@ -234,11 +240,11 @@ def _choose_image(
     """Return the picture of a region, its px per full-resolution px, and which it is."""
     named = isinstance(image, str) and image in sdata.images
     if image is not None and not named and not _is_placed(image):
-        pyramid = as_pyramid(open_image(Path(image).expanduser()) if isinstance(image, str | Path) else image)
-        told = f"{image} as given" if isinstance(image, str | Path) else "the array that was given"
+        pyramid, told = opened(image, map(str, sdata.images))
         if image_scale is None:
             return pyramid, None, f"{told}, taken for the full-resolution one"
-        return pyramid, valid_scale(image_scale, "image_scale"), f"{told}, image_scale={image_scale:g} as stated"
+        stated = valid_scale(image_scale, "image_scale")
+        return pyramid, stated, f"{told}, image_scale={stated:g} as stated"
     if image is not None:
         name, element = (image, sdata.images[image]) if named else ("the image element that was given", image)
         scale = _image_scale(element, name, sdata.shapes[region], region) / to_fullres
@@ -338,7 +344,7 @@ def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str) -> fl
 def _factors_of(table: AnnData) -> Mapping[str, Any]:
     """Scale factors that the table still has of the Visium layout, if they are of one library."""
     libraries, _ = libraries_of(table.uns.get("spatial", {}))
-    return dict(next(iter(libraries.values())).get("scalefactors") or {}) if len(libraries) == 1 else {}
+    return part_of(next(iter(libraries.values())), "scalefactors") if len(libraries) == 1 else {}
 
 
 def _written_by_us(sdata: SpatialData, region: str) -> float | None:

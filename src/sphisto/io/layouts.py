@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto.io.images import open_image
+from sphisto.io.paths import user_path
+from sphisto.io.pyramid import as_pyramid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _ON_TISSUE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_BIN = re.compile(r"s_(\d{3})um_\d+_\d+")  # how Space Ranger names bins of a side in um
+_LOOKED_AT = 1000  # names
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +128,33 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
         return rows, whole
     logger.info('%d of %d spots lie beside the tissue (obs["in_tissue"] is 0) and are left out.', beside, len(rows))
     return rows[kept], f'{len(rows) - beside} of {whole}: {beside} are left out, as obs["in_tissue"] is 0'
+
+
+def bin_um_of(names: Any) -> float | None:
+    """Side of the bins in um by their names; ``None`` if they are not Space Ranger's for bins."""
+    seen = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // _LOOKED_AT)]}
+    sides = {None if match is None else float(match.group(1)) for match in seen}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def opened(image: Any, known: Iterable[str]) -> tuple[Pyramid, str]:
+    """Open a picture that was handed over, and say which.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is the path of no file; the message names the pictures of the data.
+    """
+    if not isinstance(image, str | Path):
+        return as_pyramid(image), "the array that was given"
+    path = user_path(image)
+    if not str(image) or not path.exists():
+        msg = (
+            f"Found no image file at {str(path)!r}, and in the data no picture of that name but "
+            f"{', '.join(map(repr, known)) or 'none'}. Give the path of a tif, png, jpg, OME-Zarr or slide, or one of these names."
+        )
+        raise FileNotFoundError(msg)
+    return open_image(path), f"{image} as given"
 
 
 def valid_scale(scale: Any, name: str) -> float:

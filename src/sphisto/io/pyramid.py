@@ -173,7 +173,11 @@ def as_pyramid(image: Any) -> Pyramid:
         return _of_pillow(image)
     if hasattr(image, "dims") or hasattr(image, "data_vars"):
         return _of_xarray(image)
-    return _of_array(np.asarray(image))
+    array = np.asarray(image)
+    if array.dtype.kind in "OUS":
+        msg = f"Found {type(image).__name__} in place of an image; expected an array of numbers."
+        raise TypeError(msg)
+    return _of_array(array)
 
 
 def _of_array(array: Any) -> Pyramid:

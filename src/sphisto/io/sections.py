@@ -20,6 +20,7 @@ from sphisto.io.images import open_image
 from sphisto.io.layout_anndata import layout_of_anndata
 from sphisto.io.layout_spatialdata import layout_of_spatialdata
 from sphisto.io.layouts import valid_scale
+from sphisto.io.paths import user_path
 from sphisto.io.pyramid import Pyramid, as_pyramid
 from sphisto.io.spaceranger import is_spaceranger_folder, read_visium
 
@@ -36,7 +37,7 @@ logger = logging.getLogger("sphisto")
 
 _SAME_SCALE = 0.02  # relative
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
-_ZARR = ("zarr.json", ".zgroup", ".zattrs")  # one of which is in every folder of a zarr store
+_ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # one of which is in every folder of a zarr store
 _LEAST_SPOTS = 2
 _WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
@@ -181,6 +182,7 @@ def section(
     Spot(um=55.0, shape='disc')
     >>> print(section)  # doctest: +SKIP
     """
+    library_id = _name_of(library_id)
     if isinstance(data, str | Path) and is_spaceranger_folder(data):
         of_file = isinstance(image, str | Path) and str(image) not in {"hires", "lowres"}
         read = read_visium(data, image=image if of_file else None, library_id=library_id)
@@ -246,13 +248,13 @@ def _refuse_other_files(data: Any) -> None:
     """Raise for paths of tables and stores, which are read by the libraries that they are of, and of other folders."""
     if not isinstance(data, str | Path):
         return
-    path = Path(data).expanduser()
-    if not path.exists():
-        msg = f"Found nothing at {str(data)!r}; expected the folder of a Space Ranger run, or a picture."
+    path = user_path(data)
+    if not str(data) or not path.exists():
+        msg = f"Found nothing at {str(path) if str(data) else ''!r}; expected the folder of a Space Ranger run, or a picture."
         raise FileNotFoundError(msg)
     reader = None
-    if path.suffix in _TABLES:
-        reader = "anndata.read_h5ad" if path.suffix == ".h5ad" else "scanpy"
+    if path.suffix.lower() in _TABLES:
+        reader = "anndata.read_h5ad" if path.suffix.lower() == ".h5ad" else "scanpy"
     elif any((path / room).is_dir() for room in ("tables", "shapes")):
         reader = "spatialdata.read_zarr"
     elif (path / "obs").is_dir():
@@ -276,6 +278,21 @@ def _refuse_other_files(data: Any) -> None:
             "Expected the folder with the counts (filtered_feature_bc_matrix.h5) and `spatial` in it."
         )
         raise ValueError(msg)
+
+
+def _name_of(library_id: Any) -> str | None:
+    """Return the name of a library as text: joined tables number them, too."""
+    if library_id is None:
+        return None
+    if not isinstance(library_id, str | int | np.integer) or isinstance(library_id, bool):
+        msg = (
+            f"Found `library_id` of type {type(library_id).__name__}; expected the name of one section: {library_id!r}."
+        )
+        raise TypeError(msg)
+    if not str(library_id).strip():
+        msg = "Found an empty `library_id`; expected the name of a section, or none where there is only one."
+        raise ValueError(msg)
+    return str(library_id)
 
 
 def _picture_alone(
@@ -304,7 +321,7 @@ def _picture_alone(
         raise ValueError(msg)
     um = require_positive(um_per_px, "image_um_per_px")
     is_path = isinstance(data, str | Path)
-    pyramid = as_pyramid(open_image(Path(data).expanduser()) if is_path else data)
+    pyramid = as_pyramid(open_image(user_path(data)) if is_path else data)
     name = element_name(library_id or (Path(data).stem if is_path else "image"))
     grid = Grid(*pyramid.shape, um)
     about = {
