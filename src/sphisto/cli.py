@@ -224,7 +224,17 @@ def _info(options: argparse.Namespace) -> None:
     for key, about in summary.projections.items():
         say(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
         for name, value in sorted(about.get("params", {}).items()):
-            say(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
+            _say_value(name, value)
+
+
+def _say_value(name: str, value: Any) -> None:
+    """Say a setting on a line, or what several belong together under one."""
+    if not isinstance(value, dict):
+        say(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
+        return
+    say(f"  {name}:")
+    for part, text in value.items():
+        say(f"    {part}: {text}")
 
 
 def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import spatialdata as sd
 from scipy import sparse
-from sphisto.io.section import read_section
 
+import sphisto as sp
 from sphisto import _keys
 from sphisto.io import building
 from sphisto.io.intake import make_slide
@@ -25,7 +25,7 @@ def written(small_toy_once, tmp_path, monkeypatch):
     """Write a table into a new store without pictures, return it as SpatialData reads it."""
     monkeypatch.setattr(building, "write_picture", lambda *_: None)
     monkeypatch.setattr(building, "write_mask", lambda *_: None)
-    slide = make_slide(read_section(small_toy_once.copy()))
+    slide = make_slide(sp.io.section(small_toy_once.copy()))
     folder = tmp_path / "staging"
     folder.mkdir()
     building.write_slide(folder, slide, "projection")
@@ -173,12 +173,12 @@ def test_the_link_of_another_program_is_kept(small_toy):
     assert "spatialdata_attrs" not in small_toy.uns
 
 
-def test_a_key_that_is_the_users_is_refused(small_toy, written, caplog):
+def test_a_key_that_is_the_users_is_refused(small_toy, caplog):
     small_toy.uns["projection"] = {"params": {"by": "PCA"}}
     with pytest.raises(
         ValueError, match=r"Found uns\['projection'\], which sphisto did not .* Choose another `key_added`"
     ):
-        written(small_toy)
+        require_free_key(small_toy, "projection")
     small_toy.uns["projection"] = {"params": {}, "store": "x.zarr"}
     small_toy.var["projection_pearson"] = 0.5
     require_free_key(small_toy, "projection")

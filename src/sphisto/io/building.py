@@ -17,7 +17,7 @@ from sphisto.io.damage import RESTORE, naming_damage
 from sphisto.io.quiet import quiet
 from sphisto.io.raster import RasterWriter, create_raster, open_raster, write_mask, write_picture
 from sphisto.io.store import read_mark
-from sphisto.io.tables import link_columns, plain_copy, require_free_key, with_other_projections
+from sphisto.io.tables import link_columns, plain_copy, with_other_projections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,7 +167,7 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     Raises
     ------
     ValueError
-        If the table holds names or values that cannot be written, or an entry ``uns[key]`` of the user's.
+        If the table holds names or values that cannot be written.
     """
     import pandas as pd
     import spatialdata as sd
@@ -175,7 +175,6 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
 
     mark = read_mark(staging) or {}
     name = claims.table_of(mark, slide.name)
-    require_free_key(table, key)
     linked = plain_copy(table)
     if "spatial" in linked.uns:
         linked.uns["spatial"] = _without_images(linked.uns["spatial"], slide.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from sphisto.io.ngff import open_ngff
 from sphisto.io.pyramid import Pyramid
 from sphisto.io.tiffs import STARTS, open_tiff, stored_as
 from sphisto.io.vendors import SUFFIXES, needs_extra, open_vendor
+
+logger = logging.getLogger("sphisto")
 
 _WHOLE = 2**30  # bytes; a larger tif is not decoded whole for want of a decoder
 
@@ -69,6 +72,8 @@ def read_image(path: str | Path) -> Any:
     would not tell.
     """
     pyramid = open_image(path)
+    if pyramid.notes:  # an array would not tell that either
+        logger.info("%s: %s.", path, "; ".join(pyramid.notes))
     if pyramid.alpha == "premultiplied":
         return np.moveaxis(np.asarray(pyramid.picture()), 0, -1)
     level = pyramid.levels[0]

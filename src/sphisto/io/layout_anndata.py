@@ -142,8 +142,8 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
     """
     every = np.arange(adata.n_obs)
     by_column = {}
-    for column in adata.obs:
-        names = _names(adata.obs[column])
+    for column, values in adata.obs.items():
+        names = _names(values)
         if names is not None and name in set(names) and len(set(names)) > 1:
             by_column[str(column)] = names == name
     answers = {np.packbits(rows).tobytes(): column for column, rows in by_column.items()}
@@ -188,7 +188,8 @@ def _is_one(adata: AnnData, name: str) -> bool:
 
     A column says so, or no two spots lie at one place of the array, as those of two sections would.
     """
-    if any(set(names) == {name} for names in map(_names, (adata.obs[c] for c in adata.obs)) if names is not None):
+    columns = (_names(values) for _, values in adata.obs.items())
+    if any(set(names) == {name} for names in columns if names is not None):
         return True
     array = ["array_row", "array_col"]
     return set(array) <= set(adata.obs) and not adata.obs[array].duplicated().any()
@@ -222,7 +223,8 @@ def _find_image(
     if isinstance(source, str | Path) and str(source).strip():
         path = Path(source).expanduser()
         if path.exists():
-            return open_image(path), valid_scale(image_scale or 1.0, "image_scale"), f"{path} (source_image_path)"
+            scale = 1.0 if image_scale is None else valid_scale(image_scale, "image_scale")
+            return open_image(path), scale, f"{path}, named at reading (source_image_path), image_scale {scale:.4g}"
         missing = f"; the full-resolution picture source_image_path = {str(source)!r} is not there"
     for key in ("hires", "lowres", "fullres"):
         if key in stored:

@@ -72,7 +72,7 @@ def centers_of(xy: Any) -> NDArray[np.float64]:
     Raises
     ------
     ValueError
-        If they are no finite numbers, or too few.
+        If they are no finite numbers.
     """
     try:
         points = np.asarray(xy, dtype=np.float64)
@@ -85,9 +85,6 @@ def centers_of(xy: Any) -> NDArray[np.float64]:
     bad = int((~np.isfinite(points[:, :2])).any(axis=1).sum())
     if bad:
         msg = f"Found {bad} of {len(points)} spots without finite coordinates; remove them or correct the positions."
-        raise ValueError(msg)
-    if len(points) < 2:
-        msg = f"Found {len(points)} spot(s); a projection needs at least two, and some tens to be worth anything."
         raise ValueError(msg)
     return points[:, 1::-1].copy()
 

@@ -37,6 +37,7 @@ logger = logging.getLogger("sphisto")
 _SAME_SCALE = 0.02  # relative
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
 _ZARR = ("zarr.json", ".zgroup", ".zattrs")  # one of which is in every folder of a zarr store
+_LEAST_SPOTS = 2
 _WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
@@ -191,6 +192,9 @@ def section(
     else:
         _refuse_other_files(data)
         return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
+    if len(found.rows) < _LEAST_SPOTS:
+        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     assert found.image is not None  # both layouts open it
@@ -383,6 +387,9 @@ def _about(
 
 
 def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
+    """Say which picture it is, and what is converted of it; that is logged, too: not all functions log a section."""
+    if pyramid.conversion.note:
+        logger.info("%s: %s", which, pyramid.conversion.note)
     levels = f" in {len(pyramid.levels)} resolutions" if len(pyramid.levels) > 1 else ""
     note = f" {pyramid.conversion.note}" if pyramid.conversion.note else ""
     return f"{grid.height} x {grid.width} px (y, x){levels}, {grid.um_per_px:.4g} um per px: {which}.{note}"

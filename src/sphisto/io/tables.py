@@ -94,7 +94,7 @@ def require_free_key(table: AnnData, key: str) -> None:
         If ``uns[key]`` is no record of a projection or of an evaluation.
     """
     record = table.uns.get(key)
-    own = is_record(record) and ("store" in record or "version" in record)
+    own = is_record(record) and ("store" in record or "version" in record["params"])
     require_own(table.uns, key, own, where="uns", remedy="Choose another `key_added`, or rename that entry.")
     if record is not None:
         return

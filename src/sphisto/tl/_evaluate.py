@@ -13,6 +13,7 @@ from sphisto._rng import RNG, seed_of
 from sphisto.core.factors import Factors
 from sphisto.io.intake import make_slide, um_per_px_for
 from sphisto.io.sections import Section, as_section
+from sphisto.io.tables import require_free_key
 from sphisto.model.config import FitConfig
 from sphisto.model.inference import device_of
 from sphisto.model.networks import Network
@@ -138,6 +139,7 @@ def evaluate(
     section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     section.require_spots()
+    require_free_key(section.table, key_added)
     names = _named(genes, spec, section)
     if um_per_px is None and spec.longest_side is not None:
         um_per_px = um_per_px_for(section, spec.longest_side)

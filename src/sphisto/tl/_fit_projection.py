@@ -17,6 +17,7 @@ from sphisto.io import building
 from sphisto.io.intake import make_slide, um_per_px_for
 from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
+from sphisto.io.tables import flags, require_free_key
 from sphisto.io.transaction import replacing
 from sphisto.model.config import FitConfig, PresetName, preset_of
 from sphisto.model.fit import fit, prior_for
@@ -180,6 +181,7 @@ def fit_projection(
     section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     section.require_spots()
+    require_free_key(section.table, key_added)
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
     sides = [side for side in (spec.longest_side, haste.longest_side) if side is not None]
@@ -241,9 +243,9 @@ def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slid
             raise ValueError(msg)
         Factors(slide.spots.genes, np.zeros((len(slide.spots.genes), 1), dtype=np.float32)).rows(names)
         return tuple(names)
-    if "marker" in adata.var and adata.var["marker"].any():
-        markers = adata.var_names[adata.var["marker"].to_numpy(dtype=bool)].intersection(slide.spots.genes, sort=False)
-        return tuple(map(str, markers[:_MOST_DEFAULT_GENES]))
+    marked = flags(adata.var, "marker", "var")
+    if marked is not None and marked.any():
+        return tuple(map(str, adata.var_names[marked][:_MOST_DEFAULT_GENES]))
     values = slide.spots.values
     mean = np.asarray(values.mean(axis=0)).ravel()
     square = np.asarray(values.multiply(values).mean(axis=0)).ravel()

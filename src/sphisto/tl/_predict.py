@@ -18,6 +18,7 @@ from sphisto.io import building
 from sphisto.io.intake import make_slide
 from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
+from sphisto.io.tables import require_free_key
 from sphisto.io.transaction import replacing
 from sphisto.model.fit import prior_for
 from sphisto.model.fitted import Fitted
@@ -109,6 +110,7 @@ def predict(
     if section.adata is None:
         section = replace(section, adata=_empty_table(fitted))
     else:
+        require_free_key(section.table, key_added)
         slide = _with_model_genes(slide, fitted)
     building.check_target(path, slide.name, key_added)
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
