@@ -138,7 +138,7 @@ def test_the_picture_named_at_reading_is_taken(tmp_path, drawing):
     adata = sq.read.visium(folder, source_image_path=tmp_path / "A_fullres.tif")
     section = sp.io.section(adata)
     drawing.check(section, drawn, drawn.picture, 1.0)
-    assert f"{tmp_path / 'A_fullres.tif'} (source_image_path)" in section.about["image"]
+    assert f"{tmp_path / 'A_fullres.tif'}, named at reading (source_image_path)" in section.about["image"]
 
 
 def test_a_picture_named_at_reading_that_is_gone_is_said(tmp_path, drawing, caplog):

@@ -340,7 +340,7 @@ def test_a_named_picture_that_is_there_is_taken_and_one_that_is_gone_is_said(sma
     assert section.grid.fullres_per_px == (2, 2)
     Image.fromarray(picture).save(tmp_path / "full.png")
     section = sp.io.section(small_toy)
-    assert section.about["image"].endswith(f"{tmp_path / 'full.png'} (source_image_path).")
+    assert f"{tmp_path / 'full.png'}, named at reading (source_image_path)" in section.about["image"]
     assert section.grid.fullres_per_px == (1, 1)
     np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.picture()), 0, -1), picture)
 
