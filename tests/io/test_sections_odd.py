@@ -203,9 +203,7 @@ def test_paths_of_nothing(tmp_path):
     for path in ("", tmp_path / "gone", str(tmp_path / "gone.H5AD")):
         with pytest.raises(FileNotFoundError, match="Found nothing at .*; expected the folder of a Space Ranger run"):
             sp.io.section(path, image_um_per_px=1)
-    with pytest.raises(
-        ValueError, match="Found a folder at .* that holds nothing; expected the folder of a Space Ranger"
-    ):
+    with pytest.raises(ValueError, match=r"neither a Space Ranger run nor an OME-Zarr picture.*holds: nothing"):
         sp.io.section(tmp_path)
     with pytest.raises(ValueError, match="Found the address 'https://x/a.tif'; expected a path on this machine"):
         sp.io.section("https://x/a.tif")

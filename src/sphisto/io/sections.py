@@ -37,11 +37,7 @@ logger = logging.getLogger("sphisto")
 
 _SAME_SCALE = 0.02  # relative
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
-<<<<<<< HEAD
 _ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # one of which is in every folder of a zarr store
-=======
-_ZARR = ("zarr.json", ".zgroup", ".zattrs")  # one of which is in every folder of a zarr store
->>>>>>> interop
 _LEAST_SPOTS = 2
 _WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
