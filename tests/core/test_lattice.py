@@ -123,14 +123,20 @@ def test_cells_with_the_diameter_of_bins_are_said(rng, caplog):
 
 @pytest.mark.parametrize("kept", [1.0, 0.1])
 @pytest.mark.parametrize("angle", [0.0, 0.3])
-def test_bins_without_positions_are_bins_however_few_are_left(rng, kept, angle):
+@pytest.mark.parametrize("side_px", [2.1, 29.3])
+def test_bins_without_positions_are_bins_however_few_are_left(rng, kept, angle, side_px):
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    centers = np.round(np.argwhere(rng.random((60, 60)) < kept) * 29.3 @ turn)
-    found = calibrate(centers, spot_px=29.3, bin_um=8)
+    centers = np.round(np.argwhere(rng.random((60, 60)) < kept) * side_px @ turn)
+    found = calibrate(centers, spot_px=side_px, bin_um=8)
     assert (found.spot_um, found.spot_shape, found.pitch_um) == (8, "square", 8)
-    assert found.um_per_px == pytest.approx(8 / 29.3)
-    found = calibrate(centers, spot_px=29.3, microns_per_px=8 / 29.3)  # as other readers leave the side out
-    assert (found.spot_um, found.spot_shape) == (pytest.approx(8), "square")
+    assert found.um_per_px == pytest.approx(8 / side_px)
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.1])
+def test_bins_are_squares_also_where_only_their_diameter_is_told(rng, kept):
+    centers = np.round(np.argwhere(rng.random((60, 60)) < kept) * 29.3)
+    found = calibrate(centers, spot_px=29.3, microns_per_px=8 / 29.3)  # as readers leave it that know no bins
+    assert (found.spot_um, found.spot_shape, found.pitch_um) == (pytest.approx(8), "square", pytest.approx(8))
 
 
 def test_columns_that_repeat_the_coordinates_are_no_positions():

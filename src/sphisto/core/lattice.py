@@ -55,6 +55,7 @@ _ORDER = 0.75  # least mean of exp(6i angle); coordinates in whole pixels turn n
 _LEAST_SPOTS = 7  # a spot and its neighbours
 _WHOLE = 0.1  # mean distance of positions on an array from whole numbers; that of the means of cells' bins is 0.2
 _ASTRAY = 0.2  # of a lattice's side, mean distance of steps from it; that of any steps is 0.38
+_MOST_ASTRAY = 0.3  # also for coordinates in whole pixels
 _ANGLES = np.linspace(0, np.pi / 2, 180, endpoint=False)
 _LOOKED_AT = 2000  # steps
 _TOUCH = 0.05  # share of bins that have a neighbour, if but one in 80 is left
@@ -438,7 +439,8 @@ def _lie_on(centers: Floats, side: float, *, hexagonal: bool = False) -> bool:
     rows = np.rint(turned.imag / up.imag)
     columns = np.rint(turned.real - rows * up.real)
     astray = np.where((rows == 0) & (columns == 0), 1, np.abs(turned - rows * up - columns))  # no two at one point
-    return bool(astray.mean(axis=1).min() < _ASTRAY)
+    rounding = _ROUNDING / side if (centers == np.rint(centers)).all() else 0
+    return bool(astray.mean(axis=1).min() < min(_ASTRAY + rounding, _MOST_ASTRAY))
 
 
 def _are_bins(centers: Floats, side: float) -> bool:
