@@ -88,9 +88,10 @@ class ChunkFiles:
                 raise
             values.fill(self.array.fill_value)  # what only holds that is not stored
         else:
-            says = int.from_bytes(stored[4:8], "little")  # bytes, by Blosc's header
-            if says != values.nbytes:
-                msg = f"it says that it holds {says} bytes instead of {values.nbytes}"
+            # by Blosc's header; what its bytes do not keep to would be read or written beyond them
+            holds, length = (int.from_bytes(stored[at : at + 4], "little") for at in (4, 12))
+            if holds != values.nbytes or length != len(stored):
+                msg = f"it says that it holds {holds} bytes in {length} instead of {values.nbytes} in {len(stored)}"
                 raise ValueError(msg)
             self.codec.decode(stored, values)
         return np.asarray(values[..., *part.within(Window(y * sides[0], x * sides[1], 0, 0))])
