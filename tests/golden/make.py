@@ -92,8 +92,8 @@ def numbers(folder: Path, scratch: Path) -> dict[str, Any]:
         "regions": rounded(regions.X),
         "coverage": rounded(regions.obs["coverage"].to_numpy()),
     }
-    options = {"image": "toy_image", "tissue": TISSUE, "check": False}
-    sp.tl.predict(sp.tl.load(folder / MODEL), whole, store=predicted, device="cpu", **options)
+    section = sp.io.section(whole, image="toy_image", tissue=TISSUE, check=False)
+    sp.tl.predict(sp.tl.load(folder / MODEL), section, store=predicted, device="cpu")
     return found | {
         "predicted": _thinned(sp.get.gene_raster(predicted, GENES)),
         "predicted factors": _thinned(sp.get.raster(predicted, "projection_factors")),
