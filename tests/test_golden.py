@@ -74,9 +74,9 @@ def test_a_store_of_then_takes_another_projection_now(golden, tmp_path):
     folder, expected, _ = golden
     store = tmp_path / make.STORE
     shutil.copytree(folder / make.STORE, store)
-    section = sp.datasets.toy(64, 72, pitch_um=24, rng=1)[:, make.GENES].copy()
-    model, options = sp.tl.load(folder / make.MODEL), {"tissue": make.TISSUE, "check": False}
-    sp.tl.predict(model, section, store=store, key_added="again", device="cpu", **options)
+    toy = sp.datasets.toy(64, 72, pitch_um=24, rng=1)[:, make.GENES].copy()
+    model, section = sp.tl.load(folder / make.MODEL), sp.io.section(toy, tissue=make.TISSUE, check=False)
+    sp.tl.predict(model, section, store=store, key_added="again", device="cpu")
     few = (..., slice(None, None, make.STEP), slice(None, None, make.STEP))
     for name in ("projection", "projection_factors"):
         kept = make.rounded(sp.get.raster(store, name).values[few])
