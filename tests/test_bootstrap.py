@@ -216,7 +216,7 @@ def ci(tmp_path):
                 too_old = int(tuple(map(int, version.split("."))) < (3, 12))
                 fake.write_text(FAKE.format(name=name, version=version, status=status, too_old=too_old))
                 fake.chmod(0o755)
-        for tool in ("bash", "sh", "dirname", "sort"):
+        for tool in ("bash", "sh", "dirname", "sort", "timeout"):
             found = shutil.which(tool)
             if not (tmp_path / "bin" / tool).exists():
                 (tmp_path / "bin" / tool).symlink_to(found)
@@ -257,6 +257,15 @@ def test_continuous_integration_runs_two_stacks_and_names_them(ci, pythons, pyen
         "pinned (Python 3.11.7, all tests): passed",
         f"newest (Python {version(chosen)}, without slow tests): passed",
     ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_continuous_integration_says_that_the_second_stack_was_cut_off(ci):
+    done = ci({"python3": ("3.11.7", 0), "python3.13": ("3.13.0", 124)})
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith(
+        "newest (Python 3.13.0, without slow tests): not finished, cut off after"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
