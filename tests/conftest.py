@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 # the sections are too small for threads to gain anything, and threads of parallel runs hinder each other badly
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -61,6 +64,48 @@ def fitted(fitted_once: AnnData) -> AnnData:
 def store(fitted: AnnData) -> Path:
     """Path of that projection's store."""
     return Path(fitted.uns["projection"]["store"])
+
+
+def _lazy(counts: Any, chunk: Callable[[Any], Any] = np.asarray) -> Any:
+    import dask.array as da
+
+    whole = da.from_array(counts, chunks=(7, 5))
+    return whole.map_blocks(chunk, dtype=counts.dtype, meta=chunk(counts[:0, :0]))
+
+
+def _twice(counts: Any) -> Any:
+    """Make sparse rows that hold each value in two halves for one place."""
+    one = sparse.csr_matrix(counts)
+    halves = np.stack([one.data - np.minimum(one.data, 1), np.minimum(one.data, 1)], 1).ravel()
+    return sparse.csr_matrix((halves, np.repeat(one.indices, 2), 2 * one.indptr), shape=one.shape)
+
+
+MATRICES: dict[str, Callable[[Any], Any]] = {
+    "csr_matrix": sparse.csr_matrix,
+    "csc_matrix": sparse.csc_matrix,
+    "csr_array": sparse.csr_array,
+    "csc_array": sparse.csc_array,
+    "sparse, values in parts": _twice,
+    "sparse, int64": lambda counts: sparse.csr_array(counts.astype(np.int64)),
+    "sparse, bool-like uint8": lambda counts: sparse.csc_matrix(counts.astype(np.uint8)),
+    "dense": np.asarray,
+    "dense, columns first": np.asfortranarray,
+    "np.matrix": np.matrix,
+    "nothing masked": np.ma.asarray,
+    "big-endian": lambda counts: counts.astype(">f4"),
+    **{name: lambda counts, name=name: counts.astype(name)
+       for name in ("int8", "uint16", "int32", "uint64", "float16", "float64")},
+    "lazy": _lazy,
+    "lazy csr_matrix": lambda counts: _lazy(counts, sparse.csr_matrix),
+    "lazy csr_array": lambda counts: _lazy(counts, sparse.csr_array),
+    "lazy csc_matrix": lambda counts: _lazy(counts, sparse.csc_matrix),
+}  # fmt: skip
+
+
+@pytest.fixture(params=MATRICES)
+def matrix(request: pytest.FixtureRequest) -> Callable[[NDArray[np.float32]], Any]:
+    """Turn (spots, genes) counts below 100 into one of the kinds of matrix that an AnnData may hold."""
+    return MATRICES[request.param]
 
 
 @pytest.fixture

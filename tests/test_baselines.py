@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import sphisto as sp
 from sphisto import baselines
 from sphisto.core.tiles import plan_tiles
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 
 @pytest.fixture
 def slide(small_toy):
-    return make_slide(read_section(small_toy))
+    return make_slide(sp.io.section(small_toy))
 
 
 def whole(tiles, slide):

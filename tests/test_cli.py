@@ -1,171 +1,221 @@
 from __future__ import annotations
 
+import argparse
+import inspect
 import json
+import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Literal
+from typing import get_args
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
+import sphisto as sp
 from sphisto import __version__, _demo, cli
+from sphisto.core.slide import SpotShape
 from sphisto.io.summary import summarise
+from sphisto.model.config import PresetName
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from anndata import AnnData
-
-
-def read_visium(path, *, image: str | Path | None = None, library_id: str | None = None) -> AnnData:
-    """Read.
-
-    Parameters
-    ----------
-    path
-        A folder.
-    image
-        A picture, 100 % of it.
-    library_id
-        Its name.
-
-    Returns
-    -------
-    A table.
-    """
-    if image == "missing.tif":
-        msg = "Found no picture at missing.tif."
-        raise FileNotFoundError(msg)
-    if library_id == "broken":
-        raise ZeroDivisionError
-    if library_id == "unknown":
-        msg = "Found no library 'unknown'."
-        raise KeyError(msg)
-    if library_id == "interrupted":
-        raise KeyboardInterrupt
-    return SimpleNamespace(n_obs=3, n_vars=2, calls=[("read", path, image, library_id)])
-
-
-def qc(adata, *, min_genes: int = 200, max_counts: float | None = 30_000, copy: bool = False) -> None:
-    """Clean."""
-    adata.calls.append(("qc", min_genes, max_counts))
-
-
-def fit_projection(
-    adata: AnnData,
-    *,
-    store: str | Path | None = None,
-    image: str | Path | np.ndarray | None = None,
-    genes: Sequence[str] | int | None = None,
-    layer: str | None = None,
-    device: Literal["auto", "cpu"] = "auto",
-    rng: int | np.random.Generator | None = 0,
-    um_per_px: float | None = None,
-    resume: bool = False,
-    training: dict[str, int] | None = None,
-) -> None:
-    """Fit.
-
-    Parameters
-    ----------
-    adata
-        The section.
-    genes
-        Genes to write,
-        as in ``adata.var_names``.
-    um_per_px, rng
-        Two at once, see :func:`~sphisto.tl.save`.
-    """
-    fit_projection.calls = [*adata.calls, ("fit", store, image, genes, device, rng, um_per_px, resume)]
+FAULTS = {
+    "missing": FileNotFoundError("Found no picture at missing.tif."),
+    "unknown": KeyError("Found no library 'unknown'."),
+    "broken": ZeroDivisionError(),
+    "interrupted": KeyboardInterrupt(),
+}
 
 
 @pytest.fixture
-def stand_ins(monkeypatch):
-    """Functions that note how they were called, in place of those that take minutes."""
-    monkeypatch.setattr(cli, "_fit_functions", lambda: (read_visium, qc, fit_projection))
-    fit_projection.calls = []
+def calls(monkeypatch):
+    """How the functions that take minutes were called: stand-ins note it."""
+    noted = {}
+
+    def read_visium(path, **given):
+        if given.get("library_id") in FAULTS:
+            raise FAULTS[given["library_id"]]
+        noted["read_visium"] = (path, given)
+        return SimpleNamespace(n_obs=3, n_vars=2)
+
+    def section(data, **given):
+        noted["section"] = given
+        return Section()
+
+    class Section:
+        def __repr__(self):
+            return "Section 'µ'\n  3 spots"
+
+    monkeypatch.setattr(sp.io, "read_visium", read_visium)
+    monkeypatch.setattr(sp.io, "section", section, raising=False)
+    monkeypatch.setattr(sp.pp, "qc", lambda _, **given: noted.update(qc=given))
+    monkeypatch.setattr(sp.tl, "fit_projection", lambda data, **given: noted.update(fit_projection=(data, given)))
+    return noted
 
 
 def fit(*words):
     return cli.main(["fit", "folder", "--store", "out.zarr", *words])
 
 
-@pytest.mark.usefixtures("stand_ins")
-def test_fit_passes_options_on_to_the_functions_that_take_them(capsys):
-    words = "--image he.tif --genes A,B --min-genes 5 --max-counts 1e5 --um-per-px 0.5 --rng 3 --resume --device cpu"
+def test_fit_passes_options_on_to_the_functions_that_take_them(calls, capsys):
+    words = (
+        "--image he.tif --genes A,B --min-genes 5 --max-counts 1e5 --um-per-px 0.5 --rng 3 --resume --device cpu "
+        "--spot-shape square --spot-um 16 --image-scale 0.5 --no-check --preset fast --devices 2 --library-id lib"
+    )
     assert fit(*words.split()) == 0
-    read, clean, fitted = fit_projection.calls
-    assert [str(word) for word in read] == ["read", "folder", "he.tif", "None"]
-    assert clean == ("qc", 5, 1e5)
-    assert [str(word) for word in fitted[1:3]] == ["out.zarr", "he.tif"]
-    assert fitted[3:] == (["A", "B"], "cpu", 3, 0.5, True)
+    assert calls["read_visium"] == ("folder", {"image": "he.tif", "library_id": "lib"})
+    assert calls["qc"] == {"min_genes": 5, "max_counts": 1e5}
+    assert calls["section"] == {
+        "image": "he.tif", "image_scale": 0.5, "spot_um": 16, "spot_shape": "square", "check": False,
+    }  # fmt: skip
+    section, given = calls["fit_projection"]
+    assert repr(section).startswith("Section")
+    assert given == {
+        "store": "out.zarr", "genes": ["A", "B"], "um_per_px": 0.5, "rng": 3, "resume": True, "device": "cpu",
+        "preset": "fast", "devices": 2,
+    }  # fmt: skip
     shown = capsys.readouterr()
     assert "read 3 spots x 2 genes from folder" in shown.err
 
 
-@pytest.mark.usefixtures("stand_ins")
-def test_options_not_given_leave_the_functions_own_defaults():
+def test_options_not_given_leave_the_functions_own_defaults(calls):
     assert fit() == 0
-    assert fit_projection.calls[1] == ("qc", 200, 30_000)
-    assert fit_projection.calls[2][3:] == (None, "auto", 0, None, False)
+    assert calls["read_visium"] == ("folder", {})
+    assert calls["qc"] == calls["section"] == {}
+    assert calls["fit_projection"][1] == {"store": "out.zarr"}
 
 
-@pytest.mark.usefixtures("stand_ins")
-def test_help_comes_from_docstrings_and_leaves_out_what_a_word_cannot_say(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_check_says_how_a_folder_is_understood(calls, capsys):
+    assert cli.main(["check", "folder", "--image", "he.tif", "--spot-um", "8", "--check"]) == 0
+    assert calls["read_visium"] == ("folder", {"image": "he.tif"})
+    assert calls["section"] == {"image": "he.tif", "spot_um": 8, "check": True}
+    assert set(calls) == {"read_visium", "section"}
+    assert capsys.readouterr().out == "Section 'µ'\n  3 spots\n"
+
+
+def test_a_mask_of_the_tissue_is_read_from_its_file(calls, tmp_path):
+    mask = np.zeros((4, 6), dtype=np.uint8)
+    mask[1:3, 2:5] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert cli.main(["check", "folder", "--tissue", str(tmp_path / "mask.png")]) == 0
+    np.testing.assert_array_equal(calls["section"]["tissue"], mask > 0)
+
+
+# ---- each keyword argument has its option
+
+# what a word cannot say, or what another function has already been told
+NOT_FOR_A_SHELL = {
+    "read_visium": {"path": "the argument FOLDER"},
+    "qc": {"adata": "what was read", "copy": "nobody holds the table"},
+    "section": {
+        "data": "what was read",
+        "library_id": "what was read holds one",
+        "layer": "what was read holds raw counts in X and no layers",
+    },
+    "fit_projection": {
+        "data": "the section",
+        "image": "told to the section",
+        "library_id": "told to the section",
+        "client": "an object; docs/scaling.md says how a cluster is used",
+        "copy": "nobody holds the table",
+    },
+}
+BEHIND = {"read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT}
+TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io", "fit_projection": "tl"}
+OPTIONS = {"check": {*cli.READ, *cli.SECTION}, "fit": {*cli.READ, *cli.CLEAN, *cli.SECTION, *cli.FIT}}
+
+
+def signature(name):
+    return inspect.signature(getattr(getattr(sp, TAKEN_FROM[name]), name)).parameters
+
+
+def options_of(command) -> dict[str, argparse.Action]:
+    (commands,) = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return {action.dest: action for action in commands.choices[command]._actions if action.option_strings}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_every_keyword_has_an_option_or_a_reason_to_have_none(name):
+    assert set(BEHIND[name]) | set(NOT_FOR_A_SHELL[name]) == set(signature(name))
+    assert set(BEHIND[name]) & set(NOT_FOR_A_SHELL[name]) == set()
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_options_are_those_of_the_functions_under_their_names(command):
+    options = options_of(command)
+    assert set(options) - {"help"} == OPTIONS[command]
+    for name, option in options.items():
+        assert option.option_strings[-1 if name == "help" else 0] == f"--{name.replace('_', '-')}"
+        assert name == "help" or option.default is argparse.SUPPRESS
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_the_defaults_that_help_tells_are_the_functions_own(name):
+    options = options_of("fit")
+    for parameter in BEHIND[name]:
+        default = signature(name)[parameter].default
+        told = re.search(r"\(default: (.*)\)$", options[parameter].help)
+        assert (told and told[1]) == (None if default in (None, inspect.Parameter.empty) else str(default)), parameter
+
+
+def test_the_choices_that_help_tells_are_the_functions_own():
+    options = options_of("fit")
+    assert set(options["spot_shape"].choices) == set(get_args(SpotShape))
+    assert set(options["preset"].choices) == set(get_args(PresetName))
+
+
+@pytest.mark.parametrize("command", ["demo", "check", "fit", "info"])
+def test_help_is_ascii_and_tells_each_option(capsys, command):
     with pytest.raises(SystemExit) as stopped:
-        fit("--help")
+        cli.main([command, "--help"])
     assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    assert "Genes to write, as in adata.var_names." in shown
-    assert "Two at once, see sphisto.tl.save. (default: 0)" in shown
-    assert "100 % of it" in shown
-    assert "--no-resume" in shown
-    for absent in ("--layer", "--copy", "--training"):
-        assert absent not in shown
+    assert capsys.readouterr().out.isascii()
+    assert all(option.help for option in options_of(command).values())
 
 
-@pytest.mark.usefixtures("stand_ins")
+# ---- what comes out
+
+
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("fault", "message"),
     [
-        (["--image", "missing.tif"], "sphisto fit: Found no picture at missing.tif.\n"),
-        (["--library-id", "unknown"], "sphisto fit: Found no library 'unknown'.\n"),
+        ("missing", "sphisto fit: Found no picture at missing.tif.\n"),
+        ("unknown", "sphisto fit: Found no library 'unknown'.\n"),
     ],
 )
-def test_an_error_of_ours_is_one_message_without_traceback(capsys, words, message):
-    assert fit(*words) == 2
+def test_an_error_of_ours_is_one_message_without_traceback(capsys, fault, message):
+    assert fit("--library-id", fault) == 2
     assert capsys.readouterr().err == message
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("calls")
 def test_traceback_is_shown_when_asked_for(capsys):
-    assert cli.main(["--traceback", "fit", "folder", "--store", "s", "--image", "missing.tif"]) == 2
+    assert cli.main(["--traceback", "fit", "folder", "--store", "s", "--library-id", "missing"]) == 2
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("calls")
 def test_a_fault_of_the_program_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         fit("--library-id", "broken")
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("calls")
 def test_stopping_is_not_an_error_of_the_input(capsys):
     assert fit("--library-id", "interrupted") == 130
     assert capsys.readouterr().err.endswith("sphisto: stopped.\n")
 
 
-@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--genes", ","], "expected names separated by commas, found ','"),
         (["--um-per-px", "half"], "invalid float value: 'half'"),
+        (["--spot-shape", "hexagon"], "invalid choice: 'hexagon' (choose from"),
         (["--colour", "red"], "unrecognized arguments: --colour red"),
     ],
 )
@@ -174,40 +224,6 @@ def test_a_wrong_word_is_named(capsys, words, message):
         fit(*words)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("annotation", "text", "value"),
-    [
-        ("bool", None, bool),
-        ("int", "3", 3),
-        ("float | int | None", "0.5", 0.5),
-        ("str | None", "a", "a"),
-        ("Literal['cpu', 'cuda']", "cpu", "cpu"),
-        ("Sequence[str] | str | None", "a, b", ["a", "b"]),
-        ("Sequence[str | int]", "a", ["a"]),
-        ("np.ndarray | None", None, None),
-        ("Callable[[str], int]", None, None),
-        ("dict[str, str]", None, None),
-    ],
-)
-def test_annotations_say_how_a_word_is_read(annotation, text, value):
-    reader = cli._reader(annotation)
-    assert (reader(text) if text else reader) == value
-
-
-def test_every_function_behind_fit_has_a_description_for_each_option():
-    for function in cli._fit_functions():
-        described = cli._described(function)
-        assert [name for name in cli._readers(function) if not described.get(name)] == []
-
-
-def test_options_of_the_real_fit_include_what_a_user_needs(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["fit", "--help"])
-    shown = capsys.readouterr().out
-    for option in ("image", "genes", "network", "um-per-px", "max-epochs", "device", "rng", "min-genes", "key-added"):
-        assert f"--{option} " in shown
 
 
 def test_version(capsys):
@@ -299,3 +315,17 @@ def test_info_of_a_path_that_is_no_store_says_so(tmp_path, capsys):
     assert "Found no store at" in capsys.readouterr().err
     assert cli.main(["info", str(tmp_path)]) == 2
     assert "holds no projection of sphisto" in capsys.readouterr().err
+
+
+def test_info_of_a_store_with_names_that_the_terminal_lacks(store, tmp_path):
+    """Neither its path nor what it holds ends the command."""
+    link = tmp_path / "组织.zarr"
+    link.symlink_to(store, target_is_directory=True)
+    code = "import sys; from sphisto import cli; sys.exit(cli.main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "info", str(link)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "\\u7ec4\\u7ec7.zarr: library toy, " in done.stdout.decode("ascii")
+    assert b"projection projection, in counts per spot area" in done.stdout

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from sphisto.io.sections import Section
+
 Floats = NDArray[np.float64]
 LEAST_SEEN = 0.03  # share of the training spots in which a gene is seen, if it is to be scored
 
@@ -85,7 +87,7 @@ class Case:
     same_units
         Whether the truth counts what the spots count; otherwise each gene's sum is adjusted before deviances.
     options
-        What ``sp.tl.fit_projection`` must be told to work on this slide.
+        What ``sp.io.section`` must be told of this section, and ``um_per_px`` where it is worked at another resolution.
     """
 
     name: str
@@ -100,6 +102,17 @@ class Case:
     fluorescent: bool = False
     same_units: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def section(self, adata: AnnData) -> Section:
+        """Return a table of this case's spots as the section that its slide was made of."""
+        import sphisto as sp
+
+        return sp.io.section(adata, **{name: value for name, value in self.options.items() if name != "um_per_px"})
+
+    @property
+    def resolution(self) -> dict[str, Any]:
+        """What ``sp.tl.fit_projection`` must be told beside the section."""
+        return {name: value for name, value in self.options.items() if name == "um_per_px"}
 
     @property
     def finer(self) -> bool:

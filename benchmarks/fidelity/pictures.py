@@ -17,8 +17,11 @@ import numpy as np
 from benchmarks.fidelity.cells import ROOT
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
+
+    from sphisto.io.sections import Section
 
 FIGURES = ROOT / "docs" / "_static" / "fidelity"
 BRAIN_GENES = ("Prox1", "Wfs1", "Mbp", "Prkcd", "Lamp5", "Penk")  # each of another structure of the section
@@ -39,11 +42,11 @@ def main() -> None:
 
 def brain(data: Path, path: Path) -> None:
     """A whole section: measured, projected, and its standard deviation, in the same colours as the projected."""
-    from sphisto.io.spaceranger import read_visium
+    import sphisto as sp
 
-    adata = read_visium(data / "mouse_brain_coronal")
+    adata = sp.io.read_visium(data / "mouse_brain_coronal")
     genes = list(BRAIN_GENES)
-    rasters, sds, um = projected(adata, genes, {})
+    rasters, sds, um = projected(sp.io.section(adata), genes, {})
     rows, columns = (np.flatnonzero(np.isfinite(rasters[0]).any(axis=axis)) for axis in (1, 0))
     top, left = rows[0], columns[0]
     rasters, sds = (maps[:, top : rows[-1] + 1, left : columns[-1] + 1] for maps in (rasters, sds))
@@ -72,7 +75,7 @@ def dapi(data: Path, path: Path) -> None:
     chosen = abundance[np.linspace(0, len(abundance) // 2, N_GENES).astype(int)]
     names = [str(case.slide.spots.genes[case.scored[i]]) for i in chosen]
     adata = case.adata.copy()
-    rasters, _, um = projected(adata, names, dict(case.options))
+    rasters, _, um = projected(case.section(adata), names, case.resolution)
     y, x = (case.centers * case.slide.grid.um_per_px / um).T
     assert case.regions.shape is not None
     assert case.regions.cells is not None
@@ -93,13 +96,13 @@ def dapi(data: Path, path: Path) -> None:
     draw(rows, 2, path)
 
 
-def projected(adata: AnnData, genes: list[str], options: dict[str, Any]) -> tuple[Any, Any, float]:
+def projected(section: Section, genes: list[str], options: Mapping[str, Any]) -> tuple[Any, Any, float]:
     """Fit with all defaults; return (genes, y, x) rasters and their standard deviations, with um per px."""
     import sphisto as sp
 
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "drawn.zarr"
-        sp.tl.fit_projection(adata, store=store, genes=genes, rng=0, **options)
+        sp.tl.fit_projection(section, store=store, genes=genes, rng=0, **options)
         maps, sds = (sp.get.raster(store, name) for name in ("projection", "projection_sd"))
         return maps.to_numpy(), sds.to_numpy(), float(maps.attrs["um_per_px"])
 

@@ -59,7 +59,6 @@ def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict
     import torch
 
     from sphisto._cores import one_blas_thread
-    from sphisto._memory import kept_memory
     from sphisto.core.tiles import nested, on_tissue
     from sphisto.io import building
     from sphisto.io.transaction import replacing
@@ -75,7 +74,7 @@ def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict
     todo = nested(on_tissue(tiles_of(fitted, slide), slide.tissue))
 
     def predict() -> None:
-        with kept_memory(), one_blas_thread():
+        with one_blas_thread():
             for _ in predict_tiles(fitted, slide, prior, device=where, tiles=todo):
                 pass
 
@@ -102,7 +101,6 @@ def convolution(device: Any, side: int) -> Any:
     """One convolution on a large image, in the network's precision and the layout of memory that is faster here."""
     import torch
 
-    from sphisto._memory import kept_memory
     from sphisto.model.precision import fastest
 
     kind = getattr(torch, fastest(device))
@@ -112,7 +110,7 @@ def convolution(device: Any, side: int) -> Any:
         image = torch.rand(1, WIDTH, side, side).to(device, kind, memory_format=layout)
 
         def run() -> None:
-            with torch.inference_mode(), kept_memory():
+            with torch.inference_mode():
                 layer(image)
 
         return run

@@ -84,10 +84,8 @@ def predicting_toy(folder: Path, device: str) -> dict[str, float]:
     import anndata as ad
 
     def do(sp: Any) -> None:
-        sp.tl.predict(
-            sp.tl.load(folder / "model.pt"), ad.read_h5ad(folder / "spots.h5ad"), image=str(folder / "picture.tif"),
-            image_scale=1.0, store=folder / "out.zarr", device=device,
-        )  # fmt: skip
+        section = sp.io.section(ad.read_h5ad(folder / "spots.h5ad"), image=str(folder / "picture.tif"), image_scale=1.0)
+        sp.tl.predict(sp.tl.load(folder / "model.pt"), section, store=folder / "out.zarr", device=device)
 
     return _watched(do) | _tiles(folder / "out.zarr")
 

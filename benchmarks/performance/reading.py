@@ -46,7 +46,8 @@ def prepare(store: Path, side: int, n_factors: int, n_genes: int) -> None:
     times = -(-side // len(pattern()))
     image = np.tile(pattern(), (times, times, 1))[:side, :side]
     tissue = np.ones((side, side), dtype=bool)
-    quiet(lambda: sp.tl.predict(model, image, image_um_per_px=UM_PER_PX, tissue=tissue, store=store, device="cpu"))
+    slide = sp.io.section(image, image_um_per_px=UM_PER_PX, tissue=tissue)
+    quiet(lambda: sp.tl.predict(model, slide, store=store, device="cpu"))
 
 
 def times(store: Path, window: int, n: int) -> dict[str, list[float]]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import sphisto as sp
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -115,10 +117,9 @@ def section(tiles: int, *, n_genes: int = 2_000) -> AnnData:
 def slide_of(adata: AnnData, side: int, tiles: int) -> Slide:
     """The section as arrays, its picture in memory."""
     from sphisto.io.intake import make_slide
-    from sphisto.io.section import read_section
 
     image = picture(slice(0, side), slice(0, side), tiles)
-    return make_slide(read_section(adata, image=image, image_scale=1.0))
+    return make_slide(sp.io.section(adata, image=image, image_scale=1.0))
 
 
 def drawn_model(

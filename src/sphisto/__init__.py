@@ -10,6 +10,8 @@ import importlib
 from importlib.metadata import version
 from typing import Any
 
+from sphisto import _forks as _forks  # looks after forked processes from now on
+
 __version__ = version("sphisto")
 __all__ = ["datasets", "get", "io", "pl", "pp", "tl"]
 

@@ -61,9 +61,9 @@ def require_counts(x: Any, name: str) -> None:
 
 
 def number_of(value: Any) -> float:
-    """Return a value as a number; NaN for what is none."""
+    """Return a value, also one alone in a list or an array as R writes it, as a number; NaN for what is none."""
     try:
-        return float(value)
+        return float(np.asarray(value).item())
     except (TypeError, ValueError, OverflowError):
         return float("nan")
 

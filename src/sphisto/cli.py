@@ -1,99 +1,210 @@
-"""Command line: ``sphisto demo``, ``sphisto fit`` and ``sphisto info``.
+"""Command line: ``sphisto check``, ``sphisto fit``, ``sphisto info`` and ``sphisto demo``.
 
-The options of a command are the keyword arguments of the functions behind it, with their names, defaults and help
-texts, so that there is one place where each is described. Only the command that is run is loaded.
+Every option is the keyword argument of a function, under its name; one that is not given is not passed on, so that the
+function's own default holds. Help and version load no library: what a command needs is imported when it runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import itertools
+import contextlib
 import logging
-import re
+import os
 import sys
 import traceback
-import types
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sphisto import __version__
+from sphisto._say import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
 WRONG_INPUT = 2
 STOPPED = 130
-_NOT_FOR_A_SHELL = frozenset({"copy", "layer"})  # they speak of an AnnData in memory, and here nobody holds one
 _GENES_SHOWN = 12
+
+# keyword arguments, by the function that takes them; `image` goes to two
+READ = ("image", "library_id")
+CLEAN = ("min_genes", "min_cells", "max_counts")
+SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "tissue", "check")
+FIT = (
+    "store", "genes", "network", "um_per_px", "preset", "max_epochs", "device", "devices", "rng", "key_added", "resume",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    options = _parser(words).parse_args(words)
+    try:
+        return _run(_parser().parse_args(argv))
+    finally:
+        _forget_closed_pipe()
+
+
+def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("sphisto").setLevel(logging.INFO)
     try:
         options.run(options)
     except KeyboardInterrupt:
-        print("sphisto: stopped.", file=sys.stderr)
+        say("sphisto: stopped.", error=True)
         return STOPPED
     except (ValueError, OSError, LookupError, ImportError, FloatingPointError, MemoryError, RuntimeError) as error:
-        if options.traceback:
-            traceback.print_exc()
-        else:
-            print(f"sphisto {options.command}: {_message(error)}", file=sys.stderr)
+        message = f"sphisto {options.command}: {_message(error)}"
+        say("".join(traceback.format_exception(error)) if options.traceback else message, error=True)
         return WRONG_INPUT
     return 0
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sphisto", description="Gene expression at every pixel of a section.")
     parser.add_argument("--version", action="version", version=f"sphisto {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (text, fill) in _COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name in words:  # to list a function's options its module is imported: only that of the command asked for
-            fill(command)
+    for name, text, fill in (
+        ("demo", "fit a small section drawn by rule, and write its store and pictures", _add_demo),
+        ("check", "say how a Space Ranger folder is understood; nothing is written", _add_check),
+        ("fit", "read a Space Ranger folder, fit a projection and write its store", _add_fit),
+        ("info", "say what a store holds, from its metadata", _add_info),
+    ):
+        # an option that is not given leaves no trace, so that the function's own default holds
+        command = commands.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", argument_default=argparse.SUPPRESS
+        )
+        fill(command)
     return parser
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, default=Path("demo"), help="folder for store and pictures (default: demo)")
+    command.add_argument("--out", metavar="PATH", default="demo", help="folder for store and pictures (default: demo)")
     command.set_defaults(run=_demo)
 
 
 def _demo(options: argparse.Namespace) -> None:
     from sphisto import _demo
+    from sphisto.io.paths import user_path
 
-    for path in _demo.run(options.out):
-        print(path, flush=True)
+    for path in _demo.run(user_path(options.out)):
+        say(str(path))
+
+
+def _add_check(command: argparse.ArgumentParser) -> None:
+    _add_section_options(command)
+    command.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> None:
+    say(repr(_section(_read(options), options)))
 
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="Space Ranger folder of a Visium section")
-    command.add_argument("--store", type=Path, required=True, help="where the SpatialData zarr store is written")
-    for function in _fit_functions():
-        group = command.add_argument_group(f"options of {_address(function)}")
-        for name, reader in _readers(function, taken={"store", *_earlier(function)}).items():
-            _add_option(group, function, name, reader)
+    _add_section_options(command)
+    spots = command.add_argument_group("spots and genes that are kept")
+    spots.add_argument(
+        "--min-genes", type=int, metavar="N",
+        help="spots with fewer genes go; lower it for panels of a few hundred genes (default: 200)",
+    )  # fmt: skip
+    spots.add_argument("--min-cells", type=int, metavar="N", help="genes found in fewer spots go (default: 3)")
+    spots.add_argument(
+        "--max-counts", type=float, metavar="NUMBER",
+        help="spots with more counts in all go; inf: no limit (default: 30000)",
+    )  # fmt: skip
+    fit = command.add_argument_group("projection")
+    fit.add_argument(
+        "--store", metavar="PATH", required=True,
+        help="where the SpatialData zarr store is written; one that is there keeps its other projections",
+    )  # fmt: skip
+    fit.add_argument(
+        "--genes", type=_words, metavar="A,B,...",
+        help="genes to write as rasters of their own; by default the 16 most variable ones, and any other is made from "
+        "the factor maps when it is asked for",
+    )  # fmt: skip
+    fit.add_argument("--network", metavar="NAME", help="unet, or seed: the prototype (default: unet)")
+    fit.add_argument(
+        "--um-per-px", type=float, metavar="NUMBER",
+        help="resolution of the rasters; time and disk grow with its inverse square (by default the picture's own)",
+    )  # fmt: skip
+    fit.add_argument("--preset", choices=("default", "fast"), help="fast: a first look (default: default)")
+    fit.add_argument("--max-epochs", type=int, metavar="N", help="epochs in all (by default those of the preset)")
+    fit.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps (default: auto)")
+    fit.add_argument("--devices", type=int, metavar="N", help="devices that train together (default: 1)")
+    fit.add_argument("--rng", type=int, metavar="N", help="seed of everything random (default: 0)")
+    fit.add_argument("--key-added", metavar="NAME", help="name of the projection (default: projection)")
+    fit.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction,
+        help="go on where an interrupted run of the same command stopped (default: False)",
+    )  # fmt: skip
     command.set_defaults(run=_fit)
 
 
 def _fit(options: argparse.Namespace) -> None:
-    read, clean, fit = _fit_functions()
-    given = vars(options)
-    adata = read(options.folder, **_given(read, given))
-    print(f"read {adata.n_obs} spots x {adata.n_vars} genes from {options.folder}", file=sys.stderr)
-    clean(adata, **_given(clean, given))
-    print(f"kept {adata.n_obs} spots x {adata.n_vars} genes", file=sys.stderr)
-    fit(adata, **_given(fit, given))  # says itself where the store is
+    from sphisto import pp, tl
+
+    adata = _read(options)
+    pp.qc(adata, **_given(options, CLEAN))
+    say(f"kept {adata.n_obs} spots x {adata.n_vars} genes", error=True)
+    tl.fit_projection(_section(adata, options), **_given(options, FIT))  # says itself where the store is
+
+
+def _add_section_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="FOLDER", help="Space Ranger folder of a Visium section")
+    group = command.add_argument_group("section")
+    group.add_argument(
+        "--image", metavar="PATH",
+        help="the full-resolution picture: tif, png, jpg, OME-Zarr, or a scanner's format with the extra "
+        "sphisto[slides] (by default the hires picture in the folder)",
+    )  # fmt: skip
+    group.add_argument(
+        "--image-scale", type=float, metavar="NUMBER",
+        help="pixels of the picture per full-resolution pixel, where it is of neither full, hires nor lowres size",
+    )  # fmt: skip
+    group.add_argument(
+        "--image-um-per-px", type=float, metavar="NUMBER", help="um per pixel of the picture, where nothing else tells"
+    )
+    group.add_argument(
+        "--library-id", metavar="NAME", help="name of the section (by default that in the counts file, or the folder's)"
+    )
+    group.add_argument(
+        "--spot-um", type=float, metavar="NUMBER",
+        help="diameter or side of a spot's capture area in um (by default that of the array found)",
+    )  # fmt: skip
+    group.add_argument(
+        "--spot-shape",
+        choices=("disc", "square"),
+        help="shape of the capture area (by default that of the array found)",
+    )
+    group.add_argument(
+        "--tissue", metavar="PATH",
+        help="mask of the tissue: a picture or npy file of the whole section, 0 where there is none (by default it is "
+        "found in the picture)",
+    )  # fmt: skip
+    group.add_argument(
+        "--check", action=argparse.BooleanOptionalAction,
+        help="refuse spots that do not fit the picture: outside it, off tissue, flipped (default: True)",
+    )  # fmt: skip
+
+
+def _read(options: argparse.Namespace) -> Any:
+    from sphisto import io
+
+    adata = io.read_visium(options.folder, **_given(options, READ))
+    say(f"read {adata.n_obs} spots x {adata.n_vars} genes from {options.folder}", error=True)
+    return adata
+
+
+def _section(adata: Any, options: argparse.Namespace) -> Any:
+    from sphisto import io
+
+    given = _given(options, SECTION)
+    if "tissue" in given:
+        from sphisto.io.mask_files import read_mask
+
+        given["tissue"] = read_mask(given["tissue"])
+    return io.section(adata, **given)
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", type=Path, metavar="STORE", help="a store that sphisto wrote")
+    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
     command.set_defaults(run=_info)
 
 
@@ -103,89 +214,32 @@ def _info(options: argparse.Namespace) -> None:
     summary = summarise(options.store)
     for library in summary.libraries:
         table = "no table" if library.n_spots is None else f"{library.n_spots} spots x {library.n_genes} genes"
-        print(f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}")
-    print("\nrasters")
+        say(f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}")
+    say("\nrasters")
     for raster in summary.rasters:
         sizes = ", ".join(f"{h} x {w}" for h, w in raster.levels)
-        print(f"  {raster.name}: {sizes} px (y, x), {raster.um_per_px[0]:.4g} um per px")
+        say(f"  {raster.name}: {sizes} px (y, x), {raster.um_per_px[0]:.4g} um per px")
         if raster.channels:
-            print(f"    channels {_shortened(raster.channels)}")
+            say(f"    channels {_shortened(raster.channels)}")
     for key, about in summary.projections.items():
-        print(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
+        say(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
         for name, value in sorted(about.get("params", {}).items()):
-            print(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
+            _say_value(name, value)
 
 
-_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "demo": ("fit a small section drawn by rule, and write its store and pictures", _add_demo),
-    "fit": ("read a Space Ranger folder, fit a projection and write its store", _add_fit),
-    "info": ("say what a store holds, from its metadata", _add_info),
-}
+def _say_value(name: str, value: Any) -> None:
+    """Say a setting on a line, or what several belong together under one."""
+    if not isinstance(value, dict):
+        say(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
+        return
+    say(f"  {name}:")
+    for part, text in value.items():
+        say(f"    {part}: {text}")
 
 
-def _fit_functions() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    from sphisto import io, pp, tl
-
-    return io.read_visium, pp.qc, tl.fit_projection
-
-
-def _earlier(function: Callable[..., Any]) -> set[str]:
-    """Names that a function run before takes too: one option serves both."""
-    functions = list(_fit_functions())
-    return {name for before in functions[: functions.index(function)] for name in _readers(before)}
-
-
-def _address(function: Callable[..., Any]) -> str:
-    return f"{'.'.join(function.__module__.split('.')[:2])}.{function.__name__}"
-
-
-def _readers(function: Callable[..., Any], taken: Iterable[str] = ()) -> dict[str, Callable[[str], Any]]:
-    """Return the keyword arguments that a word on a command line can express, each with what reads it."""
-    skipped = _NOT_FOR_A_SHELL | set(taken)
-    parameters = inspect.signature(function).parameters.values()
-    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in skipped]
-    found = {p.name: _reader(_spelled_out(function, str(p.annotation))) for p in keywords}
-    return {name: reader for name, reader in found.items() if reader is not None}
-
-
-def _given(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a function that were given: for all others its own defaults hold."""
-    return {name: values[name] for name in _readers(function) if name in values}
-
-
-def _add_option(
-    group: argparse._ArgumentGroup, function: Callable[..., Any], name: str, reader: Callable[[str], Any]
-) -> None:
-    parameter = inspect.signature(function).parameters[name]
-    text = _described(function).get(name, "").replace("%", "%%")
-    if parameter.default is not None and parameter.default is not inspect.Parameter.empty:
-        text += f" (default: {parameter.default})"
-    words: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text.strip() or None}
-    flag = f"--{name.replace('_', '-')}"
-    if reader is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, **words)
-    else:
-        group.add_argument(flag, type=reader, metavar=_METAVARS.get(reader, "TEXT"), **words)
-
-
-def _spelled_out(function: Callable[..., Any], annotation: str) -> str:
-    """Return the types that a name of the function's module, such as ``RNG``, stands for."""
-    meaning = vars(sys.modules[function.__module__]).get(annotation)
-    return str(meaning) if isinstance(meaning, types.UnionType) else annotation
-
-
-def _reader(annotation: str) -> Callable[[str], Any] | None:
-    """Return what turns a word into a value of an annotation; ``None`` if nothing does.
-
-    Annotations are strings here (``from __future__ import annotations``), and are not evaluated: that would import
-    the heavy libraries whose types they name.
-    """
-    parts = re.sub(r"\[[^][]*\]", lambda inner: inner.group().replace("|", "/"), annotation).split("|")
-    kinds = {part.strip() for part in parts}
-    for reader, accepted in _READERS:
-        if any(re.fullmatch(accepted, kind) for kind in kinds):
-            return reader
-    return None
+def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Return those of the named options that were given."""
+    return {name: value for name, value in vars(options).items() if name in names}
 
 
 def _words(text: str) -> list[str]:
@@ -197,43 +251,6 @@ def _words(text: str) -> list[str]:
     return words
 
 
-# The first that fits is taken: a parameter of type "str | int" is read as text, "Sequence[str] | str" as a list.
-_READERS: tuple[tuple[Callable[[str], Any], str], ...] = (
-    (bool, r"bool"),
-    (_words, r"(Sequence|Iterable|Collection|list|tuple)\[str.*\]"),
-    (str, r"str|Literal\[.*\]"),
-    (Path, r"(\w+\.)?(Path|PathLike.*)"),
-    (float, r"float"),
-    (int, r"int"),
-)
-_METAVARS: dict[Any, str] = {_words: "A,B,...", float: "NUMBER", int: "N", Path: "PATH"}
-
-
-def _described(function: Callable[..., Any]) -> dict[str, str]:
-    """Return the text of each parameter in a numpy docstring, on one line."""
-    found: dict[str, list[str]] = {}
-    names: list[str] = []
-    for line in _section(inspect.getdoc(function) or "", "Parameters"):
-        if line and not line[0].isspace():
-            names = [name.strip() for name in line.partition(" : ")[0].split(",")]
-            found.update({name: [] for name in names})
-        else:
-            for name in names:
-                found[name].append(line.strip())
-    plain = {name: " ".join(part for part in lines if part).replace("``", "") for name, lines in found.items()}
-    return {name: re.sub(r":\w+:`~?([^`]*)`", r"\1", text) for name, text in plain.items()}
-
-
-def _section(text: str, title: str) -> list[str]:
-    """Return the lines of one section of a numpy docstring."""
-    lines = text.splitlines()
-    starts = [i for i, below in enumerate(lines[1:]) if re.fullmatch("-{3,}", below)]
-    for start, end in itertools.pairwise([*starts, len(lines)]):
-        if lines[start].strip() == title:
-            return lines[start + 2 : end]
-    return []
-
-
 def _shortened(values: Sequence[Any]) -> str:
     shown = ", ".join(str(value) for value in values[:_GENES_SHOWN])
     return shown + (f", ... ({len(values)} in all)" if len(values) > _GENES_SHOWN else "")
@@ -242,6 +259,19 @@ def _shortened(values: Sequence[Any]) -> str:
 def _message(error: Exception) -> str:
     """Return the text of an error; that of a KeyError would else come in quotes."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _forget_closed_pipe() -> None:
+    """Drop what a reader that has gone (``| head``) did not take: Python would report it, and fail, at its end."""
+    for output in (sys.stdout, sys.stderr):
+        try:
+            if output is not None:
+                output.flush()
+        except BrokenPipeError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        except (OSError, ValueError):
+            pass
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def test_measured_values_are_drawn_to_what_others_say(toy_case, told):
 
     prior, factors = told
     n_plain = factors.n_factors - factors.n_signed
-    measured = evidence_of(toy_case.slide, factors).density[prior.known, :n_plain]
+    measured = evidence_of(toy_case.slide, factors, prior.known).density[prior.known, :n_plain]
     found = shrunken(toy_case, prior, factors)
     assert (found > 0).all()
     closer = np.corrcoef(found.ravel(), measured.ravel())[0, 1]

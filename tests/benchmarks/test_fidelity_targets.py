@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import sphisto as sp
+
 SIDE = 700  # px of 2 um
 
 
@@ -26,10 +28,9 @@ def held_out(spots_case):
     from sphisto.core.splits import random_spots
     from sphisto.datasets import toy
     from sphisto.io.intake import make_slide
-    from sphisto.io.section import read_section
 
     adata = toy(SIDE, SIDE, pitch_um=60, mean_counts=3, rng=1)
-    whole, genes = make_slide(read_section(adata)), np.arange(adata.n_vars)
+    whole, genes = make_slide(sp.io.section(adata)), np.arange(adata.n_vars)
     out = random_spots(adata.n_obs, 0.2, np.random.default_rng(0))
     return replace(
         spots_case,

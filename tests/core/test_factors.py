@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sphisto.core.factors import Factors, count_signed, rates
+from sphisto.core.factors import Factors, rates
 
 LOADINGS = np.array([[0.5, 0.0], [0.5, 0.25], [np.nan, np.nan]], dtype=np.float32)
 
@@ -30,9 +30,15 @@ def test_shapes_must_agree():
         Factors(("A",), LOADINGS)
 
 
+@pytest.mark.parametrize("n", [-1, 3])
+def test_there_are_no_more_contrasts_than_factors(n):
+    with pytest.raises(ValueError, match=f"Found {n} contrasts among 2 factors; expected none to all"):
+        Factors(("A", "B", "C"), LOADINGS, n)
+
+
 def test_contrasts_correct_the_others_but_take_away_nine_tenths_at_most(rng):
     loadings = np.array([[0.5, 0.2], [0.5, -0.2]], dtype=np.float32)
-    found = rates(np.array([[10.0, 5.0], [10.0, -100.0]]), loadings, count_signed(loadings))
+    found = rates(np.array([[10.0, 5.0], [10.0, -100.0]]), loadings, 1)
     np.testing.assert_allclose(found, [[6, 4], [0.5, 25]], rtol=1e-6)
     maps = rng.normal(size=(2, 3, 4)).astype(np.float32)
     maps[0] = np.abs(maps[0])

@@ -56,7 +56,7 @@ def test_the_array_tells_the_scale(adata):
         adata.obsm["spatial"][:, ::-1],
         array_row=adata.obs["array_row"],
         array_col=adata.obs["array_col"],
-        spot_diameter_px=factors["spot_diameter_fullres"],
+        spot_px=factors["spot_diameter_fullres"],
     )
     assert scale.um_per_px == pytest.approx(2.0)
     assert scale.spot_um == 55

@@ -9,7 +9,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec, GzipCodec
+from zarr.codecs import BloscCodec, BytesCodec, GzipCodec
 
 from sphisto.core.tiles import Window
 from sphisto.io.chunks import chunks, cut, read_window, write_chunks
@@ -23,6 +23,7 @@ LAYOUTS = {
     "two codecs": {"chunks": (5, 16, 32), "compressors": (BLOSC["compressors"], GzipCodec())},
     "shards": {"chunks": (5, 8, 16), "shards": (5, 16, 32), **BLOSC},
     "big-endian": {"chunks": (5, 16, 32), "dtype": ">f4", **BLOSC},
+    "big-endian on disk": {"chunks": (5, 16, 32), "serializer": BytesCodec(endian="big"), **BLOSC},
     "zarr 2": {"chunks": (5, 16, 32), "zarr_format": 2},
 }
 WINDOW = Window(7, 20, 49, 71)

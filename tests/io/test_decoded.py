@@ -10,11 +10,16 @@ import pytest
 from PIL import Image
 
 from sphisto.io import decoded
-from sphisto.io.decoded import FileLevel, decode
+from sphisto.io.decoded import FileLevel
 from sphisto.io.images import open_image, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
+
+
+def decode(path):
+    """The only level."""
+    return decoded.decode(path).levels[0]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp"])
@@ -138,3 +143,74 @@ def test_files_that_are_no_image(tmp_path):
         ValueError, match=r"text.png' is not an image that can be read .* Expected a whole tif, png or jpg"
     ):
         decode(tmp_path / "text.png")
+
+
+# --- what the note tells ----------------------------------------------------------------------------------------------
+
+
+def read(path):
+    """The picture as (y, x, 3), and what was said of it."""
+    opened = open_image(path)
+    return np.moveaxis(opened.picture(), 0, -1), opened.conversion.note or ""
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_orientation_is_told_and_not_applied(tmp_path, name):
+    picture = Image.fromarray(RGB)
+    exif = picture.getexif()
+    exif[274] = 6
+    picture.save(tmp_path / name, exif=exif, **({"lossless": True} if name == "a.webp" else {}))
+    found, note = read(tmp_path / name)
+    assert found.shape == RGB.shape
+    assert name == "a.jpg" or (found == RGB).all()
+    assert "orientation tag (6) was not applied, as spot positions count in stored pixels" in note
+
+
+def test_sixteen_bits_of_colour_are_cut_and_it_is_said(tmp_path):
+    height, width = RGB.shape[:2]
+    deep = np.concatenate(
+        [np.zeros((height, 1), np.uint8), (RGB.astype(">u2") * 257).view(np.uint8).reshape(height, -1)], 1
+    )
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(deep.tobytes())),
+        (b"IEND", b""),
+    ]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    found, note = read(tmp_path / "a.png")
+    assert (found == RGB).all()
+    assert "its 16 bits were cut to 8 in decoding" in note
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_transparent_colour_becomes_white(tmp_path, mode):
+    values = np.array([[0, 5], [200, 5]], np.uint8)
+    picture = Image.fromarray(values if mode != "RGB" else np.dstack([values] * 3))
+    if mode == "P":
+        picture.putpalette(bytes(np.repeat(np.arange(256, dtype=np.uint8), 3)))
+    picture.save(tmp_path / "a.png", transparency=(5, 5, 5) if mode == "RGB" else 5)
+    found, note = read(tmp_path / "a.png")
+    assert found[..., 0].tolist() == [[0, 255], [200, 255]]
+    assert "the alpha channel was put on white" in note
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.mpo"])
+def test_of_several_frames_the_first_of_the_largest_is_taken(tmp_path, name):
+    frames = [Image.fromarray(np.full((8, 9, 3), shade, np.uint8)) for shade in (50, 200)]
+    kinds = {"a.webp": {"lossless": True}, "a.mpo": {"format": "MPO"}}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **kinds.get(name, {}))
+    found, note = read(tmp_path / name)
+    assert np.abs(found.astype(int) - 50).max() <= 2
+    assert "of its 2 frames the first was taken" in note
+
+
+def test_inks_of_a_jpg_as_image_editors_write_them(tmp_path):
+    """They are stored inverted."""
+    inks = np.broadcast_to(np.array([20, 180, 90, 30], np.uint8), (16, 24, 4))
+    Image.fromarray(inks, "CMYK").save(tmp_path / "a.jpg", quality=100)
+    found, note = read(tmp_path / "a.jpg")
+    assert np.abs(found.astype(int) - np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))).max() <= 3
+    assert "Pillow's mode CMYK was converted to RGB" in note

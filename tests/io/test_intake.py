@@ -7,13 +7,13 @@ import logging
 import numpy as np
 import pytest
 
+import sphisto as sp
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 
 def slide_of(data, **options):
-    reading = {key: options.pop(key) for key in ("image", "image_scale", "library_id") if key in options}
-    return make_slide(read_section(data, **reading), **options)
+    making = {key: options.pop(key) for key in ("um_per_px", "repair") if key in options}
+    return make_slide(sp.io.section(data, **options), **making)
 
 
 def library(adata):
@@ -76,7 +76,7 @@ def test_pictures_of_other_kinds_are_converted_and_said(small_toy, caplog, shape
 
 def test_one_spot(small_toy):
     with pytest.raises(ValueError, match=r"Found 1 spot\(s\); a projection needs at least two"):
-        read_section(small_toy[:1].copy())
+        sp.io.section(small_toy[:1].copy())
 
 
 def test_spots_outside_the_picture(small_toy):

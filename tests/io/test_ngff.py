@@ -114,3 +114,46 @@ def test_a_damaged_chunk(lazy):
             chunk.write_bytes(b"no chunk")
     with pytest.raises(ValueError, match=r"a.zarr/0' is damaged: the window .* cannot be read"):
         read_window(picture, Window(40, 40, 48, 48))
+
+
+def name_channels(path, names, version):
+    group = zarr.open_group(path, mode="r+")
+    omero = {"channels": [{"label": name, "window": {"start": 0, "end": 9}} for name in names]}
+    if version == "0.5":
+        group.attrs["ome"] = {**group.attrs["ome"], "omero": omero}
+    else:
+        group.attrs["omero"] = omero
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_channels_named_after_colours_are_ordered(tmp_path, version):
+    path = write(tmp_path / "a.zarr", version, "cyx", [np.moveaxis(FULL[..., ::-1], -1, 0)])
+    opened = open_image(name_channels(path, ["Blue", "Green", "Red"], version))
+    np.testing.assert_array_equal(np.moveaxis(opened.picture(), 0, -1), FULL)
+    assert "channels Blue, Green, Red were brought to the order" in opened.conversion.note
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("names", [["DAPI", "CD3", "CD8", "PanCK"], ["DAPI", "GFP", "RFP"]])
+def test_channels_named_after_dyes_are_refused(tmp_path, version, names):
+    path = write(tmp_path / "a.zarr", version, "cyx", [np.zeros((len(names), 8, 8), np.uint16)])
+    with pytest.raises(ValueError, match=rf"a.zarr' has {len(names)} channels \(DAPI, .* seems to be a fluorescence"):
+        open_image(name_channels(path, names, version))
+
+
+def test_channels_without_names_are_no_alpha_in_16_bits(tmp_path):
+    values = np.random.default_rng(0).integers(0, 60000, (4, 20, 20), dtype=np.uint16)
+    opened = open_image(write(tmp_path / "a.zarr", "0.5", "cyx", [values]))
+    with pytest.raises(ValueError, match="Found four channels of uint16"):
+        opened.picture()
+    path = write(tmp_path / "b.zarr", "0.5", "cyx", [values[:2]])
+    with pytest.raises(ValueError, match=r"b.zarr' has shape \(2, 20, 20\) .* multi-channel"):
+        open_image(path)
+
+
+def test_labels_are_no_picture(tmp_path):
+    path = write(tmp_path / "a.zarr", "0.4", "yx", [np.zeros((8, 8), np.int32)])
+    zarr.open_group(path, mode="r+").attrs["image-label"] = {"version": "0.4"}
+    with pytest.raises(ValueError, match=r"a.zarr' holds labels of objects; expected a picture"):
+        open_image(path)

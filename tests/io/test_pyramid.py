@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import permutations
 from threading import Thread
 
 import dask.array as da
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageCms
+from spatialdata.models import Image2DModel
+from xarray import DataArray
 
 from sphisto.core.tiles import Window, read_window
 from sphisto.io import pyramid
@@ -179,3 +183,110 @@ def test_the_same_picture_has_the_same_name(small_blocks):
 def test_a_picture_in_memory_is_not_copied():
     image = image_of(40, 30)
     assert np.shares_memory(as_pyramid(image).picture(), image)
+
+
+# --- images of other libraries ----------------------------------------------------------------------------------------
+
+
+RGB = image_of(40, 56)
+
+
+def read(image):
+    """The picture as (y, x, 3), and what was said of it."""
+    taken = as_pyramid(image)
+    return np.moveaxis(np.asarray(taken.picture()), 0, -1), taken.conversion.note
+
+
+@pytest.mark.parametrize("dims", list(permutations("cyx")))
+@pytest.mark.parametrize("wrap", [np.asarray, da.from_array], ids=["numpy", "dask"])
+def test_axes_with_names_are_told_by_them(dims, wrap):
+    square = image_of(3, 3)  # any axis could be that of channels
+    for image in (RGB, square):
+        stored = image.transpose(["yxc".index(dim) for dim in dims])
+        found, note = read(DataArray(wrap(stored), dims=dims))
+        np.testing.assert_array_equal(found, image)
+        assert note is None
+
+
+def test_arrays_without_names_of_axes_say_which_was_taken():
+    assert "of shape (3, 3, 3) the last axis was taken" in read(image_of(3, 3))[1]
+    np.testing.assert_array_equal(read(DataArray(np.moveaxis(RGB, -1, 0)))[0], RGB)  # xarray calls them dim_0 ...
+    np.testing.assert_array_equal(read(DataArray(RGB[..., 0], dims=("Y", "X")))[0], np.dstack([RGB[..., 0]] * 3))
+    np.testing.assert_array_equal(read(DataArray(RGB[None], dims=("z", "y", "x", "c")))[0], RGB)
+
+
+def test_planes_of_a_stack_are_refused_by_the_names_of_axes():
+    with pytest.raises(ValueError, match=r"An image of shape \(3, 4, 5\) along z, y, x is not a picture"):
+        as_pyramid(DataArray(np.zeros((3, 4, 5)), dims=("z", "y", "x")))
+
+
+@pytest.mark.parametrize("scale_factors", [None, [2, 2]])
+def test_image_elements_of_spatialdata(scale_factors):
+    image = image_of(64, 96).repeat(4, 0).repeat(4, 1)
+    element = Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"), scale_factors=scale_factors)
+    opened = as_pyramid(element)
+    assert len(opened.levels) == (3 if scale_factors else 1)
+    np.testing.assert_array_equal(read(element)[0], image)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(opened.picture(4)), 0, -1), image[::4, ::4])
+
+
+def test_channels_of_an_element_are_read_by_their_names():
+    def element(image, names):
+        return Image2DModel.parse(image, dims=("y", "x", "c"), c_coords=names)
+
+    found, note = read(element(RGB[..., ::-1], ["b", "g", "r"]))
+    np.testing.assert_array_equal(found, RGB)
+    assert "channels b, g, r were brought to the order red, green, blue" in note
+    four = np.dstack([RGB, RGB[..., 0]])
+    with pytest.raises(ValueError, match=r"has 4 channels \(DAPI, CD3, CD8, autofluorescence\). This seems to be a fl"):
+        as_pyramid(element(four.astype(np.uint16), ["DAPI", "CD3", "CD8", "autofluorescence"]))
+    with pytest.raises(ValueError, match="has 2 channels"):
+        as_pyramid(element(four[..., :2], ["DAPI", "membrane"]))
+    opaque = np.dstack([RGB, np.full_like(RGB[..., 0], 255)])
+    np.testing.assert_array_equal(read(element(opaque, ["r", "g", "b", "a"]))[0], RGB)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "La", "RGBa", "RGBX", "P", "PA", "1", "CMYK", "YCbCr", "HSV",
+                                  "LAB", "I", "F", "I;16", "I;16B"])  # fmt: skip
+def test_pictures_of_pillow(mode):
+    smooth = np.asarray(Image.fromarray(RGB).resize((8, 6)).resize((56, 40), Image.Resampling.BICUBIC))
+    picture = Image.fromarray(smooth)
+    grey, expected = smooth[..., 0], smooth
+    if mode == "LAB":
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        picture = ImageCms.profileToProfile(picture, *profiles, outputMode="LAB")
+    elif mode in {"I", "F", "I;16", "I;16B"}:
+        dtype = {"I": "i4", "F": "f4", "I;16": "<u2", "I;16B": ">u2"}[mode]
+        factor = 257 if "16" in mode else 1
+        picture, expected = Image.fromarray(grey.astype(np.uint16) * factor).convert("I"), np.dstack([grey] * 3)
+        picture = Image.frombytes(mode, picture.size, (grey.astype(np.uint16) * factor).astype(dtype).tobytes())
+    elif mode in {"La", "PA"}:
+        picture = picture.convert("LA" if mode == "La" else "P").convert(mode)
+    elif mode == "RGBa":
+        picture = picture.convert("RGBA").convert(mode)
+    else:
+        picture = picture.convert(mode)
+    if mode in {"L", "LA", "La", "1"}:
+        expected = np.dstack(
+            [np.asarray(Image.fromarray(smooth).convert("1" if mode == "1" else "L").convert("L"))] * 3
+        )
+    if mode in {"P", "PA"}:
+        expected = np.asarray(Image.fromarray(smooth).convert("P").convert("RGB"))
+    found, note = read(picture)
+    assert picture.mode == mode
+    assert np.abs(found.astype(int) - expected).max() <= {"LAB": 6, "HSV": 8, "YCbCr": 3}.get(mode, 1)
+    assert (note is None) == (mode == "RGB")
+
+
+def test_masked_values_are_refused():
+    np.testing.assert_array_equal(read(np.ma.MaskedArray(RGB))[0], RGB)
+    with pytest.raises(ValueError, match=r"Found 3 masked values .*`image.filled\(255\)`"):
+        as_pyramid(np.ma.MaskedArray(RGB, mask=np.dstack([np.eye(40, 56)] * 3) * (np.arange(40) < 1)[:, None, None]))
+
+
+def test_paths_and_open_files_are_no_images(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("rb") as file:
+        for given_ in (file, tmp_path / "a.png", str(tmp_path / "a.png")):
+            with pytest.raises(TypeError, match=rf"Found {type(given_).__name__} in place of an image"):
+                as_pyramid(given_)

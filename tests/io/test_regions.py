@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,303 @@ def test_regions_of_no_known_kind():
 def test_regions_beside_the_raster():
     with pytest.raises(ValueError, match="None of the 1 regions lies on the raster; expected x from 0 to 100"):
         footprint("", np.array([[500.0, 500.0]]), GRID, 3.0)
+
+
+# ---- where elements lie
+
+BOX = (10, 20, 50, 60)  # x, y from and to, in global
+
+
+def box_in(matrix):
+    """The box, in the coordinates of an element that lies in ``global`` by a matrix."""
+    import shapely
+
+    inverse = np.linalg.inv(matrix)
+    return shapely.transform(shapely.box(*BOX), lambda xy: xy @ inverse[:2, :2].T + inverse[:2, 2])
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[2, 0, 0], [0, 2, 0], [0, 0, 1]],
+        [[0.5, 0, 7], [0, 0.25, -3], [0, 0, 1]],
+        [[0, -1, 80], [1, 0, 0], [0, 0, 1]],  # a quarter turn
+        [[-1, 0, 60], [0, 1, 0], [0, 0, 1]],  # mirrored: rings run the other way round
+        [[1, 0.5, 0], [0.2, 1, 3], [0, 0, 1]],
+    ],
+)
+def test_polygons_lie_where_their_transformation_says(matrix):
+    import geopandas as gpd
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Affine
+
+    affine = Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))
+    element = ShapesModel.parse(
+        gpd.GeoDataFrame(geometry=[box_in(np.array(matrix))]), transformations={"global": affine}
+    )
+    expected, _ = footprint("", gpd.GeoDataFrame(geometry=[box_in(np.eye(3))]), GRID, None)
+    found, _ = footprint("", element, GRID, None)
+    raster = np.arange(40 * 50, dtype=float).reshape(40, 50)
+    np.testing.assert_allclose(found.pool(raster), expected.pool(raster), rtol=1e-5)
+    np.testing.assert_allclose(found.area, [40 * 40 / 4])
+
+
+def circles(transformation, radius=3.0, systems=("global",)):
+    import geopandas as gpd
+    from spatialdata.models import ShapesModel
+
+    frame = gpd.GeoDataFrame({"radius": [radius]}, geometry=gpd.points_from_xy([20.0], [10.0]))
+    return ShapesModel.parse(frame, transformations=dict.fromkeys(systems, transformation))
+
+
+def test_circles_grow_with_their_element_and_become_no_ellipses():
+    from spatialdata.transformations import Affine, Scale
+
+    found, _ = footprint("", circles(Scale([2.0, 2.0], axes=("x", "y"))), GRID, None)
+    np.testing.assert_allclose(found.area, np.pi * 6**2 / 4, rtol=1e-5)
+    np.testing.assert_allclose(found.centroids(), [[10, 20]], atol=1e-2)
+    turned = Affine([[0, -2, 60], [2, 0, 0], [0, 0, 1]], input_axes=("x", "y"), output_axes=("x", "y"))
+    found, _ = footprint("", circles(turned), GRID, None)
+    np.testing.assert_allclose(found.area, np.pi * 6**2 / 4, rtol=1e-5)
+    np.testing.assert_allclose(found.centroids(), [[20, 20]], atol=1e-2)  # x = 60 - 2 * 10, y = 2 * 20
+    with pytest.raises(ValueError, match="which makes ellipses of them"):
+        footprint("", circles(Scale([2.0, 1.0], axes=("x", "y"))), GRID, None)
+
+
+def test_elements_of_other_systems_are_refused_with_their_names():
+    from spatialdata.transformations import Identity
+
+    with pytest.raises(ValueError, match="Found regions in 'hires', 'lowres'; expected a transformation to 'global'"):
+        footprint("", circles(Identity(), systems=("hires", "lowres")), GRID, None)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_labels_lie_where_scale_and_shift_say(dtype, lazy):
+    import dask.array as da
+    from spatialdata.models import Labels2DModel
+    from spatialdata.transformations import Scale, Sequence, Translation
+
+    labels = np.zeros((10, 12), dtype="uint8" if dtype == "bool" else dtype)
+    labels[2:5, 3:9] = 1
+    pixels = da.from_array(labels.astype(dtype), chunks=4) if lazy else labels.astype(dtype)
+    where = Sequence([Scale([4.0, 8.0], axes=("x", "y")), Translation([12.0, -4.0], axes=("x", "y"))])
+    element = Labels2DModel.parse(pixels, dims=("y", "x"), transformations={"global": where})
+    found, names = footprint("", element, GRID, None)
+    assert list(names) == [1]
+    # y from 2 * 8 - 4 to 5 * 8 - 4, x from 3 * 4 + 12 to 9 * 4 + 12 in full-resolution px, of which 2 make one
+    expected = np.zeros(GRID.shape)
+    expected[6:18, 12:24] = 1
+    np.testing.assert_array_equal(found.pool(expected), [[12 * 12]])
+    np.testing.assert_array_equal(found.area, [12 * 12])
+
+
+def test_labels_of_the_rasters_size_need_not_be_on_its_grid():
+    from spatialdata.models import Labels2DModel
+    from spatialdata.transformations import Identity
+
+    labels = np.zeros(GRID.shape, dtype=np.int32)
+    labels[:20, :20] = 1  # full-resolution px
+    element = Labels2DModel.parse(labels, dims=("y", "x"), transformations={"global": Identity()})
+    found, _ = footprint("", element, GRID, None)
+    np.testing.assert_array_equal(found.area, [100])
+
+
+def test_labels_that_are_turned_or_none_are_refused():
+    from spatialdata.models import Image2DModel, Labels2DModel
+    from spatialdata.transformations import Affine
+
+    turned = Affine([[0, -1, 40], [1, 0, 0], [0, 0, 1]], input_axes=("x", "y"), output_axes=("x", "y"))
+    element = Labels2DModel.parse(np.ones((4, 4), int), dims=("y", "x"), transformations={"global": turned})
+    with pytest.raises(ValueError, match="by more than scale and shift"):
+        footprint("", element, GRID, None)
+    with pytest.raises(ValueError, match=r"axes \('c', 'y', 'x'\); expected labels"):
+        footprint("", Image2DModel.parse(np.ones((1, 4, 4)), dims=("c", "y", "x")), GRID, None)
+
+
+def test_labels_too_small_for_the_raster_are_told(caplog):
+    from spatialdata.models import Labels2DModel
+
+    labels = np.zeros((80, 100), dtype=np.int32)
+    labels[10:20, 20:40] = 5
+    labels[3, 3] = 0
+    labels[2, 2] = 7  # a quarter of a pixel, without its middle at (3, 3)
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        _, names = footprint("", Labels2DModel.parse(labels, dims=("y", "x")), GRID, None)
+    assert list(names) == [5]
+    assert "1 of 2 labels hold the middle of no pixel of the raster and are left out: 7" in caplog.text
+
+
+def test_points_elements_have_no_area():
+    import pandas as pd
+    from spatialdata.models import PointsModel
+
+    points = PointsModel.parse(pd.DataFrame({"x": [1.0, 2.0], "y": [1.0, 2.0]}))
+    with pytest.raises(ValueError, match="Found a points element as regions"):
+        footprint("", points, GRID, 3.0)
+
+
+# ---- names in a store
+
+
+def store_with_more():
+    import geopandas as gpd
+    import pandas as pd
+    import shapely
+    from spatialdata import SpatialData
+    from spatialdata.models import Labels2DModel, PointsModel, ShapesModel
+    from spatialdata.transformations import Scale
+
+    half = {"global": Scale([2.0, 2.0], axes=("x", "y"))}
+    cells = ShapesModel.parse(gpd.GeoDataFrame(geometry=[shapely.box(5, 5, 10, 10)], index=["a"]), transformations=half)
+    labels = np.zeros(GRID.shape, dtype=np.int64)
+    labels[5:10, 5:10] = 4
+    sdata = SpatialData(attrs={"sphisto": {"library_id": "x", "keys": {}, "grids": {}}})
+    sdata["cells"] = cells
+    sdata["nuclei"] = Labels2DModel.parse(labels, dims=("y", "x"), transformations=half)
+    sdata["molecules"] = PointsModel.parse(pd.DataFrame({"x": [1.0], "y": [1.0]}))
+    return sdata
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_elements_that_were_added_to_a_store_go_by_their_names(on_disk, tmp_path):
+    store = store_with_more()
+    if on_disk:
+        store.write(tmp_path / "x.zarr")
+        store = str(tmp_path / "x.zarr")
+    for name, label in (("cells", "a"), ("nuclei", 4)):
+        found, names = footprint(store, name, GRID, None)
+        assert list(names) == [label]
+        np.testing.assert_allclose(found.area, [25])
+        np.testing.assert_allclose(found.centroids(), [[7.5, 7.5]])
+    with pytest.raises(ValueError, match="'molecules' is one of the points of the store"):
+        footprint(store, "molecules", GRID, None)
+    with pytest.raises(KeyError, match="Found no element 'spots' in the store; it holds 'cells', 'nuclei'"):
+        footprint(store, "spots", GRID, None)
+
+
+# ---- odd geometries
+
+
+def odd():
+    """Geometries as programs leave them, and the area that each covers."""
+    import shapely
+
+    bow = shapely.Polygon([(20, 20), (60, 60), (60, 20), (20, 60)])
+    twice = shapely.MultiPolygon([shapely.box(20, 20, 40, 40), shapely.box(30, 20, 50, 40)])
+    inside = shapely.box(10, 10, 20, 30)
+    mixed = shapely.GeometryCollection(
+        [inside, shapely.Point(1, 1), shapely.GeometryCollection([shapely.box(15, 10, 30, 30)])]
+    )
+    return {
+        "bow-tie": (bow, shapely.make_valid(bow)),
+        "overlap": (twice, shapely.box(20, 20, 50, 40)),
+        "with z": (
+            shapely.Polygon([(10, 10, 5), (10, 20, 5), (30, 20, 5)]),
+            shapely.Polygon([(10, 10), (10, 20), (30, 20)]),
+        ),
+        "collection": (mixed, shapely.box(10, 10, 30, 30)),
+        "beyond the raster": (shapely.box(-1e7, 10, 1e7, 20), shapely.box(0, 10, 100, 20)),
+        "empty": (shapely.Polygon(), None),
+        "none": (None, None),
+        "a line": (shapely.Polygon([(10, 10), (20, 20), (10, 10)]), None),
+    }
+
+
+@pytest.mark.parametrize("name", ["bow-tie", "overlap", "with z", "collection", "beyond the raster"])
+def test_an_odd_outline_counts_the_area_that_it_covers_once(name, caplog):
+    import geopandas as gpd
+    import shapely
+
+    shape, plain = odd()[name]
+    ok = shapely.box(10, 10, 90, 70)
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        found, _ = footprint("", gpd.GeoDataFrame(geometry=[ok, shape], index=["ok", "odd"]), GRID, None)
+    expected, _ = footprint("", gpd.GeoDataFrame(geometry=[ok, plain]), GRID, None)
+    rasters = np.random.default_rng(0).random((3, *GRID.shape))
+    np.testing.assert_allclose(found.pool(rasters), expected.pool(rasters), rtol=1e-5)
+    whole = shape.area if name == "beyond the raster" else plain.area
+    np.testing.assert_allclose(found.area, [80 * 60 / 4, whole / 4])
+    assert ("'odd'" in caplog.text) == (name in ("bow-tie", "overlap", "collection"))
+
+
+@pytest.mark.parametrize("name", ["empty", "none", "a line"])
+def test_a_region_without_area_has_no_counts(name, caplog):
+    import geopandas as gpd
+    import shapely
+
+    frame = gpd.GeoDataFrame(geometry=[odd()[name][0], shapely.box(10, 10, 20, 20)], index=["odd", "ok"])
+    found, names = footprint("", frame, GRID, None)
+    assert list(names) == ["odd", "ok"]
+    np.testing.assert_allclose(found.area, [0, 25])
+    np.testing.assert_allclose(found.pool(np.ones(GRID.shape)), [[0], [25]])
+    assert "Regions without an area get counts of 0: 'odd'." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wkt", "message"),
+    [
+        ("LINESTRING (0 0, 1 1)", "Found geometries of type LineString, Polygon"),
+        ("MULTIPOINT (0 0, 1 1)", "Found geometries of type MultiPoint, Polygon"),
+        ("POINT (0 0)", "Found geometries of type Point, Polygon"),
+        ("GEOMETRYCOLLECTION (LINESTRING (0 0, 1 1))", "Found collections of geometries without a polygon: 1"),
+    ],
+)
+def test_geometries_without_an_area_are_refused(wkt, message):
+    import geopandas as gpd
+    import shapely
+
+    with pytest.raises(ValueError, match=message):
+        footprint("", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 5, 5), shapely.from_wkt(wkt)]), GRID, None)
+
+
+def test_a_reference_system_is_told_and_passed_over(caplog):
+    import geopandas as gpd
+    import shapely
+
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        found, _ = footprint("", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 20, 20)], crs="EPSG:4326"), GRID, None)
+    np.testing.assert_allclose(found.area, [100])
+    assert "(EPSG:4326) is passed over" in caplog.text
+
+
+def test_a_series_of_geometries_will_do():
+    import geopandas as gpd
+    import shapely
+
+    found, _ = footprint("", gpd.GeoSeries([shapely.box(0, 0, 20, 20)], index=["a"]), GRID, None)
+    np.testing.assert_allclose(found.area, [100])
+
+
+# ---- radii
+
+
+def test_radii_one_for_each_circle():
+    found, _ = footprint("", np.array([[40.0, 40.0], [60.0, 40.0]]), GRID, np.array([4.0, 8.0]))
+    np.testing.assert_allclose(found.area, np.pi * np.array([4, 16]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("radius", [0, -1.0, float("nan"), float("inf"), [3.0, 0.0], "wide"])
+def test_radii_that_cannot_be(radius):
+    with pytest.raises(ValueError, match="Found a radius of .*expected finite numbers above 0"):
+        footprint("", np.array([[40.0, 40.0], [60.0, 40.0]]), GRID, radius)
+
+
+def test_radii_of_another_number():
+    with pytest.raises(ValueError, match=r"Found `radius` of shape \(3,\) for 2 circles"):
+        footprint("", np.array([[40.0, 40.0], [60.0, 40.0]]), GRID, np.ones(3))
+    with pytest.raises(ValueError, match="Found centres that are empty or not finite: 1"):
+        footprint("", np.array([[40.0, 40.0], [np.nan, 40.0]]), GRID, 3.0)
+
+
+def test_a_radius_asked_for_counts_and_has_no_meaning_for_areas(caplog):
+    import geopandas as gpd
+    import shapely
+    from spatialdata.transformations import Scale
+
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        found, _ = footprint("", circles(Scale([2.0, 2.0], axes=("x", "y"))), GRID, 4.0)  # in full-resolution px
+    np.testing.assert_allclose(found.area, np.pi * 4, rtol=1e-5)
+    assert "`radius` is used instead of the column" in caplog.text
+    with pytest.raises(ValueError, match="Found `radius` with regions that are polygons"):
+        footprint("", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 5, 5)]), GRID, 3.0)

@@ -14,6 +14,7 @@ from scipy import io as scipy_io
 from scipy import sparse
 
 from sphisto.io import read_visium
+from sphisto.io.spaceranger import is_spaceranger_folder
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 COUNTS = np.array([[1, 0, 2, 5], [0, 3, 0, 6], [4, 0, 0, 7]])  # spots x features
@@ -170,7 +171,7 @@ def test_only_genes_are_kept_and_it_is_said(run, caplog):
         read_visium(run)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("matrix", ["h5", "mtx"])
 def test_genes_named_twice_get_numbers_and_it_is_said(tmp_path, matrix, caplog):
     folder = tmp_path / "section_1"
@@ -249,9 +250,22 @@ def test_broken_parts_are_named(run):
 
 
 def test_counts_and_positions_of_different_runs_are_refused(run):
-    write_h5(run / "filtered_feature_bc_matrix.h5", barcodes=["AAAC", "CCCG", "GGGT"])
-    with pytest.raises(ValueError, match=r"None of the 3 barcodes .* \(such as 'AAAC'\) .* \(such as 'TTTT-1'\)"):
+    write_h5(run / "filtered_feature_bc_matrix.h5", barcodes=["AAAA-1", "CCCC-1", "GGGG-1"])
+    with pytest.raises(ValueError, match=r"None of the 3 barcodes .* \(such as 'AAAA-1'\) .* \(such as 'TTTT-1'\)"):
         read_visium(run)
+
+
+def test_barcodes_without_their_number_are_matched_and_it_is_said(run, caplog):
+    write_h5(run / "filtered_feature_bc_matrix.h5", barcodes=[name[:4] for name in BARCODES])
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        adata = read_visium(run)
+    assert list(adata.obs_names) == ["AAAC", "CCCG", "GGGT"]
+    assert adata.obsm["spatial"].tolist() == [[150, 15], [200.25, 20], [300, 30.5]]
+    assert "(such as AAAC) and of the positions (TTTT-1) are the same but for the number" in caplog.text
+    write_h5(run / "filtered_feature_bc_matrix.h5")
+    bare = POSITIONS.assign(barcode=POSITIONS["barcode"].str[:4])
+    bare.to_csv(run / "spatial" / "tissue_positions.csv", index=False)
+    check(read_visium(run), "section_1")
 
 
 def test_several_counts_files_are_not_guessed_among(run):
@@ -269,6 +283,197 @@ def test_visium_hd_takes_one_bin_size(run):
     with pytest.raises(ValueError, match=r"is a Visium HD run. Give the folder of one bin size"):
         read_visium(run)
     check(read_visium(bins), "square_008um")
+
+
+def test_of_visium_hd_the_bins_there_are_are_named(run):
+    for um in (2, 16):
+        write_spatial(run / "binned_outputs" / f"square_{um:03d}um", version=3)
+    for path in (run, run.parent, run / "binned_outputs"):
+        with pytest.raises(ValueError, match=r"square_016um; found: '.*/square_002um', '.*/square_016um'"):
+            read_visium(path)
+
+
+def test_bins_keep_what_their_scale_factors_say(tmp_path):
+    bins = tmp_path / "binned_outputs" / "square_016um"
+    barcodes = [f"s_016um_{row:05d}_{row:05d}-1" for row in range(300, 303)]
+    positions = pd.DataFrame(
+        {
+            "barcode": barcodes[::-1],
+            "in_tissue": [1, 1, 1],
+            "array_row": [302, 301, 300],
+            "array_col": [302, 301, 300],
+            "pxl_row_in_fullres": [58.4, 29.2, 0.0],
+            "pxl_col_in_fullres": [1058.4, 1029.2, 1000.0],
+        }
+    )
+    write_spatial(bins, version=3, positions=positions)
+    write_h5(bins / "filtered_feature_bc_matrix.h5", barcodes=barcodes)
+    factors = {
+        "spot_diameter_fullres": 29.2,
+        "bin_size_um": 16.0,
+        "microns_per_pixel": 0.548,
+        "tissue_hires_scalef": 0.1,
+    }
+    (bins / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    adata = read_visium(bins)
+    assert adata.uns["spatial"]["square_016um"]["scalefactors"] == factors
+    assert adata.obsm["spatial"].tolist() == [[1000, 0], [1029.2, 29.2], [1058.4, 58.4]]
+    assert adata.obs["array_row"].tolist() == [300, 301, 302]
+
+
+def test_segmented_cells_are_refused(run):
+    cells = run / "segmented_outputs"
+    cells.mkdir()
+    write_spatial(run / "binned_outputs" / "square_008um", version=3)
+    (cells / "filtered_feature_cell_matrix.h5").touch()
+    (cells / "spatial").mkdir()
+    with pytest.raises(ValueError, match=r"holds segmented cells.*Give.*/square_008um'\).*tl.aggregate"):
+        read_visium(cells)
+
+
+@pytest.mark.parametrize("marked", ["positions", "list", "libraries", "barcodes"])
+def test_joined_sections_are_refused(run, marked):
+    names = {"libraries": "S1, S2", "list": "S1, S2", "positions": "S1, S2"}
+    if marked == "positions":
+        for name in ("S1", "S2"):
+            (run / "spatial" / name).mkdir()
+            (run / "spatial" / name / "scalefactors_json.json").write_text("{}")
+        (run / "spatial" / "tissue_positions.csv").rename(run / "spatial" / "aggr_tissue_positions.csv")
+    elif marked == "list":
+        (run / "aggregation.csv").write_text(
+            "library_id,molecule_h5\nS1,/a/S1/outs/molecule_info.h5\nS2,/a/S2/outs/m.h5\n"
+        )
+    elif marked == "libraries":
+        write_h5(run / "filtered_feature_bc_matrix.h5", library_ids=np.array([b"S1", b"S2"]))
+    else:
+        write_h5(run / "filtered_feature_bc_matrix.h5", barcodes=["AAAC-1", "CCCG-1", "AAAC-2"])
+    with pytest.raises(ValueError, match=r"spaceranger aggr.*[Gg]ive each section's own run") as caught:
+        read_visium(run)
+    assert names.get(marked, "-1, -2") in str(caught.value)
+    assert ("/a/S1/outs, /a/S2/outs" in str(caught.value)) is (marked == "list")
+
+
+def test_barcodes_joined_twice_are_refused(run):
+    write_h5(run / "filtered_feature_bc_matrix.h5", barcodes=["AAAC-1", "CCCG-1", "AAAC-1"])
+    with pytest.raises(ValueError, match="name 1 of 3 barcodes more than once"):
+        read_visium(run)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_mtx_folder_may_be_unpacked_and_genes_may_be_called_na(tmp_path, packed):
+    folder = tmp_path / "section_1"
+    write_spatial(folder)
+    matrix = folder / "raw_feature_bc_matrix"
+    write_mtx(matrix, FEATURES.assign(name=["Actb", "NA", "NaN", "CD3"]))
+    if not packed:
+        for path in list(matrix.iterdir()):
+            path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+            path.unlink()
+    adata = read_visium(folder)
+    assert list(adata.var_names) == ["Actb", "NA", "NaN", "CD3"]
+    assert (adata.X.toarray() == COUNTS).all()
+    (matrix / ("barcodes.tsv.gz" if packed else "barcodes.tsv")).write_text("AAAC-1\n")
+    with pytest.raises(ValueError, match="4 features x 3 barcodes in .*, but 4 features and 1 barcodes"):
+        read_visium(folder)
+    (matrix / ("barcodes.tsv.gz" if packed else "barcodes.tsv")).unlink()
+    with pytest.raises(FileNotFoundError, match="Found no barcodes.tsv in"):
+        read_visium(folder)
+
+
+def test_files_of_other_kinds_are_named(run):
+    counts = run / "filtered_feature_bc_matrix.h5"
+    read_visium(run).write_h5ad(counts)
+    with pytest.raises(ValueError, match=r"filtered_feature_bc_matrix.h5' is an AnnData file \(h5ad\)"):
+        read_visium(run)
+    with h5py.File(counts, "w") as file:
+        file["barcodes"] = [1]
+    with pytest.raises(ValueError, match=r"lacks matrix/barcodes, .* \(it holds: barcodes\)"):
+        read_visium(run)
+    write_h5(counts)
+    counts.write_bytes(counts.read_bytes()[:-2000])
+    with pytest.raises(ValueError, match="cannot be read .*Fetch it again"):
+        read_visium(run)
+
+
+def test_a_part_of_a_run_leads_to_the_run(run):
+    (run / "raw_feature_bc_matrix").mkdir()
+    (run / "raw_feature_bc_matrix" / "matrix.mtx").touch()
+    with pytest.raises(FileNotFoundError, match=rf"Found a file at .* Give '{run}'"):
+        read_visium(run / "filtered_feature_bc_matrix.h5")
+    for part in ("spatial", "raw_feature_bc_matrix"):
+        with pytest.raises(ValueError, match=rf"is a part of a run.* Give '{run}'"):
+            read_visium(run / part)
+    with pytest.raises(FileNotFoundError, match=rf"Found no counts.* Give one of: {run.parent}\."):
+        read_visium(run.parent.parent)
+
+
+def test_packed_downloads_are_to_be_unpacked(run):
+    (run / "filtered_feature_bc_matrix.h5").unlink()
+    (run / "filtered_feature_bc_matrix.tar.gz").touch()
+    with pytest.raises(FileNotFoundError, match=r"Unpack filtered_feature_bc_matrix.tar.gz"):
+        read_visium(run)
+
+
+def test_paths_as_people_write_them(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    full = tmp_path / "full.tif"
+    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(full)
+    for path in ("~/section_1", "section_1/", "./section_1/outs/", "section_1\\outs", Path("~/section_1/outs")):
+        check(read_visium(path), "section_1")
+    for image in ("full.tif", "~/full.tif", Path("section_1/../full.tif")):
+        metadata = read_visium(run, image=image).uns["spatial"]["section_1"]["metadata"]
+        assert metadata["source_image_path"] == str(full)
+    (tmp_path / "~" / "section_1").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="Found no counts in '~/section_1'"):
+        read_visium("~/section_1")
+    with pytest.raises(TypeError, match="Found a ndarray for a path"):
+        read_visium(run, image=np.zeros((4, 4, 3)))
+
+
+def test_scale_factors_as_other_programs_write_them(run, caplog):
+    factors = {
+        "tissue_hires_scalef": "0.17",
+        "tissue_lowres_scalef": [0.05],
+        "spot_diameter_fullres": float("nan"),
+        "version": "a",
+        "offset": -3,
+        "flag": True,
+    }
+    (run / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors), encoding="utf-8-sig")
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        found = read_visium(run).uns["spatial"]["section_1"]["scalefactors"]
+    assert found == {"tissue_hires_scalef": 0.17, "tissue_lowres_scalef": 0.05, "offset": -3}
+    assert "expected numbers above 0, found spot_diameter_fullres = nan: left out" in caplog.text
+    assert "version, flag are no numbers and were left out" in caplog.text
+
+
+def test_files_with_the_prefix_of_an_archive_are_read(run):
+    for path in [*(run / "spatial").iterdir(), run / "filtered_feature_bc_matrix.h5"]:
+        path.rename(path.with_name(f"GSM1_A_{path.name}"))
+    adata = read_visium(run)
+    check(adata, "section_1")
+    assert set(adata.uns["spatial"]["section_1"]["images"]) == {"hires", "lowres"}
+
+
+def test_genes_of_several_genomes_are_kept_and_it_is_said(run, caplog):
+    with h5py.File(run / "filtered_feature_bc_matrix.h5", "a") as file:
+        file["matrix/features/genome"][0] = b"hg38"
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        check(read_visium(run), "section_1")
+    assert "Genes of 2 genomes were kept: hg38, mm10" in caplog.text
+
+
+def test_folders_of_space_ranger_are_known_by_their_parts(run, tmp_path):
+    write_spatial(tmp_path / "hd" / "binned_outputs" / "square_008um", version=3)
+    store = tmp_path / "store.zarr"
+    (store / "images").mkdir(parents=True)
+    (store / "zarr.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    for path in (run, str(run), run.parent, run / "spatial", tmp_path / "hd", tmp_path / "hd" / "binned_outputs"):
+        assert is_spaceranger_folder(path)
+    for path in (store, tmp_path / "empty", tmp_path, run / "filtered_feature_bc_matrix.h5", tmp_path / "gone", None):
+        assert not is_spaceranger_folder(path)
 
 
 @pytest.mark.parametrize(

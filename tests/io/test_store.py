@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sphisto as sp
+from sphisto.core.factors import Factors
 from sphisto.core.grid import Grid
 from sphisto.io import building, claims
 from sphisto.io import store as stores
+from sphisto.io.intake import make_slide
 
 
 def test_a_path_that_is_not_ours_is_left_alone(tmp_path):
@@ -104,3 +108,61 @@ def test_folder_and_object_say_the_same(store, fitted):
         np.testing.assert_array_equal(model.loadings, fitted.varm["projection_loadings"])
     with pytest.raises(ValueError, match="Found 1 pyramid levels; expected `scale` from 0 to 0"):
         raster.grid_at(1)
+
+
+def test_contrasts_of_a_panel_are_told_from_factors_without_signs(small_toy, tmp_path):
+    """Also in a store of before the attribute, which names them by channels, and after another projection came."""
+    import spatialdata as sd
+    import zarr
+
+    slide, store = make_slide(sp.io.section(small_toy)), tmp_path / "panel.zarr"
+    store.mkdir()
+    loadings = np.full((small_toy.n_vars, 3), 0.1, dtype=np.float32)  # the last one adds to every gene of the panel
+
+    def write(key, n_signed):
+        building.write_slide(store, slide, key)
+        building.create_rasters(store, slide, Factors(slide.spots.genes, loadings, n_signed), (), key, background=1.0)
+        small_toy.varm[f"{key}_loadings"] = loadings
+        building.write_table(store, tmp_path / "none.zarr", slide, small_toy, key)
+        building.finish(store)
+
+    write("projection", 1)
+    write("other", 0)
+    about = stores.mark(store)["keys"]
+    assert [about[key]["n_contrasts"] for key in ("projection", "other")] == [1, 0]
+    root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    for old in (False, True):
+        if old:
+            about = {key: {name: entry[name] for name in ("library_id", "spot")} for key, entry in about.items()}
+            root.attrs["sphisto"] = {**root.attrs["sphisto"], "keys": about}
+        for source in (store, sd.read_zarr(store)):
+            for key, n_signed in (("projection", 1), ("other", 0)):
+                model = stores.factors(source, key)
+                assert (model.n_factors, model.n_signed) == (3, n_signed)
+                assert model.of([model.genes[0]]).n_signed == n_signed
+                assert stores.spot(source, key) == slide.spot
+    write("projection", 0)  # fitted anew
+    assert stores.factors(store, "projection").n_signed == 0
+
+
+def test_stores_are_read_by_the_paths_that_people_write(store, tmp_path, monkeypatch):
+    """The home folder by its short name, by str and Path, and through links."""
+    import sphisto as sp
+    from sphisto.io.summary import summarise
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "my stores").symlink_to(store.parent, target_is_directory=True)
+    expected = sp.get.raster(store, "projection")
+    for written in (f"~/my stores/{store.name}", Path(f"~/my stores/{store.name}/")):
+        np.testing.assert_array_equal(sp.get.raster(written, "projection"), expected)
+        np.testing.assert_array_equal(sp.get.gene_raster(written, "nuclei_a"), sp.get.gene_raster(store, "nuclei_a"))
+        circle = np.array([[50.0, 50.0]])
+        found = sp.tl.aggregate(written, circle, radius=10)
+        np.testing.assert_array_equal(found.X, sp.tl.aggregate(store, circle, radius=10).X)
+        assert summarise(written).rasters == summarise(store).rasters
+        assert summarise(written).libraries == summarise(store).libraries
+        assert stores.table(written).n_obs == stores.table(store).n_obs
+        skill, same = (stores.gene_column(path, "projection_pearson") for path in (written, store))
+        assert list(skill) == list(same)
+        np.testing.assert_array_equal(list(skill.values()), list(same.values()))

@@ -17,7 +17,6 @@ from sphisto.io.elements import levels_of
 from sphisto.io.images import open_image
 from sphisto.io.intake import make_slide
 from sphisto.io.pyramid import Pyramid, as_pyramid
-from sphisto.io.section import read_section
 from sphisto.io.working_picture import resized_mask, tissue_in, working_picture
 
 
@@ -75,10 +74,10 @@ def test_scales_that_cannot_be(caplog):
 
 
 def test_a_lazy_section_is_the_section_in_memory(section, tif, monkeypatch):
-    in_memory = make_slide(read_section(section))
+    in_memory = make_slide(sp.io.section(section))
     monkeypatch.setattr(pyramids, "_KEPT", 0)
     monkeypatch.setattr(pyramids, "_BLOCK", 48)
-    lazy = make_slide(read_section(section, image=da.from_array(picture_of(section), chunks=50)))
+    lazy = make_slide(sp.io.section(section, image=da.from_array(picture_of(section), chunks=50)))
     assert isinstance(lazy.image, da.Array)
     assert lazy.grid == in_memory.grid
     np.testing.assert_array_equal(lazy.image.compute(), in_memory.image)
@@ -86,9 +85,9 @@ def test_a_lazy_section_is_the_section_in_memory(section, tif, monkeypatch):
 
 
 def test_a_pyramid_gives_nearly_the_section_in_memory(section, tif):
-    um = 2 * make_slide(read_section(section)).grid.um_per_px
-    in_memory = make_slide(read_section(section), um_per_px=um)
-    read = make_slide(read_section(section, image=tif), um_per_px=um)
+    um = 2 * make_slide(sp.io.section(section)).grid.um_per_px
+    in_memory = make_slide(sp.io.section(section), um_per_px=um)
+    read = make_slide(sp.io.section(section, image=tif), um_per_px=um)
     assert read.grid == in_memory.grid
     np.testing.assert_array_equal(read.image, in_memory.image)  # the level is the mean of the same blocks
     assert (np.asarray(read.tissue) == np.asarray(in_memory.tissue)).mean() > 0.99
@@ -162,13 +161,12 @@ from pathlib import Path
 import dask.array, scanpy, skimage.transform
 import sphisto as sp
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 adata = sp.io.read_visium(sys.argv[1])
 base = peak()
-section = read_section(adata, image=Path(sys.argv[1]) / "tissue_image_fullres.jpg")
-slide = make_slide(section, um_per_px=2, spot_um=100)
+section = sp.io.section(adata, image=Path(sys.argv[1]) / "tissue_image_fullres.jpg", spot_um=100)
+slide = make_slide(section, um_per_px=2)
 assert slide.image.shape == (3, 3303, 3091), slide.image.shape
 print(peak() - base)
 """

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+import sphisto as sp
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model.batches import Crops, pool
 from sphisto.model.factorize import fit_factors
 from sphisto.model.fit import evidence_of
@@ -14,7 +14,7 @@ from sphisto.model.neighbours import make_prior
 
 @pytest.fixture
 def crops(small_toy):
-    return make_crops(make_slide(read_section(small_toy)))
+    return make_crops(make_slide(sp.io.section(small_toy)))
 
 
 def make_crops(slide, epoch=0, shape=(64, 64), held_out=()):
@@ -22,14 +22,14 @@ def make_crops(slide, epoch=0, shape=(64, 64), held_out=()):
     watched = np.zeros(n, dtype=bool)
     watched[list(held_out)] = True
     factors = fit_factors(slide.spots, ~watched, 4, 0)
-    prior = make_prior(evidence_of(slide, factors), ~watched)
+    prior = make_prior(evidence_of(slide, factors, ~watched), ~watched)
     genes = np.arange(len(slide.spots.genes))
     return Crops(slide, slide.footprint(), prior, genes, ~watched, watched, shape, 3, 8, 5, epoch)
 
 
 def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):
     """A raster of the whole section, cut and turned as the picture was, pools to the same values."""
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     # hide a raster in the picture: what the crops cut out of it must pool as it does as a whole
     raster = rng.integers(0, 256, (3, *slide.grid.shape)).astype(np.uint8)
     from dataclasses import replace
@@ -49,7 +49,7 @@ def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):
 
 
 def test_a_batch_is_decided_by_seed_epoch_and_number(small_toy):
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     one, other, later = make_crops(slide)[3], make_crops(slide)[3], make_crops(slide, epoch=1)[3]
     torch.testing.assert_close(one.picture, other.picture)
     torch.testing.assert_close(one.prior, other.prior)
@@ -57,7 +57,7 @@ def test_a_batch_is_decided_by_seed_epoch_and_number(small_toy):
 
 
 def test_held_out_spots_are_always_hidden_and_never_in_the_prior(small_toy):
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     crops = make_crops(slide, held_out=[0, 5, 9])
     assert not crops.neighbours.known[[0, 5, 9]].any()
     batches = list(crops)
@@ -72,7 +72,7 @@ def test_some_crops_hide_everything(crops):
 
 
 def test_a_picture_smaller_than_a_crop_is_mirrored(small_toy):
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     batch = make_crops(slide, shape=(128, 128))[0]
     assert batch.picture.shape == (3, 3, 128, 128)
     assert len(batch.values) == 3 * len(slide.spots.centers)

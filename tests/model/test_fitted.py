@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import sphisto as sp
+from sphisto.core.factors import Factors
 from sphisto.model.fitted import load_fitted, save_fitted
 
 
@@ -15,6 +18,7 @@ def test_save_and_load_keep_everything(fitted, tmp_path):
     for name in ("network", "um_per_px", "spot", "is_counts", "genes", "params"):
         assert getattr(one, name) == getattr(other, name)
     assert one.factors.genes == other.factors.genes
+    assert one.factors.n_signed == other.factors.n_signed
     np.testing.assert_array_equal(one.factors.loadings, other.factors.loadings)
     for name, values in one.history.items():
         np.testing.assert_array_equal(values, other.history[name])
@@ -65,3 +69,20 @@ def test_other_formats_and_missing_files_are_said(tmp_path):
         load_fitted(tmp_path / "m.pt")
     with pytest.raises(FileNotFoundError, match="Found no file"):
         load_fitted(tmp_path / "nothing.pt")
+
+
+def test_contrasts_without_signs_are_still_contrasts(fitted, tmp_path):
+    """A panel of few genes may hold only those that a contrast adds to; files of before are read by their signs."""
+    one = sp.tl.load(fitted)
+    panel = np.array([[0.5, 0.2, 0.3], [0.5, 0.8, 0.1]], dtype=np.float32)
+    save_fitted(replace(one, factors=Factors(("A", "B"), panel, 1)), tmp_path / "m.pt")
+    assert load_fitted(tmp_path / "m.pt").factors.names == ["factor0", "factor1", "contrast0"]
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    assert content["format"] == 2
+    torch.save(content | {"n_contrasts": 4}, tmp_path / "wrong.pt")
+    with pytest.raises(ValueError, match=r"wrong.pt is damaged or was changed: .*Found 4 contrasts among 3 factors"):
+        load_fitted(tmp_path / "wrong.pt")
+    del content["n_contrasts"]
+    content["loadings"][1, 2] = -0.1
+    torch.save(content, tmp_path / "old.pt")
+    assert load_fitted(tmp_path / "old.pt").factors.n_signed == 1

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import sphisto as sp
 from sphisto.core.tiles import plan_tiles
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model import gate as room
 from sphisto.model.config import FitConfig
 from sphisto.model.fit import evidence_of, fit
@@ -19,7 +19,7 @@ from sphisto.model.unet import UNet
 
 @pytest.fixture
 def fitted(small_toy, tmp_path):
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     found, _ = fit(
         slide, name="unet", genes=(), config=FitConfig(max_epochs=2), seed=0, device=torch.device("cpu"),
         checkpoint=tmp_path / "c", progress=False,
@@ -33,7 +33,7 @@ def choose(slide, fitted, values, loadings_over=1.0):
     weights["last.weight"][3:] = 0
     weights["last.bias"][3:] = torch.as_tensor(values, dtype=torch.float32)
     known = np.arange(len(slide.spots.centers)) % 3 > 0
-    prior = make_prior(evidence_of(slide, fitted.factors), known)
+    prior = make_prior(evidence_of(slide, fitted.factors, known), known)
     factors = replace(fitted.factors, loadings=fitted.factors.loadings / loadings_over)
     return gated(replace(fitted, weights=weights, factors=factors), slide, prior, ~known, torch.device("cpu"))
 
@@ -56,7 +56,7 @@ def test_a_network_that_helps_is_let_in(fitted):
 def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):
     slide, found = fitted
     known = np.ones(len(slide.spots.centers), dtype=bool)
-    prior = make_prior(evidence_of(slide, found.factors), known)
+    prior = make_prior(evidence_of(slide, found.factors, known), known)
     assert gated(found, slide, prior, ~known, torch.device("cpu"))[1] == 0
     assert "Too few spots" in caplog.text
 
@@ -82,7 +82,7 @@ def test_shares_are_what_the_network_draws_with_them(rng, share):
 def test_the_tiles_with_most_of_the_spots_are_looked_at(small_toy, monkeypatch):
     """Counted in the footprints of the whole slide, drawn at once."""
     monkeypatch.setattr(room, "_MOST_TILES", 4)
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     spots = slide.footprint().select(np.arange(0, len(slide.spots.centers), 3))
     tiles, whole = plan_tiles(slide.grid.shape, size=32), spots.drawn()
     sizes = [len(whole.within(tile.core).y) for tile in tiles]

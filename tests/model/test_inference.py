@@ -6,7 +6,6 @@ import torch
 
 import sphisto as sp
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model.fit import prior_for
 from sphisto.model.inference import device_of, predict_tiles, tiles_of
 
@@ -22,14 +21,14 @@ def whole(fitted, slide, tile):
 
 @pytest.mark.parametrize("tile", [8, 40, 64])
 def test_what_is_predicted_does_not_depend_on_the_tiles(fitted, tile):
-    model, slide = sp.tl.load(fitted), make_slide(read_section(fitted))
+    model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
     expected, found = whole(model, slide, 512), whole(model, slide, tile)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_maps_are_unknown_outside_tissue_and_nowhere_else(fitted):
-    slide = make_slide(read_section(fitted))
+    slide = make_slide(sp.io.section(fitted))
     maps, picture = whole(sp.tl.load(fitted), slide, 512)
     np.testing.assert_array_equal(np.isnan(maps[0]), ~np.asarray(slide.tissue))
     assert np.isfinite(picture).all()
@@ -42,7 +41,7 @@ def test_devices_that_are_not_there_are_said():
 
 
 def test_some_tiles_are_predicted_as_among_all(fitted):
-    model, slide = sp.tl.load(fitted), make_slide(read_section(fitted))
+    model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
     prior, device = prior_for(model, slide), torch.device("cpu")
     chosen = tiles_of(model, slide, tile=40)[3:5]
     every = dict(predict_tiles(model, slide, prior, device=device, tile=40))

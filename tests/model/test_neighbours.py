@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import sphisto as sp
 from sphisto.core.factors import Factors
 from sphisto.core.tiles import Window
 from sphisto.datasets import toy
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model import neighbours as room
 from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, scores
 from sphisto.model.fit import evidence_of
-from sphisto.model.neighbours import Kriged, Neighbours, make_prior, nothing_known
+from sphisto.model.neighbours import Kriged, Neighbours, Nothing, make_prior, nothing_known
 
 
 @pytest.fixture
 def slide(small_toy):
-    return make_slide(read_section(small_toy))
+    return make_slide(sp.io.section(small_toy))
 
 
 def everyone(slide):
@@ -95,6 +95,80 @@ def test_too_few_and_too_many_spots_are_averaged_by_distance(slide, rng, monkeyp
     np.testing.assert_allclose(found[:, 1, 3], weight @ prior.density[visible] / weight.sum(), rtol=1e-5)
 
 
+def everything_said(prior, factors):
+    """All that a prior says, somewhere near spots and far from them."""
+    window = Window(0, 0, 64, 96)
+    some = factors.of(list(factors.genes[:3]))
+    expression = np.ones((3, *window.shape), dtype=np.float32)
+    return [
+        prior.mean, prior.prior(window), prior.prior(window.moved(400, 400)), prior.sd(window, some, expression),
+        *prior.left_out(some), *prior.settled().prior(window),
+    ]  # fmt: skip
+
+
+KINDS = {"kriged": Kriged, "too many": Neighbours, "too few": Neighbours, "nobody": Nothing}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("changed", ["factors", "counts"])
+def test_spots_that_are_not_known_are_not_in_the_prior(slide, kind, changed, monkeypatch):
+    """Whatever they measured, all that is said stays the same to the last bit; of what is known, it does not."""
+    if kind == "too many":
+        monkeypatch.setattr(room, "_MOST_KRIGED", 20)
+    n = len(slide.spots.centers)
+    known = np.arange(n) % (5 if kind == "too few" else 3) == 0
+    known = known if kind == "too few" else ~known
+    factors = fit_factors(slide.spots, known, 4, 0)
+
+    def said(spots):
+        section, found = slide, None
+        if changed == "counts":
+            counts = slide.spots.values.toarray()
+            counts[spots] += np.arange(counts.shape[1]) % 7 * 50
+            section = replace(slide, measured=replace(slide.spots, values=sparse.csr_array(counts)))
+        found = evidence_of(section, factors, known)
+        if changed == "factors":
+            values = found.factor_values.copy()
+            values[spots] = np.nan_to_num(values[spots]) + 1000
+            halves = tuple(np.where(spots[:, None], 1e6, half) for half in found.halves)
+            found = replace(found, factor_values=values, halves=halves)
+        prior = make_prior(found, known)
+        prior = prior.of(~known) if kind == "nobody" else prior
+        assert isinstance(prior, KINDS[kind])
+        return everything_said(prior, factors)
+
+    usual = said(np.zeros(n, dtype=bool))
+    for one, other in zip(usual, said(~known), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.allclose(usual[0], said(known)[0])
+
+
+def test_hiding_spots_of_an_average_by_distance_leaves_those_that_are_known_and_kept(slide, rng, monkeypatch):
+    monkeypatch.setattr(room, "_MOST_KRIGED", 3)
+    n = len(slide.spots.centers)
+    known, kept = rng.random(n) < 0.7, rng.random(n) < 0.5
+    evidence = Evidence(slide, rng.random((n, 2)))
+    prior = make_prior(evidence, known)
+    np.testing.assert_array_equal(prior.spots, np.flatnonzero(known))
+    part = prior.of(kept)
+    np.testing.assert_array_equal(part.spots, np.flatnonzero(known & kept))
+    np.testing.assert_array_equal(part.centers, slide.spots.centers[known & kept])
+    np.testing.assert_array_equal(part.density, evidence.density[known & kept])
+    told = prior.left_out(Factors(("a", "b"), np.eye(2, dtype=np.float32)))
+    np.testing.assert_array_equal(told.spots, np.flatnonzero(known))
+    assert isinstance(prior.of(~known), Nothing)
+
+
+def test_contrasts_have_no_say_in_the_width(slide, rng, monkeypatch):
+    """Widths are compared by roots, which they do not have."""
+    monkeypatch.setattr(room, "_MOST_KRIGED", 3)
+    density = np.random.default_rng(0).gamma(50, 1, (len(slide.spots.centers), 2))  # the same everywhere but for noise
+    contrast = rng.normal(size=len(density))
+    plain = make_prior(Evidence(slide, density), everyone(slide))
+    both = make_prior(Evidence(slide, np.column_stack([density, contrast]), n_signed=1), everyone(slide))
+    assert both.width == plain.width > slide.spots.pitch
+
+
 def test_where_nothing_is_known_the_mean_is_said(slide):
     prior = make_prior(Evidence(slide, factor_values(slide)), everyone(slide))
     for source in (prior.of(~everyone(slide)), nothing_known(prior.mean)):
@@ -121,7 +195,7 @@ def test_the_maps_hold_what_the_spots_measured(slide):
 
 def test_standard_deviations_are_the_same_in_any_window_and_grow_away_from_spots(slide):
     factors = fit_factors(slide.spots, everyone(slide), 4, 0)
-    prior = make_prior(evidence_of(slide, factors), everyone(slide))
+    prior = make_prior(evidence_of(slide, factors, everyone(slide)), everyone(slide))
     two = factors.of(list(factors.genes[:2]))
     told = np.random.default_rng(0).gamma(1, 1, (2, 64, 64)).astype(np.float32)
     whole = prior.sd(Window(0, 0, 64, 64), two, told)
@@ -169,9 +243,10 @@ def unevenly_measured(slide, rng):
 
 
 def test_spots_are_brought_to_a_common_sum_only_where_sums_tell_of_the_measurement(rng):
-    even = make_slide(read_section(toy(240, 240, pitch_um=24, rng=1)))
+    even = make_slide(sp.io.section(toy(240, 240, pitch_um=24, rng=1)))
     for section, brought in ((even, False), (unevenly_measured(even, rng), True)):
-        prior = make_prior(evidence_of(section, fit_factors(section.spots, everyone(section), 8, 0)), everyone(section))
+        known = everyone(section)
+        prior = make_prior(evidence_of(section, fit_factors(section.spots, known, 8, 0), known), known)
         assert (prior.level is not None) == brought
 
 
@@ -180,7 +255,7 @@ def test_variance_of_rates_is_that_of_small_changes_of_the_field(slide, rng):
     factors = fit_factors(slide.spots, everyone(slide), 4, 0)
     signed = rng.normal(0, 0.01, (len(factors.genes), 2)).astype(np.float32)
     factors = Factors(factors.genes, np.column_stack([factors.loadings[:, :4], signed]), 2)
-    found = replace(evidence_of(slide, factors), n_signed=2)
+    found = replace(evidence_of(slide, factors, everyone(slide)), n_signed=2)
     for section_level in (None, float(found.density[:, :4].sum(axis=1).mean())):
         prior = replace(make_prior(found, everyone(slide)), level=section_level)
         wanted = np.column_stack([rng.gamma(2, 20, (3, 4)), rng.normal(0, 5, (3, 2))])  # far from where it is cut off
@@ -207,7 +282,7 @@ def test_a_settled_prior_says_the_same_and_is_smaller(slide):
     import pickle
 
     factors = fit_factors(slide.spots, everyone(slide), 4, 0)
-    prior = make_prior(evidence_of(slide, factors), everyone(slide))
+    prior = make_prior(evidence_of(slide, factors, everyone(slide)), everyone(slide))
     sent = pickle.dumps(prior.settled())
     received, window = pickle.loads(sent), Window(0, 16, 64, 96)
     np.testing.assert_array_equal(received.prior(window), prior.prior(window))

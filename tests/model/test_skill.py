@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import sphisto as sp
 from sphisto.core.factors import rates
 from sphisto.datasets import toy
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.metrics import predictive_place
 from sphisto.model.fit import evidence_of, find_factors, informative
 from sphisto.model.neighbours import make_prior
@@ -19,10 +19,10 @@ def section():
 
 
 def skill_of(adata):
-    slide = make_slide(read_section(adata))
+    slide = make_slide(sp.io.section(adata))
     known = informative(slide)
     factors = find_factors(slide.spots, known, 12, 0)
-    prior = make_prior(evidence_of(slide, factors), known)
+    prior = make_prior(evidence_of(slide, factors, known), known)
     return slide, factors, prior, left_out_skill(prior, factors, slide)
 
 

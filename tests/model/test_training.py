@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+import sphisto as sp
 from sphisto.core.factors import rates
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model import training
 from sphisto.model.batches import Crops, pool
 from sphisto.model.config import FitConfig
@@ -28,11 +28,11 @@ N_BATCHES = 16  # of an epoch of such a small section: the processes do not know
 @pytest.fixture
 def make_task(small_toy, monkeypatch):
     monkeypatch.setattr(training, "_LEAST_BATCHES", N_BATCHES)
-    slide = make_slide(read_section(small_toy))
+    slide = make_slide(sp.io.section(small_toy))
     watched = np.arange(len(slide.spots.centers)) % 5 == 0
     factors = fit_factors(slide.spots, ~watched, 4, 0)
-    evidence = evidence_of(slide, factors)
-    prior, level = make_prior(evidence, ~watched), evidence.density.mean(axis=0)[: 4 - factors.n_signed]
+    prior = make_prior(evidence_of(slide, factors, ~watched), ~watched)
+    level = prior.mean[: factors.n_factors - factors.n_signed]
     spec = network("unet")
 
     def make(devices, max_epochs):

@@ -127,7 +127,7 @@ def test_values_that_are_no_counts_are_not_called_counts(section):
 
 def test_unknown_layer_lists_those_there_are(section):
     section.layers["raw"] = section.X
-    with pytest.raises(KeyError, match="Found no layer 'log'; the AnnData holds 'raw'"):
+    with pytest.raises(KeyError, match="Found no layer 'log'; the table has raw"):
         _sources.counts_of(section, ["A"], "log")
 
 

@@ -41,6 +41,83 @@ def test_groups_are_found_and_marked():
     assert adata.uns["explore"]["params"]["n_markers"] == 2
 
 
+@pytest.fixture(scope="module")
+def expected():
+    adata, _ = groups()
+    pp.explore(adata, resolution=0.3)
+    return adata
+
+
+def as_expected(adata, expected):
+    assert list(adata.obs["cluster"].astype(str)) == list(expected.obs["cluster"].astype(str))
+    assert np.array_equal(adata.obsm["X_pca"], expected.obsm["X_pca"])
+    assert np.array_equal(adata.obsm["X_umap"], expected.obsm["X_umap"])
+    assert list(adata.var["marker"]) == list(expected.var["marker"])
+    assert list(adata.var["marker_of"]) == list(expected.var["marker_of"])
+    assert set(adata.obsp) == {"connectivities", "distances"}
+    assert set(adata.uns) >= {"pca", "neighbors", "umap", "rank_genes_groups", "cluster", "explore", "log1p"}
+
+
+FORMS = {
+    "csc_matrix": sparse.csc_matrix,
+    "csr_array": sparse.csr_array,
+    "dense": lambda x: x.toarray(),
+    "columns first": lambda x: np.asfortranarray(x.toarray()),
+    "float64": lambda x: x.astype(np.float64),
+    "nothing masked": lambda x: np.ma.asarray(x.toarray()),
+}
+
+
+@pytest.mark.parametrize("form", [*FORMS, "lazy", "view", "raw"])
+def test_every_kind_of_matrix_gives_the_same_result(form, expected):
+    adata, _ = groups()
+    if form == "lazy":
+        import dask.array as da
+
+        adata.X = da.from_array(adata.X.toarray(), chunks=(20, 7)).map_blocks(sparse.csr_matrix)
+    elif form == "view":
+        adata = ad.concat([adata, adata[:3]], merge="same", uns_merge="same")[:90]
+    elif form == "raw":  # scanpy would rank these
+        adata.raw = ad.AnnData(np.random.default_rng(0).random((90, 30)))
+    else:
+        adata.X = FORMS[form](adata.X)
+    kind = type(adata.X) if form != "view" else sparse.csr_matrix
+    pp.explore(adata, resolution=0.3)
+    as_expected(adata, expected)
+    assert type(adata.X) is kind
+
+
+@pytest.mark.parametrize("text", ["str", "string[python]", "string[pyarrow]"])
+def test_names_of_every_type_of_text(text, expected, tmp_path):
+    adata, _ = groups()
+    adata.obs.index, adata.var.index = adata.obs.index.astype(text), adata.var.index.astype(text)
+    pp.explore(adata, resolution=0.3)
+    as_expected(adata, expected)
+
+
+def test_columns_of_the_users_are_not_overwritten():
+    adata, _ = groups()
+    adata.obs["cluster"] = "cortex"
+    adata.var["marker"] = "Anna's"
+    with pytest.raises(ValueError, match=r"Found obs\['cluster'\], which sphisto did not .* Give another `key_added`"):
+        pp.explore(adata)
+    with pytest.raises(ValueError, match=r"Found var\['marker'\], which sphisto did not write"):
+        pp.explore(adata, key_added="domain")
+    assert set(adata.var["marker"]) == {"Anna's"}
+    assert not adata.obsm
+    del adata.var["marker"]
+    pp.explore(adata, key_added="domain")
+    assert set(adata.obs["cluster"]) == {"cortex"}
+    pp.explore(adata, key_added="domain", n_markers=1)
+    assert adata.uns["explore"]["params"]["n_markers"] == 1
+
+
+def test_a_table_that_stays_in_its_file_is_refused(tmp_path):
+    groups()[0].write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(ValueError, match=r"stays in its file .*to_memory"):
+        pp.explore(ad.read_h5ad(tmp_path / "a.h5ad", backed="r"))
+
+
 def test_the_best_markers_come_first():
     adata, _ = groups()
     pp.explore(adata, resolution=0.3, n_markers=1)

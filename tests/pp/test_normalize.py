@@ -8,18 +8,18 @@ from scipy import sparse
 from sphisto import pp
 
 
-def table(matrix=sparse.csr_matrix):
-    return ad.AnnData(matrix(np.random.default_rng(0).poisson(2.0, (30, 20)).astype(np.float32)))
+def table(form=sparse.csr_matrix):
+    return ad.AnnData(form(np.random.default_rng(0).poisson(2.0, (30, 20)).astype(np.float32)))
 
 
 def dense(x):
     return x.toarray() if sparse.issparse(x) else np.asarray(x)
 
 
-@pytest.mark.parametrize("matrix", [sparse.csr_matrix, np.asarray])
+@pytest.mark.parametrize("form", [sparse.csr_matrix, np.asarray])
 @pytest.mark.parametrize("target_sum", [1e4, 50.0])
-def test_totals_are_the_target_and_counts_are_kept(matrix, target_sum):
-    adata = table(matrix)
+def test_totals_are_the_target_and_counts_are_kept(form, target_sum):
+    adata = table(form)
     counts = dense(adata.X).copy()
 
     assert pp.normalize(adata, target_sum=target_sum) is None
@@ -37,12 +37,76 @@ def test_whole_numbers_become_floats():
     assert adata.layers["counts"].dtype.kind == "i"
 
 
-def test_a_layer_that_is_there_stays():
+@pytest.mark.parametrize("part", [slice(None), slice(2, 30)], ids=["whole", "view"])
+def test_every_kind_of_matrix_gives_the_same_numbers(matrix, part):
+    adata = table(matrix) if part == slice(None) else table(matrix)[part]
+    expected = table()[part].copy()
+    counts = dense(expected.X).copy()
+    out = pp.normalize(adata, copy=True)
+    pp.normalize(adata)
+    pp.normalize(expected)
+    assert not adata.is_view
+    assert np.array_equal(dense(adata.X), dense(expected.X))
+    assert np.array_equal(dense(out.X), dense(expected.X))
+    assert adata.X.dtype == np.float32
+    assert np.array_equal(dense(adata.layers["counts"]), counts)
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.asarray])
+def test_the_kind_of_matrix_stays(form):
+    adata = table(form)
+    kind = type(adata.X)
+    pp.normalize(adata)
+    assert type(adata.X) is kind
+    assert type(adata.layers["counts"]) is kind
+
+
+def test_a_layer_that_is_there_stays(caplog):
     adata = table()
+    adata.layers["counts"] = adata.X.copy()
+    pp.normalize(adata, copy=True)
+    assert "kept as it is" not in caplog.text
     adata.layers["counts"] = adata.X * 2
     twice = dense(adata.layers["counts"]).copy()
     pp.normalize(adata)
     assert np.array_equal(dense(adata.layers["counts"]), twice)
+    assert "layers['counts'] is kept as it is, and holds other counts than adata.X" in caplog.text
+
+
+def test_a_layer_of_that_name_without_counts_is_refused():
+    adata = table()
+    adata.layers["counts"] = adata.X * 0.5
+    with pytest.raises(
+        ValueError, match=r"adata.layers\['counts'\] holds a value that is not a whole .* Rename or remove"
+    ):
+        pp.normalize(adata)
+    assert "log1p" not in adata.uns
+
+
+def test_an_entry_of_the_users_is_not_overwritten():
+    adata = table()
+    adata.uns["normalize"] = [1, 2]
+    with pytest.raises(ValueError, match=r"Found uns\['normalize'\], which sphisto did not write"):
+        pp.normalize(adata)
+    assert list(adata.uns) == ["normalize"]
+
+
+def test_a_table_that_stays_in_its_file_is_refused(tmp_path):
+    table().write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(ValueError, match=r"stays in its file .*to_memory"):
+        pp.normalize(ad.read_h5ad(tmp_path / "a.h5ad", backed="r"))
+
+
+def test_counts_in_raw_are_pointed_to_and_raw_stays():
+    adata = table()
+    adata.raw = adata
+    counts = dense(adata.X).copy()
+    pp.normalize(adata)
+    assert np.array_equal(dense(adata.raw.X), counts)
+    scaled = ad.AnnData(adata.X.copy())
+    scaled.raw = ad.AnnData(counts)
+    with pytest.raises(ValueError, match=r"expected raw counts: they are in adata.raw"):
+        pp.normalize(scaled)
 
 
 def test_a_copy_and_a_view_leave_the_table_alone():

@@ -25,9 +25,9 @@ def table(n_obs=60, n_vars=80, *, matrix=sparse.csr_matrix, rng=0):
     return adata
 
 
-@pytest.mark.parametrize("matrix", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
-def test_what_goes_is_what_a_count_by_hand_says(matrix):
-    adata = table(matrix=matrix)
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
+def test_what_goes_is_what_a_count_by_hand_says(form):
+    adata = table(matrix=form)
     counts = adata.X.toarray() if sparse.issparse(adata.X) else adata.X.copy()
     few = (counts > 0).sum(1) < 20
     many = counts.sum(1) > 500
@@ -45,6 +45,147 @@ def test_what_goes_is_what_a_count_by_hand_says(matrix):
     }
     assert adata.obsm["spatial"].shape == (54, 2)
     assert adata.obs["array_row"].tolist() == np.flatnonzero(~few & ~many).tolist()
+
+
+def small(form):
+    counts = np.random.default_rng(0).poisson(1.0, (40, 12)).astype(np.float32)
+    counts[:4] = counts[:, 3] = 0
+    names = [f"g{i}" for i in range(11)] + ["mt-x"]
+    obs = pd.DataFrame(index=[f"s{i}" for i in range(40)])
+    return ad.AnnData(form(counts), obs=obs, var=pd.DataFrame(index=names), layers={"twice": form(2 * counts)})
+
+
+@pytest.mark.filterwarnings("ignore:.*np.matrix")
+@pytest.mark.parametrize("part", [slice(None), slice(2, 30)], ids=["whole", "view"])
+def test_every_kind_of_matrix_gives_the_same_numbers(matrix, part):
+    adata, expected = small(matrix)[part], small(sparse.csr_matrix)[part].copy()
+    if part == slice(None):
+        adata = small(matrix)
+    pp.qc(adata, min_genes=5, max_counts=15)
+    pp.qc(expected, min_genes=5, max_counts=15)
+    assert not adata.is_view
+    assert expected.shape != (40, 12)
+    pd.testing.assert_frame_equal(adata.obs, expected.obs)
+    pd.testing.assert_frame_equal(adata.var, expected.var)
+    assert adata.uns["qc"] == expected.uns["qc"]
+    assert np.array_equal(dense(adata.X), dense(expected.X))
+    assert np.array_equal(dense(adata.layers["twice"]), 2 * dense(expected.X))
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_array, np.asarray])
+def test_the_kind_of_matrix_stays(form):
+    adata = small(form)
+    kind = type(adata.X)
+    pp.qc(adata, min_genes=5)
+    assert type(adata.X) is kind
+
+
+def dense(x):
+    x = x.compute() if hasattr(x, "compute") else x
+    return x.toarray() if sparse.issparse(x) else np.asarray(x)
+
+
+def test_raw_and_all_that_is_aligned_go_along():
+    adata = small(sparse.csr_matrix)
+    adata.raw = adata
+    adata.obsm["spatial"], adata.varm["w"] = np.arange(80.0).reshape(40, 2), np.arange(12.0)[:, None]
+    adata.obsp["near"] = sparse.eye_array(40, format="csr")
+    counts = adata.X.toarray()
+    kept = (counts > 0).sum(1) >= 5
+    pp.qc(adata, min_genes=5)
+    assert np.array_equal(adata.raw.X.toarray(), counts[kept])
+    assert adata.raw.n_vars == 12
+    assert adata.n_vars == 11
+    assert np.array_equal(adata.obsm["spatial"][:, 0], 2 * np.flatnonzero(kept))
+    assert adata.varm["w"].ravel().tolist() == [0, 1, 2, *range(4, 12)]
+    assert adata.obsp["near"].shape == (kept.sum(),) * 2
+
+
+def test_tables_that_cannot_be_changed_are_refused(tmp_path):
+    small(sparse.csr_matrix).write_h5ad(tmp_path / "a.h5ad")
+    for backed in (ad.read_h5ad(tmp_path / "a.h5ad", backed="r"), ad.read_h5ad(tmp_path / "a.h5ad", backed="r")[:20]):
+        with pytest.raises(
+            ValueError, match=r"stays in its file \(.*a.h5ad\).*Call `adata = adata.to_memory\(\)` first"
+        ):
+            pp.qc(backed, min_genes=5)
+    loaded = ad.read_h5ad(tmp_path / "a.h5ad", backed="r").to_memory()
+    pp.qc(loaded, min_genes=5)
+    expected = pp.qc(small(sparse.csr_matrix), min_genes=5, copy=True)
+    assert np.array_equal(loaded.X.toarray(), expected.X.toarray())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_with_lazy_columns_is_refused(tmp_path):
+    small(sparse.csr_matrix).write_zarr(tmp_path / "a.zarr")
+    lazy = ad.experimental.read_lazy(tmp_path / "a.zarr")
+    with pytest.raises(ValueError, match=r"lazy table \(`obs` is a Dataset2D\).*to_memory"):
+        pp.qc(lazy, min_genes=5)
+    loaded = lazy.to_memory()
+    pp.qc(loaded, min_genes=5)
+    assert loaded.shape == pp.qc(small(sparse.csr_matrix), min_genes=5, copy=True).shape
+
+
+def test_masked_values_are_refused():
+    counts = np.ma.masked_equal(np.eye(6, dtype=np.float32) + 1, 2)
+    with pytest.raises(ValueError, match=r"Found 6 masked values in adata.X.*filled"):
+        pp.qc(ad.AnnData(counts), min_genes=1)
+
+
+def test_counts_in_raw_are_pointed_to():
+    adata = small(sparse.csr_matrix)
+    adata.raw = adata
+    adata.X = adata.X.log1p()
+    with pytest.raises(
+        ValueError, match=r"adata.X holds a value .* they are in adata.raw.*`adata = adata.raw.to_adata"
+    ):
+        pp.qc(adata, min_genes=5)
+    counts = adata.raw.to_adata()
+    pp.qc(counts, min_genes=5)
+    assert counts.shape == pp.qc(small(sparse.csr_matrix), min_genes=5, copy=True).shape
+
+
+def test_mitochondrial_genes_are_those_that_the_user_marked(caplog):
+    adata = small(sparse.csr_matrix)
+    adata.var["mt"] = pd.array([True, None] + [False] * 10, dtype="boolean")
+    counts = adata.X.toarray()
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        pp.qc(adata, min_genes=5)
+    assert "var['mt'] marks 1 genes, their names 1: the column is used" in caplog.text
+    assert adata.obs["total_counts_mt"].tolist() == counts[(counts > 0).sum(1) >= 5, 0].tolist()
+    adata.var["mt"] = "no"
+    with pytest.raises(ValueError, match=r"Found var\['mt'\] of type .*; expected true and false"):
+        pp.qc(adata, min_genes=5)
+
+
+def test_an_entry_of_the_users_is_not_overwritten():
+    adata = small(sparse.csr_matrix)
+    adata.uns["qc"] = "passed by Anna"
+    with pytest.raises(ValueError, match=r"Found uns\['qc'\], which sphisto did not write"):
+        pp.qc(adata, min_genes=5)
+    assert adata.shape == (40, 12)
+    del adata.uns["qc"]
+    pp.qc(adata, min_genes=5)
+    pp.qc(adata, min_genes=6)
+    assert adata.uns["qc"]["params"]["min_genes"] == 6
+
+
+TEXTS = ["object", "str", "string[python]", "string[pyarrow]", "category"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_names_and_columns_of_every_type_of_text(text):
+    adata = small(sparse.csr_matrix)
+    adata.obs["note"] = pd.Series([f"n{i % 3}" for i in range(40)], index=adata.obs_names).astype(text)
+    adata.obs["number"] = pd.array([None, *range(39)], dtype="Int64")
+    if text != "category":
+        adata.obs.index, adata.var.index = adata.obs.index.astype(text), adata.var.index.astype(text)
+    expected = pp.qc(small(sparse.csr_matrix), min_genes=5, copy=True)
+    pp.qc(adata, min_genes=5)
+    assert list(adata.obs_names) == list(expected.obs_names)
+    assert list(adata.obs["note"]) == [f"n{int(name[1:]) % 3}" for name in expected.obs_names]
+    assert adata.obs["number"].tolist() == [int(name[1:]) - 1 for name in expected.obs_names]
+    assert adata.var_names[adata.var["mt"]].tolist() == ["mt-x"]
+    assert np.array_equal(adata.obs["pct_counts_mt"], expected.obs["pct_counts_mt"])
 
 
 def test_measures_are_those_before_filtering():
@@ -120,12 +261,12 @@ def test_nothing_is_changed_if_nothing_would_be_left(arguments, message):
         (0.5, r"not a whole number \(0.5\)"),
     ],
 )
-@pytest.mark.parametrize("matrix", [sparse.csr_matrix, np.asarray])
-def test_only_raw_counts_are_taken(value, message, matrix):
+@pytest.mark.parametrize("form", [sparse.csr_matrix, np.asarray])
+def test_only_raw_counts_are_taken(value, message, form):
     counts = np.ones((5, 6), np.float32)
     counts[3, 4] = value
     with pytest.raises(ValueError, match=rf"adata.X holds a.* {message}, expected raw counts"):
-        pp.qc(ad.AnnData(matrix(counts)), min_genes=1)
+        pp.qc(ad.AnnData(form(counts)), min_genes=1)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64])

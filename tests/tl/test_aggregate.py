@@ -64,3 +64,60 @@ def test_a_spatialdata_gives_the_same(store):
     circles = np.array([[50.0, 50.0], [20.5, 70.0]])
     a, b = (sp.tl.aggregate(source, circles, radius=8.0).X for source in (store, sd.read_zarr(store)))
     np.testing.assert_array_equal(a, b)
+
+
+def test_odd_outlines_are_summed_over_the_area_they_cover(fitted, store):
+    import geopandas as gpd
+    import shapely
+
+    bow = shapely.Polygon([(20, 20), (90, 80), (90, 20), (20, 80)])
+    twice = shapely.MultiPolygon([shapely.box(20, 20, 60, 60), shapely.box(40, 20, 80, 60)])
+    odd = gpd.GeoDataFrame(geometry=[bow, twice, shapely.Polygon(), None])
+    plain = gpd.GeoDataFrame(geometry=[shapely.make_valid(bow), shapely.box(20, 20, 80, 60)])
+    found, expected = sp.tl.aggregate(store, odd), sp.tl.aggregate(store, plain)
+    np.testing.assert_allclose(found.X[:2], expected.X, rtol=1e-5)
+    np.testing.assert_allclose(found.layers["density"][:2], expected.layers["density"], rtol=1e-5)
+    um2 = fitted.uns["projection"]["params"]["um_per_px"] ** 2
+    np.testing.assert_allclose(found.obs["area_um2"], [area * um2 for area in (2100, 2400, 0, 0)])
+    tissue = sp.get.raster(store, "toy_tissue").values.astype(bool)
+    assert found.obs["coverage"].iloc[1] == pytest.approx(tissue[20:60, 20:80].mean(), abs=1e-6)
+    assert not found.X[2:].any()
+    assert np.isnan(found.layers["density"][2:]).all()
+    assert found.obs["coverage"][2:].isna().all()
+
+
+def test_an_element_is_summed_where_it_lies(store):
+    import geopandas as gpd
+    import shapely
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Scale
+
+    half = {"global": Scale([2.0, 2.0], axes=("x", "y"))}
+    element = ShapesModel.parse(gpd.GeoDataFrame(geometry=[shapely.box(10, 10, 45, 40)]), transformations=half)
+    found = sp.tl.aggregate(store, element)
+    expected = sp.tl.aggregate(store, gpd.GeoDataFrame(geometry=[shapely.box(20, 20, 90, 80)]))
+    np.testing.assert_allclose(found.X, expected.X, rtol=1e-5)
+    np.testing.assert_allclose(found.obs["area_um2"], expected.obs["area_um2"])
+
+
+def test_spots_of_the_store_are_regions(fitted, store):
+    """Summed over its own spots, a raster gives what the fit says of them."""
+    import spatialdata as sd
+
+    params = fitted.uns["projection"]["params"]
+    for source in (store, sd.read_zarr(store)):
+        found = sp.tl.aggregate(source, "toy_spots", genes="nuclei_a")
+        assert found.n_obs == fitted.n_obs
+        radius = params["spot_um"] / params["um_per_px"] / 2
+        same = sp.tl.aggregate(source, fitted.obsm["spatial"], radius=radius, genes="nuclei_a")
+        np.testing.assert_allclose(found.X, same.X, rtol=1e-4)
+
+
+def test_names_that_come_twice_get_a_number(store, caplog):
+    import geopandas as gpd
+    import shapely
+
+    boxes = gpd.GeoDataFrame(geometry=[shapely.box(20, 20, 40, 40), shapely.box(30, 30, 50, 50)], index=["a", "a"])
+    found = sp.tl.aggregate(store, boxes, genes="nuclei_a")
+    assert list(found.obs_names) == ["a", "a-1"]
+    assert "Names of regions that come more than once get a number: a." in caplog.text

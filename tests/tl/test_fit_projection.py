@@ -134,7 +134,7 @@ def test_a_spatialdata_is_fitted_like_its_anndata(small_toy, store, tmp_path):
 
 def test_bins_and_values_that_are_no_counts(small_toy, tmp_path):
     small_toy.X = small_toy.X * 0.5
-    fit(small_toy, tmp_path / "a.zarr", spot_shape="square", spot_um=50.0)
+    fit(sp.io.section(small_toy, spot_shape="square", spot_um=50.0), tmp_path / "a.zarr")
     assert not small_toy.uns[KEY]["params"]["is_counts"]
     assert small_toy.uns[KEY]["unit"] == "value per spot"
     assert np.isfinite(small_toy.obsm["projection_fitted"]).all()
@@ -154,7 +154,7 @@ def test_spots_off_the_picture_are_said_and_spoil_nothing(small_toy, tmp_path, c
     moved = small_toy.obsm["spatial"][:2] + 500
     small_toy.obsm["spatial"] = np.concatenate([moved, small_toy.obsm["spatial"][2:]])
     with caplog.at_level(logging.WARNING, logger="sphisto"):
-        fit(small_toy, tmp_path / "a.zarr", max_epochs=1, check=False)
+        fit(sp.io.section(small_toy, check=False), tmp_path / "a.zarr", max_epochs=1)
     assert "2 of 44 spots lie off the image; nothing is learned from them" in caplog.text
     tissue = raster(tmp_path / "a.zarr", "toy_tissue").astype(bool)
     assert np.isfinite(raster(tmp_path / "a.zarr", f"{KEY}_sd")[:, tissue]).all()

@@ -21,9 +21,9 @@ from scipy import sparse
 from spatialdata.models import get_channel_names
 
 import sphisto as sp
-from sphisto.core.factors import count_signed, rates
+from sphisto.core.factors import rates
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
+from sphisto.io.store import n_contrasts
 
 SOURCES = Path(sp.__file__).parent
 PHASES = (Phase.explicit, Phase.generate)  # a case that fails is named in full; making it smaller takes many fits
@@ -258,11 +258,17 @@ def same(a: AnnData, b: AnnData) -> bool:
     return a.shape == b.shape and all(set(getattr(a, room)) == set(getattr(b, room)) for room in rooms)
 
 
+def slide_of(adata: AnnData, case: Case) -> Any:
+    options = options_of(case)
+    um_per_px = options.pop("um_per_px")
+    return make_slide(sp.io.section(adata, **options), um_per_px=um_per_px)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_any_section_becomes_a_slide_or_is_refused(case):
     adata = section_of(case)
-    slide = outcome(case, adata, lambda: make_slide(read_section(adata), **options_of(case)))
+    slide = outcome(case, adata, lambda: slide_of(adata, case))
     if slide is None:
         return
     assert slide.image.shape == (3, *slide.grid.shape)
@@ -289,7 +295,12 @@ def test_any_section_is_fitted_or_is_refused(case):
         path = Path(folder) / "deep" / "section.zarr"
 
         def fit() -> Path:
-            sp.tl.fit_projection(adata, store=path, key_added=case.key, max_epochs=1, device="cpu", **options_of(case))
+            options = options_of(case)
+            um_per_px = options.pop("um_per_px")
+            section = sp.io.section(adata, **options)
+            sp.tl.fit_projection(
+                section, store=path, key_added=case.key, um_per_px=um_per_px, max_epochs=1, device="cpu"
+            )
             return path
 
         if outcome(case, adata, fit) is None:
@@ -312,7 +323,7 @@ def check_store(path: Path, sdata: Any, adata: AnnData, key: str) -> None:
     assert list(rasters.gene.values) == genes
     assert np.nanmin(rasters.values) >= 0
     fitted, loadings = adata.obsm[f"{key}_fitted"], adata.varm[f"{key}_loadings"]
-    expected = rates(fitted, loadings, count_signed(loadings))
+    expected = rates(fitted, loadings, n_contrasts(path, key))
     spots = sdata.shapes[f"{params['library_id']}_spots"]
     low, high = (
         (spots.buffer(spots["radius"]) if "radius" in spots else spots)

@@ -35,7 +35,6 @@ def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
     from sphisto import baselines
     from sphisto.core.tiles import plan_tiles
     from sphisto.io.intake import make_slide
-    from sphisto.io.section import read_section
 
     genes = [gene for gene in learned.var_names if learned.var.loc[gene, "kind"] in ("class", "nuclei", "total")]
     truth = sp.datasets.toy_truth(learned).compute()
@@ -43,7 +42,7 @@ def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
     pixels = in_tissue(store, truth)
     exact = pixels(truth.sel(gene=genes).values)
     projected = pearson(pixels(sp.get.gene_raster(store, genes).values), exact)
-    ((_, nearest),) = baselines.nearest(make_slide(read_section(learned[:, genes].copy())), plan_tiles((160, 160)))
+    ((_, nearest),) = baselines.nearest(make_slide(sp.io.section(learned[:, genes].copy())), plan_tiles((160, 160)))
     assert np.median(projected) > np.median(pearson(pixels(nearest), exact)) + 0.05
 
 
@@ -51,7 +50,6 @@ def test_unseen_spots_are_predicted_better_than_by_distance_alone(tmp_path):
     from sphisto import baselines
     from sphisto.core.tiles import plan_tiles
     from sphisto.io.intake import make_slide
-    from sphisto.io.section import read_section
 
     adata = sp.datasets.toy(160, 160, pitch_um=32, rng=2)
     unseen = np.arange(adata.n_obs) % 5 == 0
@@ -60,8 +58,8 @@ def test_unseen_spots_are_predicted_better_than_by_distance_alone(tmp_path):
     params = train.uns[KEY]["params"]
     radius = params["spot_um"] / 2 / params["fullres_um_per_px"]
     told = sp.tl.aggregate(tmp_path / "toy.zarr", test.obsm["spatial"], radius=radius)[:, adata.var_names]
-    ((_, maps),) = baselines.gaussian(make_slide(read_section(train)), plan_tiles((160, 160)))
-    slide = make_slide(read_section(test))
+    ((_, maps),) = baselines.gaussian(make_slide(sp.io.section(train)), plan_tiles((160, 160)))
+    slide = make_slide(sp.io.section(test))
     interpolated = slide.footprint().mean(np.where(slide.tissue, maps, 0))
     measured = test.X.toarray()
     assert poisson_deviance(told.X, measured).mean() < 0.95 * poisson_deviance(interpolated, measured).mean()

@@ -11,7 +11,6 @@ from sphisto import baselines
 from sphisto.core.footprint import TilePool
 from sphisto.core.tiles import plan_tiles
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.model.fit import prior_for
 from sphisto.model.inference import predict_tiles, tiles_of
 from sphisto.tl import _held_out
@@ -19,7 +18,7 @@ from sphisto.tl import _held_out
 
 @pytest.fixture(scope="module")
 def slide(small_toy_once):
-    return make_slide(read_section(small_toy_once))
+    return make_slide(sp.io.section(small_toy_once))
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +35,13 @@ def test_empty_spots_are_not_held_out(small_toy):
     counts = small_toy.X.toarray()
     counts[:20] = 0
     small_toy.X = counts
-    held_out = _held_out.hold_out(make_slide(read_section(small_toy)), "random", 0.5, np.random.default_rng(0))
+    held_out = _held_out.hold_out(make_slide(sp.io.section(small_toy)), "random", 0.5, np.random.default_rng(0))
     assert not held_out[:20].any()
     assert held_out.sum() == round(0.5 * (small_toy.n_obs - 20))
 
 
 def test_blocks_are_held_out_with_their_neighbours():
-    slide = make_slide(read_section(sp.datasets.toy(256, 256, pitch_um=24, rng=1)))
+    slide = make_slide(sp.io.section(sp.datasets.toy(256, 256, pitch_um=24, rng=1)))
     near = np.linalg.norm(slide.spots.centers[:, None] - slide.spots.centers, axis=-1) < 1.2 * slide.spots.pitch
     together = {}
     for split in ("random", "blocks"):
@@ -54,7 +53,7 @@ def test_blocks_are_held_out_with_their_neighbours():
 
 def test_what_is_left_is_the_slide_of_the_other_spots(small_toy, slide, held_out):
     left = _held_out.without(slide, held_out)
-    alone = make_slide(read_section(small_toy[~held_out].copy()))
+    alone = make_slide(sp.io.section(small_toy[~held_out].copy()))
     np.testing.assert_allclose(left.spots.centers, alone.spots.centers)
     np.testing.assert_array_equal(left.spots.values.toarray(), alone.spots.values.toarray())
     assert left.spots.pitch == pytest.approx(alone.spots.pitch)

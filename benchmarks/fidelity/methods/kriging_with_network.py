@@ -50,7 +50,7 @@ def external_drift(case: Case, **options: Any) -> Prediction:
     trend = Trend(np.mean(maps, axis=0), at_spots[known], factors.n_signed)
     as_measured = {"sphisto.model.neighbours:_LEAST_SUM": np.inf}
     with changed({"sphisto.model.neighbours:fit_kriging": trend.fit} | as_measured):
-        told = make_prior(evidence_of(case.slide, factors), known)
+        told = make_prior(evidence_of(case.slide, factors, known), known)
     return Prediction(expected(case, at_every_pixel(told, case), factors), note=f"share of the drift {trend.note}")
 
 

@@ -56,7 +56,7 @@ def kriged(case: Case, factors: Factors | None = None) -> tuple[Prior, Factors]:
 
     known = informative(case.slide)
     factors = factors or find_factors(case.slide.spots, known, FitConfig().n_factors, case.seed)
-    return make_prior(evidence_of(case.slide, factors), known), factors
+    return make_prior(evidence_of(case.slide, factors, known), known), factors
 
 
 def expected(case: Case, told: Prior, factors: Factors) -> Floats:
@@ -81,20 +81,23 @@ def scored_of(case: Case, factors: Factors) -> Factors:
 def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
     """Fit, then pool factor maps and turn them into genes; NaN for genes that the network does not model."""
     import sphisto as sp
-    from sphisto.core.factors import count_signed, rates
+    from sphisto.core.factors import rates
+    from sphisto.io.store import n_contrasts
 
     genes = [case.slide.spots.genes[i] for i in case.scored[case.variable()[:n_genes]]]
     adata = case.adata.copy()
     adata.uns.pop("toy", None)  # the truth's recipe is not for the fit
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "case.zarr"
-        sp.tl.fit_projection(adata, store=store, genes=genes, rng=case.seed, **(dict(case.options) | options))
-        maps = sp.get.raster(store, "projection_factors")
+        sp.tl.fit_projection(
+            case.section(adata), store=store, genes=genes, rng=case.seed, **(case.resolution | options)
+        )
+        maps, n_signed = sp.get.raster(store, "projection_factors"), n_contrasts(store, "projection")
     density = pooled(case, maps.to_numpy(), maps.attrs["um_per_px"])
     loadings = np.asarray(adata.varm["projection_loadings"], dtype=np.float64)
     area = case.regions.spot.area_px(1.0) / case.slide.spot.area_px(1.0)
     seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in adata.uns["projection"]["seconds"].items())
-    return Prediction(rates(density, loadings[case.scored], count_signed(loadings)) * area, note=seconds)
+    return Prediction(rates(density, loadings[case.scored], n_signed) * area, note=seconds)
 
 
 def pooled(case: Case, maps: NDArray[np.float32], um_per_px: float) -> Floats:

@@ -174,7 +174,7 @@ def shrunken(case: Case, told: Kriged, factors: Factors) -> Floats:
         msg = f"A prior of {len(case.centers)} spots is not kriged: what is noise is not known."
         raise TypeError(msg)
     plain = slice(factors.n_factors - factors.n_signed)
-    found = evidence_of(case.slide, factors)
+    found = evidence_of(case.slide, factors, told.known)
     measured, first, second = (d[told.known, plain] for d in (found.density, *(found.half_densities or ())))
     others = _composed(told.field.left_out(), told.gain_hidden, told.mean, told.level)[:, plain]
     noise = np.square(first - second).mean(axis=0) / 4  # each half has twice the noise

@@ -9,11 +9,11 @@ from benchmarks.fidelity.cases import Case, Regions, bins
 from numpy.typing import NDArray
 from scipy import sparse
 
+import sphisto as sp
 from sphisto import metrics
 from sphisto.core.footprint import Footprint
 from sphisto.core.slide import Spot
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def make(folder: Path, split: str, seed: int) -> Case:
     values = fallen(shares(within, spot_of_px(dapi.shape, centers)), counts, len(centers), rng)
     adata = section(dapi, centers, rows, columns, values, list(cells.var_names))
     options: dict[str, Any] = {"spot_um": SPOT_UM, "tissue": np.ones(dapi.shape, dtype=bool)}
-    slide = make_slide(read_section(adata), **options)
+    slide = make_slide(sp.io.section(adata, **options))
     regions = bins(slide, BIN_PX)
     spread = shares(within, bin_of_px(dapi.shape, regions))
     half = rng.binomial(counts[:, genes], 0.5)

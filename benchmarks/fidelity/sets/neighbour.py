@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from benchmarks.fidelity.cases import LEAST_SEEN, Case, bin_centers, bins, training
 
+import sphisto as sp
 from sphisto import metrics
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.io.spaceranger import read_visium
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def make(folder: Path, split: str, seed: int) -> Case:
     from scipy.spatial import Delaunay
 
     adata = read_visium(folder)
-    whole = make_slide(read_section(adata))
+    whole = make_slide(sp.io.section(adata))
     cells = read_h5ad(folder / "xenium_cells.h5ad")
     seen = np.asarray((whole.spots.values > 0).mean(axis=0)).ravel()
     genes = np.flatnonzero(seen > LEAST_SEEN)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from benchmarks.fidelity.cases import LEAST_SEEN, Case, Regions, training
 
+import sphisto as sp
 from sphisto import metrics
 from sphisto.core.splits import random_spots, spot_blocks
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 from sphisto.io.spaceranger import read_visium
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def make(folder: Path, split: str, seed: int) -> Case:
     if "image" in options:
         options["image"] = str(folder / options["image"])
     um_per_px = options.get("um_per_px")
-    whole = make_slide(read_section(adata, image=options.get("image")), um_per_px=um_per_px)
+    whole = make_slide(sp.io.section(adata, image=options.get("image")), um_per_px=um_per_px)
     spots, rng = whole.spots, np.random.default_rng(seed)
     held_out = (
         random_spots(adata.n_obs, SHARE, rng)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from benchmarks.fidelity.cases import Case, bins
 
+import sphisto as sp
 from sphisto.datasets import toy, toy_truth
 from sphisto.io.intake import make_slide
-from sphisto.io.section import read_section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ SCORED = tuple(f"{kind}_{x}" for kind in ("class0", "class2", "nuclei", "total",
 def make(_: Path | None, split: str, seed: int, *, side: int = SIDE_PX, name: str = "toy", **drawn: float) -> Case:
     """As :func:`sphisto.datasets.toy` draws it; two genes of each pattern are scored."""
     adata = toy(side, side, rng=seed, **drawn)
-    slide = make_slide(read_section(adata))
+    slide = make_slide(sp.io.section(adata))
     regions = bins(slide, BIN_PX)
     rates = toy_truth(adata, SCORED).to_numpy()
     rows, columns = regions.shape or (0, 0)

@@ -40,6 +40,9 @@ class Factors:
         if self.loadings.ndim != 2 or len(self.genes) != len(self.loadings):
             msg = f"Found loadings of shape {self.loadings.shape} for {len(self.genes)} genes; expected (genes, K)."
             raise ValueError(msg)
+        if not 0 <= self.n_signed <= self.n_factors:
+            msg = f"Found {self.n_signed} contrasts among {self.n_factors} factors; expected none to all of them."
+            raise ValueError(msg)
 
     @property
     def n_factors(self) -> int:
@@ -94,8 +97,3 @@ def rates(values: Values, loadings: Values, n_signed: int) -> Values:
     plain = values[:, :-n_signed] @ loadings[:, :-n_signed].T
     contrast = values[:, -n_signed:] @ loadings[:, -n_signed:].T
     return plain + contrast.clip(min=(_LEAST - 1) * plain)
-
-
-def count_signed(loadings: NDArray[np.floating]) -> int:
-    """Number of the factors of a whole table of (G, K) loadings that have signs."""
-    return int((loadings < 0).any(axis=0).sum())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import logging
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -14,17 +17,22 @@ from sphisto.io.damage import RESTORE, naming_damage
 from sphisto.io.quiet import quiet
 from sphisto.io.raster import RasterWriter, create_raster, open_raster, write_mask, write_picture
 from sphisto.io.store import read_mark
-from sphisto.io.tables import with_other_projections
+from sphisto.io.tables import link_columns, plain_copy, with_other_projections
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from sphisto.core.factors import Factors
     from sphisto.core.grid import Grid
     from sphisto.core.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+_SAME_PLACE = 1.0  # full-resolution px
 
 
 @quiet()
@@ -76,7 +84,6 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     An earlier projection of that key goes; other projections and libraries of the store stay.
     """
     import spatialdata as sd
-    import zarr
 
     names = _keys.of_library(slide.name)
     _drop(staging, [*names, *_keys.rasters(key)])
@@ -97,15 +104,13 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
         sdata = sd.read_zarr(staging)
         sdata[names[2]] = _spots_element(slide)
         sdata.write_element(names[2])
-    root: Any = zarr.open_group(staging, mode="r+", use_consolidated=False)
-    mark: dict[str, Any] = dict(root.attrs[_keys.MARK])
-    mark["version"] = __version__
-    table = claims.table_of(mark, slide.name)
-    mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
-    mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
-    grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
-    mark["grids"] = {**mark["grids"], **grids}
-    root.attrs[_keys.MARK] = mark
+    with _mark(staging) as mark:
+        mark["version"] = __version__
+        table = claims.table_of(mark, slide.name)
+        mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
+        mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
+        grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
+        mark["grids"] = {**mark["grids"], **grids}
 
 
 @quiet()
@@ -114,9 +119,12 @@ def create_rasters(
 ) -> None:
     """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image.
 
+    The store is told how many of the factors are contrasts: what a table says of few genes need not show it.
     ``background`` is what the redrawn image shows where nothing is drawn.
     """
     _drop(staging, _keys.rasters(key))  # what a killed run had begun
+    with _mark(staging) as mark:
+        mark["keys"][key]["n_contrasts"] = factors.n_signed
     _consolidate(staging)
     create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True)
     create_raster(staging, key, list(genes), slide.grid)
@@ -151,35 +159,35 @@ def stored_picture(staging: Path, slide: Slide) -> Any:
 def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
 
-    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. What the
-    table in ``store``, the version that is replaced, says of other projections is kept; that in ``staging`` may be half of
-    one, from a run that was killed.
+    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. Text and
+    numbers of pandas' newer types become plain ones, which every version of anndata reads. What the table in ``store``, the
+    version that is replaced, says of other projections is kept; that in ``staging`` may be half of one, from a run that was
+    killed.
 
     Raises
     ------
     ValueError
         If the table holds names or values that cannot be written.
     """
+    import anndata
     import pandas as pd
     import spatialdata as sd
     from spatialdata.models import TableModel
 
     mark = read_mark(staging) or {}
     name = claims.table_of(mark, slide.name)
-    linked = table.copy()
-    linked.uns.pop("spatialdata_attrs", None)
+    linked = plain_copy(table)
     if "spatial" in linked.uns:
-        linked.uns["spatial"] = {
-            claims.element_name(section): {name: value for name, value in about.items() if name != "images"}
-            for section, about in linked.uns["spatial"].items()
-        }
+        linked.uns["spatial"] = _without_images(linked.uns["spatial"], slide.name)
     link = {}
     if slide.measured is not None:
         region = _keys.spots(slide.name)
-        linked.obsm.setdefault("spatial", slide.grid.to_fullres(slide.measured.centers)[:, ::-1])
-        linked.obs[_keys.REGION] = pd.Categorical([region] * linked.n_obs)
-        linked.obs[_keys.SPOT_ID] = np.arange(linked.n_obs)
-        link = {"region": region, "region_key": _keys.REGION, "instance_key": _keys.SPOT_ID}
+        region_key, instance_key = link_columns(linked, region)
+        linked.obsm["spatial"] = _places_in_global(linked, slide)
+        categories = pd.Index([region], dtype=object)
+        linked.obs[region_key] = pd.Categorical.from_codes([0] * linked.n_obs, categories)
+        linked.obs[instance_key] = np.arange(linked.n_obs)
+        link = {"region": region, "region_key": region_key, "instance_key": instance_key}
     others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
     with_other_projections(linked, store / "tables" / name, others)
     _drop(staging, [name])
@@ -187,7 +195,9 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     sdata = sd.read_zarr(staging)
     try:
         sdata[name] = TableModel.parse(linked, **link)
-        sdata.write_element(name)
+        # strings that may be missing are written as such: pandas 3 and tables read from its stores hold no others
+        with anndata.settings.override(allow_write_nullable_strings=True):
+            sdata.write_element(name)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of many kinds, for what no zarr store can hold
@@ -198,6 +208,29 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
             "`spatialdata.utils.sanitize_table` renames them)."
         )
         raise ValueError(msg) from error
+
+
+def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
+    """What ``uns["spatial"]`` says of a library beside its pictures; of others too, where none is called so."""
+    from sphisto.io.layout_anndata import libraries_of
+
+    libraries = {claims.element_name(name): about for name, about in libraries_of(spatial)[0].items()}
+    own = {library_id: libraries[library_id]} if library_id in libraries else libraries
+    return {name: {key: value for key, value in about.items() if key != "images"} for name, about in own.items()}
+
+
+def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
+    """(n, 2) x, y of the spots in full-resolution px: as the table says them, if it means the same places."""
+    places = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
+    stated = table.obsm.get("spatial")
+    if stated is None:
+        return places
+    if np.allclose(np.asarray(stated)[:, :2], places, atol=_SAME_PLACE):
+        return np.asarray(stated)  # with a third column, if there is one
+    logger.info(
+        "obsm['spatial'] of the store's table is in full-resolution px; in the table in memory it stays as it is."
+    )
+    return places
 
 
 @quiet()
@@ -227,6 +260,17 @@ def _finest(element: Path) -> Any:
 
     group: Any = zarr.open_group(element.resolve(), mode="r", use_consolidated=False)
     return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]]
+
+
+@contextlib.contextmanager
+def _mark(store: Path) -> Iterator[dict[str, Any]]:
+    """What a store says of itself, to be changed: written once the block has ended."""
+    import zarr
+
+    root: Any = zarr.open_group(store, mode="r+", use_consolidated=False)
+    mark = copy.deepcopy(dict(root.attrs[_keys.MARK]))
+    yield mark
+    root.attrs[_keys.MARK] = mark
 
 
 def _drop(store: Path, names: Sequence[str]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,6 +13,9 @@ import numpy as np
 from sphisto.core.tiles import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numcodecs import Blosc
     from numpy.typing import NDArray
 
 
@@ -26,9 +29,15 @@ class ChunkFiles:
     ----------
     array
         One that :func:`chunk_files` found to be nothing but such files.
+    folder
+        Where they are.
+    codec
+        Packs and unpacks them.
     """
 
     array: Any
+    folder: Path
+    codec: Blosc
 
     def read(self, part: Window, channels: slice | NDArray[np.integer]) -> NDArray[Any]:
         """Read some channels (of a (c, y, x) array) of what lies within one chunk of rows and columns."""
@@ -58,7 +67,7 @@ class ChunkFiles:
             whole = np.full(self.array.chunks, self.array.fill_value, dtype=self.array.dtype)
             whole[: values.shape[0], *part.within(Window(y * sides[0], x * sides[1], 0, 0))] = values
             values = whole
-        packed = self._codec.encode(np.ascontiguousarray(values, dtype=self.array.dtype))
+        packed = self.codec.encode(np.ascontiguousarray(values, dtype=self.array.dtype))
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{uuid4().hex}.partial")  # what zarr calls it
         try:
@@ -75,50 +84,58 @@ class ChunkFiles:
         try:
             stored = self._path((*blocks, y, x)).read_bytes()
         except FileNotFoundError:
-            if not (self._folder / "zarr.json").exists():  # it is not one chunk that is missing
+            if not (self.folder / "zarr.json").exists():  # it is not one chunk that is missing
                 raise
             values.fill(self.array.fill_value)  # what only holds that is not stored
         else:
-            says = int.from_bytes(stored[4:8], "little")  # bytes, by Blosc's header
-            if says != values.nbytes:
-                msg = f"it says that it holds {says} bytes instead of {values.nbytes}"
+            # by Blosc's header; what its bytes do not keep to would be read or written beyond them
+            holds, length = (int.from_bytes(stored[at : at + 4], "little") for at in (4, 12))
+            if holds != values.nbytes or length != len(stored):
+                msg = f"it says that it holds {holds} bytes in {length} instead of {values.nbytes} in {len(stored)}"
                 raise ValueError(msg)
-            self._codec.decode(stored, values)
+            self.codec.decode(stored, values)
         return np.asarray(values[..., *part.within(Window(y * sides[0], x * sides[1], 0, 0))])
 
     def _path(self, key: tuple[int, ...]) -> Path:
-        return self._folder / str(self.array.metadata.encode_chunk_key(key))
-
-    @cached_property
-    def _folder(self) -> Path:
-        return Path(self.array.store.root) / self.array.path
-
-    @cached_property
-    def _codec(self) -> Any:
-        from numcodecs import Blosc
-
-        about = self.array.compressors[0]
-        return Blosc(about.cname.value, about.clevel, getattr(Blosc, about.shuffle.value.upper()), about.blocksize)
+        return self.folder / str(self.array.metadata.encode_chunk_key(key))
 
 
 def chunk_files(array: Any) -> ChunkFiles | None:
-    """Return a zarr array as its files, if they are compressed by Blosc and nothing else, as this package writes them."""
+    """Return a zarr array as its files, if they are compressed by Blosc and nothing else, as this package writes them.
+
+    What decides is the array's metadata document, which the specification of zarr v3 fixes: what zarr makes of it in
+    memory differs from release to release.
+    """
     import zarr
-    from zarr.codecs import BloscCodec, BytesCodec
     from zarr.storage import LocalStore
 
-    plain = (
-        isinstance(array, zarr.Array)
-        and isinstance(array.store, LocalStore)
-        and array.metadata.zarr_format == 3
-        and array.shards is None
-        and not array.filters
-        and isinstance(array.serializer, BytesCodec)
-        and array.dtype.isnative
-        and len(array.compressors) == 1
-        and isinstance(array.compressors[0], BloscCodec)
-    )
-    return ChunkFiles(array) if plain else None
+    if not (isinstance(array, zarr.Array) and isinstance(array.store, LocalStore) and array.dtype.isnative):
+        return None
+    document: Any = array.metadata.to_dict()
+    match document:
+        case {
+            "zarr_format": 3,
+            "chunk_grid": {"name": "regular"},
+            "codecs": [
+                {"name": "bytes", **order},
+                {"name": "blosc", "configuration": {"cname": str(), "clevel": int(), "shuffle": str()} as about},
+            ],
+        } if _is_native(order):
+            return ChunkFiles(array, Path(array.store.root) / array.path, _blosc(**about))
+    return None
+
+
+def _is_native(order: Mapping[Any, Any]) -> bool:
+    """Whether values have their bytes in this machine's order; those of one byte need not say any."""
+    return order.get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder
+
+
+def _blosc(cname: str, clevel: int, shuffle: str, blocksize: int = 0, **_: Any) -> Blosc:
+    """Return the codec that the specification describes so."""
+    from numcodecs import Blosc
+
+    shuffles = {"noshuffle": Blosc.NOSHUFFLE, "shuffle": Blosc.SHUFFLE, "bitshuffle": Blosc.BITSHUFFLE}
+    return Blosc(cname, clevel, shuffles[shuffle], blocksize)
 
 
 def _is_all(values: NDArray[Any], fill: Any) -> bool:

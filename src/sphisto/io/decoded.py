@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto.io.pillow import Mode, mode_of
+from sphisto.io.pyramid import Pyramid
 from sphisto.io.vendors import EXTRA
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ logger = logging.getLogger("sphisto")
 _IN_MEMORY = 2**26  # bytes; larger pictures are decoded to a temporary file
 _STRIP = 2**22  # px that are moved at once
 _HARMLESS = 2**30  # bytes; what a file declares is not doubted below
+_ORIENTATION, _TIFF_BITS = 274, 258  # tags
+_PNG_BITS = 24  # where a png tells the bits of a sample
+_LAYERED = frozenset({"PSD"})  # formats whose frames are the parts of one picture
 _PLAUSIBLE = 500  # bytes of picture per byte of file; slides have 5 to 100, blank ones up to 300
 
 
@@ -51,14 +56,11 @@ class FileLevel:
         return np.array(np.memmap(self._file, dtype=self.dtype, mode="r", shape=self.shape)[key])
 
 
-def decode(path: Path) -> NDArray[Any] | FileLevel:
+def decode(path: Path) -> Pyramid:
     """Decode a png, jpg or anything else that Pillow reads, once: to memory, or above 64 MB to a temporary file.
 
-    Orientation tags are not applied. Of several frames the largest is taken.
-
-    Returns
-    -------
-    (y, x, 1 | 3 | 4) in the file's own type.
+    Orientation tags are not applied. Of several frames the largest is taken. What was done is in the pyramid's notes;
+    its one level is (y, x, 1 | 3 | 4) in the file's own type.
 
     Raises
     ------
@@ -68,12 +70,12 @@ def decode(path: Path) -> NDArray[Any] | FileLevel:
         If the temporary folder cannot hold it.
     """
     with _any_size():
-        picture, mode = _loaded(path)
+        picture, mode, notes = _loaded(path)
         width, height = picture.size
         rows = max(1, _STRIP // width)
-        first = np.atleast_3d(np.asarray(_strip(picture, mode, 0, 1)))
-        strips = (np.atleast_3d(np.asarray(_strip(picture, mode, y, rows))) for y in range(0, height, rows))
-        return kept(strips, (height, *first.shape[1:]), first.dtype, path)
+        first = _strip(picture, mode, 0, 1)
+        strips = (_strip(picture, mode, y, rows) for y in range(0, height, rows))
+        return Pyramid((kept(strips, (height, *first.shape[1:]), first.dtype, path),), notes=notes)
 
 
 def kept(
@@ -128,44 +130,81 @@ def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int) -> None:
         raise ValueError(msg)
 
 
-def _loaded(path: Path) -> tuple[Any, str | None]:
-    """Return the decoded picture, and the mode that its strips must be converted to."""
+def _loaded(path: Path) -> tuple[Any, Mode, tuple[str, ...]]:
+    """Return the decoded picture, how its strips become arrays, and what is to be said of it."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as picture:
-            _seek_largest(picture)
+            chosen = _seek_largest(picture)
             refuse_bomb(path, (picture.size[1], picture.size[0], len(picture.getbands())), 1)
+            turned, bits = picture.getexif().get(_ORIENTATION, 1), _bits(path, picture)
             picture.load()
-            return picture, _plain_mode(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            # Pillow itself applies the tag to a tif, and to nothing else
+            stored = _as_stored(picture, turned) if picture.format == "TIFF" else picture
+            mode = mode_of(stored)
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError) as error:
         msg = (
             f"{str(path)!r} is not an image that can be read ({error}). Expected a whole tif, png or jpg: copy or save "
             f"it again; for unusual compressions `{EXTRA}`."
         )
         raise ValueError(msg) from error
+    cut = f"its {bits} bits were cut to 8 in decoding" if bits > 8 and mode.bits == 8 else None  # a byte
+    notes = (chosen, cut, mode.note, orientation_note(turned))
+    return stored, mode, tuple(note for note in notes if note)
 
 
-def _strip(picture: Any, mode: str | None, y: int, rows: int) -> Any:
-    strip = picture.crop((0, y, picture.size[0], min(y + rows, picture.size[1])))
-    return strip if mode is None else strip.convert(mode)
-
-
-def _plain_mode(picture: Any) -> str | None:
-    """Pillow mode to convert to, if arrays of the image's own mode are not grey, RGB or RGBA."""
-    if picture.mode in {"1", "L", "RGB", "RGBA", "I", "F"} or picture.mode.startswith("I;16"):
+def orientation_note(tag: Any) -> str | None:
+    """Say that a tag of orientation is not applied; ``None`` if it tells nothing."""
+    if tag not in range(2, 9):
         return None
-    transparent = "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
-    return "RGBA" if transparent else "RGB"
+    return f"its orientation tag ({int(tag)}) was not applied, as spot positions count in stored pixels"
 
 
-def _seek_largest(picture: Any) -> None:
-    """Move to the frame with the most pixels: the full resolution of a pyramid."""
+def _as_stored(picture: Any, turned: int) -> Any:
+    from PIL.Image import Transpose
+
+    back = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_90,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_270,
+    }
+    return picture.transpose(back[turned]) if turned in back else picture
+
+
+def _bits(path: Path, picture: Any) -> int:
+    """Return bits per sample, as far as the file tells."""
+    if picture.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(_PNG_BITS + 1)[_PNG_BITS]
+    stated = picture.tag_v2.get(_TIFF_BITS, 8) if picture.format == "TIFF" else 8
+    return int(max(np.atleast_1d(stated)))
+
+
+def _strip(picture: Any, mode: Mode, y: int, rows: int) -> NDArray[Any]:
+    return mode.array(picture.crop((0, y, picture.size[0], min(y + rows, picture.size[1]))))
+
+
+def _seek_largest(picture: Any) -> str | None:
+    """Move to the frame with the most pixels, the full resolution of a pyramid, and say so."""
+    n_frames = getattr(picture, "n_frames", 1)
+    if n_frames == 1 or picture.format in _LAYERED:
+        return None
     sizes = []
-    for frame in range(getattr(picture, "n_frames", 1)):
+    for frame in range(n_frames):
         picture.seek(frame)
         sizes.append(picture.size[0] * picture.size[1])
-    picture.seek(int(np.argmax(sizes)))
+    chosen = int(np.argmax(sizes))
+    picture.seek(chosen)
+    return (
+        f"of its {n_frames} frames number {chosen + 1} was taken, the largest"
+        if max(sizes) > min(sizes)
+        else (f"of its {n_frames} frames the first was taken")
+    )
 
 
 @contextmanager

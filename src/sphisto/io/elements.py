@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _ROUNDING = 0.02  # relative; pyramids and hires pictures round their sides to whole pixels
+_SHIFT = 0.5  # px of the element, that are no shift
+
+
+def matrix_to(element: Any, system: str) -> NDArray[np.float64]:
+    """(3, 3) matrix that brings an element's own (x, y, 1) to a coordinate system."""
+    from spatialdata.transformations import get_transformation
+
+    return np.asarray(get_transformation(element, system).to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
+
+
+def relative_scale(matrix: NDArray[np.float64]) -> float | None:
+    """Return the scale that a (3, 3) matrix is; ``None`` if it is more than that."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    plain = np.allclose(matrix[:2, :2], scale * np.eye(2), rtol=_ROUNDING, atol=1e-6 * scale)
+    return scale if plain and np.abs(matrix[:2, 2]).max() <= _SHIFT * scale else None
 
 
 def scale_to(element: Any, system: str, name: str) -> float:
@@ -17,11 +35,9 @@ def scale_to(element: Any, system: str, name: str) -> float:
     ValueError
         If the element does not lie there by a mere scale.
     """
-    from spatialdata.transformations import get_transformation
-
-    matrix = get_transformation(element, system).to_affine_matrix(("x", "y"), ("x", "y"))
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    if matrix[0, 0] <= 0 or not np.allclose(matrix, np.diag([scale, scale, 1]), rtol=_ROUNDING, atol=1e-6 * scale):
+    matrix = matrix_to(element, system)
+    scale = relative_scale(matrix)
+    if scale is None:
         msg = (
             f"{name!r} lies in {system!r} by more than a scale: {np.round(matrix, 4).tolist()}. Rotations, shifts and "
             "shears are not supported; transform the elements first (`spatialdata.transform`)."
@@ -36,13 +52,3 @@ def finest(element: Any, dims: tuple[str, ...]) -> Any:
 
     array = next(iter(element["scale0"].data_vars.values())) if isinstance(element, DataTree) else element
     return array.transpose(*dims).data
-
-
-def levels_of(element: Any, dims: tuple[str, ...]) -> tuple[Any, ...]:
-    """Pixels of all levels of an image element, finest first, perhaps lazy, in the given order of axes."""
-    from xarray import DataTree
-
-    if not isinstance(element, DataTree):
-        return (finest(element, dims),)
-    arrays = [next(iter(element[level].data_vars.values())) for level in element]
-    return tuple(array.transpose(*dims).data for array in arrays)

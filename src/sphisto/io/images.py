@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 from sphisto.io.decoded import decode
 from sphisto.io.ngff import open_ngff
 from sphisto.io.pyramid import Pyramid
-from sphisto.io.tiffs import STARTS, open_tiff
+from sphisto.io.tiffs import STARTS, open_tiff, stored_as
 from sphisto.io.vendors import SUFFIXES, needs_extra, open_vendor
+
+logger = logging.getLogger("sphisto")
 
 _WHOLE = 2**30  # bytes; a larger tif is not decoded whole for want of a decoder
 
@@ -54,12 +57,26 @@ def open_image(path: str | Path) -> Pyramid:
         raise needs_extra(path, "it has a scanner vendor's format")
     if is_tiff:
         _refuse_large(path)
-    return Pyramid((decode(path),))
+    try:
+        return decode(path)
+    except ValueError as error:
+        if is_tiff:
+            raise needs_extra(path, f"it has {stored_as(path)}") from error
+        raise
 
 
 def read_image(path: str | Path) -> Any:
-    """Read a tissue image whole, of a pyramid its full resolution: (y, x) or (y, x, c) in the file's own type."""
-    level = open_image(path).levels[0]
+    """Read a tissue image whole, of a pyramid its full resolution: (y, x) or (y, x, c) in the file's own type.
+
+    Colours that are not stored as grey or RGB(A) come as RGB, and so do those that were multiplied with alpha: an array
+    would not tell.
+    """
+    pyramid = open_image(path)
+    if pyramid.notes:  # an array would not tell that either
+        logger.info("%s: %s.", path, "; ".join(pyramid.notes))
+    if pyramid.alpha == "premultiplied":
+        return np.moveaxis(np.asarray(pyramid.picture()), 0, -1)
+    level = pyramid.levels[0]
     pixels = np.asarray(level[: level.shape[0], : level.shape[1]])
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto.io.channels import CHANNELS, MULTI_CHANNEL, colour_order, named_alpha
+from sphisto.io.colours import Recoloured
 from sphisto.io.pyramid import Pyramid
-from sphisto.io.rgb import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +51,25 @@ def open_ngff(path: Path) -> Pyramid:
             f"groups: {inside}. Give the path of the image itself."
         )
         raise ValueError(msg)
+    if "image-label" in attributes.get("ome", attributes):
+        msg = f"The OME-Zarr at {str(path)!r} holds labels of objects; expected a picture. Give the path of the image."
+        raise ValueError(msg)
     found = multiscales[0]
     levels = tuple(_open_level(path, group, dataset["path"], found) for dataset in found["datasets"])
-    return Pyramid(levels, f"{path.resolve()} {_changed(levels[0].folder)}")
+    names = _names(attributes.get("ome", attributes))
+    order, note = colour_order(levels[0].shape[2], names, f"The OME-Zarr image {str(path)!r}")
+    token, notes = f"{path.resolve()} {_changed(levels[0].folder)}", (note,) if note else ()
+    if order == sorted(order):
+        return Pyramid(levels, token, notes, named_alpha(len(order), names))
+    moved = tuple(Recoloured(level, itemgetter((..., order)), len(order), level.dtype) for level in levels)
+    return Pyramid(moved, token, notes, named_alpha(len(order), names))
+
+
+def _names(attributes: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of the channels, if the image has them; windows of display are not applied."""
+    channels = (attributes.get("omero") or {}).get("channels") or []
+    names = [str(channel.get("label", "")) for channel in channels if isinstance(channel, dict)]
+    return names if names and all(names) else None
 
 
 def _changed(folder: Path) -> int:
@@ -124,11 +142,12 @@ def _open_level(path: Path, group: Any, name: str, multiscale: Mapping[str, Any]
         msg = f"The level {name!r} of {str(path)!r} is no array with the axes {axes} that its metadata name."
         raise ValueError(msg)
     rest = [i for i, axis in enumerate(axes) if axis not in "yx" and array.shape[i] > 1]
-    plane = len(rest) == 0 or (len(rest) == 1 and axes[rest[0]] == "c" and array.shape[rest[0]] in CHANNELS)
+    channels = len(rest) == 1 and axes[rest[0]] == "c"
+    plane = len(rest) == 0 or (channels and array.shape[rest[0]] in CHANNELS)
     if "y" not in axes or "x" not in axes or not plane:
         msg = (
             f"The OME-Zarr image {str(path)!r} has shape {array.shape} along axes {', '.join(axes)}; expected one plane "
-            "of grey, RGB or RGBA. Save the plane to use as an image of its own."
+            f"of grey, RGB or RGBA. Save the plane to use as an image of its own.{f' {MULTI_CHANNEL}.' if channels else ''}"
         )
         raise ValueError(msg)
     return NgffLevel(path / name, array, (axes.index("y"), axes.index("x"), *rest))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from os import PathLike
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,16 @@ import numpy as np
 
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
-from sphisto.io.rgb import Conversion, channels_last, conversion_of
+from sphisto.io.channels import colour_order, named_alpha
+from sphisto.io.pillow import mode_of
+from sphisto.io.rgb import Alpha, Conversion, channels_last, conversion_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+_CHANNEL_DIMS = frozenset({"c", "channel", "channels", "s", "band", "bands", "rgb", "rgba"})
 _KEPT = 2**26  # bytes; a picture that is no larger is made once and kept
 _LAST = 2**25  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
 _BLOCK = 512  # px, of what is made and kept at once
@@ -41,13 +45,16 @@ class Pyramid:
         zarr or what :func:`sphisto.io.images.open_image` makes of files.
     token
         What names the pixels: two pyramids with one token hold the same.
-    moved
-        What was done to the axes to have channels last.
+    notes
+        What was done to the pixels to have these levels.
+    alpha
+        What the source says of a fourth channel; ``None`` if it says nothing.
     """
 
     levels: tuple[Any, ...]
     token: str = ""
-    moved: str | None = None
+    notes: tuple[str, ...] = ()
+    alpha: Alpha | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,7 +65,8 @@ class Pyramid:
     @cached_property
     def conversion(self) -> Conversion:
         """How its values become 8-bit RGB."""
-        return conversion_of(self.levels[0], moved=self.moved)
+        overview = self.levels[-1] if len(self.levels) > 1 else None
+        return conversion_of(self.levels[0], notes=self.notes, alpha=self.alpha, overview=overview)
 
     @cached_property
     def factors(self) -> tuple[tuple[float, float], ...]:
@@ -135,23 +143,118 @@ class Blocks:
 
 
 def as_pyramid(image: Any) -> Pyramid:
-    """Take a picture in any form: a pyramid, a dask array, or what ``numpy.asarray`` takes; one level, unless it is one.
+    """Take a picture in any form, as one level unless it has several.
 
     Parameters
     ----------
     image
-        (y, x), (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is
-        taken.
+        A pyramid; an image element of SpatialData or another ``DataArray`` or ``DataTree`` of xarray, whose axes are
+        told by their names; a picture of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
+        (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is taken.
 
     Raises
     ------
     ValueError
-        If the shape is not that of an image.
+        If the shape or the channels are not those of an image.
+    TypeError
+        If it is a path or an open file.
     """
     if isinstance(image, Pyramid):
         return image
-    level, moved = channels_last(image if _is_dask(image) else np.asarray(image))
-    return Pyramid((level,), str(level.name) if _is_dask(level) else "", moved)
+    if isinstance(image, str | bytes | PathLike) or (hasattr(image, "read") and not hasattr(image, "shape")):
+        msg = (
+            f"Found {type(image).__name__} in place of an image. Expected an array, a DataArray or DataTree, or a picture of "
+            "Pillow; give the path of a file as `image=`, or open it with `PIL.Image.open`."
+        )
+        raise TypeError(msg)
+    if isinstance(image, np.ndarray) or _is_dask(image):
+        return _of_array(image)
+    if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to know it
+        return _of_pillow(image)
+    if hasattr(image, "dims") or hasattr(image, "data_vars"):
+        return _of_xarray(image)
+    array = np.asarray(image)
+    if array.dtype.kind in "OUS":
+        msg = f"Found {type(image).__name__} in place of an image; expected an array of numbers."
+        raise TypeError(msg)
+    return _of_array(array)
+
+
+def _of_array(array: Any) -> Pyramid:
+    if isinstance(array, np.ma.MaskedArray):
+        array = _unmasked(array)
+    level, moved = channels_last(array)
+    return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
+
+
+def _unmasked(array: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
+    """Return the values of an array of which none is masked."""
+    n_masked = int(np.ma.getmaskarray(array).sum())
+    if n_masked:
+        msg = (
+            f"Found {n_masked} masked values in the image. Fill them before passing it, for instance with white "
+            "(`image.filled(255)`)."
+        )
+        raise ValueError(msg)
+    return np.asarray(array.data)
+
+
+def _of_pillow(picture: Any) -> Pyramid:
+    mode = mode_of(picture)
+    return Pyramid((mode.array(picture),), notes=(mode.note,) if mode.note else ())
+
+
+def _of_xarray(element: Any) -> Pyramid:
+    """Read a DataArray, or each scale of a DataTree, by the names of its axes."""
+    from xarray import DataArray
+
+    arrays = [element] if isinstance(element, DataArray) else _scales(element)
+    if not arrays:
+        msg = f"Found no image in {type(element).__name__}; expected one of SpatialData, with its scales."
+        raise ValueError(msg)
+    first = arrays[0]
+    if first.ndim in (2, 3) and all(str(dim).startswith("dim_") for dim in first.dims):
+        return _of_array(first.data)  # xarray named its axes itself
+    channel = next((dim for dim in first.dims if str(dim).lower() in _CHANNEL_DIMS), None)
+    names = first.coords[channel].values.tolist() if channel in first.coords else None
+    levels = [_by_names(array, channel) for array in arrays]
+    order, note = colour_order(levels[0].shape[2], names, f"The image of shape {first.shape} along {first.dims}")
+    if order != sorted(order):
+        levels = [level[:, :, order] for level in levels]
+    token = str(levels[0].name) if _is_dask(levels[0]) else ""
+    return Pyramid(tuple(levels), token, (note,) if note else (), named_alpha(len(order), names))
+
+
+def _scales(element: Any) -> Sequence[Any]:
+    """Return the image of each scale of a DataTree or Dataset, finest first."""
+    nodes = [element, *getattr(element, "children", {}).values()]
+    arrays = []
+    for node in nodes:
+        found = list(node.data_vars.values())
+        if len(found) > 1:
+            msg = (
+                f"Found {len(found)} variables in place of an image: {', '.join(map(str, node.data_vars))}. Choose one."
+            )
+            raise ValueError(msg)
+        arrays += found
+    return sorted(arrays, key=lambda array: -array.size)
+
+
+def _by_names(array: Any, channel: Any) -> Any:
+    """Return pixels as (y, x, c)."""
+    known = {str(dim).lower(): dim for dim in array.dims}
+    others = [dim for dim in array.dims if dim != channel and str(dim).lower() not in {"y", "x"}]
+    if not {"y", "x"} <= set(known) or any(array.sizes[dim] != 1 for dim in others) or not array.size:
+        msg = (
+            f"An image of shape {array.shape} along {', '.join(map(str, array.dims))} is not a picture. Expected the axes "
+            "y, x and perhaps c; choose one plane of a stack, or rename the axes, before passing it."
+        )
+        raise ValueError(msg)
+    plane = array.isel(dict.fromkeys(others, 0))
+    axes = [known["y"], known["x"]] + ([] if channel is None else [channel])
+    pixels = plane.transpose(*axes).data
+    pixels = pixels if _is_dask(pixels) else np.asarray(pixels)
+    return pixels if channel is not None else pixels[:, :, None]
 
 
 def _is_dask(image: Any) -> bool:

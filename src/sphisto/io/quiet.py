@@ -1,8 +1,9 @@
-"""Warnings of libraries below us that a user can do nothing about."""
+"""Warnings, and lines of a log, of libraries below us that a user can do nothing about."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,23 @@ _KNOWN = (
 )
 
 
+_READER = "ome_zarr.reader"  # its log is told of each mask whose picture it does not know, as SpatialData's never do
+_NO_PICTURE = "no parent found for"
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Ignore them within a block; usable as a decorator."""
-    with warnings.catch_warnings():
-        for message in _KNOWN:
-            warnings.filterwarnings("ignore", message=message)
-        yield
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(_NO_PICTURE)
+
+    reader = logging.getLogger(_READER)
+    reader.addFilter(is_news)
+    try:
+        with warnings.catch_warnings():
+            for message in _KNOWN:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        reader.removeFilter(is_news)

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto.core.footprint import Footprint
-from sphisto.core.tiles import Window
 from sphisto.io import store as stores
-from sphisto.io.elements import finest, scale_to
+from sphisto.io.elements import finest
+from sphisto.io.paths import located
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from sphisto.core.grid import Grid
 
+logger = logging.getLogger("sphisto")
+
 _KINDS = (
-    "an (n, 2) array of x, y with `radius=`, a GeoDataFrame of polygons (or of points with a radius), the name of a "
-    "labels element, or a labels element"
+    "an (n, 2) array of x, y with `radius=`, a GeoDataFrame of polygons (or of points with a radius), or a shapes or labels "
+    "element, itself or its name in the store"
 )
+_SYSTEM = "global"
+_ROUNDING = 0.02  # relative; scales of pictures whose sides were rounded to whole pixels differ along x and y
+_SHOWN = 5  # names in a message
 
 
-def footprint(store: stores.Store, regions: Any, grid: Grid, radius: float | None) -> tuple[Footprint, NDArray[Any]]:
-    """Footprints of regions in ``global`` on a grid, and their names.
+def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
+    """Footprints of regions on a grid, and their names. Elements lie where their transformation to ``global`` says.
 
     Raises
     ------
+    KeyError
+        If the store has no element of that name.
     ValueError
-        If the regions are of no known kind, empty, or none of them lies on the grid.
+        If the regions are of no known kind, empty, in no ``global``, or none of them lies on the grid.
     """
-    made, names = _footprint(store, regions, grid, radius)
+    element = _element(store, regions) if isinstance(regions, str) else regions
+    name = repr(regions) if isinstance(regions, str) else "regions"
+    made, names = _footprint(element, name, grid, radius)
     if len(made) == 0 or len(made.weight) == 0:
         far = grid.to_fullres(np.array([grid.shape]))[0]
         msg = (
@@ -41,61 +55,278 @@ def footprint(store: stores.Store, regions: Any, grid: Grid, radius: float | Non
     return made, names
 
 
-def _footprint(store: stores.Store, regions: Any, grid: Grid, radius: float | None) -> tuple[Footprint, NDArray[Any]]:
-    if isinstance(regions, str):
-        stored = stores.raster(store, regions)
-        whole = stored.read(0, Window(0, 0, *stored.grid.shape))
-        return _from_labels(whole, stored.grid.fullres_per_px, grid)
+def _element(store: stores.Store, name: str) -> Any:
+    """Element of a store, also one that somebody else added."""
+    sdata = located(store)
+    if isinstance(sdata, Path):
+        from spatialdata import read_zarr
+
+        stores.mark(sdata)  # a path that is no store is answered as everywhere
+        sdata = read_zarr(sdata, selection=("images", "labels", "points", "shapes"))
+    kinds = {"labels": sdata.labels, "shapes": sdata.shapes, "points": sdata.points, "images": sdata.images}
+    kind = next((kind for kind, elements in kinds.items() if name in elements), None)
+    if kind is None:
+        there = [*sdata.labels, *sdata.shapes]
+        msg = f"Found no element {name!r} in the store; it holds {', '.join(map(repr, sorted(there))) or 'none'}."
+        raise KeyError(msg)
+    if kind not in ("labels", "shapes"):
+        msg = f"{name!r} is one of the {kind} of the store; expected labels or shapes, which have an area."
+        raise ValueError(msg)
+    return kinds[kind][name]
+
+
+def _footprint(regions: Any, name: str, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
     if hasattr(regions, "geometry"):
-        return _from_geometry(regions, grid, radius)
+        return _from_geometry(regions, name, grid, radius)
     if hasattr(regions, "dims") or hasattr(regions, "children"):
-        scale = scale_to(regions, "global", "the labels")
-        return _from_labels(np.asarray(finest(regions, ("y", "x"))), (scale, scale), grid)
+        _refuse_radius(radius, "labels")
+        return _from_labels(regions, name, grid)
+    if hasattr(regions, "dask") and hasattr(regions, "columns"):
+        msg = f"Found a points element as {name}; expected {_KINDS}. Points have no area."
+        raise ValueError(msg)
     points = np.asarray(regions)
     if points.ndim == 2 and points.shape[1] == 2 and radius is not None:
-        return _discs(points, radius, grid), np.arange(len(points))
+        return _discs(points, radius, np.arange(len(points)), grid), np.arange(len(points))
     without = " without `radius=`" if radius is None else ""
     msg = f"Found regions of type {type(regions).__name__}, shape {points.shape}{without}; expected {_KINDS}."
     raise ValueError(msg)
 
 
-def _discs(xy: NDArray[Any], radius: Any, grid: Grid) -> Footprint:
-    centers = grid.from_fullres(np.asarray(xy, dtype=np.float64)[:, ::-1])
-    return Footprint.from_discs(grid.shape, centers, np.asarray(radius) / np.sqrt(np.prod(grid.fullres_per_px)))
+# ---- where an element lies
 
 
-def _from_geometry(frame: Any, grid: Grid, radius: float | None) -> tuple[Footprint, NDArray[Any]]:
+def _to_global(element: Any, name: str) -> NDArray[np.float64]:
+    """(3, 3) matrix from an element's own x, y to ``global``; a GeoDataFrame that knows no system lies in ``global``."""
+    from spatialdata.transformations import get_transformation
+
+    try:
+        systems: Any = get_transformation(element, get_all=True)
+    except (AssertionError, ValueError, KeyError, AttributeError, TypeError):  # it is no element of a SpatialData
+        systems = None
+    if systems is None and hasattr(element, "geometry"):
+        return np.eye(3)
+    if _SYSTEM not in (systems or {}):
+        there = f"in {', '.join(map(repr, systems))}" if systems else "in no coordinate system"
+        msg = (
+            f"Found {name} {there}; expected a transformation to {_SYSTEM!r}, the full-resolution pixels of the "
+            "section. Set it with `spatialdata.transformations.set_transformation`."
+        )
+        raise ValueError(msg)
+    return np.asarray(systems[_SYSTEM].to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
+
+
+def _scale_of_circles(matrix: NDArray[np.float64], name: str) -> float:
+    """How much circles grow; refuses what makes ellipses of them."""
+    square = matrix[:2, :2].T @ matrix[:2, :2]
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    if scale == 0 or not np.allclose(square, scale**2 * np.eye(2), rtol=0, atol=2 * _ROUNDING * scale**2):
+        msg = (
+            f"The circles of {name} lie in {_SYSTEM!r} by {np.round(matrix, 4).tolist()}, which makes ellipses of them. "
+            "Turn them into polygons first (`spatialdata.to_polygons`)."
+        )
+        raise ValueError(msg)
+    return scale
+
+
+# ---- circles
+
+
+def _discs(xy: Any, radius: Any, names: Any, grid: Grid) -> Footprint:
+    xy = np.asarray(xy, dtype=np.float64)
+    lost = ~np.isfinite(xy).all(axis=1)
+    if lost.any():
+        msg = f"Found centres that are empty or not finite: {_some(names[lost])}; remove these regions."
+        raise ValueError(msg)
+    centers = grid.from_fullres(xy[:, ::-1])
+    radii = _radii(radius, names)
+    return Footprint.from_discs(grid.shape, centers, radii / np.sqrt(np.prod(grid.fullres_per_px)))
+
+
+def _radii(radius: Any, names: Any) -> NDArray[np.float64]:
+    """(n,) radii of circles: all alike, or one for each."""
+    try:
+        radii = np.asarray(radius, dtype=np.float64)
+    except (TypeError, ValueError):
+        radii = np.asarray(np.nan)
+    if radii.ndim and radii.shape != (len(names),):
+        msg = f"Found `radius` of shape {radii.shape} for {len(names)} circles; expected one number, or one for each."
+        raise ValueError(msg)
+    radii = np.broadcast_to(radii, len(names))
+    wrong = ~((radii > 0) & np.isfinite(radii))
+    if wrong.any():
+        msg = f"Found a radius of {radii[wrong][0]:g}, of {_some(names[wrong])}; expected finite numbers above 0."
+        raise ValueError(msg)
+    return radii
+
+
+def _refuse_radius(radius: Any, kind: str) -> None:
+    if radius is not None:
+        msg = f"Found `radius` with regions that are {kind}; expected it with points only, which have no area."
+        raise ValueError(msg)
+
+
+# ---- geometries
+
+
+def _from_geometry(frame: Any, name: str, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
     import shapely
 
-    geometry = frame.geometry
-    kinds = set(geometry.geom_type)
+    matrix = _to_global(frame, name)
     names = frame.index.to_numpy()
+    if frame.crs is not None:
+        logger.info(
+            "The reference system of the regions (%s) is passed over: their coordinates are taken for pixels.",
+            frame.crs,
+        )
+    own = np.asarray(frame.geometry.array, dtype=object)
+    shapes = shapely.transform(own, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2])  # and without z
+    kinds = {shape.geom_type for shape in shapes if shape is not None}
     if kinds == {"Point"}:
-        size = frame["radius"].to_numpy() if "radius" in frame else radius
-        if size is None:
-            msg = f"Found {len(frame)} points without a radius; give `radius=` or a column `radius`."
-            raise ValueError(msg)
-        return _discs(np.column_stack([geometry.x, geometry.y]), size, grid), names
-    if not kinds <= {"Polygon", "MultiPolygon"}:
+        return _discs(
+            np.column_stack([shapely.get_x(shapes), shapely.get_y(shapes)]),
+            _radius_of_points(frame, radius, _scale_of_circles(matrix, name)), names, grid,
+        ), names  # fmt: skip
+    if not kinds <= {"Polygon", "MultiPolygon", "GeometryCollection"}:
         msg = f"Found geometries of type {', '.join(sorted(kinds))}; expected {_KINDS}."
         raise ValueError(msg)
-    polygons = []
-    for shape in geometry:
-        parts = [shapely.geometry.polygon.orient(part) for part in getattr(shape, "geoms", [shape])]
-        rings = [ring for part in parts for ring in (part.exterior, *part.interiors)]
-        polygons.append([grid.from_fullres(shapely.get_coordinates(ring)[:-1, ::-1]) for ring in rings])
-    return Footprint.from_polygons(grid.shape, polygons), names
+    _refuse_radius(radius, "polygons")
+    lost = np.array([not np.isfinite(shapely.get_coordinates(shape)).all() for shape in shapes], dtype=bool)
+    if lost.any():
+        msg = f"Found corners that are not finite: {_some(names[lost])}; correct or remove these regions."
+        raise ValueError(msg)
+    return _from_polygons(_areas_alone(shapes, names), names, grid), names
 
 
-def _from_labels(
-    labels: NDArray[Any], fullres_per_px: tuple[float, float], grid: Grid
-) -> tuple[Footprint, NDArray[Any]]:
-    """Labels of another resolution are read at the middles of the grid's pixels."""
-    if labels.shape != grid.shape:
-        y = ((np.arange(grid.height) + 0.5) * grid.fullres_per_px[0] / fullres_per_px[0]).astype(int)
-        x = ((np.arange(grid.width) + 0.5) * grid.fullres_per_px[1] / fullres_per_px[1]).astype(int)
-        inside = (y < labels.shape[0])[:, None] & (x < labels.shape[1])
-        labels = np.where(inside, labels[np.minimum(y, labels.shape[0] - 1)][:, np.minimum(x, labels.shape[1] - 1)], 0)
-    ids = np.unique(labels)
+def _radius_of_points(frame: Any, radius: Any, scale: float) -> Any:
+    """Radius in ``global``: what was asked for, else a column, which is in the unit of the points."""
+    own = frame["radius"].to_numpy(dtype=np.float64) if "radius" in getattr(frame, "columns", ()) else None
+    if radius is not None:
+        if own is not None:
+            logger.info("`radius` is used instead of the column of that name.")
+        return radius
+    if own is None:
+        msg = f"Found {len(frame)} points without a radius; give `radius=` or a column `radius`."
+        raise ValueError(msg)
+    return own * scale
+
+
+def _areas_alone(shapes: NDArray[Any], names: NDArray[Any]) -> list[Any]:
+    """Turn each geometry into the area that it covers, once: valid polygons, ``None`` where there is no area."""
+    import shapely
+
+    mended = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes)
+    collections = shapely.get_type_id(shapes) == shapely.GeometryType.GEOMETRYCOLLECTION
+    whole = np.array([_area(shape) if odd else shape for shape, odd in zip(shapes, mended | collections, strict=True)],
+                     dtype=object)  # fmt: skip
+    bare = collections & ~shapely.is_empty(shapes) & (shapely.is_missing(whole) | shapely.is_empty(whole))
+    if bare.any():
+        msg = f"Found collections of geometries without a polygon: {_some(names[bare])}; expected {_KINDS}."
+        raise ValueError(msg)
+    nothing = shapely.is_missing(whole) | (shapely.area(whole) == 0)
+    for which, text in (
+        (collections, "Of collections of geometries only the polygons are taken: %s."),
+        (mended & ~collections, "Outlines that cross themselves or overlap count once where they cover tissue: %s."),
+        (nothing, "Regions without an area get counts of 0: %s."),
+    ):
+        if which.any():
+            logger.warning(text, _some(names[which]))
+    return [None if empty else shape for shape, empty in zip(whole, nothing, strict=True)]
+
+
+def _area(shape: Any) -> Any:
+    """Unite the polygons of a geometry, each made valid by itself: where parts overlap, the area counts once."""
+    import shapely
+
+    return shapely.union_all([shapely.make_valid(part) for part in _polygons(shape)])
+
+
+def _polygons(shape: Any) -> list[Any]:
+    """List the polygons of a geometry, also those in collections within it."""
+    if shape.geom_type == "Polygon":
+        return [shape]
+    return [polygon for part in getattr(shape, "geoms", ()) for polygon in _polygons(part)]
+
+
+def _from_polygons(shapes: Sequence[Any], names: NDArray[Any], grid: Grid) -> Footprint:
+    """Rasterise valid polygons in ``global``; what lies beside the raster counts for their areas alone."""
+    import shapely
+
+    height, width = grid.shape
+    far_y, far_x = grid.to_fullres(np.array([[height, width]]))[0]
+    raster = shapely.box(0, 0, far_x, far_y)
+    px_area = float(np.prod(grid.fullres_per_px))
+    rings: list[list[NDArray[np.float64]]] = []
+    area = np.zeros(len(names))
+    for i, shape in enumerate(shapes):
+        if shape is None:
+            rings.append([])
+            continue
+        area[i] = shape.area / px_area
+        # a region in the wrong unit may be as large as a million rasters
+        seen = shape if raster.covers(shapely.box(*shape.bounds)) else shape.intersection(raster)
+        parts = [shapely.geometry.polygon.orient(part) for part in _polygons(seen)]
+        rings.append(
+            [
+                grid.from_fullres(shapely.get_coordinates(ring)[:-1, ::-1])
+                for part in parts
+                for ring in (part.exterior, *part.interiors)
+                if not ring.is_empty
+            ]
+        )
+    return replace(Footprint.from_polygons(grid.shape, rings), area=area)
+
+
+# ---- labels
+
+
+def _from_labels(element: Any, name: str, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
+    """Read labels of any resolution at the middles of the grid's pixels."""
+    matrix = _to_global(element, name)
+    if np.linalg.det(matrix[:2, :2]) == 0 or np.abs(matrix[[0, 1], [1, 0]]).max() > 1e-6 * np.abs(matrix[:2, :2]).max():
+        msg = (
+            f"The labels of {name} lie in {_SYSTEM!r} by more than scale and shift: {np.round(matrix, 4).tolist()}. "
+            "Turn them upright first (`spatialdata.transform`), or into polygons (`spatialdata.to_polygons`)."
+        )
+        raise ValueError(msg)
+    labels = _labels_of(element, name)
+    y, seen_y = _places(labels.shape[0], matrix[1, 1], matrix[1, 2], grid.height, grid.fullres_per_px[0])
+    x, seen_x = _places(labels.shape[1], matrix[0, 0], matrix[0, 2], grid.width, grid.fullres_per_px[1])
+    found = np.where(seen_y[:, None] & seen_x, labels[np.ix_(y, x)], 0)
+    ids = np.unique(found)
     ids = ids[ids != 0]
-    return Footprint.from_labels(labels, ids), ids
+    if abs(np.linalg.det(matrix[:2, :2])) < np.prod(grid.fullres_per_px):
+        here = labels[y.min() : y.max() + 1, x.min() : x.max() + 1] if seen_y.any() and seen_x.any() else labels[:0]
+        missed = np.setdiff1d(np.unique(here), [*ids, 0])
+        if len(missed):
+            logger.warning(
+                "%d of %d labels hold the middle of no pixel of the raster and are left out: %s. Polygons are summed "
+                "however small they are.", len(missed), len(missed) + len(ids), _some(missed),
+            )  # fmt: skip
+    return Footprint.from_labels(found, ids), ids
+
+
+def _labels_of(element: Any, name: str) -> NDArray[Any]:
+    level = next(iter(element["scale0"].data_vars.values())) if hasattr(element, "children") else element
+    if set(level.dims) != {"y", "x"}:
+        msg = f"Found {name} with axes {tuple(level.dims)}; expected labels (y, x)."
+        raise ValueError(msg)
+    labels = np.asarray(finest(element, ("y", "x")))
+    if labels.dtype.kind not in "bui":
+        msg = f"Found {name} with values of {labels.dtype}; expected labels: whole numbers, 0 where there is none."
+        raise ValueError(msg)
+    return labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
+
+
+def _places(
+    n: int, scale: float, shift: float, n_grid: int, fullres_per_px: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Pixels of labels along one axis that hold the middles of the grid's pixels, and whether they are there."""
+    # a middle that falls on a border between labels' pixels shall not waver with the last digit
+    at = np.floor(((np.arange(n_grid) + 0.5) * fullres_per_px - shift) / scale + 1e-9).astype(np.int64)
+    return np.clip(at, 0, n - 1), (at >= 0) & (at < n)
+
+
+def _some(names: Any) -> str:
+    """Name the first of some regions."""
+    shown = ", ".join(repr(name) for name in np.asarray(names).tolist()[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -20,6 +20,7 @@ from sphisto.core.tiles import Window
 from sphisto.io import claims
 from sphisto.io.chunks import chunks, read_window
 from sphisto.io.damage import MEND, RESTORE, naming_damage
+from sphisto.io.paths import located
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,15 +74,16 @@ def mark(store: Store) -> dict[str, Any]:
     ValueError
         If it is not a store of sphisto.
     """
-    if not isinstance(store, str | Path):
+    store = located(store)
+    if not isinstance(store, Path):
         found = store.attrs.get(_keys.MARK)
         where = "The SpatialData object"
     else:
         where = str(store)
-        if not Path(store).exists():
+        if not store.exists():
             msg = f"Found no store at {where}. Run `sphisto.tl.fit_projection` to make one."
             raise FileNotFoundError(msg)
-        found = read_mark(Path(store))
+        found = read_mark(store)
     if found is None:
         msg = f"{where} holds no projection of sphisto. Run `sphisto.tl.fit_projection` to make one."
         raise ValueError(msg)
@@ -101,11 +103,25 @@ def table_name(store: Store, key: str | None = None) -> str:
 
 def spot(store: Store, key: str) -> Spot:
     """Spot of a projection: the area its unit speaks of."""
+    return Spot(**_about(store, key)["spot"])
+
+
+def n_contrasts(store: Store, key: str) -> int:
+    """Number of a projection's factors, the last ones, that are contrasts."""
+    about = _about(store, key)
+    if "n_contrasts" in about:
+        return int(about["n_contrasts"])
+    # as written before the attribute was: their maps are called so
+    return sum(name.startswith("contrast") for name in raster(store, _keys.factors(key)).channels)
+
+
+def _about(store: Store, key: str) -> dict[str, Any]:
+    """Return what the store says of a projection."""
     keys = mark(store)["keys"]
     if key not in keys:
         msg = f"Found no projection {key!r} in the store; it holds {', '.join(map(repr, keys)) or 'none'}."
         raise KeyError(msg)
-    return Spot(**keys[key]["spot"])
+    return dict(keys[key])
 
 
 def table(store: Store, key: str | None = None) -> AnnData:
@@ -113,46 +129,46 @@ def table(store: Store, key: str | None = None) -> AnnData:
 
     It holds loadings, fitted values and parameters.
     """
-    name = table_name(store, key)
-    if not isinstance(store, str | Path):
+    store, name = located(store), table_name(store, key)
+    if not isinstance(store, Path):
         return store.tables[name]
     from anndata.io import read_zarr
 
-    folder = Path(store) / "tables" / name
+    folder = store / "tables" / name
     with naming_damage(folder, advice=RESTORE):
         return read_zarr(folder)
 
 
 def factors(store: Store, key: str) -> Factors:
     """Gene model of a projection: the table's genes and loadings, without reading counts."""
-    from sphisto.core.factors import Factors, count_signed
+    from sphisto.core.factors import Factors
 
-    spot(store, key)
-    name = table_name(store, key)
-    if not isinstance(store, str | Path):
+    n_signed = n_contrasts(store, key)
+    store, name = located(store), table_name(store, key)
+    if not isinstance(store, Path):
         whole = store.tables[name]
-        loadings = np.asarray(whole.varm[_keys.loadings(key)])
-        return Factors(tuple(whole.var_names), loadings, count_signed(loadings))
+        return Factors(tuple(whole.var_names), np.asarray(whole.varm[_keys.loadings(key)]), n_signed)
     import zarr
     from anndata.io import read_elem
 
-    folder = Path(store) / "tables" / name
+    folder = store / "tables" / name
     with naming_damage(folder, ("var", "varm"), advice=RESTORE):
         group = zarr.open_group(folder, mode="r", use_consolidated=False)
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
         loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
-    return Factors(tuple(map(str, names)), loadings, count_signed(loadings))
+    return Factors(tuple(map(str, names)), loadings, n_signed)
 
 
 def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, Any]:
     """Column of ``var`` of a projection's table by gene, without reading counts; empty where there is none."""
-    if not isinstance(store, str | Path):
+    store = located(store)
+    if not isinstance(store, Path):
         whole = store.tables[table_name(store, key)].var
         return dict(zip(map(str, whole.index), whole[name], strict=True)) if name in whole else {}
     import zarr
     from anndata.io import read_elem
 
-    folder = Path(store) / "tables" / table_name(store, key) / "var"
+    folder = store / "tables" / table_name(store, key) / "var"
     with naming_damage(folder, advice=RESTORE):
         var: Any = zarr.open_group(folder, mode="r", use_consolidated=False)
         if name not in var:
@@ -169,8 +185,8 @@ def raster(store: Store, name: str) -> StoredRaster:
     KeyError
         If there is no such raster; the message lists those there are.
     """
-    grids = mark(store)["grids"]
-    found = _open_folder(store, name) if isinstance(store, str | Path) else _open_element(store, name)
+    store, grids = located(store), mark(store)["grids"]
+    found = _open_folder(store, name) if isinstance(store, Path) else _open_element(store, name)
     if name not in grids or found is None:
         msg = f"Found no raster {name!r} in the store; it holds {', '.join(map(repr, sorted(grids)))}."
         raise KeyError(msg)
@@ -184,11 +200,11 @@ def levels(store: Store, name: str) -> list[tuple[int, int]]:
     return [level.shape[-2:] for level in raster(store, name).levels]
 
 
-def _open_folder(store: str | Path, name: str) -> tuple[list[Any], list[str]] | None:
+def _open_folder(store: Path, name: str) -> tuple[list[Any], list[str]] | None:
     import zarr
 
     for kind in _RASTERS:
-        folder = Path(store) / kind / name
+        folder = store / kind / name
         if not folder.exists():
             continue
         with naming_damage(folder, (), advice=MEND):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sphisto.io import claims
 from sphisto.io import store as stores
+from sphisto.io.paths import user_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,16 @@ def summarise(store: str | Path) -> StoreSummary:
     ValueError
         If it is not a store of sphisto.
     """
+    store = user_path(store)
     mark = stores.mark(store)
     return StoreSummary(
         libraries=tuple(
-            LibrarySummary(name, *_table_shape(Path(store), about["table"]))
+            LibrarySummary(name, *_table_shape(store, about["table"]))
             for name, about in claims.libraries_of(mark).items()
         ),
         version=str(mark.get("version", "unknown")),
-        rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(Path(store), name)),
-        projections={key: _projection(Path(store), key) for key in mark["keys"]},
+        rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
+        projections={key: _projection(store, key) for key in mark["keys"]},
     )
 
 
@@ -68,7 +72,7 @@ def _is_there(store: Path, name: str) -> bool:
     return any((store / kind / name).is_dir() for kind in ("images", "labels"))
 
 
-def _raster(store: str | Path, name: str) -> RasterSummary:
+def _raster(store: Path, name: str) -> RasterSummary:
     raster = stores.raster(store, name)
     grids = [raster.grid_at(scale) for scale in range(len(raster.levels))]
     return RasterSummary(name, raster.channels, tuple(g.shape for g in grids), tuple(g.um_per_px for g in grids))
@@ -86,8 +90,9 @@ def _table_shape(store: Path, name: str) -> tuple[int | None, int | None]:
 
 
 def _length(frame: Any) -> int:
-    """Rows of a data frame as anndata writes it: the length of its index."""
-    return int(frame[frame.attrs["_index"]].shape[0])
+    """Rows of a data frame as anndata writes it: the length of its index, an array or (nullable strings) a group."""
+    index = frame[frame.attrs["_index"]]
+    return int((index["values"] if str(index.attrs.get("encoding-type")).startswith("nullable") else index).shape[0])
 
 
 def _projection(store: Path, key: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""What the table of a library says of several projections, kept while one of them is written."""
+"""Names and values in a table: which are ours, which the user's, and what of them a store can hold."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
+    from pandas import DataFrame
+
+logger = logging.getLogger("sphisto")
 
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
@@ -55,6 +60,191 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
                 getattr(table, room)[name] = _reordered(read_elem(group[f"{room}/{name}"]), order)
         if f"uns/{key}" in group:
             table.uns[key] = read_elem(group[f"uns/{key}"])
+
+
+def become(adata: AnnData, content: AnnData) -> None:
+    """Give an AnnData, perhaps a view, the content of another one in place.
+
+    anndata has no public name for that, but its constructor takes another AnnData, and may be called again.
+    """
+    from anndata import AnnData
+
+    AnnData.__init__(adata, content)
+
+
+def require_own(held: Mapping[str, Any], name: str, own: bool, *, where: str, remedy: str) -> None:
+    """Refuse to write over what the user holds under a name, unless sphisto wrote it.
+
+    Raises
+    ------
+    ValueError
+        If something of that name is there that is not our own.
+    """
+    if name in held and not own:
+        msg = f"Found {where}[{name!r}], which sphisto did not write and would overwrite. {remedy}"
+        raise ValueError(msg)
+
+
+def require_free_key(table: AnnData, key: str) -> None:
+    """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are said.
+
+    Raises
+    ------
+    ValueError
+        If ``uns[key]`` is no record of a projection or of an evaluation.
+    """
+    record = table.uns.get(key)
+    own = is_record(record) and ("store" in record or "version" in record["params"])
+    require_own(table.uns, key, own, where="uns", remedy="Choose another `key_added`, or rename that entry.")
+    if record is not None:
+        return
+    rooms = {
+        "var": _keys.in_var(key),
+        "varm": (_keys.loadings(key), _keys.by_method(key)),
+        "obsm": (_keys.fitted(key),),
+        "obs": (_keys.held_out(key),),
+    }
+    known = [f"{room}[{name!r}]" for room, names in rooms.items() for name in names if name in getattr(table, room)]
+    if known:
+        logger.warning("%s will be replaced: the results of %r have these names.", ", ".join(known), key)
+
+
+def is_record(entry: Any) -> bool:
+    """Whether an entry of ``uns`` has the form of what the verbs of sphisto leave there."""
+    return isinstance(entry, Mapping) and isinstance(entry.get("params"), Mapping)
+
+
+def flags(frame: DataFrame, name: str, what: str) -> NDArray[np.bool_] | None:
+    """Return a column of true and false, unknown being false; ``None`` where there is no column of that name.
+
+    Raises
+    ------
+    ValueError
+        If the column holds something else.
+    """
+    from pandas.api.types import infer_dtype
+
+    if name not in frame:
+        return None
+    column = frame[name]
+    if len(column) and infer_dtype(column) != "boolean":
+        msg = f"Found {what}[{name!r}] of type {column.dtype}; expected true and false. Correct or rename the column."
+        raise ValueError(msg)
+    return np.where(column.isna(), False, column.to_numpy(dtype=object)).astype(bool)
+
+
+def link_columns(table: AnnData, region: str) -> tuple[str, str]:
+    """Choose the columns of ``obs`` that link rows to the spots of an element; those of an earlier link to it are removed.
+
+    A column of such a name that is the user's stays, and ours then are called ``sphisto_...``.
+    """
+    attrs: Any = table.uns.pop("spatialdata_attrs", None) or {}
+    if np.array_equal(np.atleast_1d(attrs.get("region")), [region]):
+        table.obs = table.obs.drop(columns=[attrs["region_key"], attrs["instance_key"]], errors="ignore")
+    taken = {str(name).casefold() for name in table.obs}  # SpatialData takes no names that differ in case only
+    names = []
+    for wanted in (_keys.REGION, _keys.SPOT_ID):
+        name = wanted
+        while name in taken:
+            name = f"{_keys.MARK}_{name}"
+        if name != wanted:
+            logger.info("obs[%r] is kept as it is: the store's table is linked to its spots by obs[%r].", wanted, name)
+        names.append(name)
+    return names[0], names[1]
+
+
+def plain(value: Any) -> Any:
+    """Turn text and numbers of pandas' newer types into such as every version of anndata writes, also inside of dicts.
+
+    Text becomes plain objects, or categories where some is missing; numbers and truth values that pyarrow holds become
+    those of numpy, or pandas' nullable ones where some are missing.
+    """
+    import pandas as pd
+
+    if isinstance(value, pd.DataFrame):
+        return _plain_frame(value)
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, pd.Series | pd.Index):
+        value = value.array
+    if isinstance(value, pd.api.extensions.ExtensionArray):
+        return _plain_array(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "T":  # numpy's text of any length
+        return value.astype(object)
+    return value
+
+
+def plain_copy(table: AnnData) -> AnnData:
+    """Return a copy of a table of which all annotations are :func:`plain`; one that stays in its file is read."""
+    from anndata import AnnData
+
+    copied = table.to_memory() if table.isbacked else table.copy()
+    copied.obs, copied.var, copied.uns = plain(copied.obs), plain(copied.var), plain(copied.uns)
+    for aligned in (copied.obsm, copied.varm):
+        for name in list(aligned):
+            aligned[name] = plain(aligned[name])
+    if copied.raw is not None:
+        varm = {name: plain(value) for name, value in copied.raw.varm.items()}
+        copied.raw = AnnData(copied.raw.X, var=plain(copied.raw.var), varm=varm)
+    return copied
+
+
+def _plain_frame(frame: DataFrame) -> DataFrame:
+    import pandas as pd
+
+    index = _as_index(_plain_array(frame.index.array), frame.index.name)
+    columns = [frame.iloc[:, i].array for i in range(frame.shape[1])]
+    # told its type, as pandas 3 would make its own kind of text of objects again
+    series = {i: _as_series(_plain_array(column), index) for i, column in enumerate(columns)}
+    made = pd.DataFrame(series, index=index)
+    made.columns = frame.columns
+    return made
+
+
+def _as_series(array: Any, index: Any) -> Any:
+    import pandas as pd
+
+    return pd.Series(array, index=index, dtype=array.dtype)
+
+
+def _as_index(array: Any, name: Any = None) -> Any:
+    import pandas as pd
+
+    return pd.Index(array, dtype=array.dtype, name=name)
+
+
+def _plain_array(array: Any) -> Any:
+    """Turn an array of pandas into one that every version of anndata writes."""
+    import pandas as pd
+
+    if isinstance(array, pd.arrays.NumpyExtensionArray):
+        array = array.to_numpy()
+    dtype = array.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = _as_index(_plain_array(array.categories.array))
+        return pd.Categorical.from_codes(array.codes, categories, ordered=array.ordered)
+    if isinstance(dtype, pd.ArrowDtype):
+        return _plain_array(_from_arrow(array))
+    if isinstance(dtype, pd.Float32Dtype | pd.Float64Dtype):
+        return array.to_numpy(dtype=dtype.numpy_dtype, na_value=np.nan)
+    if isinstance(dtype, pd.StringDtype) or (dtype == np.dtype(object) and pd.api.types.infer_dtype(array) == "string"):
+        values, missing = np.asarray(array, dtype=object), np.asarray(pd.isna(array))
+        return pd.Categorical(values, _as_index(np.unique(values[~missing]))) if missing.any() else values
+    return array
+
+
+def _from_arrow(array: Any) -> Any:
+    """Turn what pyarrow holds for pandas into numpy's or pandas' own."""
+    import pandas as pd
+
+    dtype = array.dtype.numpy_dtype
+    if dtype.kind == "f":
+        return pd.array(array.to_numpy(dtype=dtype, na_value=np.nan), dtype=dtype)
+    values = pd.array(array.to_numpy(dtype=object, na_value=None), dtype=object)
+    if dtype.kind not in "iub":
+        return values
+    nullable = "boolean" if dtype.kind == "b" else pd.Series([], dtype=dtype).convert_dtypes().dtype
+    return pd.array(values, dtype=nullable)
 
 
 def _reordered(values: Any, order: NDArray[np.intp]) -> NDArray[Any]:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 
-from sphisto.io.decoded import kept, refuse_bomb
+from sphisto.io.channels import CHANNELS, MULTI_CHANNEL, colour_order, named_alpha
+from sphisto.io.decoded import kept, orientation_note, refuse_bomb
+from sphisto.io.photometric import decodes_samples, samples_of
 from sphisto.io.pyramid import Pyramid
-from sphisto.io.rgb import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,9 @@ STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a tif; the last two are BigTIFF."""
 _LARGE_CHUNK = 2**26  # bytes; a larger strip or tile is decoded once for all
 _KEPT = 2**25  # bytes of decoded tiles: a row of them under the windows that are next to each other
+_ORIENTATION = 274  # tag
+# what a channel that ImageJ shows in one pure colour is
+_PURE: dict[tuple[int, ...], str] = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue"}
 # what tifffile raises for a file that is none, and what its decoders and those of imagecodecs raise for bytes that are
 # no picture
 _UNREADABLE = (ValueError, IndexError, KeyError, AttributeError, OSError, struct.error)
@@ -57,16 +62,65 @@ def open_tiff(path: Path) -> Pyramid | None:
                 raise ValueError(msg)
             index = int(np.argmax([series.size for series in tif.series]))
             levels = list(tif.series[index].levels)
-            decodable = all(_decodes(level.keyframe.compression, level.keyframe.predictor) for level in levels)
+            frames = [level.keyframe for level in levels]
+            decodable = all(_decodes(frame.compression, frame.predictor) and decodes_samples(frame) for frame in frames)
+            names = _channel_names(tif, index)
         except _UNREADABLE as error:
             raise _unreadable(path, error) from error
         _refuse_planes(path, levels[0].axes, levels[0].shape)
+        order, named = None, None
+        if len(levels[0].pages) > 1:
+            order, named = colour_order(len(levels[0].pages), names, f"The tif {str(path)!r}")
+        try:
+            samples = [samples_of(frame, len(level.pages), order) for frame, level in zip(frames, levels, strict=True)]
+        except ValueError as error:
+            msg = f"{str(path)!r} {error}."
+            raise ValueError(msg) from error
         refuse_bomb(path, levels[0].shape, levels[0].dtype.itemsize)
         if not decodable:
             return None
         file = _File.of(path)
-        opened = tuple(_open_level(file, level) for level in levels)
-    return Pyramid(opened, f"{path.resolve()} {file.size} {file.changed} {index}")
+        opened = tuple(of.of(_open_level(file, level)) for of, level in zip(samples, levels, strict=True))
+        turned = orientation_note(frames[0].tags.valueof(_ORIENTATION))
+    notes = tuple(note for note in (named, *samples[0].notes, turned) if note)
+    alpha = samples[0].alpha or (named_alpha(len(order), names) if order else None)
+    return Pyramid(opened, f"{path.resolve()} {file.size} {file.changed} {index}", notes, alpha)
+
+
+def stored_as(path: Path) -> str:
+    """Say how the first picture of a tif is stored."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        frame = tif.pages.first
+        parts = (
+            f"{frame.bitspersample} bits per sample",
+            f"compression {getattr(frame.compression, 'name', frame.compression)}",
+            f"photometric interpretation {getattr(frame.photometric, 'name', frame.photometric)}",
+        )
+    return ", ".join(parts) + (" with subsampled colours" if frame.is_subsampled else "")
+
+
+def _channel_names(tif: Any, index: int) -> list[str] | None:
+    """Return what the file calls the channels of one of its pictures, if anything."""
+    if tif.is_ome and tif.ome_metadata:
+        try:
+            root = ElementTree.fromstring(tif.ome_metadata)
+        except ElementTree.ParseError:
+            return None
+        images = [element for element in root.iter() if element.tag.endswith("}Image")]
+        if index >= len(images):
+            return None
+        channels = [element for element in images[index].iter() if element.tag.endswith("}Channel")]
+        names = [channel.get("Name", "") for channel in channels]
+        return names if names and all(names) else None
+    if tif.is_imagej and tif.imagej_metadata:
+        tables = tif.imagej_metadata.get("LUTs") or []
+        lit = [tuple(int(shade) for shade in np.asarray(table)[:, -1]) for table in tables]
+        if all(shades == (255, 255, 255) for shades in lit):  # grey, or none
+            return None
+        return [_PURE.get(shades, f"shown as {shades}") for shades in lit]
+    return None
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
@@ -282,11 +336,11 @@ def _decodes(compression: int, predictor: int) -> bool:
 def _refuse_planes(path: Path, axes: str, shape: tuple[int, ...]) -> None:
     """Raise unless the axes are y, x and perhaps one of channels."""
     channels = [i for i, name in enumerate(axes) if name not in "YX" and shape[i] > 1]
-    # S samples, C channels, Q unknown: what a colour image saved with its channels first has
-    colour = all(axes[i] in "SCQ" and shape[i] in CHANNELS for i in channels)
+    # S samples, of which more is known elsewhere; C channels, Q unknown: a colour image saved with its channels first
+    colour = all(axes[i] == "S" or (axes[i] in "CQ" and shape[i] in CHANNELS) for i in channels)
     if "Y" not in axes or "X" not in axes or len(channels) > 1 or not colour:
         msg = (
             f"The largest image in {str(path)!r} has shape {shape} along axes {axes}; expected one plane of grey, RGB "
-            "or RGBA. Save the plane to use as an image of its own."
+            f"or RGBA. Save the plane to use as an image of its own.{f' {MULTI_CHANNEL}.' * ('C' in axes)}"
         )
         raise ValueError(msg)

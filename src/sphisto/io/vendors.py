@@ -39,7 +39,7 @@ def open_vendor(path: Path) -> Pyramid | None:
     except openslide.OpenSlideError as error:
         raise _damaged(path, error) from error
     levels = tuple(VendorLevel(path, slide, i) for i in range(slide.level_count))
-    return Pyramid(levels, f"{path.resolve()} {path.stat().st_mtime_ns} openslide")
+    return Pyramid(levels, f"{path.resolve()} {path.stat().st_mtime_ns} openslide", alpha="straight")
 
 
 @dataclass(frozen=True, eq=False)

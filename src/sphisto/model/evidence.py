@@ -31,7 +31,7 @@ class Evidence:
     slide
         With measured spots.
     factor_values
-        (n, K) factor values of the spots.
+        (n, K) factor values of the spots; those of spots that are not known may be NaN.
     halves
         Factor values of two random halves of the counts, each of the size of ``factor_values``; they tell the noise of
         counting. ``None`` for values that are not counts.

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from sphisto import __version__
-from sphisto._memory import kept_memory
 from sphisto.model.evidence import Evidence
 from sphisto.model.factorize import fit_factors, gene_factors, scores, split_counts
 from sphisto.model.fitted import Fitted
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from scipy import sparse
 
     from sphisto.core.factors import Factors
     from sphisto.core.slide import Measured, Slide
@@ -39,7 +39,6 @@ _PLENTY = 20  # counts in a spot, from which one without any has failed
 _LEAST_WATCHED = 5  # fewer held-out spots cannot tell whether the network helps
 
 
-@kept_memory()
 def fit(
     slide: Slide,
     *,
@@ -77,7 +76,7 @@ def fit(
         if spec.factors == "low_rank"
         else gene_factors(measured, list(genes))
     )
-    found = evidence_of(slide, factors)
+    found = evidence_of(slide, factors, learned)
     prior = make_prior(found, learned)
     typical = found.density[learned, : factors.n_factors - factors.n_signed]
     level = np.maximum(typical.mean(axis=0) if spec.level == "mean" else typical.max(axis=0), 1e-6).astype(np.float32)
@@ -110,27 +109,31 @@ def fit(
     )
     known = informative(slide)
     if spec.factors != "low_rank":
-        return fitted, _told(make_prior(found, known).of(known), slide)
+        return fitted, _told(make_prior(evidence_of(slide, factors, known), known), slide)
     fitted, gate = gated(fitted, slide, prior, held_out, device)
     if gate == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
         factors = fit_factors(measured, known, len(level), seed)
-        found = evidence_of(slide, factors)
         fitted = replace(fitted, factors=factors)
-    everything = _told(make_prior(found, known).of(known), slide)
+    everything = _told(make_prior(evidence_of(slide, factors, known), known), slide)
     skill = left_out_skill(everything, factors, slide) if measured.is_counts else fitted.skill
     return replace(fitted, mean=everything.mean, skill=skill, params={**fitted.params, "gate": gate}), everything
 
 
-def evidence_of(slide: Slide, factors: Factors) -> Evidence:
-    """Put what the spots of a slide measured into factors."""
-    measured = slide.spots
-    values = scores(factors, measured.values, is_counts=measured.is_counts)
+def evidence_of(slide: Slide, factors: Factors, known: NDArray[np.bool_]) -> Evidence:
+    """Put what the ``known`` spots of a slide measured into factors, without looking at the others: those are NaN."""
+    measured, rows = slide.spots, np.flatnonzero(known)
+
+    def scored(values: sparse.csr_array) -> NDArray[np.float64]:
+        out = np.full((len(known), factors.n_factors), np.nan)
+        out[rows] = scores(factors, values, is_counts=measured.is_counts)
+        return out
+
+    values = measured.values[rows]
     if not measured.is_counts:
-        return Evidence(slide, values)
-    first, second = split_counts(measured.values, _HALVING)
-    halves = (scores(factors, first, is_counts=True), scores(factors, second, is_counts=True))
-    return Evidence(slide, values, halves, factors.n_signed)
+        return Evidence(slide, scored(values))
+    first, second = split_counts(values, _HALVING)
+    return Evidence(slide, scored(values), (scored(first), scored(second)), factors.n_signed)
 
 
 def prior_for(fitted: Fitted, slide: Slide) -> Prior:
@@ -138,7 +141,7 @@ def prior_for(fitted: Fitted, slide: Slide) -> Prior:
     known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)
     if not known.any():
         return nothing_known(fitted.mean)
-    return _told(make_prior(evidence_of(slide, fitted.factors), known).of(known), slide)
+    return _told(make_prior(evidence_of(slide, fitted.factors, known), known), slide)
 
 
 def _told(prior: Prior, slide: Slide) -> Prior:

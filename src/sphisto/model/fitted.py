@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sphisto import __version__
-from sphisto.core.factors import Factors, count_signed
+from sphisto.core.factors import Factors
 from sphisto.core.files import whole_file
 from sphisto.core.slide import Spot
 from sphisto.model.networks import network
@@ -95,6 +95,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "weights": fitted.weights,
         "gene_names": list(fitted.factors.genes),
         "loadings": torch.from_numpy(fitted.factors.loadings),
+        "n_contrasts": fitted.factors.n_signed,
         "level": torch.from_numpy(fitted.level),
         "mean": torch.from_numpy(fitted.mean),
         "um_per_px": float(fitted.um_per_px),
@@ -152,12 +153,13 @@ def load_fitted(path: Path) -> Fitted:
 
 
 def _fitted(content: dict[str, Any]) -> Fitted:
+    loadings = content["loadings"].numpy()
+    # older files do not say it: there columns that hold a negative loading are the contrasts
+    n_signed = content.get("n_contrasts", int((loadings < 0).any(axis=0).sum()))
     return Fitted(
         network=content["network"],
         weights=content["weights"],
-        factors=Factors(
-            tuple(content["gene_names"]), content["loadings"].numpy(), count_signed(content["loadings"].numpy())
-        ),
+        factors=Factors(tuple(content["gene_names"]), loadings, n_signed),
         level=content["level"].numpy(),
         mean=content["mean"].numpy(),
         um_per_px=content["um_per_px"],

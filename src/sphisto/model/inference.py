@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sphisto._forks import is_forked
 from sphisto.core.tiles import Tile, Window, plan_tiles, read_window
 from sphisto.model.networks import network
 from sphisto.model.precision import computed, fastest
@@ -171,6 +172,9 @@ def device_of(name: str) -> torch.device:
     ValueError
         If the device is unknown or not there.
     """
+    if is_forked() and torch.get_num_threads() > 1:
+        logger.info("This process was forked, and the network runs on one core; processes that are spawned use more.")
+        torch.set_num_threads(1)  # OpenMP's threads stayed behind: more than one would wait for them for ever
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

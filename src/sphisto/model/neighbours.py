@@ -54,7 +54,10 @@ class Prior(Protocol):
         """Whether it looks at the picture."""
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
-        """Let only the kept spots speak."""
+        """Let only those of the known spots speak that are kept, of the (n,) spots of the slide.
+
+        Asked of what :func:`make_prior` returned.
+        """
 
     def prior(self, window: Window) -> NDArray[np.float32]:
         """(K, h / stride, w / stride) density at the middles of blocks of a window."""
@@ -102,7 +105,7 @@ class Neighbours:
     Parameters
     ----------
     spots
-        (n,) places of the spots in the slide.
+        (n,) places of the known spots in the slide.
     centers
         (n, 2) centres in px.
     density
@@ -123,9 +126,10 @@ class Neighbours:
     sees_texture = False
 
     def of(self, kept: NDArray[np.bool_]) -> Prior:
-        if not kept.any():
+        rows = np.flatnonzero(kept[self.spots])
+        if not len(rows):
             return Nothing(self.mean, self.stride)
-        return replace(self, spots=self.spots[kept], centers=self.centers[kept], density=self.density[kept])
+        return replace(self, spots=self.spots[rows], centers=self.centers[rows], density=self.density[rows])
 
     def prior(self, window: Window) -> NDArray[np.float32]:
         points = block_middles(window, self.stride)
@@ -254,30 +258,32 @@ class Kriged:
 
 
 def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
-    """Make the prior of a slide from its ``known`` spots; its free numbers are chosen by leaving out one at a time."""
-    slide, density, n_signed = evidence.slide, evidence.density, evidence.n_signed
-    centers, pitch, stride = slide.spots.centers, slide.spots.pitch, evidence.stride
-    mean = density[known].mean(axis=0)
+    """Make the prior of a slide from its ``known`` spots; its free numbers are chosen by leaving out one at a time.
+
+    What the other spots measured is not in it: it may be judged by them.
+    """
+    slide, density, n_signed = evidence.slide, evidence.density[known], evidence.n_signed
+    centers, pitch, stride = slide.spots.centers[known], slide.spots.pitch, evidence.stride
+    mean = density.mean(axis=0)
     pair = None if evidence.half_densities is None else [half[known] for half in evidence.half_densities]
-    if not _LEAST_KRIGED <= known.sum() <= _MOST_KRIGED:
-        width = choose_width(centers[known], density[known], pitch)
-        told = _told_by_others(np.arange(int(known.sum())), centers[known], density[known], width)
-        spread = np.square(told - density[known]).mean(axis=0)
+    if not _LEAST_KRIGED <= len(density) <= _MOST_KRIGED:
+        width = choose_width(
+            centers, density[:, : len(mean) - n_signed], pitch
+        )  # by roots, which contrasts have none of
+        told = _told_by_others(np.arange(len(density)), centers, density, width)
+        spread = np.square(told - density).mean(axis=0)
         if pair is not None:
             spread -= np.square(pair[0] - pair[1]).mean(axis=0) / 4  # each half has twice the noise
-        everyone = np.arange(len(centers))
-        return Neighbours(mean, stride, everyone, centers, density, width, np.maximum(spread, 0))
+        return Neighbours(mean, stride, np.flatnonzero(known), centers, density, width, np.maximum(spread, 0))
     maps, at_spots = scaled_texture(evidence, known)
-    nobody = np.zeros(int(known.sum()), dtype=bool)
+    nobody = np.zeros(len(density), dtype=bool)
 
     def kriged(level: float | None, like: Kriging | None = None) -> Kriged:
-        quantities = _quantities(density[known], n_signed, level)
+        quantities = _quantities(density, n_signed, level)
         apart = None
         if pair is not None:
             apart = _quantities(pair[0], n_signed, level) - _quantities(pair[1], n_signed, level)
-        field = fit_kriging(
-            centers[known], at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed, like=like
-        )
+        field = fit_kriging(centers, at_spots[known], quantities, pitch, halves=apart, apart=1 + n_signed, like=like)
         roots = quantities[:, : quantities.shape[1] - n_signed]
         seen, hidden = (_gain(roots, told[:, : roots.shape[1]]) for told in (field.at_spots(), field.left_out()))
         return Kriged(
@@ -289,9 +295,7 @@ def make_prior(evidence: Evidence, known: NDArray[np.bool_]) -> Prior:
     level = float(mean[: len(mean) - n_signed].sum())
     if pair is None or level < _LEAST_SUM:
         return as_measured
-    return min(
-        as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density[known])
-    )
+    return min(as_measured, kriged(level, as_measured.field), key=lambda prior: _composition_error(prior, density))
 
 
 def _gain(roots: NDArray[np.float64], told: NDArray[np.floating]) -> NDArray[np.float64]:

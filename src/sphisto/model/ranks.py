@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import socket
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,12 +42,20 @@ def check_devices(device: torch.device, n: int) -> None:
         kind = "GPUs" if device.type == "cuda" else "processor cores"
         msg = f"Found devices={n} and {there} {kind}; expected no more devices than there are. Lower `devices`."
         raise ValueError(msg)
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
+    if _reads_script_anew():
         msg = (
             "With devices > 1 further processes are started, and each reads your script again: put what it does under "
             '`if __name__ == "__main__":`.'
         )
         raise RuntimeError(msg)
+
+
+def _reads_script_anew() -> bool:
+    """Whether this is the user's script in a started process, which runs it under this name before anything else."""
+    return any(
+        frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__"
+        for frame, _ in traceback.walk_stack(None)
+    )
 
 
 def run_together(function: Callable[..., Any], n: int, *args: Any) -> None:

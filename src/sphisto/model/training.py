@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from sphisto._say import bar
 from sphisto.core.factors import rates
 from sphisto.core.files import whole_file
 from sphisto.core.slide import Spot
@@ -327,9 +328,7 @@ class _Progress(Callback):
     """One bar over both phases."""
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=trainer.max_epochs * module.n_steps, initial=trainer.global_step, unit="step")  # type: ignore[operator]
+        self.bar = bar(int(trainer.max_epochs or 0) * module.n_steps, initial=trainer.global_step, unit="step")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
         self.bar.set_description(f"fit: {module.phase}", refresh=False)

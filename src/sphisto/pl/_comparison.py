@@ -89,6 +89,7 @@ def comparison(
     values, _ = counts_of(table, names, layer)
     rasters = gene_rasters(store, names, key=key, bbox=bbox, scale=scale)
     spots = spots_of(table, key=key, library_id=None)
+    values = values[spots.rows]
     picture, _ = stored_picture(store, _keys.image(stores.library_id(store, key)), bbox, scale)
     extent = window_of(bbox, known_extent(rasters), extent_of(rasters))
     shown = _inside(spots.xy, extent)

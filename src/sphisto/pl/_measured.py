@@ -62,7 +62,7 @@ def measured(
     library_id
         Which section of ``uns["spatial"]``; needed only where there are several.
     layer
-        Layer of the values; default ``"counts"`` if there is one, else ``X``.
+        Layer of the values, or ``"raw"`` for those of ``.raw``; default ``"counts"`` if there is one, else ``X``.
     key
         Projection whose parameters tell the size of the spots, where there is one.
     %(bbox)s
@@ -92,6 +92,7 @@ def measured(
     table = table_of(data, key)
     values, unit = counts_of(table, names, layer)
     spots = spots_of(table, key=key, library_id=library_id)
+    values = values[spots.rows]
     if is_anndata(data):
         picture = section_picture(table, library_id)
     else:

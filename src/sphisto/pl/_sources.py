@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sphisto import _keys, get
-from sphisto.core.lattice import calibrate
 from sphisto.io import store as stores
+from sphisto.io.counts import in_memory, matrix_of
+from sphisto.io.layout_anndata import library_of, spots_of_anndata
+from sphisto.io.sections import calibration_of
 from sphisto.pl._frame import extent_of
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray
 
-    from sphisto.core.lattice import Calibration
     from sphisto.io.store import Store
     from sphisto.pl._frame import Extent
 
@@ -41,8 +42,9 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Spots:
-    """Spots: (n, 2) centres (x, y) and diameter (or side) in full-resolution px, shape, um per full-resolution px."""
+    """Spots: rows of the table, (n, 2) centres (x, y) and diameter (or side) in full-resolution px, shape, um per such px."""
 
+    rows: NDArray[np.intp]
     xy: NDArray[np.float64]
     size: float
     shape: str
@@ -105,7 +107,7 @@ def stored_picture(store: Store, name: str, bbox: BBox | None, scale: int | None
 
 def section_picture(adata: AnnData, library_id: str | None) -> Picture | None:
     """Return the hires or lowres picture of an AnnData, if there is one."""
-    section = _section(adata, library_id)
+    _, section = library_of(adata, library_id)
     for name in ("hires", "lowres"):
         pixels = section.get("images", {}).get(name)
         factor = section.get("scalefactors", {}).get(f"tissue_{name}_scalef")
@@ -128,28 +130,17 @@ def as_rgb(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 def spots_of(table: AnnData, *, key: str, library_id: str | None) -> Spots:
     """Find place and true size of the spots: from a fit's parameters, else from the array they were printed on."""
-    if "spatial" not in table.obsm:
-        msg = 'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels.'
-        raise ValueError(msg)
-    xy = np.asarray(table.obsm["spatial"], dtype=np.float64)[:, :2]
     record = table.uns.get(key)
     params = dict(record.get("params", {})) if hasattr(record, "get") else {}
+    fitted = params.get("library_id")
+    known = table.uns.get("spatial", {})
+    found = spots_of_anndata(table, fitted if library_id is None and fitted in known else library_id)
+    xy = found.centers[:, ::-1]
     if "fullres_um_per_px" not in params or library_id not in (None, params.get("library_id")):
-        scale = _calibrated(table, xy, library_id)
-        return Spots(xy, scale.spot_um / scale.um_per_px, "disc", scale.um_per_px)
-    um_per_px = float(params["fullres_um_per_px"])
-    return Spots(xy, float(params["spot_um"]) / um_per_px, str(params.get("spot_shape", "disc")), um_per_px)
-
-
-def _calibrated(table: AnnData, xy: NDArray[np.float64], library_id: str | None) -> Calibration:
-    factors = _section(table, library_id).get("scalefactors", {})
-    array = {name: table.obs[name].to_numpy() for name in ("array_row", "array_col") if name in table.obs}
-    return calibrate(
-        xy[:, ::-1],
-        **array,
-        spot_diameter_px=factors.get("spot_diameter_fullres"),
-        microns_per_px=factors.get("microns_per_pixel"),
-    )
+        scale = calibration_of(found)
+        return Spots(found.rows, xy, scale.spot_um / scale.um_per_px, scale.spot_shape, scale.um_per_px)
+    um_per_px, shape = float(params["fullres_um_per_px"]), str(params.get("spot_shape", "disc"))
+    return Spots(found.rows, xy, float(params["spot_um"]) / um_per_px, shape, um_per_px)
 
 
 def counts_of(table: AnnData, genes: Sequence[str], layer: str | None) -> tuple[NDArray[np.float64], str]:
@@ -169,14 +160,11 @@ def unit_of(values: NDArray[np.float64], layer: str | None) -> str:
 
 
 def columns_of(table: AnnData, genes: Sequence[str], layer: str | None) -> NDArray[np.float64]:
-    """Return (spots, genes) values of some genes, from a layer or ``X``."""
-    if layer is not None and layer not in table.layers:
-        msg = f"Found no layer {layer!r}; the AnnData holds {', '.join(map(repr, table.layers)) or 'none'}."
-        raise KeyError(msg)
+    """Return (spots, genes) values of some genes, from a layer, ``.raw`` or ``X``."""
+    matrix, where = matrix_of(table, layer)
     known = list(map(str, table.var_names))
     check_genes(genes, known)
-    matrix = table.X if layer is None else table.layers[layer]
-    chosen = matrix[:, [known.index(gene) for gene in genes]]
+    chosen = in_memory(matrix, where)[:, [known.index(gene) for gene in genes]]
     return np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, dtype=np.float64)
 
 
@@ -220,15 +208,3 @@ def skill_of(data: Data, genes: Iterable[str], key: str) -> list[float]:
     else:
         column = stores.gene_column(store_of(data, key), name, key)
     return [float(column.get(gene, np.nan)) for gene in genes]
-
-
-def _section(table: AnnData, library_id: str | None) -> Mapping[str, Any]:
-    """Return the entry of a section in ``uns["spatial"]``, empty where there is none at all."""
-    sections = table.uns.get("spatial", {})
-    if library_id is not None and library_id not in sections:
-        msg = f"Found no library {library_id!r} in uns['spatial']; it holds {', '.join(sections) or 'none'}."
-        raise KeyError(msg)
-    if library_id is None and len(sections) > 1:
-        msg = f"Found several libraries in uns['spatial']: {', '.join(sections)}. Choose one with `library_id`."
-        raise ValueError(msg)
-    return sections[library_id] if library_id is not None else next(iter(sections.values()), {})

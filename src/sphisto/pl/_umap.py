@@ -47,7 +47,7 @@ def umap(
     clusters
         Column of ``obs`` with the clusters; default: those of :func:`sphisto.pp.explore`, if there are any.
     layer
-        Layer of the values; default: ``X``.
+        Layer of the values, or ``"raw"`` for those of ``adata.raw``; default: ``X``.
     %(ncols)s
     %(cmap)s
     %(vmin, vmax)s

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sphisto.core.alignment import Alignment
 from sphisto.core.alignment import check_alignment as compare
 from sphisto.io.intake import make_slide, misfit
-from sphisto.io.section import read_section
+from sphisto.io.sections import as_section
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pathlib import Path
+
     from anndata import AnnData
-    from numpy.typing import NDArray
     from spatialdata import SpatialData
+
+    from sphisto.io.sections import Section
 
 
 def check_alignment(
-    data: AnnData | SpatialData,
-    *,
-    image: Any = None,
-    image_scale: float | None = None,
-    library_id: str | None = None,
-    tissue: NDArray[np.bool_] | None = None,
+    data: Section | AnnData | SpatialData | str | Path, *, image: Any = None, library_id: str | None = None
 ) -> Alignment:
     """Compare the spots with the tissue in the picture, as given and in the seven other orientations.
 
@@ -33,9 +31,9 @@ def check_alignment(
     Parameters
     ----------
     data
-        AnnData in the Visium layout, or SpatialData.
-    image, image_scale, library_id, tissue
-        As in :func:`sphisto.tl.fit_projection`.
+        AnnData in the Visium layout, SpatialData, the folder of a Space Ranger run, or a :class:`sphisto.io.Section`.
+    image, library_id
+        As in :func:`sphisto.io.section`.
 
     Returns
     -------
@@ -53,8 +51,9 @@ def check_alignment(
     >>> sp.pp.check_alignment(adata).inside
     1.0
     """
-    section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
-    slide = make_slide(section, tissue=tissue, check=False, repair=False)
+    section = as_section(data, image=image, library_id=library_id)
+    section.require_spots()
+    slide = make_slide(replace(section, check=False), repair=False)
     problem = misfit(section, slide)
     if problem:
         raise ValueError(problem)

@@ -7,11 +7,16 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
+from sphisto.io.counts import in_memory, require_loaded
+from sphisto.io.tables import become, flags, is_record, require_own
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -43,7 +48,8 @@ def explore(
     Parameters
     ----------
     adata
-        Spots x genes, log-normalised (:func:`sphisto.pp.normalize`).
+        Spots x genes, log-normalised (:func:`sphisto.pp.normalize`), in any kind of matrix; one that is lazy is read into
+        memory.
     n_top_genes
         With more genes than this, components use only the most variable ones.
     n_pcs
@@ -79,7 +85,8 @@ def explore(
     Raises
     ------
     ValueError
-        If ``X`` is not log-normalised, gene names occur twice, or there are fewer than 4 spots or 2 genes.
+        If ``X`` is not log-normalised, gene names occur twice, there are fewer than 4 spots or 2 genes, the table stays in
+        its file or is lazy, or names that would be written hold something else.
 
     Examples
     --------
@@ -94,12 +101,11 @@ def explore(
     >>> sorted(adata.var_names[adata.var["marker"]])
     ['0', '1']
     """
-    _check_input(adata, n_pcs=n_pcs, n_neighbors=n_neighbors, n_markers=n_markers, n_top_genes=n_top_genes)
+    require_loaded(adata)
+    values = in_memory(adata.X, "adata.X")
+    _check_input(adata, values, n_pcs=n_pcs, n_neighbors=n_neighbors, n_markers=n_markers, n_top_genes=n_top_genes)
+    _check_names(adata, key_added)
     seed = seed_of(rng)
-    if copy:
-        adata = adata.copy()
-    elif adata.is_view:
-        adata._init_as_actual(adata.copy())
     params = {
         "n_top_genes": n_top_genes,
         "n_pcs": n_pcs,
@@ -109,14 +115,59 @@ def explore(
         "key_added": key_added,
         "rng": seed,
     }
-    _embed(adata, n_top_genes, n_pcs, n_neighbors, seed)
-    _cluster(adata, resolution, key_added, seed)
-    _mark(adata, n_markers, key_added)
-    adata.uns["explore"] = {"params": params}
+    explored = _bare(adata, values)
+    _embed(explored, n_top_genes, n_pcs, n_neighbors, seed)
+    _cluster(explored, resolution, key_added, seed)
+    _mark(explored, n_markers, key_added)
+    explored.uns["explore"] = {"params": params}
+    if copy:
+        adata = adata.copy()
+    elif adata.is_view:
+        become(adata, adata.copy())
+    _take_over(adata, explored)
     return adata if copy else None
 
 
-def _check_input(adata: AnnData, **at_least_one: int) -> None:
+def _bare(adata: AnnData, values: Any) -> AnnData:
+    """Return a table of the values and of what scanpy must know of them.
+
+    scanpy treats matrices of one kind alike in all its versions, so that the result does not depend on it; and of a table
+    with ``raw`` it would rank that.
+    """
+    from anndata import AnnData
+
+    bare = AnnData(sparse.csr_matrix(values.astype(np.float32)), obs=adata.obs[[]].copy(), var=adata.var[[]].copy())
+    marked = flags(adata.var, "mt", "var")
+    if marked is not None:
+        bare.var["mt"] = marked
+    if "log1p" in adata.uns:
+        bare.uns["log1p"] = dict(adata.uns["log1p"])
+    return bare
+
+
+def _take_over(adata: AnnData, explored: AnnData) -> None:
+    """Write what was found of a bare table into the one it was made of."""
+    for table, found in ((adata.obs, explored.obs), (adata.var, explored.var.drop(columns="mt", errors="ignore"))):
+        for name in found:
+            table[name] = found[name].array
+    for room in ("obsm", "varm", "obsp"):
+        getattr(adata, room).update(getattr(explored, room))
+    adata.uns.update({name: entry for name, entry in explored.uns.items() if name != "log1p"})
+
+
+def _check_names(adata: AnnData, key_added: str) -> None:
+    """Refuse to write over columns of the user's."""
+    record = adata.uns.get("explore")
+    own = is_record(record)
+    require_own(adata.uns, "explore", own, where="uns", remedy="Rename or remove that entry.")
+    earlier = record["params"].get("key_added") if own else None
+    require_own(adata.obs, key_added, earlier == key_added, where="obs",
+                remedy="Give another `key_added`, or rename or remove that column.")  # fmt: skip
+    for name in ("marker", "marker_of"):
+        require_own(adata.var, name, own, where="var", remedy="Rename or remove that column.")
+
+
+def _check_input(adata: AnnData, values: Any, **at_least_one: int) -> None:
     """Raise if the table is too small, not log-normalised, or a number is too small."""
     for name, value in at_least_one.items():
         if value < (0 if name == "n_markers" else 1):
@@ -130,8 +181,8 @@ def _check_input(adata: AnnData, **at_least_one: int) -> None:
         twice = list(adata.var_names[adata.var_names.duplicated()][:3])
         msg = f"Gene names occur more than once ({', '.join(twice)}, ...). Run `adata.var_names_make_unique()` first."
         raise ValueError(msg)
-    highest = adata.X.max()
-    raw = "log1p" not in adata.uns and check_counts(adata.X) is None
+    highest = values.max()
+    raw = "log1p" not in adata.uns and check_counts(values) is None
     if raw or not highest <= _MOST_LOG:
         what = "raw counts" if raw else f"values up to {highest:g}"
         msg = f"adata.X holds {what}, expected log-normalised values. Run `sphisto.pp.normalize(adata)` first."

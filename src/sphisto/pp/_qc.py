@@ -6,8 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
-from sphisto._checks import require_counts
+from sphisto.io.counts import raw_counts
+from sphisto.io.tables import become, flags, is_record, require_own
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,7 +35,7 @@ def qc(
     Parameters
     ----------
     adata
-        Spots x genes with raw counts in ``X``.
+        Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory.
     min_genes
         Spots with fewer genes go: they lie beside the tissue or caught nothing. Lower it for panels of a few hundred
         genes.
@@ -52,14 +54,15 @@ def qc(
     ------
     ``adata.obs`` : ``n_genes_by_counts``, ``total_counts``, ``total_counts_mt``, ``pct_counts_mt`` and logarithms, as
     measured before filtering.
-    ``adata.var`` : ``mt`` (name begins with MT-, or MT. as R writes it), ``n_cells_by_counts``, ``mean_counts``,
+    ``adata.var`` : ``mt`` (name begins with MT-, or MT. as R writes it), unless it is there, ``n_cells_by_counts``, ``mean_counts``,
     ``pct_dropout_by_counts``, ``total_counts`` and logarithms, as measured before filtering.
     ``adata.uns["qc"]`` : ``params`` and ``removed``, the numbers of spots and genes that went, by reason.
 
     Raises
     ------
     ValueError
-        If ``X`` holds no raw counts, or no spot or no gene would be left; ``adata`` is not changed then.
+        If ``X`` holds no raw counts, no spot or no gene would be left, the table stays in its file or is lazy, or
+        ``uns["qc"]`` or ``var["mt"]`` hold something else; ``adata`` is not changed then.
 
     Examples
     --------
@@ -76,17 +79,19 @@ def qc(
     from anndata import AnnData
     from scanpy.preprocessing import calculate_qc_metrics
 
-    require_counts(adata.X, "adata.X")
+    counts = raw_counts(adata)
     _check_size(adata.n_vars, min_genes)
-    mt = adata.var_names.str.upper().str.startswith(("MT-", "MT."))
-    bare = AnnData(adata.X, obs=adata.obs[[]], var=adata.var[[]].assign(mt=mt))
+    require_own(adata.uns, "qc", is_record(adata.uns.get("qc")), where="uns", remedy="Rename or remove that entry.")
+    mt = _mitochondrial(adata)
+    # scanpy measures matrices of one kind alike in all its versions; sparse arrays it does not take in some
+    bare = AnnData(sparse.csr_matrix(counts.astype(np.float32)), adata.obs[[]], adata.var[[]].assign(mt=mt))
     of_spots, of_genes = calculate_qc_metrics(bare, qc_vars=["mt"], percent_top=None, inplace=False)
     few = of_spots["n_genes_by_counts"].to_numpy() < min_genes
     many = of_spots["total_counts"].to_numpy() > max_counts
     spots = ~(few | many)
     if not spots.any():
         raise ValueError(_no_spot(of_spots, few, many, min_genes, max_counts))
-    found_in = np.asarray((adata.X[np.flatnonzero(spots)] > 0).sum(axis=0)).ravel()
+    found_in = np.asarray((bare.X[np.flatnonzero(spots)] > 0).sum(axis=0)).ravel()
     genes = found_in >= min_cells
     if not genes.any():
         msg = (
@@ -95,18 +100,29 @@ def qc(
         )
         raise ValueError(msg)
 
-    adata = adata.copy() if copy else _own(adata)
-    adata.var["mt"] = np.asarray(mt)
-    _add(adata.obs, of_spots)
-    _add(adata.var, of_genes)
-    adata._inplace_subset_obs(spots)
-    adata._inplace_subset_var(genes)
-    adata.uns["qc"] = {
+    kept = adata[spots, genes].copy()
+    if not isinstance(kept.X, type(counts)):  # lazy
+        kept.X = counts[spots][:, genes]
+    _add(kept.var, of_genes.assign(mt=mt)[genes])
+    _add(kept.obs, of_spots[spots])
+    kept.uns["qc"] = {
         "params": {"min_genes": min_genes, "min_cells": min_cells, "max_counts": max_counts},
         "removed": _removed(few, many, genes),
     }
-    _report(adata)
-    return adata if copy else None
+    _report(kept)
+    if copy:
+        return kept
+    become(adata, kept)
+    return None
+
+
+def _mitochondrial(adata: AnnData) -> NDArray[np.bool_]:
+    """Return which genes are mitochondrial: as the user marked them, else by their names."""
+    named = np.array([str(name).upper().startswith(("MT-", "MT.")) for name in adata.var_names], dtype=bool)
+    marked = flags(adata.var, "mt", "var")
+    if marked is not None and not np.array_equal(marked, named):
+        logger.info("var['mt'] marks %d genes, their names %d: the column is used.", marked.sum(), named.sum())
+    return named if marked is None else marked
 
 
 def _check_size(n_genes: int, min_genes: int) -> None:
@@ -129,13 +145,6 @@ def _no_spot(
         f"{many.sum()} more than max_counts={max_counts:g} counts (the smallest has {least:g}). "
         "Lower min_genes or raise max_counts."
     )
-
-
-def _own(adata: AnnData) -> AnnData:
-    """Return the AnnData, with data of its own if it was a view of another one."""
-    if adata.is_view:
-        adata._init_as_actual(adata.copy())
-    return adata
 
 
 def _add(table: DataFrame, columns: DataFrame) -> None:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto.core.grid import Grid
-from sphisto.io.images import open_image
+from sphisto.core.slide import Spot
 from sphisto.io.intake import make_slide
-from sphisto.io.pyramid import as_pyramid
-from sphisto.io.section import read_section
-from sphisto.io.working_picture import tissue_in
+from sphisto.io.sections import Section, as_section, section
+from sphisto.io.tables import require_own
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
 
 def tissue_mask(
-    data: AnnData | SpatialData | NDArray[Any] | str | Path,
+    data: Section | AnnData | SpatialData | NDArray[Any] | str | Path,
     *,
+    image: Any = None,
     um_per_px: float | None = None,
     library_id: str | None = None,
     key_added: str = "tissue_share",
@@ -35,11 +36,12 @@ def tissue_mask(
     Parameters
     ----------
     data
-        AnnData in the Visium layout or SpatialData; or a picture alone, path or array (y, x, 3).
+        AnnData in the Visium layout, SpatialData, the folder of a Space Ranger run, or a :class:`sphisto.io.Section`; or a
+        picture alone, path or array (y, x, 3).
     um_per_px
-        Um per pixel of a picture alone; required for one.
-    library_id
-        Which section to take, where ``data`` holds several.
+        Um per pixel of a picture alone, and so of its mask; required for one, and for one only.
+    image, library_id
+        As in :func:`sphisto.io.section`.
     key_added
         Column of ``obs`` to write.
 
@@ -56,7 +58,7 @@ def tissue_mask(
     Raises
     ------
     ValueError
-        If a picture comes without its scale, or the section cannot be read.
+        If a picture comes without its scale, the section cannot be read, or a column of that name holds something else.
 
     Examples
     --------
@@ -65,13 +67,20 @@ def tissue_mask(
     >>> sp.pp.tissue_mask(adata).shape
     (128, 128)
     """
-    if not (hasattr(data, "obsm") or hasattr(data, "shapes")):
-        if um_per_px is None:
-            msg = "A picture alone does not tell its scale; give `um_per_px` (um per pixel of the picture)."
-            raise ValueError(msg)
-        pyramid = as_pyramid(open_image(data) if isinstance(data, str | Path) else data)
-        return np.asarray(tissue_in(pyramid, pyramid.picture(), Grid(*pyramid.shape, um_per_px)))
-    section = read_section(data, library_id=library_id)
-    slide = make_slide(section, check=False, repair=False)
-    section.table.obs[key_added] = slide.footprint().mean(slide.tissue)[:, 0].astype(np.float32)
+    if um_per_px is None:
+        found = as_section(data, image=image, library_id=library_id)
+    elif image is not None or hasattr(data, "obsm") or hasattr(data, "tables") or isinstance(data, Section):
+        msg = f"Found um_per_px={um_per_px!r} with data that tell their scale; expected it with a picture alone. Leave it out."
+        raise ValueError(msg)
+    else:
+        found = section(data, image_um_per_px=um_per_px, library_id=library_id)
+    if found.adata is not None:
+        obs = found.adata.obs
+        own = key_added in obs and obs[key_added].dtype == np.float32
+        require_own(obs, key_added, own, where="obs", remedy="Give another `key_added`.")
+    # the mask of a picture alone does not depend on the size of any spot
+    slide = make_slide(replace(found, check=False), spot=Spot(found.grid.um_per_px), repair=False)
+    if found.adata is not None:
+        share = slide.footprint().mean(slide.tissue)[:, 0].astype(np.float32)
+        obs[key_added] = found.spread(share)
     return np.asarray(slide.tissue)

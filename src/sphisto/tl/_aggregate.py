@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from sphisto.io.store import Store
+
+logger = logging.getLogger("sphisto")
 
 _TILE = 512  # px: the store's chunks
 
@@ -27,7 +31,7 @@ def aggregate(
     store: Store,
     regions: Any,
     *,
-    radius: float | None = None,
+    radius: float | NDArray[Any] | None = None,
     genes: str | Sequence[str] | None = None,
     key: str = "projection",
 ) -> AnnData:
@@ -38,11 +42,13 @@ def aggregate(
     store
         Path of a store, or the SpatialData read from it.
     regions
-        Circles: (n, 2) array of x, y in ``global`` (full-resolution px) with ``radius``. Polygons: GeoDataFrame in
-        ``global``, with holes and several parts if need be; points with a column ``radius`` or ``radius``. Labels: name
-        of a labels element of the store, or the element itself (0 is background).
+        Circles: (n, 2) array of x, y in ``global`` (full-resolution px) with ``radius``. Polygons: GeoDataFrame, with
+        holes and several parts if need be; where they cross themselves or overlap, the area they cover counts once.
+        Points with a column ``radius``, or ``radius``. Labels (0 is background). Shapes and labels elements of a
+        SpatialData, or their names in the store, lie where their transformation to ``global`` says; a GeoDataFrame
+        without one lies in ``global``, whatever its reference system.
     radius
-        Radius of the circles in full-resolution px.
+        Radius of the circles in full-resolution px: one, or (n,).
     genes
         Genes to sum; default all that are modelled.
     key
@@ -58,9 +64,9 @@ def aggregate(
     Raises
     ------
     ValueError
-        If the regions are of no known kind, or none of them touches the raster.
+        If the regions are of no known kind or without a place in ``global``, or none of them touches the raster.
     KeyError
-        If a gene or projection is not there.
+        If a gene, projection or element is not there.
 
     Examples
     --------
@@ -102,10 +108,22 @@ def _table(
 
     with np.errstate(invalid="ignore", divide="ignore"):
         coverage = tissue / footprint.area
-    obs = pd.DataFrame(
-        {"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=pd.Index(index).astype(str)
-    )
+    obs = pd.DataFrame({"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=_unique(index))
     table = AnnData(counts.astype(np.float32), obs=obs, var=pd.DataFrame(index=names))
     table.layers["density"] = density.astype(np.float32)
     table.obsm["spatial"] = grid.to_fullres(footprint.centroids())[:, ::-1]
     return table
+
+
+def _unique(index: Any) -> Any:
+    """Names of the regions; those that come twice get a number, as anndata gives them."""
+    import pandas as pd
+    from anndata.utils import make_index_unique
+
+    names = pd.Index(index).astype(str)
+    if names.is_unique:
+        return names
+    logger.warning(
+        "Names of regions that come more than once get a number: %s.", ", ".join(names[names.duplicated()][:5])
+    )
+    return make_index_unique(names)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sphisto import __version__
-from sphisto._memory import kept_memory
 from sphisto.core.files import whole_file
 from sphisto.io import building
 from sphisto.io.transaction import remove_unfinished_chunks
@@ -122,7 +121,7 @@ def _write_region(writing: Writing, region: Region, device: str, sent: Path) -> 
     """Write one region, as a task."""
     found: list[Sums] = []
     tiles_written = write_regions(writing, {0: region}, device_of(device), done=lambda _, sums: found.append(sums))
-    with kept_memory(), contextlib.closing(tiles_written):
+    with contextlib.closing(tiles_written):
         for _ in tiles_written:
             if not sent.exists():
                 msg = "The call that asked for this region has ended."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from sphisto import __version__, _keys, metrics
 from sphisto._rng import RNG, seed_of
 from sphisto.core.factors import Factors
 from sphisto.io.intake import make_slide, um_per_px_for
-from sphisto.io.section import read_section
+from sphisto.io.sections import Section, as_section
+from sphisto.io.tables import require_free_key
 from sphisto.model.config import FitConfig
 from sphisto.model.inference import device_of
 from sphisto.model.networks import Network
@@ -20,15 +22,18 @@ from sphisto.tl._held_out import Told, check_split, gaussian, hold_out, nearest,
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from sphisto.core.slide import Slide, SpotShape
+    from sphisto.core.slide import Slide
 
     Floats = NDArray[np.float64]
+
+logger = logging.getLogger("sphisto")
 
 _OWN = "sphisto"
 _LEVEL = 0.9  # of the predictive intervals
@@ -36,21 +41,15 @@ _LEAST_SEEN = 0.03  # of the training spots: of genes seen in fewer, the held-ou
 
 
 def evaluate(
-    data: AnnData | SpatialData,
+    data: Section | AnnData | SpatialData | str | Path,
     *,
     share: float = 0.2,
     split: str = "random",
     genes: str | Sequence[str] | None = None,
     image: Any = None,
-    image_scale: float | None = None,
     library_id: str | None = None,
-    layer: str | None = None,
     network: str = "unet",
     um_per_px: float | None = None,
-    spot_um: float | None = None,
-    spot_shape: SpotShape | None = None,
-    tissue: NDArray[np.bool_] | None = None,
-    check: bool = True,
     max_epochs: int | None = None,
     device: str = "auto",
     rng: RNG = 0,
@@ -74,7 +73,7 @@ def evaluate(
         pieces of some 5 x 5 spots, where neighbours tell little and the picture has to.
     genes
         Genes to score; default: all. A network that models single genes (``"seed"``) needs them named.
-    image, image_scale, library_id, layer, network, um_per_px, spot_um, spot_shape, tissue, check, max_epochs, device
+    image, library_id, network, um_per_px, max_epochs, device
         As in :func:`sphisto.tl.fit_projection`.
     rng
         Seed of the split, the fit and the noise ceiling.
@@ -115,7 +114,7 @@ def evaluate(
     `adata.varm[f"{key_added}_by_method"]` : DataFrame of float32 (genes, methods)
         Pearson correlation by every method.
     `adata.obs[f"{key_added}_held_out"]` : bool
-        The held-out spots; of more than 2,000, so many were drawn to be scored.
+        The held-out spots; of more than 2,000, so many were drawn to be scored. False in rows that are not the section's.
 
     Raises
     ------
@@ -137,13 +136,14 @@ def evaluate(
     check_split(split, share)
     seed, spec, where = seed_of(rng), network_of(network), device_of(device)
     config = FitConfig(max_epochs=spec.max_epochs if max_epochs is None else max_epochs)
-    section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
-    names = _named(genes, spec, section.table)
+    section = as_section(data, image=image, library_id=library_id)
+    logger.info("%r", section)
+    section.require_spots()
+    require_free_key(section.table, key_added)
+    names = _named(genes, spec, section)
     if um_per_px is None and spec.longest_side is not None:
-        um_per_px = um_per_px_for(section, spec.longest_side, spot_um=spot_um)
-    slide = make_slide(
-        section, layer=layer, um_per_px=um_per_px, spot_um=spot_um, spot_shape=spot_shape, tissue=tissue, check=check
-    )
+        um_per_px = um_per_px_for(section, spec.longest_side)
+    slide = make_slide(section, um_per_px=um_per_px)
     generator = np.random.default_rng(seed)
     held_out = hold_out(slide, split, share, generator)
     rows = some_of(held_out, generator)
@@ -162,6 +162,7 @@ def evaluate(
         "gaussian_um": width * slide.grid.um_per_px,
         "n_genes": int(scored.sum()),
         **_params_of(slide),
+        "section": dict(section.about),
     }
     record = {
         "table": table,
@@ -169,9 +170,12 @@ def evaluate(
         "split": {"kind": split, "share": share} | _counted(held_out, rows),
         "ceiling": _average(scores.ceiling),
     }
-    adata = section.table.copy() if copy else section.table
-    _write(adata, scores, np.flatnonzero(modelled)[scored], held_out, record, key_added)
-    return adata if copy else table.copy()
+    if copy:
+        section = section.copy()
+    known = [gene for gene, kept in zip(slide.spots.genes, modelled, strict=True) if kept]
+    genes_scored = [gene for gene, kept in zip(known, scored, strict=True) if kept]
+    _write(section, scores, genes_scored, held_out, record, key_added)
+    return section.adata if copy else table.copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +253,7 @@ def methods_table(scores: Scores, seconds: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
-def _named(genes: str | Sequence[str] | None, spec: Network, table: AnnData) -> tuple[str, ...]:
+def _named(genes: str | Sequence[str] | None, spec: Network, section: Section) -> tuple[str, ...]:
     """Names of the genes asked for, none for all."""
     names = () if genes is None else (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
     if genes is not None and not names:
@@ -258,7 +262,7 @@ def _named(genes: str | Sequence[str] | None, spec: Network, table: AnnData) -> 
     if not names and spec.factors == "genes":
         msg = "This network models single genes, found none named; expected their names in `genes`."
         raise ValueError(msg)
-    known = tuple(map(str, table.var_names))
+    known = section.measured.genes if section.measured else ()
     Factors(known, np.zeros((len(known), 1), dtype=np.float32)).rows(list(names))
     return names
 
@@ -299,15 +303,18 @@ def _average(values: NDArray[Any], weights: Floats | None = None) -> float:
 
 
 def _write(
-    adata: AnnData,
+    section: Section,
     scores: Scores,
-    columns: NDArray[np.int64],
+    genes: Sequence[str],
     held_out: NDArray[np.bool_],
     record: dict[str, Any],
     key: str,
 ) -> None:
-    """Write scores of the genes in given columns, and the record, into an AnnData."""
+    """Write scores of the genes in given columns, and the record, into the section's table."""
     import pandas as pd
+
+    adata: Any = section.adata
+    columns = adata.var_names.get_indexer(list(genes))
 
     def spread(values: Floats) -> NDArray[np.float32]:
         whole = np.full(adata.n_vars, np.nan, dtype=np.float32)
@@ -321,4 +328,4 @@ def _write(
     adata.var[_keys.coverage(key)] = spread(scores.coverage.get(_OWN, np.full(len(columns), np.nan)))
     by_method = {name: spread(values) for name, values in scores.pearson.items()}
     adata.varm[_keys.by_method(key)] = pd.DataFrame(by_method, index=adata.var_names)
-    adata.obs[_keys.held_out(key)] = held_out
+    adata.obs[_keys.held_out(key)] = section.spread(held_out, fill=False)

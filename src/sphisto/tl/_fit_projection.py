@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import __version__
 from sphisto._rng import RNG, seed_of
+from sphisto._say import say
 from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.io import building
 from sphisto.io.intake import make_slide, um_per_px_for
-from sphisto.io.section import read_section
+from sphisto.io.paths import beside, store_path
+from sphisto.io.sections import as_section
+from sphisto.io.tables import flags, require_free_key
 from sphisto.io.transaction import replacing
 from sphisto.model.config import FitConfig, PresetName, preset_of
 from sphisto.model.fit import fit, prior_for
@@ -28,13 +30,14 @@ from sphisto.tl._project import annotate, record_of, stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from anndata import AnnData
     from distributed import Client
-    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from sphisto.core.slide import Slide, SpotShape
+    from sphisto.core.slide import Slide
+    from sphisto.io.sections import Section
 
 logger = logging.getLogger("sphisto")
 
@@ -44,20 +47,14 @@ _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for
 
 
 def fit_projection(
-    data: AnnData | SpatialData,
+    data: Section | AnnData | SpatialData | str | Path,
     *,
     store: str | Path | None = None,
     image: Any = None,
-    image_scale: float | None = None,
     library_id: str | None = None,
     genes: str | Sequence[str] | None = None,
-    layer: str | None = None,
     network: str = "unet",
     um_per_px: float | None = None,
-    spot_um: float | None = None,
-    spot_shape: SpotShape | None = None,
-    tissue: NDArray[np.bool_] | None = None,
-    check: bool = True,
     preset: PresetName = "default",
     max_epochs: int | None = None,
     device: str = "auto",
@@ -78,38 +75,27 @@ def fit_projection(
     Parameters
     ----------
     data
-        AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), or SpatialData with an image, circles
-        or squares, and a table that annotates them.
+        The section: AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), SpatialData with an image,
+        circles or squares, and a table that annotates them, or the folder of a Space Ranger run. What was understood of it
+        is logged and kept in ``params["section"]``. Where something must be stated that the data do not say (size of
+        spots, layer, mask of the tissue, scale), give a :class:`sphisto.io.Section`, which :func:`sphisto.io.section` makes.
     store
         Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
         store of sphisto keeps its other projections and libraries; anything else at that path is refused.
     image
-        Picture to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
-        jpg; svs and other slides with the extra ``sphisto[slides]``), array (y, x, 3), or name of an image element. Give the
-        full-resolution picture for rasters finer than the hires one (which is 2,000 px long, some 4 um per px).
-    image_scale
-        Pixels of ``image`` per full-resolution pixel; needed only for a picture of neither full, hires nor lowres size.
+        Picture to use instead of the one in ``data``, as in :func:`sphisto.io.section`. Give the full-resolution picture
+        for rasters finer than the hires one (which is 2,000 px long, some 4 um per px).
     library_id
         Which section to take, where ``data`` holds several.
     genes
         Genes to write as rasters of their own; default: the markers of :func:`sphisto.pp.explore`, else the 16 most
         variable genes. All other genes are had from :func:`sphisto.get.gene_raster`.
-    layer
-        Layer with the raw counts; default ``"counts"`` if there is one, else ``X``. Non-integer values are fitted with
-        a Gaussian likelihood.
     network
         ``"unet"``, or ``"seed"``: the architecture and loss of the prototype, kept as a baseline; it models only
         ``genes``.
     um_per_px
         Resolution of the rasters in um per px; default: the picture's own. Raise it to save time and disk: both grow
         with its inverse square.
-    spot_um, spot_shape
-        Diameter in um of the capture area and its shape (``"disc"``, ``"square"``); default: those of the array found
-        (Visium: discs of 55 um). Set them for other platforms.
-    tissue
-        (y, x) bool mask of the tissue; default: :func:`sphisto.pp.tissue_mask`.
-    check
-        Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
     preset
         ``"default"``, or ``"fast"`` for a first look: the picture at most 1,000 px long, 32 factors, one epoch. ``um_per_px``
         and ``max_epochs``, where given, count instead.
@@ -141,7 +127,8 @@ def fit_projection(
     Writes
     ------
     `adata.uns[key_added]` : dict
-        ``params``, ``store`` and ``model`` (paths), ``unit``, ``history`` (one entry per epoch), ``seconds`` per phase.
+        ``params`` (with ``section``: what was understood of the data, and from what), ``store`` and ``model`` (paths),
+        ``unit``, ``history`` (one entry per epoch), ``seconds`` per phase.
     `adata.varm[f"{key_added}_loadings"]` : float32 (genes, K)
         Loadings; each factor's sum to one, and the last columns, with signs, are those of contrasts, which correct
         the factors. NaN for genes the network does not model.
@@ -153,7 +140,8 @@ def fit_projection(
         told.
     `adata.obsm[f"{key_added}_fitted"]` : float32 (spots, K)
         Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot, which contrasts
-        never take below a tenth of what the other factors say.
+        never take below a tenth of what the other factors say. NaN in rows that are not the section's: those of other
+        libraries, and of spots beside the tissue.
     The store
         ``images/{library}_image``, ``labels/{library}_tissue``, ``shapes/{library}_spots``, ``tables/table``,
         ``images/{key}_factors``, ``images/{key}`` (the genes), ``images/{key}_sd`` (their standard deviations),
@@ -190,19 +178,21 @@ def fit_projection(
     where = device_of(device)
     check_devices(where, devices)
     check_client(client)
-    section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
-    adata = section.table.copy() if copy else section.table
-    path = Path(store) if store is not None else Path(f"{section.library_id}.zarr")
+    section = as_section(data, image=image, library_id=library_id)
+    logger.info("%r", section)
+    section.require_spots()
+    require_free_key(section.table, key_added)
+    path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
     sides = [side for side in (spec.longest_side, haste.longest_side) if side is not None]
     if um_per_px is None and sides:
-        um_per_px = um_per_px_for(section, min(sides), spot_um=spot_um)
-    slide = make_slide(
-        section, layer=layer, um_per_px=um_per_px, spot_um=spot_um, spot_shape=spot_shape, tissue=tissue, check=check
-    )
-    chosen = _choose_genes(genes, adata, slide)
+        um_per_px = um_per_px_for(section, min(sides))
+    slide = make_slide(section, um_per_px=um_per_px)
+    if copy:
+        section = section.copy()
+    chosen = _choose_genes(genes, section.table, slide)
     n_maps = 2 * config.n_factors if spec.factors == "low_rank" else len(chosen)
-    checkpoint, model = _beside(path, key_added, "ckpt"), _beside(path, key_added, "pt")
+    checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
         "version": __version__, "key": key_added, "network": network, "rng": seed, **asdict(config),
         "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
@@ -212,7 +202,7 @@ def fit_projection(
         if _PREPARED not in work.journal:
             building.write_slide(work.staging, slide, key_added)
             # early: a table that cannot be written is found before the training
-            building.write_table(work.staging, path, slide, adata, key_added)
+            building.write_table(work.staging, path, slide, section.table, key_added)
             work.journal.note(_PREPARED)
         prepared = time.perf_counter()
         draft = work.draft(model)
@@ -234,12 +224,12 @@ def fit_projection(
             **_phase_seconds(fitted.history, trained - prepared),
             "write": time.perf_counter() - trained,
         }
-        annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, model, seconds))
-        building.write_table(work.staging, path, slide, adata, key_added)
+        annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, model, seconds))
+        building.write_table(work.staging, path, slide, section.table, key_added)
         building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
-    print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
-    return adata if copy else None
+    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
+    return section.adata if copy else None
 
 
 def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slide) -> tuple[str, ...]:
@@ -253,17 +243,14 @@ def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slid
             raise ValueError(msg)
         Factors(slide.spots.genes, np.zeros((len(slide.spots.genes), 1), dtype=np.float32)).rows(names)
         return tuple(names)
-    if "marker" in adata.var and adata.var["marker"].any():
-        return tuple(adata.var_names[adata.var["marker"].to_numpy(dtype=bool)][:_MOST_DEFAULT_GENES])
+    marked = flags(adata.var, "marker", "var")
+    if marked is not None and marked.any():
+        return tuple(map(str, adata.var_names[marked][:_MOST_DEFAULT_GENES]))
     values = slide.spots.values
     mean = np.asarray(values.mean(axis=0)).ravel()
     square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
     spread = (square - mean**2) / np.maximum(mean, 1e-9)
     return tuple(slide.spots.genes[i] for i in np.argsort(-spread)[:_DEFAULT_GENES])
-
-
-def _beside(store: Path, key: str, suffix: str) -> Path:
-    return store.with_name(f"{store.name.removesuffix('.zarr')}.{key}.{suffix}")
 
 
 def _phase_seconds(history: dict[str, Any], total: float) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,13 @@ import numpy as np
 from scipy import sparse
 
 from sphisto import __version__
+from sphisto._say import say
 from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.io import building
-from sphisto.io.intake import make_image_slide, make_slide
-from sphisto.io.section import read_section
+from sphisto.io.intake import make_slide
+from sphisto.io.paths import store_path
+from sphisto.io.sections import Section, as_section
+from sphisto.io.tables import require_free_key
 from sphisto.io.transaction import replacing
 from sphisto.model.fit import prior_for
 from sphisto.model.fitted import Fitted
@@ -25,27 +29,24 @@ from sphisto.tl._project import annotate, record_of, stream
 if TYPE_CHECKING:
     from anndata import AnnData
     from distributed import Client
-    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
     from sphisto.core.slide import Slide
 
+logger = logging.getLogger("sphisto")
+
 _PREPARED = "slide"  # in the journal
+_SAME_SIZE = 0.02  # relative
 _LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common the factors of a spot cannot be told
 
 
 def predict(
     fitted: Fitted,
-    data: AnnData | SpatialData | NDArray[np.uint8] | str | Path,
+    data: Section | AnnData | SpatialData | str | Path,
     *,
     store: str | Path,
     image: Any = None,
-    image_scale: float | None = None,
-    image_um_per_px: float | None = None,
     library_id: str | None = None,
-    layer: str | None = None,
-    tissue: NDArray[np.bool_] | None = None,
-    check: bool = True,
     device: str = "auto",
     client: Client | None = None,
     key_added: str = "projection",
@@ -61,13 +62,13 @@ def predict(
     fitted
         What :func:`sphisto.tl.load` returned.
     data
-        AnnData or SpatialData as in :func:`sphisto.tl.fit_projection`, or a picture alone: path or array (y, x, 3).
+        AnnData, SpatialData or the folder of a Space Ranger run, as in :func:`sphisto.tl.fit_projection`; or a
+        :class:`sphisto.io.Section`, which a picture alone needs to state its scale:
+        ``sphisto.io.section("other.tif", image_um_per_px=0.5)``. Spots must be of the model's size and shape.
     store
         Folder of the SpatialData zarr store to write.
-    image, image_scale, library_id, layer, tissue, check, device, key_added
+    image, library_id, device, key_added
         As in :func:`sphisto.tl.fit_projection`.
-    image_um_per_px
-        Um per pixel of a picture alone; required for one.
     client
         As in :func:`sphisto.tl.fit_projection`; ``device`` then is one of the workers'.
     resume
@@ -87,31 +88,30 @@ def predict(
     Raises
     ------
     ValueError
-        If the slide shares too few genes with the model, the scale of a picture is missing, or the input cannot be
-        right.
+        If the slide shares too few genes with the model, its spots have another size or shape, the scale of a picture is
+        missing, or the input cannot be right.
 
     Examples
     --------
     >>> import sphisto as sp
     >>> fitted = sp.tl.load("toy.projection.pt")  # doctest: +SKIP
-    >>> sp.tl.predict(fitted, "other.tif", image_um_per_px=0.5, store="other.zarr")  # doctest: +SKIP
+    >>> other = sp.io.section("other.tif", image_um_per_px=0.5)  # doctest: +SKIP
+    >>> sp.tl.predict(fitted, other, store="other.zarr")  # doctest: +SKIP
     """
     started = time.perf_counter()
     check_client(client)
     if client is None:
         device_of(device)  # said before anything is read
-    path = Path(store)
-    if hasattr(data, "obsm") or hasattr(data, "shapes"):
-        section = read_section(data, image=image, image_scale=image_scale, library_id=library_id)
-        adata = section.table
-        slide = make_slide(
-            section, layer=layer, um_per_px=fitted.um_per_px, spot_um=fitted.spot.um, spot_shape=fitted.spot.shape,
-            tissue=tissue, check=check,
-        )  # fmt: skip
-        slide = _with_model_genes(slide, fitted)
+    path = store_path(store)
+    section = as_section(data, image=image, library_id=library_id)
+    logger.info("%r", section)
+    _refuse_other_spots(section, fitted)
+    slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot)
+    if section.adata is None:
+        section = replace(section, adata=_empty_table(fitted))
     else:
-        slide = _image_slide(fitted, data, image_um_per_px, library_id, tissue)
-        adata = _empty_table(fitted)
+        require_free_key(section.table, key_added)
+        slide = _with_model_genes(slide, fitted)
     building.check_target(path, slide.name, key_added)
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     call = {
@@ -126,22 +126,23 @@ def predict(
         prepared = time.perf_counter()
         spots = stream(fitted, slide, prior_for(fitted, slide), work, key_added, device, client)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
-        annotate(adata, fitted, spots, key_added, record_of(fitted, slide, path, None, seconds))
-        building.write_table(work.staging, path, slide, adata, key_added)
+        annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
+        building.write_table(work.staging, path, slide, section.table, key_added)
         building.finish(work.staging)
-    print(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # noqa: T201 - the user must find it
+    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
 
 
-def _image_slide(
-    fitted: Fitted, data: Any, image_um_per_px: float | None, library_id: str | None, tissue: Any
-) -> Slide:
-    if image_um_per_px is None:
-        msg = "A picture alone does not tell its scale; give `image_um_per_px` (um per pixel of the picture)."
+def _refuse_other_spots(section: Section, fitted: Fitted) -> None:
+    """Raise for spots of another size or shape than the model's: its factors are counts per area of one of its spots."""
+    spot = section.spot
+    if spot is not None and (spot.shape != fitted.spot.shape or abs(spot.um / fitted.spot.um - 1) > _SAME_SIZE):
+        msg = (
+            f"Found spots of {spot.um:.4g} um ({spot.shape}); expected those of the model, {fitted.spot.um:.4g} um "
+            f"({fitted.spot.shape}): its maps are in counts per area of such a spot. If the section's really are of that "
+            f"size, say so: `sphisto.io.section(data, spot_um={fitted.spot.um:.4g}, spot_shape={fitted.spot.shape!r})`; "
+            "else fit a model to this section."
+        )
         raise ValueError(msg)
-    name = library_id or (Path(data).stem if isinstance(data, str | Path) else "image")
-    return make_image_slide(
-        data, image_um_per_px=image_um_per_px, um_per_px=fitted.um_per_px, spot=fitted.spot, name=name, tissue=tissue
-    )
 
 
 def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:

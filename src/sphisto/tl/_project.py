@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import dask.config
 import numpy as np
-from tqdm.auto import tqdm
 
 from sphisto import __version__, _keys
 from sphisto._cores import one_blas_thread
-from sphisto._memory import kept_memory
+from sphisto._say import bar
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io import building
 from sphisto.io.raster import REGION, WITHIN, completed, round_mantissa
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from anndata import AnnData
     from distributed import Client
     from numpy.typing import NDArray
 
     from sphisto.core.slide import Slide
     from sphisto.core.tiles import Tile
     from sphisto.io.raster import RasterWriter
+    from sphisto.io.sections import Section
     from sphisto.io.transaction import Work
     from sphisto.model.fitted import Fitted
     from sphisto.model.neighbours import Prior
@@ -66,21 +65,20 @@ def stream(
 
     n_left = sum(map(len, left.values()))
     with (
-        kept_memory(),
         one_blas_thread(),
         dask.config.set(scheduler="synchronous"),  # threads that read windows would keep memory of their own
-        tqdm(total=len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as bar,
+        bar(len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as shown,
     ):
         if client is None:
             # closed at once after Ctrl-C, lest a tile is written once the caller clears up
             with closing(write_regions(writing, left, device_of(device), done=done)) as tiles_written:
                 for _ in tiles_written:
-                    bar.update()
+                    shown.update()
         else:
             with closing(write_on(client, writing, left, device, work.folder)) as regions_written:
                 for number, found in regions_written:
                     done(number, found)
-                    bar.update(len(left[number]))
+                    shown.update(len(left[number]))
     _coarsen(building.open_rasters(work.staging, key), tiles)
     pool = writing.pool()
     for number in sorted(sums):
@@ -115,8 +113,10 @@ def _background(slide: Slide, empty: list[Tile]) -> float:
     return float(round_mantissa(np.median(np.asarray(slide.image[:, *empty[0].core.slices])) / 255))
 
 
-def annotate(adata: AnnData, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]) -> None:
-    """Write loadings, fitted values and the record of a projection into an AnnData."""
+def annotate(section: Section, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]) -> None:
+    """Write loadings, fitted values and the record of a projection into the section's table."""
+    section.require_spots()
+    adata: Any = section.adata
     position = {gene: i for i, gene in enumerate(fitted.factors.genes)}
     loadings = np.full((adata.n_vars, fitted.factors.n_factors), np.nan, dtype=np.float32)
     known = [i for i, gene in enumerate(adata.var_names) if gene in position]
@@ -130,12 +130,12 @@ def annotate(adata: AnnData, fitted: Fitted, spots: NDArray[np.float32], key: st
         column = np.full(adata.n_vars, np.nan, dtype=np.float32)
         column[known] = values[[position[adata.var_names[i]] for i in known]]
         adata.var[name] = column
-    adata.obsm[_keys.fitted(key)] = spots
+    adata.obsm[_keys.fitted(key)] = section.spread(spots)
     adata.uns[key] = record
 
 
 def record_of(
-    fitted: Fitted, slide: Slide, store: Path, model: Path | None, seconds: dict[str, float]
+    fitted: Fitted, slide: Slide, section: Section, store: Path, model: Path | None, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Make the entry of ``uns``: parameters, places, unit, history; only values that any AnnData file can hold."""
     params = {
@@ -147,6 +147,7 @@ def record_of(
         "spot_shape": slide.spot.shape,
         "is_counts": fitted.is_counts,
         "genes": list(fitted.genes),
+        "section": dict(section.about),
         "version": __version__,
     }
     return {

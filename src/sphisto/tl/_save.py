@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sphisto.io.paths import user_path
 from sphisto.model.fitted import Fitted, load_fitted, save_fitted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
 
 
@@ -35,7 +37,7 @@ def save(fitted: Fitted, path: str | Path) -> None:
     >>> import sphisto as sp
     >>> sp.tl.save(sp.tl.load("toy.projection.pt"), "copy.pt")  # doctest: +SKIP
     """
-    save_fitted(fitted, Path(path))
+    save_fitted(fitted, user_path(path))
 
 
 def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
@@ -66,7 +68,7 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
     >>> import sphisto as sp
     >>> fitted = sp.tl.load("toy.projection.pt")  # doctest: +SKIP
     """
-    return load_fitted(Path(_model_path(source, key) if hasattr(source, "uns") else source))
+    return load_fitted(user_path(_model_path(source, key) if hasattr(source, "uns") else source))
 
 
 def _model_path(adata: Any, key: str) -> str:

@@ -1,0 +1,296 @@
+"""A section in an AnnData: the Visium layout of scanpy, squidpy, Space Ranger readers and CELLxGENE."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._checks import require_positive
+from sphisto.io.counts import require_frames
+from sphisto.io.images import open_image
+from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
+from sphisto.io.pyramid import Pyramid, as_pyramid
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from pandas import Series
+
+logger = logging.getLogger("sphisto")
+
+STORED = {"hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef", "fullres": ""}
+"""Pictures of ``uns["spatial"]`` and the scale factors that they come with; a full-resolution one needs none."""
+_LABEL = "library_id"  # the column of obs by which joined tables usually name their sections
+_AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "pxl_row", "pxl_row_in_fullres"))
+
+
+def layout_of_anndata(
+    adata: AnnData, *, image: Any = None, image_scale: float | None = None, library_id: str | None = None
+) -> Layout:
+    """Find rows, places, picture and scales of one section in an AnnData.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If something is missing or ambiguous; the message says what was found and what to do.
+    """
+    spots = spots_of_anndata(adata, library_id)
+    _, library = library_of(adata, library_id)
+    pyramid, scale, told = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
+    return replace(spots, image=pyramid, image_scale=scale, told={**spots.told, "image": told})
+
+
+def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
+    """Find rows, places and scales of one section in an AnnData, without its picture.
+
+    Raises
+    ------
+    ValueError, KeyError
+        As :func:`layout_of_anndata`.
+    """
+    require_frames(adata)
+    if "spatial" not in adata.obsm:
+        msg = (
+            'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. Read the section with '
+            "`sphisto.io.read_visium`."
+        )
+        raise ValueError(msg)
+    libraries, flags = libraries_of(adata.uns.get("spatial", {}))
+    name, library = library_of(adata, library_id)
+    rows, joined = rows_of_library(adata, name, libraries)
+    rows, kept = under_tissue(adata, rows)
+    centers = centers_of(_numbers(adata.obsm["spatial"], rows))
+    factors = part_of(library, "scalefactors")
+    um_per_px, bin_um = factors.get("microns_per_pixel"), factors.get("bin_size_um")
+    layout = f'AnnData, uns["spatial"][{name!r}]' if libraries else 'AnnData without uns["spatial"]'
+    return Layout(
+        library_id=name,
+        adata=adata,
+        rows=rows,
+        centers=centers,
+        spot_px=positive_or_none(factors.get("spot_diameter_fullres")),
+        bin_um=bin_um_of(adata.obs_names) if bin_um is None else require_positive(bin_um, "bin_size_um"),
+        microns_per_px=None if um_per_px is None else require_positive(um_per_px, "microns_per_pixel"),
+        told={
+            "layout": layout + (f" (the flag {', '.join(flags)} is no library)" if flags else ""),
+            "rows": kept + joined,
+            "frame": 'obsm["spatial"]: x, y in full-resolution px',
+        },
+    )
+
+
+def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """Return the libraries of ``uns["spatial"]``, and the names of flags beside them, such as CELLxGENE's ``is_single``.
+
+    Raises
+    ------
+    ValueError
+        If an entry is neither a library nor a flag.
+    """
+    if not isinstance(spatial, Mapping):
+        raise ValueError(_other_form(type(spatial).__name__))
+    parts = [name for name in ("images", "scalefactors") if name in spatial]
+    if parts:
+        raise ValueError(_other_form(f"{', '.join(parts)} without the name of their library above them"))
+    flags = [str(name) for name, entry in spatial.items() if isinstance(entry, bool | np.bool_)]
+    libraries = {str(name): entry for name, entry in spatial.items() if str(name) not in flags}
+    for name, entry in libraries.items():
+        if not isinstance(entry, Mapping):
+            raise ValueError(_other_form(f"{type(spatial).__name__} with {name!r}: {type(entry).__name__}"))
+    return libraries, flags
+
+
+def _other_form(found: str) -> str:
+    return (
+        f"Found uns['spatial'] of another form ({found}); expected a dict of libraries, each a dict "
+        "with images and scalefactors. Correct or remove what is not, or read the section with `sphisto.io.read_visium`."
+    )
+
+
+def part_of(library: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the images, scalefactors or metadata of a library; empty where there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are no dict.
+    """
+    part = library.get(name)
+    if part is None:
+        return {}
+    if not isinstance(part, Mapping):
+        raise ValueError(_other_form(f"{name} as {type(part).__name__}"))
+    return dict(part)
+
+
+def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Return the name and the entry of one library of ``uns["spatial"]``; an empty entry where there are none.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If there are several and none is chosen, or none of that name.
+    """
+    libraries, _ = libraries_of(adata.uns.get("spatial", {}))
+    if library_id is None and len(libraries) > 1:
+        msg = f"Found several libraries in uns['spatial']: {', '.join(libraries)}. Choose one with `library_id`."
+        raise ValueError(msg)
+    if not libraries:
+        return library_id or "library", {}
+    name = library_id or next(iter(libraries))
+    if name not in libraries:
+        msg = f"Found no library {name!r} in uns['spatial']; it holds {', '.join(libraries)}."
+        raise KeyError(msg)
+    return name, libraries[name]
+
+
+def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> tuple[NDArray[np.intp], str]:
+    """Return the rows of a table, perhaps joined of several, that belong to one library; and a note on how they are told.
+
+    A column of ``obs`` tells them whose values name libraries: usually ``library_id``, as
+    ``anndata.concat(label="library_id")`` and squidpy write it.
+
+    Raises
+    ------
+    ValueError
+        If the table is joined and nothing, or more than one thing, tells its rows.
+    """
+    every = np.arange(adata.n_obs)
+    by_column, of_others = {}, {}
+    for column, values in adata.obs.items():
+        names = _names(values, also_numbers=column == _LABEL)
+        found = set() if names is None else set(names)
+        if name in found and len(found) > 1:
+            by_column[str(column)] = names == name
+        elif found and found <= set(libraries) - {name}:
+            of_others[str(column)] = found
+    answers = {np.packbits(rows).tobytes(): column for column, rows in by_column.items()}
+    if len(answers) == 1:
+        column = next(iter(by_column))
+        rows = np.flatnonzero(by_column[column])
+        logger.info("%s: %d of %d rows belong to it, by obs[%r].", name, len(rows), adata.n_obs, column)
+        return rows, f"; the section's own by obs[{column!r}]"
+    if len(answers) > 1:
+        msg = (
+            f"Found several columns of obs that name the library {name!r} and do not agree on its spots: "
+            f"{', '.join(by_column)}. Give the section's own spots: `adata[adata.obs[{next(iter(by_column))!r}] == {name!r}].copy()`."
+        )
+        raise ValueError(msg)
+    if of_others:
+        column, found = next(iter(of_others.items()))
+        msg = (
+            f"Found no row of {name!r}: obs[{column!r}] says {', '.join(sorted(found))} of all. Choose that with "
+            f"`library_id`, or give the spots of {name!r}."
+        )
+        raise ValueError(msg)
+    labels = set(map(str, adata.obs[_LABEL])) if _LABEL in adata.obs else set()
+    if len(labels) > 1:
+        named = f"obs[{_LABEL!r}] holds {', '.join(sorted(labels)[:5])}"
+    elif len(libraries) > 1 and not _is_one(adata, name):
+        named = f"uns['spatial'] holds {', '.join(libraries)}"
+    else:
+        return every, ""
+    msg = (
+        f"Found a table joined of several sections ({named}), and no column of obs says which rows belong to {name!r}; "
+        f"expected one, usually {_LABEL!r}, with that value. Add it, or give the section's own spots, "
+        "`adata[rows].copy()`, with its own entry of uns['spatial'] only."
+    )
+    raise ValueError(msg)
+
+
+def _names(column: Series, *, also_numbers: bool = False) -> NDArray[Any] | None:
+    """Values of a column of words as an array of str; ``None`` for numbers, which may say something else."""
+    import pandas as pd
+
+    if also_numbers:
+        return np.asarray(column.astype(object).map(str), dtype=object)
+
+    of = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    if pd.api.types.is_numeric_dtype(of.dtype) or pd.api.types.is_bool_dtype(of.dtype):
+        return None
+    return np.asarray(column.astype(object).map(str), dtype=object)
+
+
+def _is_one(adata: AnnData, name: str) -> bool:
+    """Whether all rows are of one section, whatever ``uns["spatial"]`` still holds of others.
+
+    A column says so, or no two spots lie at one place of the array, as those of two sections would.
+    """
+    columns = (_names(values) for _, values in adata.obs.items())
+    if any(set(names) == {name} for names in columns if names is not None):
+        return True
+    array = ["array_row", "array_col"]
+    return set(array) <= set(adata.obs) and not adata.obs[array].duplicated().any()
+
+
+def _numbers(spatial: Any, rows: NDArray[np.intp]) -> Any:
+    """Coordinates of some rows, from an array, a data frame or something lazy."""
+    import pandas as pd
+    from scipy import sparse
+
+    if isinstance(spatial, pd.DataFrame):
+        own = [[name for name in spatial if str(name).lower() in names] for names in _AXES]
+        spatial = spatial[[own[0][0], own[1][0]]] if all(len(names) == 1 for names in own) else spatial
+    if sparse.issparse(spatial):
+        return spatial.toarray()[rows]
+    values = spatial.to_numpy() if hasattr(spatial, "to_numpy") else np.asarray(spatial)
+    return values[rows]
+
+
+def _find_image(
+    library: Mapping[str, Any], factors: dict[str, Any], image: Any, image_scale: float | None
+) -> tuple[Pyramid, float | None, str]:
+    """Return the picture, its pixels per full-resolution pixel, and where both were found."""
+    images = {key: picture for key, picture in part_of(library, "images").items() if picture is not None}
+    stored = {key: images[key] for key, factor in STORED.items() if key in images and (not factor or factor in factors)}
+    if isinstance(image, str) and image in stored:
+        return _stored_image(stored, image, factors, image_scale, "as asked for")
+    if image is not None:
+        pyramid, named = opened(image, stored)
+        if image_scale is not None:
+            scale = valid_scale(image_scale, "image_scale")
+            return pyramid, scale, f"{named}, image_scale={scale:g} as stated"
+        for key, known in stored.items():
+            if key != "fullres" and as_pyramid(known).shape == pyramid.shape:
+                scale = valid_scale(factors[STORED[key]], STORED[key])
+                return pyramid, scale, f"{named}, of the size of images[{key!r}] and taken to have its scale factor"
+        return pyramid, None, f"{named}, taken for the full-resolution one"
+    source = part_of(library, "metadata").get("source_image_path")
+    missing = ""
+    if isinstance(source, str | Path) and str(source).strip():
+        path = Path(source).expanduser()
+        if path.exists():
+            scale = 1.0 if image_scale is None else valid_scale(image_scale, "image_scale")
+            return open_image(path), scale, f"{path}, named at reading (source_image_path), image_scale {scale:.4g}"
+        missing = f"; the full-resolution picture source_image_path = {str(source)!r} is not there"
+    for key in ("hires", "lowres", "fullres"):
+        if key in stored:
+            if missing:
+                logger.warning("images[%r] is used%s.", key, missing)
+            strange = ", ".join(repr(other) for other in images if other not in stored)
+            unused = f" ({strange} without a known scale factor)" if strange else ""
+            return _stored_image(stored, key, factors, image_scale, f"from uns{missing}{unused}")
+    msg = (
+        f"Found no tissue image with its scale factor in uns['spatial']{missing}; expected images['hires'] or "
+        "images['lowres'] and scalefactors['tissue_hires_scalef']. Pass the picture as `image=` (with `image_scale=` if it "
+        "is not the full-resolution one) or read the section with `sphisto.io.read_visium`."
+    )
+    raise ValueError(msg)
+
+
+def _stored_image(
+    stored: Mapping[str, Any], key: str, factors: Mapping[str, Any], image_scale: float | None, why: str
+) -> tuple[Pyramid, float, str]:
+    factor = STORED[key] if image_scale is None else ""
+    scale = valid_scale(
+        factors[factor] if factor else 1.0 if image_scale is None else image_scale, factor or "image_scale"
+    )
+    pyramid = as_pyramid(open_image(stored[key]) if isinstance(stored[key], str | Path) else stored[key])
+    others = [other for other in stored if other != key]
+    also = f"; there are also {', '.join(map(repr, others))}" if others else ""
+    return pyramid, scale, f"images[{key!r}] {why}, {factor or 'image_scale'} {scale:.4g}{also}"

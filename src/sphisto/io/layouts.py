@@ -1,0 +1,175 @@
+"""What a container tells of a section, before it is judged; and what every container's reader asks of places and rows."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._checks import number_of
+from sphisto.io.images import open_image
+from sphisto.io.paths import user_path
+from sphisto.io.pyramid import as_pyramid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from sphisto.io.pyramid import Pyramid
+
+logger = logging.getLogger("sphisto")
+
+_ON_TISSUE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_BIN = re.compile(r"s_(\d{3})um_\d+_\d+")  # how Space Ranger names bins of a side in um
+_LOOKED_AT = 1000  # names
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What an AnnData or a SpatialData tells of one section.
+
+    Parameters
+    ----------
+    library_id
+        Name of the section.
+    adata
+        The very table that was handed over, perhaps with rows of other sections.
+    rows
+        (n,) rows of the table that are spots of this section, under tissue.
+    centers
+        (n, 2) their centres (y, x) in full-resolution px.
+    image
+        The picture in all its resolutions; ``None`` where it was not asked for.
+    image_scale
+        Image px per full-resolution px; ``None`` where nothing tells it, so that it is 1 unless it is stated.
+    spot_px
+        Diameter of a spot, or side of a bin, in full-resolution px.
+    spot_px_is_true
+        Whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one.
+    bin_um
+        Stated side of a bin in um.
+    microns_per_px
+        Stated um per full-resolution px.
+    told
+        What was concluded, by decision, in words that say from what.
+    """
+
+    library_id: str
+    adata: AnnData
+    rows: NDArray[np.intp]
+    centers: NDArray[np.float64]
+    image: Pyramid | None = None
+    image_scale: float | None = None
+    spot_px: float | None = None
+    spot_px_is_true: bool = False
+    bin_um: float | None = None
+    microns_per_px: float | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
+
+
+def centers_of(xy: Any) -> NDArray[np.float64]:
+    """Turn (n, 2) x, y into y, x: the only place where the order changes.
+
+    Raises
+    ------
+    ValueError
+        If they are no finite numbers.
+    """
+    try:
+        points = np.asarray(xy, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"Found spot coordinates that are no numbers ({error}); expected (spots, 2): x, y in full-resolution pixels."
+        raise ValueError(msg) from error
+    if points.ndim != 2 or points.shape[1] < 2:
+        msg = f"Found spot coordinates of shape {points.shape}; expected (spots, 2): x, y in full-resolution pixels."
+        raise ValueError(msg)
+    bad = int((~np.isfinite(points[:, :2])).any(axis=1).sum())
+    if bad:
+        msg = f"Found {bad} of {len(points)} spots without finite coordinates; remove them or correct the positions."
+        raise ValueError(msg)
+    return points[:, 1::-1].copy()
+
+
+def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], str]:
+    """Leave out rows which ``obs["in_tissue"]`` says lie beside the tissue; also return what was done, in words.
+
+    Raises
+    ------
+    ValueError
+        If the column is neither 0 and 1 nor false and true, or no spot lies under tissue.
+    """
+    whole = f"{'all ' if len(rows) == adata.n_obs else ''}{len(rows)} of the table's {adata.n_obs} rows"
+    if "in_tissue" not in adata.obs:
+        return rows, whole
+    column = adata.obs["in_tissue"].iloc[rows].astype(object)
+    words = [str(value).strip().lower() for value in column]
+    strange = sorted(set(words) - set(_ON_TISSUE))
+    if strange:
+        msg = (
+            f'Found {strange[0]!r} in obs["in_tissue"]; expected 1 (under tissue) and 0 (beside it), or true and false. '
+            "Correct the column or remove it."
+        )
+        raise ValueError(msg)
+    kept = np.array([_ON_TISSUE[word] for word in words], dtype=bool)
+    if not kept.any():
+        msg = (
+            f'None of the {len(rows)} spots lies under tissue: obs["in_tissue"] is 0 for all. Give the spots under '
+            "tissue, or correct the column."
+        )
+        raise ValueError(msg)
+    beside = int((~kept).sum())
+    if not beside:
+        return rows, whole
+    logger.info('%d of %d spots lie beside the tissue (obs["in_tissue"] is 0) and are left out.', beside, len(rows))
+    return rows[kept], f'{len(rows) - beside} of {whole}: {beside} are left out, as obs["in_tissue"] is 0'
+
+
+def bin_um_of(names: Any) -> float | None:
+    """Side of the bins in um by their names; ``None`` if they are not Space Ranger's for bins."""
+    seen = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // _LOOKED_AT)]}
+    sides = {None if match is None else float(match.group(1)) for match in seen}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def opened(image: Any, known: Iterable[str]) -> tuple[Pyramid, str]:
+    """Open a picture that was handed over, and say which.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is the path of no file; the message names the pictures of the data.
+    """
+    if not isinstance(image, str | Path):
+        return as_pyramid(image), "the array that was given"
+    path = user_path(image)
+    if not str(image) or not path.exists():
+        msg = (
+            f"Found no image file at {str(path)!r}, and in the data no picture of that name but "
+            f"{', '.join(map(repr, known)) or 'none'}. Give the path of a tif, png, jpg, OME-Zarr or slide, or one of these names."
+        )
+        raise FileNotFoundError(msg)
+    return open_image(path), f"{image} as given"
+
+
+def valid_scale(scale: Any, name: str) -> float:
+    """Return image px per full-resolution px; refuse what cannot be one."""
+    value = number_of(scale)
+    if not 0 < value <= 1 + 1e-6:
+        msg = (
+            f"{name} is {scale!r}; expected a number above 0 and at most 1: pixels of this image per full-resolution "
+            "pixel. Correct the scale factor."
+        )
+        raise ValueError(msg)
+    return value
+
+
+def positive_or_none(value: Any) -> float | None:
+    """Return a value as a number above 0; ``None`` for anything else."""
+    number = number_of(value)
+    return number if 0 < number < np.inf else None

@@ -1,0 +1,88 @@
+"""Paths as people write them: ``~``, links, folders that end in a slash."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+_LONGEST_NAME = 255  # bytes, on nearly all file systems
+_AROUND = 5  # what a name gets while its file is written, see sphisto.core.files
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path as it was meant: ``~`` is the home folder.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    ValueError
+        If it is an address of the web or of an object store.
+    """
+    text: Any = os.fspath(path)  # bytes are paths, too
+    if not isinstance(text, str):
+        msg = f"Found a path of type {type(text).__name__}; expected str or Path: {path!r}."
+        raise TypeError(msg)
+    if re.match(r"[A-Za-z][\w+.-]+://", text):
+        msg = f"Found the address {text!r}; expected a path on this machine. Copy or mount what lies there."
+        raise ValueError(msg)
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser refuses a file of which the name begins with ~
+
+
+def store_path(store: str | os.PathLike[str]) -> Path:
+    """Return where a store really lies: what is written beside it has to be on its file system.
+
+    A store that is a link stays one, and what it points to is written. Links among the folders above are left in the
+    path: they change neither folder nor file system of what lies in them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no path on this machine.
+    FileNotFoundError
+        If it is a link into a folder that is not there: its disk may not be mounted.
+    OSError
+        If it is a link that leads back to itself.
+    """
+    path = user_path(store)
+    if not path.is_symlink():
+        return path if path.name not in ("", "..") else path.resolve()  # "." and "a/..": folders too have a name
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        msg = f"{path} is a link that leads back to itself; correct it or choose another `store`."
+        raise OSError(msg)
+    if not real.parent.is_dir():
+        msg = (
+            f"{path} is a link to {real}, and there is no folder {real.parent}. Is its disk mounted? Else correct the "
+            "link or choose another `store`."
+        )
+        raise FileNotFoundError(msg)
+    return real
+
+
+def located(store: str | os.PathLike[str] | SpatialData) -> Any:
+    """Return the Path of a store to be read, or the SpatialData itself."""
+    return user_path(store) if isinstance(store, str | os.PathLike) else store
+
+
+def beside(store: Path, key: str, suffix: str) -> Path:
+    """Name a file of a projection beside its store, see :func:`store_path`.
+
+    Raises
+    ------
+    ValueError
+        If that name is too long for a file: better now than after the work.
+    """
+    path = store.with_name(f"{store.name.removesuffix('.zarr')}.{key}.{suffix}")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME - _AROUND:
+        msg = (
+            f"The name {path.name!r}, made of store and projection, is too long for a file; expected at most "
+            f"{_LONGEST_NAME - _AROUND} bytes. Choose a shorter `store` or `key_added`."
+        )
+        raise ValueError(msg)
+    return path

@@ -1,0 +1,420 @@
+"""What the user hands over, understood once: which rows, which picture, what frame, units, spots and counts."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._checks import require_positive
+from sphisto.core.grid import Grid
+from sphisto.core.interpolate import median_pitch
+from sphisto.core.lattice import Calibration, calibrate
+from sphisto.core.slide import Measured, Spot, SpotShape
+from sphisto.io.claims import element_name
+from sphisto.io.counts import gene_names, values_of
+from sphisto.io.images import open_image
+from sphisto.io.layout_anndata import layout_of_anndata
+from sphisto.io.layout_spatialdata import layout_of_spatialdata
+from sphisto.io.layouts import valid_scale
+from sphisto.io.paths import user_path
+from sphisto.io.pyramid import Pyramid, as_pyramid
+from sphisto.io.spaceranger import is_spaceranger_folder, read_visium
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from sphisto.io.layouts import Layout
+
+logger = logging.getLogger("sphisto")
+
+_SAME_SCALE = 0.02  # relative
+_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
+_ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # one of which is in every folder of a zarr store
+_LEAST_SPOTS = 2
+_WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
+_NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Section:
+    """A tissue section, understood: what :func:`sphisto.io.section` made of the data. Do not make one by hand.
+
+    Parameters
+    ----------
+    library_id
+        Name of the section, as elements of a store are called by it.
+    image
+        The picture in all its resolutions, read by window.
+    grid
+        Where the picture's finest pixels lie: their size in um and in full-resolution px.
+    adata
+        The very table that was handed over, into which results are written; ``None`` for a picture alone.
+    rows
+        (n,) rows of the table that are spots of this section.
+    measured
+        What these spots measured, with centres (y, x) and pitch in full-resolution px; ``None`` for a picture alone.
+    spot
+        Size and shape of a spot or bin; ``None`` for a picture alone.
+    tissue
+        (y, x) bool mask that was given; ``None``: it is found in the picture.
+    check
+        Whether spots that do not fit the picture are refused.
+    about
+        What was understood and from what, by decision, in words.
+    seen_shape
+        Rows and columns of ``adata`` when it was looked at.
+    """
+
+    library_id: str
+    image: Pyramid
+    grid: Grid
+    adata: AnnData | None = None
+    rows: NDArray[np.intp] = field(default_factory=lambda: _NO_ROWS)
+    measured: Measured | None = None
+    spot: Spot | None = None
+    tissue: NDArray[np.bool_] | None = None
+    check: bool = True
+    about: Mapping[str, str] = field(default_factory=dict)
+    seen_shape: tuple[int, int] = (0, 0)
+
+    def __repr__(self) -> str:
+        width = max(map(len, self.about), default=0)
+        lines = [f"  {name:<{width}}  {text}" for name, text in self.about.items()]
+        return "\n".join([f"Section {self.library_id!r}", *lines])
+
+    def require_spots(self) -> None:
+        """Raise if it is a picture alone."""
+        if self.adata is None:
+            msg = f"The section {self.library_id!r} is a picture alone; expected an AnnData or SpatialData with counts."
+            raise ValueError(msg)
+
+    def copy(self) -> Section:
+        """Return the same section with a table of its own."""
+        if self.adata is None:
+            return self
+        return replace(self, adata=self.adata.to_memory() if self.adata.isbacked else self.adata.copy())
+
+    @property
+    def table(self) -> AnnData:
+        """The section's own rows of the table, perhaps as a view."""
+        self.require_spots()
+        whole: Any = self.adata
+        return whole if len(self.rows) == whole.n_obs else whole[self.rows]
+
+    def spread(self, values: NDArray[Any], fill: Any = np.nan) -> NDArray[Any]:
+        """Bring (n, ...) values of the spots to the rows of the whole table; ``fill`` in rows that are not the section's."""
+        if self.adata is None or len(self.rows) == self.adata.n_obs:
+            return values
+        whole = np.full((self.adata.n_obs, *values.shape[1:]), fill, dtype=values.dtype)
+        whole[self.rows] = values
+        return whole
+
+
+def section(
+    data: AnnData | SpatialData | NDArray[Any] | str | Path,
+    *,
+    image: Any = None,
+    image_scale: float | None = None,
+    image_um_per_px: float | None = None,
+    library_id: str | None = None,
+    layer: str | None = None,
+    spot_um: float | None = None,
+    spot_shape: SpotShape | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+    check: bool = True,
+) -> Section:
+    """Understand a section: its rows, picture, frame, units, spots and counts; nothing is computed or written.
+
+    Print the result: it says what was understood and from what. :func:`sphisto.tl.fit_projection` and all functions that
+    take data take a section, too; call this one where something must be stated that the data do not say.
+
+    Parameters
+    ----------
+    data
+        AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), also of Visium HD bins; SpatialData with an
+        image, circles or squares, and a table that annotates them; folder of a Space Ranger run (of Visium HD the folder of
+        one bin size); or a picture alone: path or array (y, x, 3).
+    image
+        Picture to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
+        jpg; svs and other slides with the extra ``sphisto[slides]``), array (y, x, 3), image element, or the name of a
+        picture in ``data``. Default: the full-resolution one that the data name, else hires, else lowres.
+    image_scale
+        Pixels of the picture per full-resolution pixel, in (0, 1]; needed only for a picture of neither full, hires nor
+        lowres size.
+    image_um_per_px
+        Um per pixel of the picture; required for a picture alone. Of a section with spots it overrides the scale that
+        their array tells; with ``image`` and without ``image_scale`` it says how the picture lies under the spots.
+    library_id
+        Which section to take, where ``data`` holds several, or the name of the only one.
+    layer
+        Layer with the raw counts, or ``"raw"`` for ``adata.raw``; default ``"counts"`` if there is one, else ``X``.
+        Non-integer values are fitted with a Gaussian likelihood.
+    spot_um, spot_shape
+        Diameter in um of the capture area, or side of a bin, and its shape (``"disc"``, ``"square"``); default: those of
+        the array found (Visium: discs of 55 um). Set them for other platforms.
+    tissue
+        (y, x) bool mask of the tissue, of the picture's size or a coarser one; default: :func:`sphisto.pp.tissue_mask`.
+    check
+        Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
+
+    Returns
+    -------
+    :class:`Section`, frozen. Its ``adata`` is the very table of ``data``.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, FileNotFoundError
+        If the data cannot be right or are ambiguous; the message says what was found, what was expected and what to do.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> section = sp.io.section(sp.datasets.toy(96, 96, pitch_um=24, spot_um=13))
+    >>> section.spot
+    Spot(um=55.0, shape='disc')
+    >>> print(section)  # doctest: +SKIP
+    """
+    library_id = _name_of(library_id)
+    if isinstance(data, str | Path) and is_spaceranger_folder(data):
+        of_file = isinstance(image, str | Path) and str(image) not in {"hires", "lowres"}
+        read = read_visium(data, image=image if of_file else None, library_id=library_id)
+        found = layout_of_anndata(read, image=None if of_file else image, image_scale=image_scale)
+    elif hasattr(data, "obsm"):
+        found = layout_of_anndata(data, image=image, image_scale=image_scale, library_id=library_id)
+    elif hasattr(data, "shapes") and hasattr(data, "tables"):
+        found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id)
+    else:
+        _refuse_other_files(data)
+        return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
+    if len(found.rows) < _LEAST_SPOTS:
+        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
+    um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
+    scale = calibration_of(found, um, spot_um, spot_shape)
+    assert found.image is not None  # both layouts open it
+    image_scale = found.image_scale or _scale_of_stated(um, scale)
+    grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
+    own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
+    values, is_counts, where = values_of(own, layer)
+    counts = f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes"
+    pitch = median_pitch(found.centers)
+    return Section(
+        library_id=element_name(found.library_id),
+        image=found.image,
+        grid=grid,
+        adata=found.adata,
+        rows=found.rows,
+        measured=Measured(found.centers, values, gene_names(own), is_counts, pitch),
+        spot=Spot(scale.spot_um, scale.spot_shape),
+        tissue=tissue,
+        check=check,
+        about=_about(found, scale, counts, _image_words(found.image, grid, found.told["image"]), tissue),
+        seen_shape=found.adata.shape,
+    )
+
+
+def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:
+    """Return data as a section: one as it is, anything else by :func:`section`.
+
+    Raises
+    ------
+    ValueError
+        If a section comes with what was decided in it, or its table has changed since.
+    """
+    if not isinstance(data, Section):
+        return section(data, image=image, library_id=library_id)
+    if image is not None or library_id is not None:
+        msg = "Found a Section together with image= or library_id=; expected them in `sphisto.io.section(...)`, where they are decided."
+        raise ValueError(msg)
+    if data.adata is not None and data.adata.shape != data.seen_shape:
+        msg = (
+            f"The table of the section {data.library_id!r} has changed since `sphisto.io.section` looked at it: it had "
+            f"{' x '.join(map(str, data.seen_shape))} spots x genes and has {' x '.join(map(str, data.adata.shape))}. Call "
+            "`sphisto.io.section` again, after all filtering."
+        )
+        raise ValueError(msg)
+    return data
+
+
+def _refuse_other_files(data: Any) -> None:
+    """Raise for paths of tables and stores, which are read by the libraries that they are of, and of other folders."""
+    if not isinstance(data, str | Path):
+        return
+    path = user_path(data)
+    if not str(data) or not path.exists():
+        msg = f"Found nothing at {str(path) if str(data) else ''!r}; expected the folder of a Space Ranger run, or a picture."
+        raise FileNotFoundError(msg)
+    reader = None
+    if path.suffix.lower() in _TABLES:
+        reader = "anndata.read_h5ad" if path.suffix.lower() == ".h5ad" else "scanpy"
+    elif any((path / room).is_dir() for room in ("tables", "shapes")):
+        reader = "spatialdata.read_zarr"
+    elif (path / "obs").is_dir():
+        reader = "anndata.read_zarr"
+    if reader is not None:
+        msg = (
+            f"Found the path of a table or store, {str(data)!r}; expected what is in it. Read it with `{reader}` and give what "
+            "that returns; a Space Ranger run is given as its folder."
+        )
+        raise ValueError(msg)
+    if (path / "experiment.xenium").is_file():
+        msg = (
+            f"{str(data)!r} is a Xenium run, whose counts are those of cells; expected spots or bins, as Visium and Visium HD "
+            "have them. Use the cells' counts as they are."
+        )
+        raise ValueError(msg)
+    if path.is_dir() and not any((path / name).is_file() for name in _ZARR):
+        holds = ", ".join(sorted(each.name for each in path.iterdir())[:10]) or "nothing"
+        msg = (
+            f"Found a folder that is neither a Space Ranger run nor an OME-Zarr picture, {str(data)!r} (it holds: {holds}). "
+            "Expected the folder with the counts (filtered_feature_bc_matrix.h5) and `spatial` in it."
+        )
+        raise ValueError(msg)
+
+
+def _name_of(library_id: Any) -> str | None:
+    """Return the name of a library as text: joined tables number them, too."""
+    if library_id is None:
+        return None
+    if not isinstance(library_id, str | int | np.integer) or isinstance(library_id, bool):
+        msg = (
+            f"Found `library_id` of type {type(library_id).__name__}; expected the name of one section: {library_id!r}."
+        )
+        raise TypeError(msg)
+    if not str(library_id).strip():
+        msg = "Found an empty `library_id`; expected the name of a section, or none where there is only one."
+        raise ValueError(msg)
+    return str(library_id)
+
+
+def _picture_alone(
+    data: Any,
+    um_per_px: float | None,
+    library_id: str | None,
+    spot_um: float | None,
+    spot_shape: SpotShape | None,
+    tissue: NDArray[np.bool_] | None,
+    *,
+    check: bool,
+) -> Section:
+    """Make a section without spots."""
+    if um_per_px is None:
+        known = isinstance(data, str | Path | Pyramid) or (hasattr(data, "shape") and hasattr(data, "dtype"))
+        if not known and not hasattr(data, "dims"):
+            msg = (
+                f"Found {type(data).__name__}; expected an AnnData in the Visium layout, a SpatialData, the folder of a Space "
+                "Ranger run, or a picture (path or array)."
+            )
+            raise TypeError(msg)
+        msg = (
+            "A picture alone does not tell its scale; give `sphisto.io.section(picture, image_um_per_px=...)`, in um per pixel of "
+            "the picture."
+        )
+        raise ValueError(msg)
+    um = require_positive(um_per_px, "image_um_per_px")
+    is_path = isinstance(data, str | Path)
+    pyramid = as_pyramid(open_image(user_path(data)) if is_path else data)
+    name = element_name(library_id or (Path(data).stem if is_path else "image"))
+    grid = Grid(*pyramid.shape, um)
+    about = {
+        "layout": "a picture alone, no spots",
+        "scale": f"{um:.4g} um per px, as stated",
+        "image": _image_words(pyramid, grid, str(data) if is_path else "the array that was given"),
+        "frame": "pixels of the picture",
+        "tissue": _tissue_words(tissue),
+    }
+    spot = None if spot_um is None else Spot(spot_um, spot_shape or "disc")
+    return Section(name, pyramid, grid, spot=spot, tissue=tissue, check=check, about=about)
+
+
+def _scale_of_stated(image_um: float | None, scale: Calibration) -> float:
+    """Px of a picture of stated resolution per full-resolution px; of any other, 1: it is taken for the full-resolution one."""
+    if image_um is None:
+        return 1.0
+    found = scale.um_per_px / image_um
+    return (
+        1.0
+        if abs(found - 1) < _SAME_SCALE
+        else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
+    )
+
+
+def calibration_of(
+    found: Layout, image_um: float | None = None, spot_um: float | None = None, spot_shape: SpotShape | None = None
+) -> Calibration:
+    """Find scale and spots from what the layout tells and the user states."""
+    if spot_um is not None:
+        spot_um = require_positive(spot_um, "spot_um")
+    stated = None if image_um is None or found.image_scale is None else image_um * found.image_scale
+    scale = calibrate(
+        found.centers,
+        array_row=_column(found, "array_row"),
+        array_col=_column(found, "array_col"),
+        spot_px=found.spot_px,
+        spot_px_is_true=found.spot_px_is_true,
+        microns_per_px=stated or found.microns_per_px,
+        bin_um=found.bin_um,
+        spot_um=spot_um,
+        spot_shape=spot_shape,
+    )
+    if scale.spot_um > _WIDEST * scale.pitch_um:
+        msg = (
+            f"Found spots of {scale.spot_um:.3g} um that lie {scale.pitch_um:.3g} um apart (the scale is taken from "
+            f"{scale.scale_source}); expected spots side by side. Give `spot_um` in um (not in pixels), correct the scale, or "
+            "take one section of several that were joined."
+        )
+        raise ValueError(msg)
+    return scale
+
+
+def _column(found: Layout, name: str) -> NDArray[np.float64] | None:
+    """Column of ``obs`` at the section's rows as numbers, NaN for what is none; ``None`` where there is no such column."""
+    if name not in found.adata.obs:
+        return None
+    import pandas as pd
+
+    column = found.adata.obs[name].iloc[found.rows].astype(object)
+    return np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+
+
+def _about(
+    found: Layout, scale: Calibration, counts: str, image: str, tissue: NDArray[np.bool_] | None
+) -> dict[str, str]:
+    """Say what was understood and from what, in the order in which a reader asks."""
+    kind = "discs" if scale.spot_shape == "disc" else "squares"
+    return {
+        "layout": found.told["layout"],
+        "rows": found.told["rows"],
+        "values": counts,
+        "array": scale.array,
+        "spots": f"{len(found.rows)} {kind} of {scale.spot_um:.4g} um, {scale.pitch_um:.4g} um apart, from {scale.spot_source}",
+        "scale": f"{scale.um_per_px:.4g} um per full-resolution px, from {scale.scale_source}",
+        "frame": found.told["frame"],
+        "image": image,
+        "tissue": _tissue_words(tissue),
+    }
+
+
+def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
+    """Say which picture it is, and what is converted of it; that is logged, too: not all functions log a section."""
+    if pyramid.conversion.note:
+        logger.info("%s: %s", which, pyramid.conversion.note)
+    levels = f" in {len(pyramid.levels)} resolutions" if len(pyramid.levels) > 1 else ""
+    note = f" {pyramid.conversion.note}" if pyramid.conversion.note else ""
+    return f"{grid.height} x {grid.width} px (y, x){levels}, {grid.um_per_px:.4g} um per px: {which}.{note}"
+
+
+def _tissue_words(tissue: NDArray[np.bool_] | None) -> str:
+    return (
+        "found in the picture"
+        if tissue is None
+        else f"the mask of {' x '.join(map(str, np.shape(tissue)))} px that was given"
+    )

@@ -1,0 +1,102 @@
+"""Sections given as the folder of a run: every kind of input, without the help of another library."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+import sphisto as sp
+
+
+@pytest.mark.parametrize("kind", ["visium", "visium 11 mm", "cytassist"])
+@pytest.mark.parametrize("positions", ["tissue_positions_list.csv", "tissue_positions.csv", "tissue_positions.parquet"])
+def test_spots_of_every_array(tmp_path, drawing, kind, positions):
+    drawn = drawing.draw(kind)
+    folder = drawing.run(tmp_path / "outs", drawn, positions=positions)
+    for path in (folder, tmp_path, str(folder)):
+        section = sp.io.section(path)
+        drawing.check(section, drawn, drawn.hires, drawing.hires)
+    assert section.library_id == "A"
+    assert section.about["layout"] == "AnnData, uns[\"spatial\"]['A']"
+    assert "images['hires'] from uns, tissue_hires_scalef 0.5; there are also 'lowres'" in section.about["image"]
+
+
+def test_the_picture_that_was_given_to_space_ranger(tmp_path, drawing):
+    drawn = drawing.draw("visium")
+    section = sp.io.section(drawing.run(tmp_path / "outs", drawn), image=tmp_path / "A_fullres.tif")
+    drawing.check(section, drawn, drawn.picture, 1.0)
+    section = sp.io.section(tmp_path / "outs", image="lowres")
+    drawing.check(section, drawn, drawn.lowres, drawing.lowres)
+    assert "images['lowres'] as asked for" in section.about["image"]
+
+
+@pytest.mark.parametrize("size", [2, 8, 16])
+def test_bins_of_one_size(tmp_path, drawing, size):
+    drawn = drawing.draw(f"hd {size}")
+    folder = drawing.hd_run(tmp_path / "outs", [drawn])
+    section = sp.io.section(folder / "binned_outputs" / f"square_{size:03d}um")
+    drawing.check(section, drawn, drawn.hires, drawing.hires)
+    section = sp.io.section(
+        folder / "binned_outputs" / f"square_{size:03d}um", image=folder / "microscope_image" / "slide.tif"
+    )
+    drawing.check(section, drawn, drawn.picture, 1.0)
+
+
+def test_a_run_of_visium_hd_as_a_whole_is_refused(tmp_path, drawing):
+    bins = [drawing.draw(f"hd {size}") for size in (8, 16)]
+    folder = drawing.hd_run(tmp_path / "outs", bins)
+    expected = "is a Visium HD run. Give the folder of one bin size.*square_008um', .*square_016um'"
+    drawing.refused(folder, tmp_path / "written", expected)
+    drawing.refused(tmp_path, tmp_path / "written", expected)
+
+
+def test_segmented_cells_of_visium_hd_are_refused(tmp_path, drawing):
+    drawn = drawing.draw("hd 8")
+    folder = drawing.hd_run(tmp_path / "outs", [drawn])
+    drawing.cells(folder, drawn)
+    drawing.refused(
+        folder / "segmented_outputs", tmp_path / "written", "holds segmented cells.*Give the folder of one bin"
+    )
+
+
+def test_raw_counts_lose_what_lies_beside_the_tissue(tmp_path, drawing, caplog):
+    drawn = drawing.draw("visium")
+    section = sp.io.section(drawing.run(tmp_path / "outs", drawn, filtered=False))
+    drawing.check(section, drawn, drawn.hires, drawing.hires)
+    assert f"Raw counts: {drawn.under.sum()} of {len(drawn.under)} spots lie under tissue and were kept" in caplog.text
+
+
+def test_sections_that_were_joined_are_refused(tmp_path, drawing):
+    """``spaceranger aggr`` joins counts and writes no picture that is common to the sections."""
+    folder = drawing.run(tmp_path / "outs", drawing.draw("visium"))
+    shutil.rmtree(folder / "spatial")
+    (folder / "spatial").mkdir()
+    (folder / "aggregation.csv").write_text("library_id,molecule_h5,cloupe_file\nA,a.h5,a.cloupe\nB,b.h5,b.cloupe\n")
+    drawing.refused(folder, tmp_path / "written", "several sections that `spaceranger aggr` joined.*A, B")
+
+
+def test_cells_of_xenium_are_refused(tmp_path, drawing):
+    folder = drawing.xenium(tmp_path / "outs")
+    drawing.refused(folder, tmp_path / "written", "is a Xenium run, whose counts are those of cells; expected spots")
+
+
+def test_other_folders_are_refused(tmp_path, drawing):
+    """Such as counts of Spatial Transcriptomics, which other programs write, without a folder of positions and pictures."""
+    (tmp_path / "st").mkdir()
+    (tmp_path / "st" / "counts.tsv").touch()
+    drawing.refused(
+        tmp_path / "st", tmp_path / "written", "neither a Space Ranger run nor an OME-Zarr.*holds: counts.tsv"
+    )
+    drawing.refused(
+        tmp_path / "gone", tmp_path / "written", "Found nothing at '.*gone'; expected the folder of a Space"
+    )
+
+
+def test_a_spatialdata_store_as_a_path_is_refused(tmp_path, drawing):
+    import anndata as ad
+    import spatialdata as sd
+
+    sd.SpatialData(tables={"table": ad.AnnData(np.ones((3, 2)))}).write(tmp_path / "sdata.zarr")
+    drawing.refused(tmp_path / "sdata.zarr", tmp_path / "written", "spatialdata.read_zarr")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+
+from sphisto._say import say
+
+
+def written(encoding: str | None) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("utf-8", "µ 组 \\udce4\n"),
+        ("ascii", "\\xb5 \\u7ec4 \\udce4\n"),
+        ("latin-1", "µ \\u7ec4 \\udce4\n"),
+    ],
+)
+@pytest.mark.parametrize("error", [False, True])
+def test_letters_that_the_output_lacks_are_escaped(monkeypatch, encoding, shown, error):
+    output = written(encoding)
+    monkeypatch.setattr(sys, "stderr" if error else "stdout", output)
+    say("µ 组 \udce4", error=error)
+    assert output.buffer.getvalue().decode(encoding) == shown
+
+
+class Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("kind", ["none", "closed", "gone"])
+def test_an_output_that_is_not_there_is_passed_over(monkeypatch, kind):
+    output = {"none": None, "closed": io.StringIO(), "gone": Gone()}[kind]
+    if kind == "closed":
+        output.close()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, output)
+    say("a")
+    say("b", error=True)
+
+
+BARS = """
+import io, sys
+from sphisto._say import bar
+class Gone(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+def count():
+    with bar(4, initial=1, desc="fit", unit="step") as progress:
+        progress.update(3)
+        progress.set_postfix({"loss": "1"})
+ascii, closed = io.TextIOWrapper(io.BytesIO(), encoding="ascii"), io.StringIO()
+closed.close()
+for sys.stderr in (None, closed, Gone(), ascii):
+    count()
+print(ascii.buffer.getvalue().decode("ascii"))
+"""
+
+
+def test_a_bar_is_shown_where_it_can_be(monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)  # read once, when tqdm is imported
+    done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
+    assert "fit: 100%" in done.stdout
+    assert "4/4" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes of that kind")
+def test_a_command_whose_reader_has_gone_ends_well():
+    code = "import sys; from sphisto import cli; sys.exit(cli.main(['fit', '--help']))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (0, b"")
