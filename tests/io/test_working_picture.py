@@ -13,7 +13,6 @@ import sphisto as sp
 from sphisto.core.grid import Grid
 from sphisto.io import pyramid as pyramids
 from sphisto.io import working_picture as module
-from sphisto.io.elements import levels_of
 from sphisto.io.images import open_image
 from sphisto.io.intake import make_slide
 from sphisto.io.pyramid import Pyramid, as_pyramid
@@ -185,9 +184,9 @@ def test_all_resolutions_of_an_image_of_spatialdata_are_used():
 
     image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
     element = Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"), scale_factors=[2, 2])
-    pyramid = Pyramid(levels_of(element, ("y", "x", "c")))
+    pyramid = as_pyramid(element)
     assert pyramid.factors == ((1, 1), (2, 2), (4, 4))
     np.testing.assert_array_equal(pyramid.picture(), np.moveaxis(image, -1, 0))
     np.testing.assert_array_equal(pyramid.picture(4), element["scale2"].image.to_numpy())
     single = Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"))
-    assert len(levels_of(single, ("y", "x", "c"))) == 1
+    assert len(as_pyramid(single).levels) == 1
