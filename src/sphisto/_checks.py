@@ -77,6 +77,15 @@ def require_positive(value: Any, name: str) -> float:
     return number
 
 
+def unmasked(array: np.ma.MaskedArray[Any, Any], where: str, remedy: str) -> NDArray[Any]:
+    """Return the values of a masked array (any shape); raise ValueError if any of them is masked."""
+    hidden = int(np.ma.getmaskarray(array).sum())
+    if hidden:
+        msg = f"Found {hidden} masked values in {where}; expected none. {remedy}"
+        raise ValueError(msg)
+    return np.asarray(array.data)
+
+
 def _check_chunk(values: NDArray[Any]) -> str | None:
     """Return what keeps some values (n,) from being counts."""
     if values.dtype.kind == "f":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from sphisto._checks import check_counts, require_counts
+from sphisto._checks import check_counts, require_counts, unmasked
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,6 +22,7 @@ RAW = "raw"
 
 _COUNTS = "counts"
 _EXACT = 2**24  # the largest number up to which float32 holds every whole one
+_FILL = "Fill them (`adata.X = adata.X.filled(0)`), or leave out these spots or genes."
 _LOAD = "Call `adata = adata.to_memory()` first."
 
 
@@ -101,7 +102,7 @@ def in_memory(matrix: Any, where: str) -> Any:
     if sparse.issparse(matrix):
         matrix = _compressed(matrix)
     elif isinstance(matrix, np.ma.MaskedArray):
-        matrix = _unmasked(matrix, where)
+        matrix = unmasked(matrix, where, _FILL)
     elif matrix is not None:
         matrix = _dense(matrix, where)
     if matrix is None or matrix.dtype.kind not in "buif":
@@ -230,17 +231,6 @@ def _dense(matrix: Any, where: str) -> NDArray[Any]:
             f"array ({error}); expected an array or a scipy sparse matrix in memory. Convert them first."
         )
         raise ValueError(msg) from error
-
-
-def _unmasked(matrix: np.ma.MaskedArray[Any, Any], where: str) -> NDArray[Any]:
-    hidden = int(np.ma.getmaskarray(matrix).sum())
-    if hidden:
-        msg = (
-            f"Found {hidden} masked values in {where}; expected a number for each spot and gene. Fill them "
-            "(`adata.X = adata.X.filled(0)`), or leave out these spots or genes."
-        )
-        raise ValueError(msg)
-    return np.asarray(matrix.data)
 
 
 def _refuse(values: sparse.csr_array, where: str, hint: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto._checks import unmasked
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
 from sphisto.io.channels import colour_order, named_alpha
@@ -182,21 +183,9 @@ def as_pyramid(image: Any) -> Pyramid:
 
 def _of_array(array: Any) -> Pyramid:
     if isinstance(array, np.ma.MaskedArray):
-        array = _unmasked(array)
+        array = unmasked(array, "the image", "Fill them, for instance with white (`image.filled(255)`).")
     level, moved = channels_last(array)
     return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
-
-
-def _unmasked(array: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
-    """Return the values of an array of which none is masked."""
-    n_masked = int(np.ma.getmaskarray(array).sum())
-    if n_masked:
-        msg = (
-            f"Found {n_masked} masked values in the image. Fill them before passing it, for instance with white "
-            "(`image.filled(255)`)."
-        )
-        raise ValueError(msg)
-    return np.asarray(array.data)
 
 
 def _of_pillow(picture: Any) -> Pyramid:
