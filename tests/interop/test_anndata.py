@@ -195,12 +195,13 @@ def test_sections_of_cellxgene_that_are_no_visium_are_refused(tmp_path, drawing)
     drawing.refused(adata, tmp_path / "written", "Found no tissue image with its scale factor in uns")
 
 
-def test_the_full_resolution_picture_that_cellxgene_may_hold_is_taken_when_asked_for(tmp_path, drawing):
+def test_the_full_resolution_picture_that_cellxgene_may_hold_is_taken_unless_another_is_asked_for(tmp_path, drawing):
     drawn = drawing.draw("visium")
     adata = as_cellxgene(drawing.run(tmp_path / "outs", drawn))
     adata.uns["spatial"]["A"]["images"]["fullres"] = drawn.picture
     rows = np.flatnonzero(drawn.under)
     section = sp.io.section(adata, layer="raw")
-    drawing.check(section, drawn, drawn.hires, drawing.hires, rows)
-    assert "there are also 'fullres'" in section.about["image"]
-    drawing.check(sp.io.section(adata, layer="raw", image="fullres"), drawn, drawn.picture, 1.0, rows)
+    drawing.check(section, drawn, drawn.picture, 1.0, rows)
+    assert "images['fullres'] from uns" in section.about["image"]
+    assert "there are also 'hires'" in section.about["image"]
+    drawing.check(sp.io.section(adata, layer="raw", image="hires"), drawn, drawn.hires, drawing.hires, rows)

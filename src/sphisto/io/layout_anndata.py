@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-STORED = {"hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef", "fullres": ""}
-"""Pictures of ``uns["spatial"]`` and the scale factors that they come with; a full-resolution one needs none."""
+STORED = {"fullres": "", "hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef"}
+"""Pictures of ``uns["spatial"]``, finest first, and the scale factors that they come with; a full-resolution one needs none."""
 _LABEL = "library_id"  # the column of obs by which joined tables usually name their sections
 _AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "pxl_row", "pxl_row_in_fullres"))
 
@@ -268,7 +268,7 @@ def _find_image(
             scale = 1.0 if image_scale is None else valid_scale(image_scale, "image_scale")
             return open_image(path), scale, f"{path}, named at reading (source_image_path), image_scale {scale:.4g}"
         missing = f"; the full-resolution picture source_image_path = {str(source)!r} is not there"
-    for key in ("hires", "lowres", "fullres"):
+    for key in STORED:
         if key in stored:
             if missing:
                 logger.warning("images[%r] is used%s.", key, missing)
