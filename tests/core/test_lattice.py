@@ -62,10 +62,35 @@ def test_square_arrays_are_those_of_spatial_transcriptomics():
     assert (found.um_per_px, found.spot_um) == (pytest.approx(0.8), 100)
 
 
-def test_positions_that_do_not_belong_to_the_centres_are_not_believed(rng):
+def test_square_arrays_of_other_spots_are_not_those_of_spatial_transcriptomics():
+    row, column = np.mgrid[:30, :30].reshape(2, -1)  # spots of 25 um, 50 um apart, 5 um per px
+    given = {"centers": np.stack([row, column], axis=1) * 10.0, "array_row": row, "array_col": column, "spot_px": 5.0}
+    for shape in (None, "square"):
+        found = calibrate(**given, spot_um=25, spot_shape=shape)
+        assert (found.um_per_px, found.spot_um, found.pitch_um) == (5, 25, pytest.approx(50))
+    with pytest.raises(ValueError, match="spots of 7.5 px of unknown um"):
+        calibrate(**{**given, "spot_px": 7.5})
+
+
+def test_a_square_lattice_is_not_visiums_whatever_its_diameter():
+    row, column = np.mgrid[:20, :20].reshape(2, -1)
+    with pytest.raises(ValueError, match="spots of 6.5 px of unknown um"):
+        calibrate(np.stack([row, column], axis=1) * 10.0, spot_px=6.5)
+
+
+def test_spots_exchanged_against_their_places_on_the_array_are_refused(rng):
     centers, row, column = visium(0.7)
     order = rng.permutation(len(row))
-    found = calibrate(centers, array_row=row[order], array_col=column[order])
+    with pytest.raises(ValueError, match="Rows of the positions and of the table seem to be exchanged"):
+        calibrate(centers, array_row=row[order], array_col=column[order])
+    shifted = np.roll(np.arange(len(row)), 1)
+    with pytest.raises(ValueError, match="exchanged"):
+        calibrate(centers, array_row=row[shifted], array_col=column[shifted])
+
+
+def test_columns_that_are_no_positions_on_a_visium_array_are_not_believed(rng):
+    centers, row, column = visium(0.7)
+    found = calibrate(centers, array_row=rng.permutation(len(row)), array_col=rng.permutation(len(row)))
     assert "hexagonal" in found.scale_source
     assert found.um_per_px == pytest.approx(0.7)
 

@@ -75,7 +75,7 @@ def test_every_kind_of_section_is_understood(tmp_path, drawing, reader, kind):
     assert section.about["frame"] == 'obsm["spatial"]: x, y in full-resolution px'
     n, beside = len(drawn.under), int((~drawn.under).sum())
     assert section.about["rows"] == (
-        f'{n - beside} of all {n} of the table\'s {n} rows: {beside} are left out, as obs["in_tissue"] is 0'
+        f'{n - beside} of {n} rows: {beside} are left out, as obs["in_tissue"] is 0'
         if whole
         else f"all {n - beside} of the table's {n - beside} rows"
     )

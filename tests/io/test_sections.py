@@ -206,7 +206,7 @@ DECISIONS = {
     ],
     "rows": [
         ({}, lambda a: None, "all 44 of the table's 44 rows"),
-        ({}, lambda a: a.obs.__setitem__("in_tissue", [0] * 4 + [1] * 40), '40 of all 44 of the table\'s 44 rows: 4 are left out, as obs["in_tissue"] is 0'),
+        ({}, lambda a: a.obs.__setitem__("in_tissue", [0] * 4 + [1] * 40), '40 of 44 rows: 4 are left out, as obs["in_tissue"] is 0'),
         ({}, lambda a: a.obs.insert(0, "slide", ["toy"] * 30 + ["B"] * 14), "30 of the table's 44 rows; the section's own by obs['slide']"),
     ],
     "values": [

@@ -47,11 +47,13 @@ _TOLERANCE = 0.15  # relative; the arrays' row : column ratios lie 0.7 apart
 _SCATTER = 0.2  # of a lattice unit; larger residuals mean that array_row/array_col do not belong to the coordinates
 _ROUNDING = 0.45  # px; the scatter of coordinates in whole pixels is 0.41
 _TOUCHING = 0.8  # of the lattice unit; bins fill it, printed spots reach 0.65
+_SIZE = 0.4  # relative; readers write 65 to 130 um for the spots of Spatial Transcriptomics
 _NOMINAL = 0.1  # relative; a diameter so near to 65 um is the theoretical one, and to the pitch a bin's side
 _DIFFERS = 0.05  # relative; registration and rounding make less between a stated scale and the lattice's
 _CONTRADICTS = 1.5  # fold; the next bin size, or a scale of another picture, is twice as large or more
 _RING = 1.4  # pitches; the second ring of a hexagonal array lies at 1.73
 _ORDER = 0.75  # least mean of exp(6i angle); coordinates in whole pixels turn neighbours by some degrees
+_LEAST_APART = 0.5  # px
 _LEAST_SPOTS = 7  # a spot and its neighbours
 _WHOLE = 0.1  # mean distance of positions on an array from whole numbers; that of the means of cells' bins is 0.2
 _ASTRAY = 0.2  # of a lattice's side, mean distance of steps from it; that of any steps is 0.38
@@ -60,6 +62,7 @@ _ANGLES = np.linspace(0, np.pi / 2, 180, endpoint=False)
 _LOOKED_AT = 2000  # steps
 _TOUCH = 0.05  # share of bins that have a neighbour, if but one in 80 is left
 _SPARSE = 0.3  # of the pitch; printed spots reach half of it
+_OVERLAP = 1.1  # of the pitch; spots do not overlap, but for rounding
 _CELLS = (
     "Fit the bins themselves and sum the rasters over the cells (`sphisto.tl.aggregate`); if these are spots or bins of "
     "another size, give `spot_um` and `spot_shape`."
@@ -135,6 +138,7 @@ def calibrate(
     array_col: ArrayLike | None = None,
     spot_px: float | None = None,
     spot_px_is_true: bool = False,
+    drawn: Shape | None = None,
     microns_per_px: float | None = None,
     bin_um: float | None = None,
     spot_um: float | None = None,
@@ -160,6 +164,8 @@ def calibrate(
         Diameter of the spots, or side of the bins, in full-resolution px: Space Ranger's ``spot_diameter_fullres``.
     spot_px_is_true
         Whether ``spot_px`` is the size of circles or squares that were drawn, and not Space Ranger's theoretical one.
+    drawn
+        Shape of the spots, if shapes were drawn.
     microns_per_px
         Stated um per full-resolution px.
     bin_um
@@ -181,6 +187,12 @@ def calibrate(
             "each. Correct the spots' positions, or take one section of several that were joined."
         )
         raise ValueError(msg)
+    if nearest_px < _LEAST_APART:
+        msg = (
+            f"Found spots {nearest_px:.3g} px apart; expected x, y in full-resolution pixels, of which spots are several apart. "
+            "The coordinates seem to be in another unit, or thousands in them were marked by a point."
+        )
+        raise ValueError(msg)
     spot_um, bin_um, microns_per_px = (
         None if value is None else require_positive(value, name)
         for value, name in ((spot_um, "spot_um"), (bin_um, "bin_size_um"), (microns_per_px, "microns_per_pixel"))
@@ -188,18 +200,20 @@ def calibrate(
     size_px = number_of(spot_px) if number_of(spot_px) > 0 else np.nan
     steps = _steps(array_row, array_col)
     lattice = None if steps is None else _fit_lattice(centers, steps)
+    if steps is not None and lattice is None:
+        _refuse_exchanged(centers, steps)
     found = (
         (None if spot_px_is_true else _cells(lattice, centers, size_px, bin_um, spot_um))
         or _bins(lattice, size_px, bin_um)
         if bin_um is not None
-        else _printed(lattice, size_px)
+        else _printed(lattice, size_px, spot_um)
         or _square(lattice, size_px, spot_um)
         or _hexagonal(centers)
         or _by_diameter(centers, size_px, spot_px_is_true, spot_um)
     )
     found, um_per_px, scale_source = _scaled(found, microns_per_px, spot_um, size_px, len(centers))
     pitch_um = bin_um if bin_um and found.spot_um == bin_um else float(found.pitch_px * um_per_px)
-    size, shape, source = _sized(found, size_px * um_per_px, pitch_um, spot_px_is_true)
+    size, shape, source = _sized(found, size_px * um_per_px, pitch_um, spot_px_is_true, drawn)
     if spot_um is not None or spot_shape is not None:
         stated = [name for name, value in (("spot_um", spot_um), ("spot_shape", spot_shape)) if value is not None]
         source = " and ".join(f"the stated {name}" for name in stated) + (
@@ -256,6 +270,20 @@ def _fit_lattice(centers: Floats, steps: Floats) -> _Lattice | None:
     return _Lattice(row_px, col_px, len(np.unique(steps.sum(axis=1) % 2)) == 1, most)
 
 
+def _refuse_exchanged(centers: Floats, steps: Floats) -> None:
+    """Raise for spots that lie as those of a Visium array do, but not where their positions on it say: rows are mixed up."""
+    known = np.isfinite(steps).all(axis=1)
+    whole = (steps[known] == np.rint(steps[known])).all()
+    of_array = whole and len(np.unique(steps[known].sum(axis=1) % 2)) == 1
+    if of_array and len(steps) >= _LEAST_SPOTS and _hexagonal_pitch(centers) is not None:
+        msg = (
+            f"Found {int(known.sum())} spots that lie on a hexagonal array, but not where array_row and array_col say; expected "
+            "each at its own place. Rows of the positions and of the table seem to be exchanged: join them by barcode. If "
+            "array_row and array_col are those of another array, remove them."
+        )
+        raise ValueError(msg)
+
+
 def _cells(
     lattice: _Lattice | None, centers: Floats, size_px: float, bin_um: float, spot_um: float | None
 ) -> _Found | None:
@@ -288,8 +316,11 @@ def _bins(lattice: _Lattice | None, size_px: float, bin_um: float) -> _Found:
     )  # fmt: skip
 
 
-def _printed(lattice: _Lattice | None, size_px: float) -> _Found | None:
-    """Spots at positions of an array of which pitch and spots are known."""
+def _printed(lattice: _Lattice | None, size_px: float, spot_um: float | None) -> _Found | None:
+    """Spots at positions of an array of which pitch and spots are known.
+
+    Square arrays are many: spots of another diameter are not those of Spatial Transcriptomics.
+    """
     if lattice is None:
         return None
     for array in (VISIUM, *SPATIAL_TRANSCRIPTOMICS):
@@ -298,6 +329,11 @@ def _printed(lattice: _Lattice | None, size_px: float) -> _Found | None:
         beyond = any(found > most for found, most in zip(lattice.most, array.most, strict=True))
         if touching or beyond or array.checkerboard != lattice.checkerboard:
             continue
+        if is_square and not array.checkerboard:
+            of_pitch = size_px / lattice.unit_px * array.pitch_um / array.spot_um
+            other = spot_um is not None and abs(spot_um / array.spot_um - 1) > _TOLERANCE
+            if other or abs(of_pitch - 1) > _SIZE:
+                continue
         if lattice.has_proportions_of(array.row_um, array.col_um):
             um_per_px = float(np.sqrt(array.row_um * array.col_um)) / lattice.unit_px
             name = _visium_name(lattice.most) if array is VISIUM else array.name
@@ -351,7 +387,8 @@ def _by_diameter(centers: Floats, size_px: float, is_true: bool, spot_um: float 
             f"the stated {spot_um or np.nan:g} um as side of the bins", spot_shape="square",
         )  # fmt: skip
     pitch_px = size_px * VISIUM.pitch_um / SPACERANGER_SPOT_UM
-    as_visium = abs(nearest_px / pitch_px - 1) < _TOLERANCE or _lie_on(centers, pitch_px, hexagonal=True)
+    near = abs(nearest_px / pitch_px - 1) < _TOLERANCE or _lie_on(centers, pitch_px, hexagonal=True)
+    as_visium = near and not _is_square(centers, nearest_px)
     known = spot_um or (SPACERANGER_SPOT_UM if as_visium and not is_true else np.nan)
     assumed = spot_um is None and np.isfinite(known)
     return _Found(
@@ -403,7 +440,9 @@ def _untold(found: _Found, size_px: float, n: int) -> str:
     )
 
 
-def _sized(found: _Found, size_um: float, pitch_um: float, is_true: bool) -> tuple[float, Shape, str]:
+def _sized(
+    found: _Found, size_um: float, pitch_um: float, is_true: bool, drawn: Shape | None
+) -> tuple[float, Shape, str]:
     """Size and shape of the spots: the array's, else those in px at the scale found, else a Visium spot if it fits."""
     if np.isfinite(found.spot_um):
         return found.spot_um, found.spot_shape, found.spot_source
@@ -412,10 +451,10 @@ def _sized(found: _Found, size_um: float, pitch_um: float, is_true: bool) -> tup
     if np.isfinite(size_um):
         if not is_true and abs(size_um / SPACERANGER_SPOT_UM - 1) < _NOMINAL:
             return VISIUM.spot_um, "disc", "spot_diameter_fullres, which is Space Ranger's for a Visium spot"
-        if not is_true and size_um < _SPARSE * pitch_um:
+        if not is_true and not _SPARSE * pitch_um <= size_um <= _OVERLAP * pitch_um:
             logger.warning("Found spots of %.3g um (spot_diameter_fullres) that lie %.3g um apart in no known array. If they "
                            "are cells: %s", size_um, pitch_um, _CELLS)  # fmt: skip
-        return size_um, "disc", "the size of the spots drawn" if is_true else "spot_diameter_fullres"
+        return size_um, drawn or "disc", "the size of the spots drawn" if is_true or drawn else "spot_diameter_fullres"
     if pitch_um < VISIUM.spot_um:
         return np.nan, "disc", "nothing"
     logger.warning("Nothing tells how large a spot is: taken for a Visium spot of 55 um. Else give `spot_um`.")
@@ -441,6 +480,19 @@ def _lie_on(centers: Floats, side: float, *, hexagonal: bool = False) -> bool:
     astray = np.where((rows == 0) & (columns == 0), 1, np.abs(turned - rows * up - columns))  # no two at one point
     rounding = _ROUNDING / side if (centers == np.rint(centers)).all() else 0
     return bool(astray.mean(axis=1).min() < min(_ASTRAY + rounding, _MOST_ASTRAY))
+
+
+def _is_square(centers: Floats, side: float) -> bool:
+    """Whether neighbours lie at right angles rather than 60 degrees apart."""
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(centers).query_pairs((1 + _TOLERANCE) * side, output_type="ndarray")
+    if not len(pairs):
+        return False
+    step = centers[pairs[:, 1]] - centers[pairs[:, 0]]
+    angle = np.arctan2(step[:, 0], step[:, 1])
+    square, hexagonal = (abs(np.exp(1j * fold * angle).mean()) for fold in (4, 6))
+    return bool(square > max(_ORDER, hexagonal))
 
 
 def _are_bins(centers: Floats, side: float) -> bool:

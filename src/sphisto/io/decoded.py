@@ -30,6 +30,8 @@ _STRIP = 2**22  # px that are moved at once
 _HARMLESS = 2**30  # bytes; what a file declares is not doubted below
 _ORIENTATION, _TIFF_BITS = 274, 258  # tags
 _PNG_BITS = 24  # where a png tells the bits of a sample
+_JP2_MARK, _JP2_BITS = b"\xff\x4f\xff\x51", 42  # begin of a JPEG 2000 code stream, and where from there it tells them
+_DARK = 128  # of 256; the brightest of pictures that fill their bits is brighter
 _LAYERED = frozenset({"PSD"})  # formats whose frames are the parts of one picture
 _PLAUSIBLE = 500  # bytes of picture per byte of file; slides have 5 to 100, blank ones up to 300
 
@@ -54,6 +56,17 @@ class FileLevel:
 
     def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
         return np.array(np.memmap(self._file, dtype=self.dtype, mode="r", shape=self.shape)[key])
+
+
+class _Decoded:
+    """Values (y, x, c) with the face of Pillow's pictures, as far as strips are cut out of them."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._values, self.size = values, (values.shape[1], values.shape[0])
+
+    def crop(self, box: tuple[int, int, int, int]) -> NDArray[Any]:
+        x0, y0, x1, y1 = box
+        return self._values[y0:y1, x0:x1]
 
 
 def decode(path: Path) -> Pyramid:
@@ -139,6 +152,9 @@ def _loaded(path: Path) -> tuple[Any, Mode, tuple[str, ...]]:
             chosen = _seek_largest(picture)
             refuse_bomb(path, (picture.size[1], picture.size[0], len(picture.getbands())), 1)
             turned, bits = picture.getexif().get(_ORIENTATION, 1), _bits(path, picture)
+            deep = bits > 8 and mode_of(picture).bits == 8
+            if deep and (read := _with_all_bits(path, picture.format)) is not None:
+                return read, Mode(bits=bits), tuple(note for note in (chosen, orientation_note(turned)) if note)
             picture.load()
             # Pillow itself applies the tag to a tif, and to nothing else
             stored = _as_stored(picture, turned) if picture.format == "TIFF" else picture
@@ -149,7 +165,9 @@ def _loaded(path: Path) -> tuple[Any, Mode, tuple[str, ...]]:
             f"it again; for unusual compressions `{EXTRA}`."
         )
         raise ValueError(msg) from error
-    cut = f"its {bits} bits were cut to 8 in decoding" if bits > 8 and mode.bits == 8 else None  # a byte
+    if deep:
+        _refuse_cut(path, stored, bits)
+    cut = f"its {bits} bits were cut to 8 in decoding" if deep else None
     notes = (chosen, cut, mode.note, orientation_note(turned))
     return stored, mode, tuple(note for note in notes if note)
 
@@ -181,8 +199,33 @@ def _bits(path: Path, picture: Any) -> int:
     if picture.format == "PNG":
         with path.open("rb") as file:
             return file.read(_PNG_BITS + 1)[_PNG_BITS]
+    if picture.format == "JPEG2000":
+        content = path.read_bytes()
+        at = content.find(_JP2_MARK)
+        return (content[at + _JP2_BITS] & 0x7F) + 1 if at >= 0 else 8
     stated = picture.tag_v2.get(_TIFF_BITS, 8) if picture.format == "TIFF" else 8
     return int(max(np.atleast_1d(stated)))
+
+
+def _with_all_bits(path: Path, kind: str | None) -> Any | None:
+    """Decode a picture of more bits than Pillow keeps, if imagecodecs is there: (y, x, 3 | 4), as Pillow's pictures are cropped."""
+    try:
+        import imagecodecs
+    except ImportError:
+        return None
+    decode = {"PNG": imagecodecs.png_decode, "JPEG2000": imagecodecs.jpeg2k_decode}.get(str(kind))
+    values = None if decode is None else np.asarray(decode(path.read_bytes()))
+    return None if values is None or values.ndim != 3 or values.shape[2] not in (3, 4) else _Decoded(values)
+
+
+def _refuse_cut(path: Path, picture: Any, bits: int) -> None:
+    """Raise where what Pillow makes of more than 8 bits is not what they show: in JPEG 2000, and where not all are used."""
+    if picture.format == "JPEG2000" or max(high for _, high in picture.convert("RGB").getextrema()) < _DARK:
+        msg = (
+            f"{str(path)!r} has {bits} bits per sample, which cannot be read rightly here; expected 8 bits, or a tif. Save it as "
+            f"one of these, or install imagecodecs, as `{EXTRA}` does."
+        )
+        raise ValueError(msg)
 
 
 def _strip(picture: Any, mode: Mode, y: int, rows: int) -> NDArray[Any]:

@@ -22,9 +22,20 @@ def matrix_to(element: Any, system: str) -> NDArray[np.float64]:
 
 def relative_scale(matrix: NDArray[np.float64]) -> float | None:
     """Return the scale that a (3, 3) matrix is; ``None`` if it is more than that."""
+    scale = scale_and_shift(matrix)
+    return None if scale is None or is_shifted(matrix) else scale
+
+
+def scale_and_shift(matrix: NDArray[np.float64]) -> float | None:
+    """Return the scale that a (3, 3) matrix is, a shift aside; ``None`` if it is more than both."""
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    plain = np.allclose(matrix[:2, :2], scale * np.eye(2), rtol=_ROUNDING, atol=1e-6 * scale)
-    return scale if plain and np.abs(matrix[:2, 2]).max() <= _SHIFT * scale else None
+    return scale if np.allclose(matrix[:2, :2], scale * np.eye(2), rtol=_ROUNDING, atol=1e-6 * scale) else None
+
+
+def is_shifted(matrix: NDArray[np.float64]) -> bool:
+    """Whether a (3, 3) matrix shifts by more than rounding."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    return bool(np.abs(matrix[:2, 2]).max() > _SHIFT * scale)
 
 
 def scale_to(element: Any, system: str, name: str) -> float:

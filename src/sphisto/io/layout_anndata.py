@@ -26,6 +26,7 @@ logger = logging.getLogger("sphisto")
 STORED = {"fullres": "", "hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef"}
 """Pictures of ``uns["spatial"]``, finest first, and the scale factors that they come with; a full-resolution one needs none."""
 _LABEL = "library_id"  # the column of obs by which joined tables usually name their sections
+_MISSING = {"nan", "None", "<NA>", "NaN"}
 _AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "pxl_row", "pxl_row_in_fullres"))
 
 
@@ -97,7 +98,9 @@ def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]
     parts = [name for name in ("images", "scalefactors") if name in spatial]
     if parts:
         raise ValueError(_other_form(f"{', '.join(parts)} without the name of their library above them"))
-    flags = [str(name) for name, entry in spatial.items() if isinstance(entry, bool | np.bool_)]
+    flags = [
+        str(name) for name, entry in spatial.items() if np.ndim(entry) == 0 and np.asarray(entry).dtype.kind in "bui"
+    ]
     libraries = {str(name): entry for name, entry in spatial.items() if str(name) not in flags}
     for name, entry in libraries.items():
         if not isinstance(entry, Mapping):
@@ -161,18 +164,30 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
         If the table is joined and nothing, or more than one thing, tells its rows.
     """
     every = np.arange(adata.n_obs)
-    by_column, of_others = {}, {}
+    by_column: dict[str, NDArray[np.bool_]] = {}
+    unclear: dict[str, NDArray[np.bool_]] = {}
+    of_others: dict[str, set[str]] = {}
     for column, values in adata.obs.items():
         names = _names(values, also_numbers=column == _LABEL)
-        found = set() if names is None else set(names)
-        if name in found and len(found) > 1:
-            by_column[str(column)] = names == name
-        elif found and found <= set(libraries) - {name}:
+        found = set() if names is None else set(names) - _MISSING
+        if name in found and (column == _LABEL or found <= set(libraries)):
+            by_column[str(column)] = np.asarray(names == name)
+        elif name in found:
+            unclear[str(column)] = np.asarray(names == name)
+        elif found and found <= set(libraries):
             of_others[str(column)] = found
+    if _LABEL in by_column:
+        by_column = {_LABEL: by_column[_LABEL]}
+    elif not by_column and unclear and not _on_one_array(adata):
+        if "array_row" not in adata.obs:
+            raise ValueError(_unclear(adata, name, *next(iter(unclear.items()))))
+        by_column = unclear  # spots share their place on the array, so the table is joined
     answers = {np.packbits(rows).tobytes(): column for column, rows in by_column.items()}
     if len(answers) == 1:
         column = next(iter(by_column))
         rows = np.flatnonzero(by_column[column])
+        if len(rows) == adata.n_obs:
+            return every, ""
         logger.info("%s: %d of %d rows belong to it, by obs[%r].", name, len(rows), adata.n_obs, column)
         return rows, f"; the section's own by obs[{column!r}]"
     if len(answers) > 1:
@@ -188,7 +203,7 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
             f"`library_id`, or give the spots of {name!r}."
         )
         raise ValueError(msg)
-    labels = set(map(str, adata.obs[_LABEL])) if _LABEL in adata.obs else set()
+    labels = set(adata.obs[_LABEL].astype(object).map(_as_word)) if _LABEL in adata.obs else set()
     if len(labels) > 1:
         named = f"obs[{_LABEL!r}] holds {', '.join(sorted(labels)[:5])}"
     elif len(libraries) > 1 and not _is_one(adata, name):
@@ -207,13 +222,25 @@ def _names(column: Series, *, also_numbers: bool = False) -> NDArray[Any] | None
     """Values of a column of words as an array of str; ``None`` for numbers, which may say something else."""
     import pandas as pd
 
-    if also_numbers:
-        return np.asarray(column.astype(object).map(str), dtype=object)
-
     of = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
-    if pd.api.types.is_numeric_dtype(of.dtype) or pd.api.types.is_bool_dtype(of.dtype):
+    is_number = pd.api.types.is_numeric_dtype(of.dtype) or pd.api.types.is_bool_dtype(of.dtype)
+    if is_number and not also_numbers:
         return None
-    return np.asarray(column.astype(object).map(str), dtype=object)
+    return np.asarray(column.astype(object).map(_as_word), dtype=object)
+
+
+def _as_word(value: Any) -> str:
+    """Text of a value; that of a whole number is the same whether joining made it a float or not."""
+    return str(int(value)) if isinstance(value, float | np.floating) and value == np.rint(value) else str(value)
+
+
+def _unclear(adata: AnnData, name: str, column: str, rows: NDArray[np.bool_]) -> str:
+    return (
+        f"Found the library's name {name!r} in {int(rows.sum())} of {adata.n_obs} rows of obs[{column!r}], and words there that "
+        "are no libraries; expected a column that tells the sections of a joined table, or none with that name in it. If it "
+        f"tells them, give the section's own spots, `adata[adata.obs[{column!r}] == {name!r}].copy()`; else add "
+        f"`adata.obs[{_LABEL!r}] = {name!r}`."
+    )
 
 
 def _is_one(adata: AnnData, name: str) -> bool:
@@ -222,8 +249,11 @@ def _is_one(adata: AnnData, name: str) -> bool:
     A column says so, or no two spots lie at one place of the array, as those of two sections would.
     """
     columns = (_names(values) for _, values in adata.obs.items())
-    if any(set(names) == {name} for names in columns if names is not None):
-        return True
+    return any(set(names) == {name} for names in columns if names is not None) or _on_one_array(adata)
+
+
+def _on_one_array(adata: AnnData) -> bool:
+    """Whether each spot has its own place on the array."""
     array = ["array_row", "array_col"]
     return set(array) <= set(adata.obs) and not adata.obs[array].duplicated().any()
 
@@ -259,7 +289,7 @@ def _find_image(
             if key != "fullres" and as_pyramid(known).shape == pyramid.shape:
                 scale = valid_scale(factors[STORED[key]], STORED[key])
                 return pyramid, scale, f"{named}, of the size of images[{key!r}] and taken to have its scale factor"
-        return pyramid, None, f"{named}, taken for the full-resolution one"
+        return pyramid, None, named
     source = part_of(library, "metadata").get("source_image_path")
     missing = ""
     if isinstance(source, str | Path) and str(source).strip():

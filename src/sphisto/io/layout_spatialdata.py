@@ -11,7 +11,7 @@ import numpy as np
 from sphisto import _keys
 from sphisto.io.channels import CHANNELS
 from sphisto.io.counts import require_frames
-from sphisto.io.elements import matrix_to, relative_scale
+from sphisto.io.elements import is_shifted, matrix_to, relative_scale, scale_and_shift
 from sphisto.io.layout_anndata import libraries_of, part_of
 from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
 from sphisto.io.pyramid import Pyramid, as_pyramid
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from sphisto.core.slide import SpotShape
+
 logger = logging.getLogger("sphisto")
 
 _ALIKE = 0.05  # relative spread of sizes up to which shapes are spots or bins; cells differ by more
 _TURNED = 0.1  # of its side, by which a square's bounds may exceed it: turned by up to 6 degrees
+_AGREE = 1.05  # fold; scales of one picture in several coordinate systems differ by rounding only
 _SAME_PX = 1.0  # full-resolution px, within which obsm["spatial"] and the shapes agree
 _REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced picture
 # ends of pictures' names, perhaps with the key that `spatialdata.concatenate` puts after the names of all elements
@@ -35,6 +38,7 @@ _KIND = re.compile(
     r"(?:^|_)(?:(?:hires|lowres|full|fullres|cytassist)(?:(?:_tissue)?_image)?|(?:tissue_)?image)(-.+)?$"
 )
 _BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")  # what spatialdata-io and Space Ranger call bins of a side
+_CYTASSIST = re.compile(r"(?:^|_)cytassist(?:(?:_tissue)?_image)?(?:-.+)?$")
 INTRINSIC = "the shapes' own coordinates"
 
 
@@ -72,6 +76,7 @@ def layout_of_spatialdata(
         image_scale=None if scale is None else valid_scale(scale, "the picture's scale"),
         spot_px=side * to_fullres,
         spot_px_is_true=shape == "square" or about is not None,
+        drawn=shape,
         bin_um=positive_or_none(factors.get("bin_size_um"))
         or (float(named.group(1)) if named else bin_um_of(table.obs_names[rows])),
         microns_per_px=about or positive_or_none(factors.get("microns_per_pixel")),
@@ -86,11 +91,7 @@ def layout_of_spatialdata(
 
 def _choose_region(sdata: SpatialData, library_id: str | None) -> tuple[str, AnnData, str]:
     """Return a table, its name and the shapes element it annotates."""
-    found = [
-        (str(name), table, str(region))
-        for name, table in sdata.tables.items()
-        for region in np.atleast_1d(table.uns.get("spatialdata_attrs", {}).get("region", []))
-    ]
+    found = _annotated(sdata)
     drawn = [each for each in found if each[2] in sdata.shapes]
     if not drawn and any(region in sdata.labels for _, _, region in found):
         of_labels = ", ".join(f"{name!r} annotates {region!r}" for name, _, region in found)
@@ -106,13 +107,22 @@ def _choose_region(sdata: SpatialData, library_id: str | None) -> tuple[str, Ann
         lambda region: region in (library_id, _keys.spots(library_id)),
         lambda region: region.endswith(f"-{library_id}"),  # the key by which `spatialdata.concatenate` joined it
         lambda region: region.startswith(f"{library_id}_") or region.endswith(f"_{library_id}"),
-        lambda region: library_id in region,
+        lambda region: re.search(rf"(?:^|[\W_]){re.escape(library_id)}(?:$|[\W_])", region) is not None,
     )
     for way in ways:
         matching = [each for each in drawn if way(each[2])]
         if matching:
             return _the_only(matching, found, choice)
     return _the_only([], found, choice)
+
+
+def _annotated(sdata: SpatialData) -> list[tuple[str, AnnData, str]]:
+    """Return each region that a table annotates, with that table and its name."""
+    return [
+        (str(name), table, str(region))
+        for name, table in sdata.tables.items()
+        for region in np.atleast_1d(table.uns.get("spatialdata_attrs", {}).get("region", []))
+    ]
 
 
 def _the_only(
@@ -127,6 +137,14 @@ def _the_only(
             f"{others}."
         )
         raise ValueError(msg)
+    regions = {region for _, _, region in chosen}
+    if len(regions) == 1:
+        names = ", ".join(repr(name) for name, _, _ in chosen)
+        msg = (
+            f"Found several tables{choice} that annotate {regions.pop()!r}: {names}; expected one. Leave the others out: "
+            '`sdata.subset([..., "the table"])`, or `del sdata.tables["another"]`.'
+        )
+        raise ValueError(msg)
     msg = (
         f"Found several annotated regions{choice}: {', '.join(region for _, _, region in chosen)}. Choose one with "
         "`library_id=` (a part of its name that no other has)."
@@ -139,6 +157,13 @@ def _rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray
     import pandas as pd
 
     keys = table.uns["spatialdata_attrs"]
+    lost = [keys[name] for name in ("region_key", "instance_key") if keys.get(name) not in table.obs]
+    if lost:
+        msg = (
+            f"Found no column {', '.join(map(repr, lost))} in obs, by which the table annotates {region!r} (so its "
+            "uns['spatialdata_attrs'] says); expected it. Add the column again, or parse the table anew (`TableModel.parse`)."
+        )
+        raise ValueError(msg)
     rows = np.flatnonzero((table.obs[keys["region_key"]].astype(str) == region).to_numpy())
     ids = table.obs[keys["instance_key"]].iloc[rows].to_numpy()
     if not shapes.index.is_unique:
@@ -148,6 +173,14 @@ def _rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray
     place = shapes.index.get_indexer(pd.Index(ids))
     if (place < 0).all():  # numbers on one side and words on the other
         place = pd.Index(shapes.index.astype(str)).get_indexer(pd.Index(ids).astype(str))
+    found = place[place >= 0]
+    if len(np.unique(found)) < len(found):
+        twice = int(len(found) - len(np.unique(found)))
+        msg = (
+            f"Found {twice} of {len(place)} rows of the table that annotate a shape of {region!r} which another row annotates, "
+            f"by {keys['instance_key']!r}; expected one row for each spot. Correct that column."
+        )
+        raise ValueError(msg)
     gone = int((place < 0).sum())
     if gone == len(place):
         msg = (
@@ -166,7 +199,7 @@ def _rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray
     return kept, shapes.iloc[place], told + (f"; {gone} have no shape in {region!r} and are left out" if gone else "")
 
 
-def _size_of(shapes: GeoDataFrame, region: str) -> tuple[float, str]:
+def _size_of(shapes: GeoDataFrame, region: str) -> tuple[float, SpotShape]:
     """Return diameter or side of spots or bins, and which; refuse outlines of cells, which differ."""
     import shapely
 
@@ -207,26 +240,43 @@ def _full_resolution(
     """Return full-resolution px per unit of the shapes' own coordinates, and from what that was concluded."""
     from spatialdata.transformations import get_transformation
 
-    scales = {"": 1.0}
-    for system in get_transformation(element, get_all=True):
-        scale = relative_scale(matrix_to(element, str(system)))
-        if scale is not None:
-            scales[str(system)] = scale
-    named = sorted(
-        (s for s in scales if s and not _REDUCED.search(s)), key=lambda s: (s != "global", -_alike(s, region))
-    )
+    matrices = {"": np.eye(3)} | {
+        str(system): matrix_to(element, str(system))
+        for system in get_transformation(element, get_all=True)
+        if not _REDUCED.search(str(system))
+    }
+    scales = {system: scale for system, matrix in matrices.items() if (scale := scale_and_shift(matrix)) is not None}
+    named = sorted((s for s in scales if s), key=lambda s: (s != "global", -_alike(s, region)))
     note = ""
     if "spatial" in table.obsm:
         stated = np.asarray(table.obsm["spatial"])[rows]
         if stated.ndim == 2 and stated.shape[1] >= 2 and np.issubdtype(stated.dtype, np.number):
-            for system in [*named, "", *scales]:
-                if np.allclose(xy * scales[system], stated[:, :2], atol=_SAME_PX, rtol=0):
+            for system in [*named, ""]:
+                there = xy @ matrices[system][:2, :2].T + matrices[system][:2, 2]
+                if any(np.allclose(at, stated[:, :2], atol=_SAME_PX, rtol=0) for at in (there, xy * scales[system])):
                     which = f"coordinate system {system!r}" if system else INTRINSIC
-                    return scales[system], f'{which}, where the shapes lie as obsm["spatial"] of the table says'
-            note = '; obsm["spatial"] of the table agrees with none of the coordinate systems and is not used'
+                    frame = f'{which}, where the shapes lie as obsm["spatial"] of the table says'
+                    return scales[system], frame + _shift(matrices[system], system, region)
+            note = '; obsm["spatial"] of the table agrees with none of them and is not used'
+            logger.warning('%r: obsm["spatial"] of the table agrees with no full-resolution coordinate system of the shapes '
+                           "and is not used. If rows of the table are not those of the shapes, correct their ids.", region)  # fmt: skip
     if named:
-        return scales[named[0]], f"coordinate system {named[0]!r}{note}"
+        frame = f"coordinate system {named[0]!r}{note}"
+        return scales[named[0]], frame + _shift(matrices[named[0]], named[0], region)
     return 1.0, f"no coordinate system but of reduced pictures: {INTRINSIC}{note}"
+
+
+def _shift(matrix: NDArray[np.float64], system: str, region: str) -> str:
+    """Say that shapes lie shifted in a coordinate system, which nothing that is written here repeats."""
+    if not is_shifted(matrix):
+        return ""
+    by = " and ".join(f"{shift:.5g}" for shift in matrix[:2, 2])
+    logger.warning(
+        "%r lies shifted by %s (x and y) in %r of the SpatialData, perhaps beside other sections. `global` of a store begins "
+        "where the section's picture does: give other elements of the SpatialData to `sphisto.tl.aggregate` without that shift.",
+        region, by, system,
+    )  # fmt: skip
+    return f", without its shift by {by} (x and y)"
 
 
 def _alike(name: str, region: str) -> int:
@@ -242,19 +292,21 @@ def _choose_image(
     if image is not None and not named and not _is_placed(image):
         pyramid, told = opened(image, map(str, sdata.images))
         if image_scale is None:
-            return pyramid, None, f"{told}, taken for the full-resolution one"
+            return pyramid, None, told
         stated = valid_scale(image_scale, "image_scale")
         return pyramid, stated, f"{told}, image_scale={stated:g} as stated"
     if image is not None:
         name, element = (image, sdata.images[image]) if named else ("the image element that was given", image)
         scale = _image_scale(element, name, sdata.shapes[region], region) / to_fullres
-        return as_pyramid(element), image_scale or scale, f"{name!r} as given, {scale:.4g} px per full-resolution px"
+        scale = scale if image_scale is None else valid_scale(image_scale, "image_scale")
+        return as_pyramid(element), scale, f"{name!r} as given, {scale:.4g} px per full-resolution px"
     name, others = _own_image(sdata, region)
     scale = _image_scale(sdata.images[name], name, sdata.shapes[region], region) / to_fullres
+    scale = scale if image_scale is None else valid_scale(image_scale, "image_scale")
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
     return (
         as_pyramid(sdata.images[name]),
-        image_scale or scale,
+        scale,
         f"{name!r}, {scale:.4g} px per full-resolution px{also}",
     )
 
@@ -271,7 +323,7 @@ def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
 
     systems = set(get_transformation(sdata.shapes[region], get_all=True))
     shared = [str(name) for name in sdata.images if systems & set(get_transformation(sdata.images[name], get_all=True))]
-    pictures = [name for name in shared if _is_colour(sdata.images[name]) and "cytassist" not in name]
+    pictures = [name for name in shared if _is_colour(sdata.images[name]) and not _CYTASSIST.search(name)]
     if not pictures:
         msg = (
             f"Found no image in a coordinate system of {region!r} ({', '.join(map(str, systems))}); the SpatialData holds "
@@ -280,6 +332,14 @@ def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
         )
         raise ValueError(msg)
     stems = {name: _stem_of(name) for name in pictures}
+    others = {each for _, _, each in _annotated(sdata)} - {region}
+    stems = {name: stem for name, stem in stems.items() if not _is_anothers(stem, region, others)}
+    if not stems:
+        msg = (
+            f"Found no image of {region!r} in its coordinate systems, but those of other sections: {', '.join(pictures)}. Add "
+            "its own, or choose one with `image=`."
+        )
+        raise ValueError(msg)
     own = {stem for stem in stems.values() if _belongs(region, *stem)}
     longest = max(own, key=lambda stem: len("".join(stem)), default=None)
     if longest is None and len(set(stems.values())) == 1:
@@ -287,10 +347,10 @@ def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
     if longest is None:
         msg = (
             f"Found several images in the coordinate systems of {region!r}, none with a name that says which belongs to it: "
-            f"{', '.join(pictures)}. Choose one with `image=`."
+            f"{', '.join(stems)}. Choose one with `image=`."
         )
         raise ValueError(msg)
-    chosen = [name for name in pictures if stems[name] == longest]
+    chosen = [name for name, stem in stems.items() if stem == longest]
     fine = {name: _image_scale(sdata.images[name], name, sdata.shapes[region], region) for name in chosen}
     best = max(chosen, key=lambda name: fine[name])
     return best, [name for name in chosen if name != best]
@@ -306,6 +366,15 @@ def _belongs(region: str, stem: str, joined: str) -> bool:
     """Whether a region bears the name of a picture: ``A``, or ``A_`` and more, and the same key if it was joined."""
     name = region.removesuffix(joined)
     return region.endswith(joined) and (name == stem or name.startswith(f"{stem}_"))
+
+
+def _is_anothers(stem: tuple[str, str], region: str, others: set[str]) -> bool:
+    """Whether pictures of a name are those of another region: it bears the very name, or only others belong to it."""
+    exactly = [other for other in others if other.removesuffix("_spots").removesuffix(stem[1]) == stem[0]]
+    own = region.removesuffix("_spots").removesuffix(stem[1]) == stem[0]
+    if own or not any(_belongs(other, *stem) for other in others):
+        return False
+    return bool(exactly) or not _belongs(region, *stem)
 
 
 def _is_colour(element: Any) -> bool:
@@ -326,11 +395,20 @@ def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str) -> fl
 
     systems = set(get_transformation(image, get_all=True)) & set(get_transformation(shapes, get_all=True))
     relative = [np.linalg.solve(matrix_to(image, s), matrix_to(shapes, s)) for s in sorted(map(str, systems))]
-    found = [
-        scale for matrix in relative if (scale := relative_scale(np.asarray(matrix, dtype=np.float64))) is not None
-    ]
+    found = {
+        system: scale
+        for system, matrix in zip(sorted(map(str, systems)), relative, strict=True)
+        if (scale := relative_scale(np.asarray(matrix, dtype=np.float64))) is not None
+    }
+    if found and max(found.values()) > _AGREE * min(found.values()):
+        said = ", ".join(f"{scale:.4g} in {system!r}" for system, scale in found.items())
+        msg = (
+            f"Found {name!r} at different scales against {region!r}: {said} px per unit of the shapes; expected one. Correct "
+            "the transformations, or remove those that are not meant (`spatialdata.transformations.remove_transformation`)."
+        )
+        raise ValueError(msg)
     if found:
-        return found[0]
+        return next(iter(found.values()))
     if not relative:
         msg = f"Found {name!r} in no coordinate system of {region!r}; expected both in one."
         raise ValueError(msg)

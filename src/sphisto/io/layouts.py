@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from sphisto.core.slide import SpotShape
     from sphisto.io.pyramid import Pyramid
 
 logger = logging.getLogger("sphisto")
@@ -52,6 +53,8 @@ class Layout:
         Diameter of a spot, or side of a bin, in full-resolution px.
     spot_px_is_true
         Whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one.
+    drawn
+        Shape that was drawn, where shapes were.
     bin_um
         Stated side of a bin in um.
     microns_per_px
@@ -68,6 +71,7 @@ class Layout:
     image_scale: float | None = None
     spot_px: float | None = None
     spot_px_is_true: bool = False
+    drawn: SpotShape | None = None
     bin_um: float | None = None
     microns_per_px: float | None = None
     told: Mapping[str, str] = field(default_factory=dict)
@@ -127,7 +131,8 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
     if not beside:
         return rows, whole
     logger.info('%d of %d spots lie beside the tissue (obs["in_tissue"] is 0) and are left out.', beside, len(rows))
-    return rows[kept], f'{len(rows) - beside} of {whole}: {beside} are left out, as obs["in_tissue"] is 0'
+    of = f"{len(rows)} rows" if len(rows) == adata.n_obs else f"{len(rows)} rows, of {adata.n_obs} of the table"
+    return rows[kept], f'{len(rows) - beside} of {of}: {beside} are left out, as obs["in_tissue"] is 0'
 
 
 def bin_um_of(names: Any) -> float | None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CHANNEL_DIMS = frozenset({"c", "channel", "channels", "s", "band", "bands", "rgb", "rgba"})
+_FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `dask.array.ma.filled(image, 255)`)."
 _KEPT = 2**26  # bytes; a picture that is no larger is made once and kept
 _LAST = 2**25  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
 _BLOCK = 512  # px, of what is made and kept at once
@@ -172,7 +173,7 @@ def as_pyramid(image: Any) -> Pyramid:
         return _of_array(image)
     if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to know it
         return _of_pillow(image)
-    if hasattr(image, "dims") or hasattr(image, "data_vars"):
+    if hasattr(image, "data_vars") or (hasattr(image, "dims") and hasattr(image, "isel")):
         return _of_xarray(image)
     array = np.asarray(image)
     if array.dtype.kind in "OUS":
@@ -183,7 +184,7 @@ def as_pyramid(image: Any) -> Pyramid:
 
 def _of_array(array: Any) -> Pyramid:
     if isinstance(array, np.ma.MaskedArray):
-        array = unmasked(array, "the image", "Fill them, for instance with white (`image.filled(255)`).")
+        array = unmasked(array, "the image", _FILL)
     level, moved = channels_last(array)
     return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
 
@@ -195,8 +196,10 @@ def _of_pillow(picture: Any) -> Pyramid:
 
 def _of_xarray(element: Any) -> Pyramid:
     """Read a DataArray, or each scale of a DataTree, by the names of its axes."""
-    from xarray import DataArray
+    from xarray import DataArray, Variable
 
+    if isinstance(element, Variable):
+        element = DataArray(element)
     arrays = [element] if isinstance(element, DataArray) else _scales(element)
     if not arrays:
         msg = f"Found no image in {type(element).__name__}; expected one of SpatialData, with its scales."
@@ -256,13 +259,15 @@ def _pixels(level: Any, window: Window) -> NDArray[Any]:
         return np.asarray(part)
     try:
         # blocks are already made by several threads: a pool within each of them would multiply what is in memory
-        return np.asarray(part.compute(scheduler="synchronous"))
+        pixels = part.compute(scheduler="synchronous")
     except RuntimeError as error:  # codecs say no more than that they failed
         msg = (
             f"The image cannot be read at {window} ({error}): the file or store it comes from is damaged. Copy it again "
             "from where it came, or choose another `image`."
         )
         raise ValueError(msg) from error
+    masked = isinstance(pixels, np.ma.MaskedArray)
+    return unmasked(pixels, f"the image at {window}", _FILL) if masked else np.asarray(pixels)
 
 
 def _factors(finest: tuple[int, ...], level: tuple[int, ...]) -> tuple[float, float]:

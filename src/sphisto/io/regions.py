@@ -11,7 +11,7 @@ import numpy as np
 
 from sphisto.core.footprint import Footprint
 from sphisto.io import store as stores
-from sphisto.io.elements import finest
+from sphisto.io.elements import finest, is_shifted
 from sphisto.io.paths import located
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def _to_global(element: Any, name: str) -> NDArray[np.float64]:
     except (AssertionError, ValueError, KeyError, AttributeError, TypeError):  # it is no element of a SpatialData
         systems = None
     if systems is None and hasattr(element, "geometry"):
-        return np.eye(3)
+        systems = element.attrs.get("transform")  # of the shapes that these geometries are of
+        if systems is None:
+            return np.eye(3)
     if _SYSTEM not in (systems or {}):
         there = f"in {', '.join(map(repr, systems))}" if systems else "in no coordinate system"
         msg = (
@@ -112,7 +114,11 @@ def _to_global(element: Any, name: str) -> NDArray[np.float64]:
             "section. Set it with `spatialdata.transformations.set_transformation`."
         )
         raise ValueError(msg)
-    return np.asarray(systems[_SYSTEM].to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
+    matrix = np.asarray(systems[_SYSTEM].to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
+    if is_shifted(matrix):
+        by = " and ".join(f"{shift:.5g}" for shift in matrix[:2, 2])
+        logger.info("%s is shifted by %s px (x and y), as its transformation to %r says.", name, by, _SYSTEM)
+    return matrix
 
 
 def _scale_of_circles(matrix: NDArray[np.float64], name: str) -> float:

@@ -184,9 +184,7 @@ def section(
     """
     library_id = _name_of(library_id)
     if isinstance(data, str | Path) and is_spaceranger_folder(data):
-        of_file = isinstance(image, str | Path) and str(image) not in {"hires", "lowres"}
-        read = read_visium(data, image=image if of_file else None, library_id=library_id)
-        found = layout_of_anndata(read, image=None if of_file else image, image_scale=image_scale)
+        found = layout_of_anndata(read_visium(data, library_id=library_id), image=image, image_scale=image_scale)
     elif hasattr(data, "obsm"):
         found = layout_of_anndata(data, image=image, image_scale=image_scale, library_id=library_id)
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
@@ -203,6 +201,9 @@ def section(
     image_scale = found.image_scale or _scale_of_stated(um, scale)
     grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
+    which = found.told["image"]
+    if found.image_scale is None:
+        which += f", {'taken for the full-resolution one' if image_scale == 1 else 'of the um per px that were stated'}"
     values, is_counts, where = values_of(own, layer)
     counts = f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes"
     pitch = median_pitch(found.centers)
@@ -216,7 +217,7 @@ def section(
         spot=Spot(scale.spot_um, scale.spot_shape),
         tissue=tissue,
         check=check,
-        about=_about(found, scale, counts, _image_words(found.image, grid, found.told["image"]), tissue),
+        about=_about(found, scale, counts, _image_words(found.image, grid, which), tissue),
         seen_shape=found.adata.shape,
     )
 
@@ -360,6 +361,7 @@ def calibration_of(
         array_col=_column(found, "array_col"),
         spot_px=found.spot_px,
         spot_px_is_true=found.spot_px_is_true,
+        drawn=found.drawn,
         microns_per_px=stated or found.microns_per_px,
         bin_um=found.bin_um,
         spot_um=spot_um,

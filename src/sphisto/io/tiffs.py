@@ -115,7 +115,8 @@ def _channel_names(tif: Any, index: int) -> list[str] | None:
         names = [channel.get("Name", "") for channel in channels]
         return names if names and all(names) else None
     if tif.is_imagej and tif.imagej_metadata:
-        tables = tif.imagej_metadata.get("LUTs") or []
+        tables = tif.imagej_metadata.get("LUTs", [])
+        tables = [tables] if np.ndim(tables) == 2 else tables  # of one channel it comes alone
         lit = [tuple(int(shade) for shade in np.asarray(table)[:, -1]) for table in tables]
         if all(shades == (255, 255, 255) for shades in lit):  # grey, or none
             return None
