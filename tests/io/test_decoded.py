@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import shutil
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -166,23 +167,49 @@ def test_orientation_is_told_and_not_applied(tmp_path, name):
     assert "orientation tag (6) was not applied, as spot positions count in stored pixels" in note
 
 
-def test_sixteen_bits_of_colour_are_cut_and_it_is_said(tmp_path):
-    height, width = RGB.shape[:2]
-    deep = np.concatenate(
-        [np.zeros((height, 1), np.uint8), (RGB.astype(">u2") * 257).view(np.uint8).reshape(height, -1)], 1
+def write_deep_png(path, values):
+    """Write (y, x, 3) 16-bit colours, as Pillow cannot."""
+    height, width = values.shape[:2]
+    lines = np.concatenate(
+        [np.zeros((height, 1), np.uint8), values.astype(">u2").view(np.uint8).reshape(height, -1)], 1
     )
     parts = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(deep.tobytes())),
+        (b"IDAT", zlib.compress(lines.tobytes())),
         (b"IEND", b""),
     ]
     chunks = [
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
     ]
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def test_sixteen_bits_of_colour_are_cut_and_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    write_deep_png(tmp_path / "a.png", RGB.astype(np.uint16) * 257)
     found, note = read(tmp_path / "a.png")
     assert (found == RGB).all()
     assert "its 16 bits were cut to 8 in decoding" in note
+
+
+def test_twelve_of_sixteen_bits_of_colour_are_not_read_as_a_dark_picture(tmp_path, monkeypatch):
+    write_deep_png(tmp_path / "a.png", RGB.astype(np.uint16) * 16)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(ValueError, match="has 16 bits per sample, which cannot be read rightly here.*or a tif"):
+        read(tmp_path / "a.png")
+
+
+def test_all_bits_of_deep_colours_are_read_where_imagecodecs_is_there(tmp_path):
+    codecs = pytest.importorskip("imagecodecs")
+    deep = RGB.astype(np.uint16) * 257
+    for name, values, content in (
+        ("full.png", deep, codecs.png_encode(deep)),
+        ("twelve.png", RGB.astype(np.uint16) * 16, codecs.png_encode(RGB.astype(np.uint16) * 16)),
+        ("a.jp2", deep, codecs.jpeg2k_encode(deep, level=0, reversible=True)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        level = decode(tmp_path / name)
+        np.testing.assert_array_equal(level[:, :], values)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])

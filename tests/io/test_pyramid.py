@@ -290,3 +290,24 @@ def test_paths_and_open_files_are_no_images(tmp_path):
         for given_ in (file, tmp_path / "a.png", str(tmp_path / "a.png")):
             with pytest.raises(TypeError, match=rf"Found {type(given_).__name__} in place of an image"):
                 as_pyramid(given_)
+
+
+def test_a_mask_behind_dask_is_not_dropped():
+    import dask.array as da
+
+    values = np.ma.masked_array(np.full((8, 8, 3), 200, np.uint8), mask=False)
+    assert (as_pyramid(da.from_array(values, chunks=4, asarray=False)).picture()[:] == 200).all()
+    values[2:4, 2:4] = np.ma.masked
+    with pytest.raises(ValueError, match="Found 12 masked values in the image at Window.*dask.array.ma.filled"):
+        as_pyramid(da.from_array(values, chunks=4, asarray=False)).picture()[:]
+
+
+def test_datasets_of_h5py_and_variables_of_xarray(tmp_path):
+    import h5py
+    import xarray as xr
+
+    values = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = values
+        for image in (file["image"], xr.Variable(("y", "x", "c"), values)):
+            np.testing.assert_array_equal(np.moveaxis(np.asarray(as_pyramid(image).picture()), 0, -1), values)

@@ -366,3 +366,23 @@ def test_a_radius_asked_for_counts_and_has_no_meaning_for_areas(caplog):
     assert "`radius` is used instead of the column" in caplog.text
     with pytest.raises(ValueError, match="Found `radius` with regions that are polygons"):
         footprint("", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 5, 5)]), GRID, 3.0)
+
+
+def test_geometries_of_shapes_lie_where_the_shapes_do(caplog):
+    """A column of geometries keeps what the shapes said of their place."""
+    import geopandas as gpd
+    import shapely
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Scale, Sequence, Translation
+
+    there = Sequence([Scale([2.0, 2.0], ("x", "y")), Translation([10, 0], ("x", "y"))])
+    shapes = ShapesModel.parse(
+        gpd.GeoDataFrame(geometry=[shapely.box(5, 5, 10, 10)]), transformations={"global": there}
+    )
+    with caplog.at_level("INFO", logger="sphisto"):
+        found, _ = footprint("", shapes.geometry, GRID, None)
+    expected, _ = footprint("", gpd.GeoDataFrame(geometry=[shapely.box(20, 10, 30, 20)]), GRID, None)
+    np.testing.assert_array_equal(found.weight, expected.weight)
+    np.testing.assert_array_equal(found.y, expected.y)
+    np.testing.assert_array_equal(found.x, expected.x)
+    assert "is shifted by 10 and 0 px (x and y)" in caplog.text

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import sphisto as sp
+from sphisto.core.slide import Spot
 from sphisto.io.intake import make_slide
 
 
@@ -207,7 +208,7 @@ DECISIONS = {
     "rows": [
         ({}, lambda a: None, "all 44 of the table's 44 rows"),
         ({}, lambda a: a.obs.__setitem__("in_tissue", [0] * 4 + [1] * 40), '40 of 44 rows: 4 are left out, as obs["in_tissue"] is 0'),
-        ({}, lambda a: a.obs.insert(0, "slide", ["toy"] * 30 + ["B"] * 14), "30 of the table's 44 rows; the section's own by obs['slide']"),
+        ({}, lambda a: a.obs.insert(0, "library_id", ["toy"] * 30 + ["B"] * 14), "30 of the table's 44 rows; the section's own by obs['library_id']"),
     ],
     "values": [
         ({}, lambda a: None, "counts in X, of 18 genes"),
@@ -421,6 +422,41 @@ def test_two_columns_that_tell_rows_must_agree(joined):
         sp.io.section(joined, library_id="toy")
 
 
+def test_a_joined_table_that_knows_one_of_its_libraries(joined):
+    """As ``anndata.concat(uns_merge="first")`` leaves it: spots share places on the array, so that it is joined."""
+    joined.obs["sample"] = ["toy"] * 44 + ["B"] * 20
+    del joined.uns["spatial"]["B"]
+    np.testing.assert_array_equal(sp.io.section(joined).rows, np.arange(44))
+
+
+def test_numbers_of_libraries_that_joining_made_floats(joined):
+    joined.uns["spatial"] = {"1": library(joined), "2": library(joined)}
+    joined.obs["library_id"] = [1.0] * 44 + [2.0] * 20
+    np.testing.assert_array_equal(sp.io.section(joined, library_id=2).rows, np.arange(44, 64))
+
+
+def test_a_word_of_another_column_that_is_the_name_of_the_library_cuts_no_rows(small_toy, caplog):
+    """The section is called as a region of it."""
+    small_toy.uns["spatial"]["tumor"] = small_toy.uns["spatial"].pop("toy")
+    small_toy.obs["annotation"] = ["tumor", "stroma"] * 22
+    with caplog.at_level("INFO", logger="sphisto"):
+        assert len(sp.io.section(small_toy).rows) == 44
+    assert "obs['annotation'] is not taken to tell sections" in caplog.text
+    del small_toy.obs["array_row"]
+    with pytest.raises(
+        ValueError, match=r"'tumor' in 22 of 44 rows of obs\['annotation'\].*else add `adata.obs\['library_id'\]"
+    ):
+        sp.io.section(small_toy)
+    small_toy.obs["library_id"] = "tumor"
+    assert len(sp.io.section(small_toy).rows) == 44
+
+
+@pytest.mark.parametrize("flag", [True, 1, np.array(True)])
+def test_flags_beside_the_libraries(small_toy, flag):
+    small_toy.uns["spatial"]["is_single"] = flag
+    assert "(the flag is_single is no library)" in sp.io.section(small_toy).about["layout"]
+
+
 def change_table(sdata, **columns):
     """Give a SpatialData another table, as that of a view cannot be changed in place."""
     table = sdata.tables["t"].copy()
@@ -552,3 +588,119 @@ def test_a_store_is_a_section_again(fitted, store, small_toy, tmp_path):
     params = again.tables["table"].uns["projection"]["params"]
     assert params["spot_um"] == 55
     assert params["um_per_px"] == pytest.approx(fitted.uns["projection"]["params"]["um_per_px"])
+
+
+# ---- SpatialData of several sections, frames and links
+
+
+def two_sections(sdata, first, second):
+    """Two copies of a section in one SpatialData, under two names."""
+    import spatialdata as sd
+    from spatialdata.models import TableModel
+
+    parts = {"images": {}, "shapes": {}, "tables": {}}
+    for name in (first, second):
+        table = sdata.tables["t"].copy()
+        del table.uns["spatialdata_attrs"]
+        table.obs["region"] = pd.Categorical([name] * table.n_obs)
+        parts["images"][f"{name}_hires_image"] = sdata.images["toy_hires"]
+        parts["shapes"][name] = sdata.shapes["toy_spots"]
+        parts["tables"][f"{name}_table"] = TableModel.parse(
+            table, region=name, region_key="region", instance_key="spot"
+        )
+    return sd.SpatialData(**parts)
+
+
+@pytest.mark.parametrize(("first", "second"), [("A", "B"), ("S", "S_2")])
+def test_the_picture_of_another_section_is_not_taken(sdata, first, second):
+    both = two_sections(sdata, first, second)
+    assert f"'{second}_hires_image'" in sp.io.section(both, library_id=second).about["image"]
+    del both.images[f"{second}_hires_image"]
+    with pytest.raises(ValueError, match=f"no image of '{second}'.*those of other sections: {first}_hires_image"):
+        sp.io.section(both, library_id=second)
+    assert "as given" in sp.io.section(both, library_id=second, image=f"{first}_hires_image").about["image"]
+
+
+def test_library_id_is_a_whole_part_of_a_name(sdata):
+    both = two_sections(sdata, "tumor_slide12", "control")
+    assert "tumor_slide12" in sp.io.section(both, library_id="slide12").about["layout"]
+    with pytest.raises(ValueError, match="Found no table for library_id='slide1'"):
+        sp.io.section(both, library_id="slide1")
+
+
+def test_a_section_may_be_called_cytassist(sdata):
+    both = two_sections(sdata, "cytassist_brain", "other")
+    assert "'cytassist_brain_hires_image'" in sp.io.section(both, library_id="cytassist_brain").about["image"]
+
+
+def test_shapes_in_um_that_are_scaled_and_shifted_into_global(sdata, caplog):
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Scale, Sequence, Translation, set_transformation
+
+    um = 100 / 12  # per full-resolution px
+    xy = np.column_stack([sdata.shapes["toy_spots"].geometry.x, sdata.shapes["toy_spots"].geometry.y])
+    shift = Translation([40, 0], ("x", "y"))
+    there = Sequence([Scale([1 / um, 1 / um], ("x", "y")), shift])
+    del sdata.shapes["toy_spots"]
+    sdata.shapes["toy_spots"] = ShapesModel.parse(xy * um, geometry=0, radius=32.5, transformations={"global": there})
+    set_transformation(sdata.images["toy_hires"], Sequence([Scale([2, 2], ("y", "x")), shift]), "global")
+    del sdata.tables["t"].obsm["spatial"]
+    section = sp.io.section(sdata)
+    np.testing.assert_allclose(section.measured.centers[:, ::-1], xy)
+    assert section.about["frame"] == "coordinate system 'global', without its shift by 40 and 0 (x and y)"
+    assert "give other elements of the SpatialData to `sphisto.tl.aggregate` without that shift" in caplog.text
+
+
+def test_a_picture_at_two_scales_is_refused(sdata):
+    from spatialdata.transformations import Identity, set_transformation
+
+    set_transformation(sdata.images["toy_hires"], Identity(), "run")
+    set_transformation(sdata.shapes["toy_spots"], Identity(), "run")
+    with pytest.raises(ValueError, match="different scales against 'toy_spots': 0.5 in 'global', 1 in 'run'"):
+        sp.io.section(sdata)
+
+
+def test_a_downscaled_frame_is_never_the_full_resolution(sdata, caplog):
+    from spatialdata.transformations import Scale, set_transformation
+
+    set_transformation(sdata.shapes["toy_spots"], Scale([0.25, 0.25], ("x", "y")), "toy_downscaled_hires")
+    sdata.tables["t"].obsm["spatial"] = sdata.tables["t"].obsm["spatial"] * 0.25
+    section = sp.io.section(sdata)
+    assert section.grid.fullres_um_per_px == pytest.approx(100 / 12, rel=1e-3)
+    assert "agrees with no full-resolution coordinate system of the shapes" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["region", "spot"])
+def test_a_linking_column_that_is_gone(sdata, column):
+    del sdata.tables["t"].obs[column]
+    with pytest.raises(ValueError, match=f"Found no column '{column}' in obs.*TableModel.parse"):
+        sp.io.section(sdata)
+
+
+def test_two_tables_of_one_region_and_two_rows_of_one_shape(sdata):
+    sdata.tables["norm"] = sdata.tables["t"].copy()
+    with pytest.raises(ValueError, match="several tables that annotate 'toy_spots': 't', 'norm'"):
+        sp.io.section(sdata)
+    del sdata.tables["norm"]
+    sdata.tables["t"].obs["spot"] = np.where(np.arange(44) == 3, 2, np.arange(44))
+    with pytest.raises(
+        ValueError, match="1 of 44 rows of the table that annotate a shape of 'toy_spots' which another"
+    ):
+        sp.io.section(sdata)
+
+
+def test_drawn_squares_that_lie_apart_stay_squares(sdata):
+    import geopandas as gpd
+    import shapely
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Identity
+
+    shapes = sdata.shapes.pop("toy_spots")
+    xy = np.argwhere(np.ones((7, 7)))[: len(shapes)] * 12.0 + 10
+    boxes = gpd.GeoDataFrame(geometry=shapely.box(*(xy - 2).T, *(xy + 2).T), index=shapes.index)
+    sdata.shapes["toy_spots"] = ShapesModel.parse(boxes, transformations={"global": Identity()})
+    for column in ("array_row", "array_col"):
+        del sdata.tables["t"].obs[column]
+    del sdata.tables["t"].obsm["spatial"]
+    sdata.tables["t"].uns["spatial"] = {"toy": {"scalefactors": {"microns_per_pixel": 2.0}}}
+    assert sp.io.section(sdata).spot == Spot(8, "square")

@@ -283,3 +283,50 @@ def test_a_section_keeps_what_it_measured(small_toy, caplog):
         same = as_section(found)
     np.testing.assert_array_equal(same.measured.values.toarray(), counts)
     np.testing.assert_array_equal(same.measured.centers, centers)
+
+
+def test_a_folder_takes_a_picture_as_a_table_does(tmp_path, small_toy):
+    """Known by its size, or by the um per px that are stated."""
+    import json
+
+    from PIL import Image
+
+    outs = tmp_path / "outs"
+    (outs / "spatial").mkdir(parents=True)
+    picture = library(small_toy)["images"]["hires"]
+    factors = {"tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.5, "spot_diameter_fullres": 15.6}
+    (outs / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    Image.fromarray(picture).save(outs / "spatial" / "tissue_hires_image.png")
+    xy = small_toy.obsm["spatial"] * 2
+    small_toy.obs_names = [f"{''.join('ACGT'[i // 4**k % 4] for k in range(4))}-1" for i in range(44)]
+    rows = [
+        f"{name},1,{row},{col},{y},{x}"
+        for name, row, col, (x, y) in zip(
+            small_toy.obs_names, small_toy.obs["array_row"], small_toy.obs["array_col"], xy, strict=True
+        )
+    ]
+    (outs / "spatial" / "tissue_positions_list.csv").write_text("\n".join(rows))
+    matrix = outs / "filtered_feature_bc_matrix"
+    matrix.mkdir()
+    from scipy.io import mmwrite
+
+    mmwrite(matrix / "matrix.mtx", sparse.csr_matrix(small_toy.X).T.astype(int))
+    (matrix / "barcodes.tsv").write_text("\n".join(small_toy.obs_names))
+    (matrix / "features.tsv").write_text("\n".join(f"{g}\t{g}\tGene Expression" for g in small_toy.var_names))
+    hires = outs / "spatial" / "tissue_hires_image.png"
+    quarter = tmp_path / "quarter.png"
+    Image.fromarray(picture[::2, ::2]).save(quarter)
+    um = 100 / 24  # per full-resolution px
+    for data in (outs, sp.io.read_visium(outs)):
+        assert "taken to have its scale factor" in sp.io.section(data, image=hires).about["image"]
+        found = sp.io.section(data, image=quarter, image_um_per_px=4 * um)
+        assert found.grid.fullres_per_px == pytest.approx((4, 4), rel=1e-3)
+        assert "of the um per px that were stated" in found.about["image"]
+        np.testing.assert_allclose(found.measured.centers[:, ::-1], xy)
+
+
+def test_coordinates_in_another_unit_are_refused(small_toy):
+    """As German thousands in a table of positions are read: 1.234 for 1234."""
+    small_toy.obsm["spatial"] = small_toy.obsm["spatial"] / 1000
+    with pytest.raises(ValueError, match="px apart; expected x, y in full-resolution pixels.*thousands"):
+        sp.io.section(small_toy)

@@ -178,10 +178,14 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
             of_others[str(column)] = found
     if _LABEL in by_column:
         by_column = {_LABEL: by_column[_LABEL]}
-    elif not by_column and unclear and not _on_one_array(adata):
-        if "array_row" not in adata.obs:
+    elif not by_column and unclear:
+        if not {"array_row", "array_col"} <= set(adata.obs):
             raise ValueError(_unclear(adata, name, *next(iter(unclear.items()))))
-        by_column = unclear  # spots share their place on the array, so the table is joined
+        if _on_one_array(adata):
+            logger.info("%s: obs[%r] is not taken to tell sections: each spot has its own place on one array.",
+                        name, next(iter(unclear)))  # fmt: skip
+        else:
+            by_column = unclear
     answers = {np.packbits(rows).tobytes(): column for column, rows in by_column.items()}
     if len(answers) == 1:
         column = next(iter(by_column))

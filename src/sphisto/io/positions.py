@@ -33,6 +33,9 @@ _SUFFIXES = (".csv", ".csv.gz", ".parquet", ".tsv", ".tsv.gz", ".txt", ".txt.gz"
 _NAMES = [f"{stem}{suffix}" for stem in _STEMS for suffix in _SUFFIXES]
 _TRUTH = {"1": 1, "true": 1, "t": 1, "yes": 1, "0": 0, "false": 0, "f": 0, "no": 0}
 _MISSING = ("", "NA", "nan", "NaN")
+_ASIDE = re.compile(
+    r"\s*#|\s*\"?sep=.\"?\s*$", re.IGNORECASE
+)  # comments, and the line by which Excel tells the separator
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
@@ -75,8 +78,9 @@ def decoded(path: Path) -> str:
             msg = f"{str(path)!r} cannot be unpacked ({error}). Copy it again."
             raise ValueError(msg) from error
     utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    unmarked = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be" if content[:1] == b"\0" else "utf-8-sig"
     try:
-        return content.decode("utf-16" if utf16 else "utf-8-sig")
+        return content.decode("utf-16" if utf16 else unmarked)
     except UnicodeDecodeError as error:
         msg = f"{str(path)!r} is no text in UTF-8 or UTF-16 ({error}). Save it again as comma-separated text."
         raise ValueError(msg) from error
@@ -115,7 +119,7 @@ def _read_text(path: Path) -> pd.DataFrame:
         if file.read(4) in _EXCEL:
             msg = f"{str(path)!r} is an Excel workbook. Save the sheet as comma-separated text (csv)."
             raise ValueError(msg)
-    text = decoded(path)
+    text = "\n".join(line for line in decoded(path).splitlines() if not _ASIDE.match(line))
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = max(",;\t ", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
     rows = [
@@ -127,7 +131,10 @@ def _read_text(path: Path) -> pd.DataFrame:
         msg = f"{str(path)!r} is empty; {_EXPECTED}."
         raise ValueError(msg)
     header, rows = (rows[0], rows[1:]) if _is_header(rows[0]) else (None, rows)
-    width = max(map(len, rows), default=0)
+    if not rows:
+        msg = f"{str(path)!r} holds a header and no positions; expected a line for each spot."
+        raise ValueError(msg)
+    width = max(map(len, rows))
     if header is None:
         header = ["", *COLUMNS] if width == len(COLUMNS) + 1 else list(COLUMNS)
         shape = f"{width} columns without a header"
@@ -139,8 +146,9 @@ def _read_text(path: Path) -> pd.DataFrame:
         msg = f"Found {shape if narrow == width else f'rows of {narrow} to {width} fields'} in {str(path)!r}; {_EXPECTED}."
         raise ValueError(msg)
     table = pd.DataFrame(rows, columns=header[:width], dtype=object)
-    if separator in ";\t":
-        table = table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)  # decimal commas
+    table = table.replace(
+        r"^(-?\d+),(\d+(?:[eE][-+]?\d+)?)$", r"\1.\2", regex=True
+    )  # decimal commas, perhaps in quotes
     return _named(table.mask(table.isin(_MISSING)), path)
 
 
@@ -153,8 +161,8 @@ def _is_header(row: list[str]) -> bool:
 
 def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Give the columns Space Ranger's names, in whatever case or with whatever row names they were saved."""
-    names = [str(name).strip().lower() for name in table.columns]
-    if not set(names) & set(COLUMNS) and {"imagerow", "imagecol"} <= set(names):
+    names = [str(name).strip().lower().replace(".", "_") for name in table.columns]  # points are R's
+    if not set(names) & set(COLUMNS[1:]) and {"imagerow", "imagecol"} <= set(names):
         logger.info("%s: the columns are named as in Seurat: %s.", path, ", ".join(names))
         names = [_SEURAT.get(name, name) for name in names]
     if re.fullmatch(r"(v1)? v2 v3 v4 v5 v6", " ".join(names[-6:])):  # R's names for columns without any
