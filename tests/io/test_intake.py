@@ -163,7 +163,6 @@ def test_no_spot_on_the_picture_is_refused_unasked(small_toy):
 def test_no_counts_on_the_picture(small_toy):
     small_toy.obsm["spatial"] = small_toy.obsm["spatial"].copy()
     small_toy.obsm["spatial"][3:] += 1000
-    del small_toy.obs["array_row"]
     small_toy.X = np.asarray(small_toy.X.toarray()) * (np.arange(44) >= 3)[:, None]
     with pytest.raises(ValueError, match="The 3 of 44 spots that lie on the image hold no counts"):
         slide_of(small_toy, check=False)

@@ -53,6 +53,7 @@ _DIFFERS = 0.05  # relative; registration and rounding make less between a state
 _CONTRADICTS = 1.5  # fold; the next bin size, or a scale of another picture, is twice as large or more
 _RING = 1.4  # pitches; the second ring of a hexagonal array lies at 1.73
 _ORDER = 0.75  # least mean of exp(6i angle); coordinates in whole pixels turn neighbours by some degrees
+_TRIMMINGS, _MAJORITY = 5, 0.75  # passes, and share of the spots, to find where most belong
 _LEAST_APART = 0.5  # px
 _LEAST_SPOTS = 7  # a spot and its neighbours
 _WHOLE = 0.1  # mean distance of positions on an array from whole numbers; that of the means of cells' bins is 0.2
@@ -271,17 +272,30 @@ def _fit_lattice(centers: Floats, steps: Floats) -> _Lattice | None:
 
 
 def _refuse_exchanged(centers: Floats, steps: Floats) -> None:
-    """Raise for spots that lie as those of a Visium array do, but not where their positions on it say: rows are mixed up."""
+    """Raise for spots that lie at places of a Visium array, but not at those that their positions say: rows are mixed up."""
     known = np.isfinite(steps).all(axis=1)
-    whole = (steps[known] == np.rint(steps[known])).all()
-    of_array = whole and len(np.unique(steps[known].sum(axis=1) % 2)) == 1
-    if of_array and len(steps) >= _LEAST_SPOTS and _hexagonal_pitch(centers) is not None:
-        msg = (
-            f"Found {int(known.sum())} spots that lie on a hexagonal array, but not where array_row and array_col say; expected "
-            "each at its own place. Rows of the positions and of the table seem to be exchanged: join them by barcode. If "
-            "array_row and array_col are those of another array, remove them."
-        )
-        raise ValueError(msg)
+    steps, centers = steps[known], centers[known]
+    of_array = (steps == np.rint(steps)).all() and len(np.unique(steps.sum(axis=1) % 2)) == 1
+    if not of_array or len(steps) < _LEAST_SPOTS or _hexagonal_pitch(centers) is None:
+        return
+    design, pitch = np.column_stack([steps, np.ones(len(steps))]), median_pitch(centers)
+    kept = np.ones(len(steps), dtype=bool)
+    for _ in range(_TRIMMINGS):  # so that a few astray do not tell where the others belong
+        fit = np.linalg.lstsq(design[kept], centers[kept], rcond=None)[0]
+        away = np.hypot(*(design @ fit - centers).T)
+        kept = away <= max(float(np.quantile(away, _MAJORITY)), _SCATTER * pitch)
+    astray = away > pitch / 2
+    if astray.mean() < 1 - _MAJORITY:
+        low, high = centers[~astray].min(axis=0) - 2 * pitch, centers[~astray].max(axis=0) + 2 * pitch
+        inside = ((centers >= low) & (centers <= high)).all(axis=1)
+        if not (inside & astray).sum() > astray.sum() / 2:  # moved away, not exchanged
+            return
+    msg = (
+        f"Found {int(astray.sum())} of {len(centers)} spots of a hexagonal array at the places of others by array_row and "
+        "array_col; expected each at its own. Rows of the positions and of the table seem to be exchanged: join them by "
+        "barcode. If array_row and array_col are those of another array, remove them."
+    )
+    raise ValueError(msg)
 
 
 def _cells(
