@@ -295,6 +295,7 @@ def test_a_wrong_gene_is_one_message_and_no_store(visium_folder, tmp_path, capsy
     assert not store.exists()
 
 
+@pytest.mark.slow
 def test_demo_writes_its_store_and_pictures_and_says_where(tmp_path, capsys, monkeypatch):
     for name, value in {"SIZE": 96, "PITCH_UM": 24.0, "EPOCHS": 1}.items():
         monkeypatch.setattr(_demo, name, value)

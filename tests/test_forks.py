@@ -37,6 +37,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_forked_process_can_read_and_fit_as_the_one_before(tmp_path):
     """The pools of dask and OpenMP, which the first fit used, did not survive the fork."""
     stores = [str(tmp_path / name) for name in ("here.zarr", "there.zarr")]

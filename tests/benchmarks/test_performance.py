@@ -40,6 +40,7 @@ def test_useful_work_is_that_of_the_cores():
     assert work == pytest.approx(len(tiles) * operations(module, 224))
 
 
+@pytest.mark.slow
 @linux
 def test_the_peak_is_what_was_held_and_given_back():
     from benchmarks.performance.apart import apart

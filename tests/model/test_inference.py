@@ -19,6 +19,7 @@ def whole(fitted, slide, tile):
     return maps, picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [8, 40, 64])
 def test_what_is_predicted_does_not_depend_on_the_tiles(fitted, tile):
     model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))

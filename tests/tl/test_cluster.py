@@ -14,6 +14,8 @@ import torch
 
 import sphisto as sp
 
+pytestmark = pytest.mark.slow  # whole fits
+
 SIDES = 64, 4700  # px: three regions
 RASTERS = ("projection_factors", "projection", "projection_sd", "projection_reconstruction")
 

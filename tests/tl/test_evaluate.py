@@ -133,6 +133,7 @@ def test_held_out_counts_change_no_prediction(small_toy, evaluated, told):
         np.testing.assert_array_equal(told[0][name].values, told[1][name].values)
 
 
+@pytest.mark.slow
 def test_genes_shuffled_among_spots_fall_to_chance():
     # many spots: among some ten held-out spots chance alone reaches high correlations
     adata = sp.datasets.toy(192, 192, pitch_um=16, spot_um=9, rng=1)

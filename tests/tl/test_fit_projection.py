@@ -223,6 +223,7 @@ def test_the_seed_network_models_its_genes_only(small_toy, tmp_path):
 # --- a real section ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_real_section_goes_through(real_section, tmp_path):
     name = "mob_st_1"
     adata = sp.io.read_visium(real_section(name), library_id=name)

@@ -284,6 +284,7 @@ def test_any_section_becomes_a_slide_or_is_refused(case):
     assert slide.spots.is_counts == bool((values == values.round()).all())
 
 
+@pytest.mark.slow
 @settings(max_examples=45, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_any_section_is_fitted_or_is_refused(case):

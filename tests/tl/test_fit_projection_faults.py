@@ -15,6 +15,8 @@ import torch
 import sphisto as sp
 from sphisto.io import store as stores
 
+pytestmark = pytest.mark.slow  # whole fits
+
 ODD = ("µ gène/../x", "../../../etc/passwd", "x" * 300)
 
 

@@ -8,6 +8,8 @@ import pytest
 import sphisto as sp
 from sphisto.metrics import pearson, poisson_deviance
 
+pytestmark = pytest.mark.slow  # whole fits
+
 KEY = "projection"
 
 
