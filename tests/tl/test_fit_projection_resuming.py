@@ -14,6 +14,8 @@ import pytest
 
 import sphisto as sp
 
+pytestmark = pytest.mark.slow  # whole fits
+
 KEY = "projection"
 
 
@@ -42,8 +44,6 @@ import time
 import numpy as np
 import sphisto as sp
 from sphisto.model import fit, training
-
-pytestmark = pytest.mark.slow  # whole fits
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 training._LEAST_BATCHES = 4  # as in the tests
 fit.fastest = lambda device: "float32"
