@@ -28,7 +28,7 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def _short_epochs() -> Iterator[None]:
     """Train small sections for four batches an epoch instead of sixteen."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sphisto.model.training._LEAST_BATCHES", 4)
+        patch.setattr("sphisto.train.loop._LEAST_BATCHES", 4)
         yield
 
 

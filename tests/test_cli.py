@@ -17,9 +17,9 @@ from PIL import Image
 
 import sphisto as sp
 from sphisto import __version__, _demo, cli
-from sphisto.core.slide import SpotShape
-from sphisto.io.summary import summarise
-from sphisto.model.config import PresetName
+from sphisto.core.spot import SpotShape
+from sphisto.io.store.summary import summarise
+from sphisto.train.config import PresetName
 
 FAULTS = {
     "missing": FileNotFoundError("Found no picture at missing.tif."),

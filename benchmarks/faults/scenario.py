@@ -27,8 +27,9 @@ def load() -> None:
     import zarr.codecs
 
     import sphisto.tl._fit_projection
-    from sphisto.model import inference, training
+    from sphisto.predict import tiles as inference
     from sphisto.tl import _project
+    from sphisto.train import loop as training
 
     assert all((sklearn, spatialdata, zarr, sphisto))
     logging.disable(logging.WARNING)
@@ -103,7 +104,7 @@ def earlier(folder: Path) -> dict[str, str]:
 
 def library_of_first(folder: Path) -> dict[str, bytes]:
     """What the table says of ``first``."""
-    from sphisto.io import store as stores
+    from sphisto.io.store import read as stores
 
     table = stores.table(folder / STORE)
     arrays = {"loadings": table.varm["first_loadings"], "fitted": table.obsm["first_fitted"]}
@@ -112,7 +113,7 @@ def library_of_first(folder: Path) -> dict[str, bytes]:
 
 def result(folder: Path) -> dict[str, bytes]:
     """Rasters of all resolutions and what the table says of the projection."""
-    from sphisto.io import store as stores
+    from sphisto.io.store import read as stores
 
     found = {}
     for name in (KEY, *(f"{KEY}_{part}" for part in ("factors", "sd", "reconstruction"))):
@@ -141,7 +142,7 @@ def copied(source: Path, target: Path) -> Path:
 
 def stage(folder: Path) -> str:
     """Say how far a killed run had come, by what it left."""
-    from sphisto.io.journal import read_journal
+    from sphisto.io.store.journal import read_journal
 
     work = folder / f".{STORE}.new.sphisto"
     journal = read_journal(work / "journal")

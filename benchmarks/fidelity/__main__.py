@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 
 from benchmarks.fidelity.cells import RESULTS, Cell, compute, compute_apart, is_fresh
-from benchmarks.fidelity.methods import ABLATED, ABLATIONS, CONTROLS, EVERY, METHODS, group_of
+from benchmarks.fidelity.methods import ABLATED, ABLATIONS, CONTROLS, EVERY, METHODS
 from benchmarks.fidelity.peers.environment import python_of
 from benchmarks.fidelity.sets import SETS, SPLITS, missing
 
@@ -80,10 +80,7 @@ def chosen(only: str, seeds: int) -> list[Cell]:
 
 
 def ablations(only: str) -> list[Cell]:
-    """Cells of the ablations and controls, of one seed; of each kind of name those given.
-
-    Those that train networks leave large sets out, unless these are named.
-    """
+    """Cells of the ablations and controls, of one seed; of each kind of name those given."""
     words = {word.strip() for word in only.split(",") if word.strip()}
     kinds: list[set[str]] = [{name for name, _ in ABLATED}, {split for _, split in ABLATED}, {*ABLATIONS, *CONTROLS}]
     asked = [words & kind for kind in kinds]
@@ -91,7 +88,6 @@ def ablations(only: str) -> list[Cell]:
         Cell(name, split, method, 0)
         for name, split in ABLATED
         for method in (*ABLATIONS, *CONTROLS)
-        if name in asked[0] or method in CONTROLS or (name, split) in group_of(method).sets
         if all(not some or word in some for some, word in zip(asked, (name, split, method), strict=True))
     ]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sphisto.core.interpolate import median_pitch
-from sphisto.core.slide import Slide, Spot
+from sphisto.core.spot import Spot, median_pitch
+from sphisto.slide.slide import Slide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,11 +26,6 @@ _USED_BY_METHODS = {
     "colour": ("interpolations", "looks"),
     "kriging": ("looks",),
     "istar": ("looks",),
-    "ablations": ("networks",),
-    "prior_ablations": ("ablations", "looks", "networks"),
-    "network_ablations": ("ablations",),
-    "kriging_with_network": ("ablations", "network_ablations", "networks"),
-    "resolution": ("network_ablations", "networks"),
     "controls": ("networks",),
 }
 
@@ -71,7 +66,7 @@ def fingerprint(cell: Cell, epochs: int | None = None) -> str:
     ]
     if method.kind == "peer":
         files += [HERE / "peers" / name for name in ("exchange.py", f"run_{method.function}.py")]
-    patterns = ("metrics.py", "core/splits.py", *method.sources, *(("datasets/*.py",) if drawn else ()))
+    patterns = ("scoring/metrics.py", "core/splits.py", *method.sources, *(("datasets/*.py",) if drawn else ()))
     files += sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
     digest = hashlib.sha256(repr((sorted(method.options.items()), method.function, epochs)).encode())
     for path in files:

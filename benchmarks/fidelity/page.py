@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from benchmarks.fidelity import table
 from benchmarks.fidelity.cells import ROOT, Cell
-from benchmarks.fidelity.methods import ABLATED, ABLATIONS, METHODS, group_of
+from benchmarks.fidelity.methods import ABLATED, ABLATIONS, BASE, METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,15 +62,14 @@ def ablations(results: Path) -> str:
     """Score of each ablation, and by how much it differs from what nothing was changed in."""
     rows = []
     for method in ABLATIONS:
-        base = group_of(method).base
         found = [_ablated(results, *key, method) for key in ABLATED]
-        usual = [_ablated(results, *key, base) for key in ABLATED]
+        usual = [_ablated(results, *key, BASE) for key in ABLATED]
         if not any(np.isfinite(found)):
             continue
-        cells = [f"{x:.3f}" if method == base else f"{x - y:+.3f}" for x, y in zip(found, usual, strict=True)]
+        cells = [f"{x:.3f}" if method == BASE else f"{x - y:+.3f}" for x, y in zip(found, usual, strict=True)]
         rows.append(
             [
-                method.replace("_", " ").replace("-", ": ").replace("3 8", "3/8"),
+                method.replace("_", " ").replace("-", ": "),
                 *(c.replace("+nan", "").replace("nan", "") for c in cells),
             ]
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto import metrics
+from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats, Prediction
@@ -99,7 +99,7 @@ def _held_out(case: Case, predicted: Prediction, free: bool) -> _Scores:
 def _skill_ceiling(case: Case, predicted: Prediction) -> float:
     """Spearman correlation over genes which the true skill would reach with the skill at these held-out spots.
 
-    As :func:`sphisto.metrics.noise_ceiling`, but the halves are of the spots, and there are many ways to halve them.
+    As :func:`sphisto.scoring.metrics.noise_ceiling`, but the halves are of the spots, and there are many ways to halve them.
     """
     told, truth = _forms(case, predicted)["expected"], metrics.log_normalised(case.truth)
     rng, found = np.random.default_rng(case.seed), []

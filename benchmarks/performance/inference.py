@@ -60,22 +60,22 @@ def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict
 
     from sphisto._cores import one_blas_thread
     from sphisto.core.tiles import nested, on_tissue
-    from sphisto.io import building
-    from sphisto.io.transaction import replacing
-    from sphisto.model.fit import prior_for
-    from sphisto.model.inference import predict_tiles, tiles_of
-    from sphisto.model.precision import fastest
+    from sphisto.io.store import write as building
+    from sphisto.io.store.transaction import replacing
+    from sphisto.networks.precision import fastest
+    from sphisto.predict.conditioning import posterior_for
+    from sphisto.predict.tiles import predict_tiles, tiles_of
     from sphisto.tl._project import stream
 
     where, adata = torch.device(device), section(tiles)
     slide = slide_of(adata, (tiles + 2) * TILE, tiles)
     fitted = drawn_model(adata, n_factors=N_FACTORS, n_genes=N_GENES)
-    prior = quiet(lambda: prior_for(fitted, slide))
+    posterior = quiet(lambda: posterior_for(fitted, slide))
     todo = nested(on_tissue(tiles_of(fitted, slide), slide.tissue))
 
     def predict() -> None:
         with one_blas_thread():
-            for _ in predict_tiles(fitted, slide, prior, device=where, tiles=todo):
+            for _ in predict_tiles(fitted, slide, posterior, device=where, tiles=todo):
                 pass
 
     with tempfile.TemporaryDirectory() as name, replacing(Path(name) / "out.zarr") as work:
@@ -84,7 +84,7 @@ def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict
         def write() -> None:
             for name in [name for name in work.journal.done if name.startswith("region ")]:
                 del work.journal.done[name]  # of the round before; that the rasters are created stays
-            quiet(lambda: stream(fitted, slide, prior, work, "projection", where))
+            quiet(lambda: stream(fitted, slide, posterior, work, "projection", where))
 
         times = in_turn(convolution(where, side), predict, write, rounds=rounds)
     useful, work_done = work_of(fitted.module(), todo)
@@ -101,7 +101,7 @@ def convolution(device: Any, side: int) -> Any:
     """One convolution on a large image, in the network's precision and the layout of memory that is faster here."""
     import torch
 
-    from sphisto.model.precision import fastest
+    from sphisto.networks.precision import fastest
 
     kind = getattr(torch, fastest(device))
 
@@ -140,7 +140,7 @@ def operations(module: nn.Module, side: int) -> int:
     import torch
     from torch import nn
 
-    from sphisto.model import unet
+    from sphisto.networks import unet
 
     found: list[int] = []
 

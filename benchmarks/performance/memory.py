@@ -72,7 +72,7 @@ def prepare_toy(folder: Path, side: int, tiles: int, n_factors: int, n_genes: in
 def prepare_real(data: Path, folder: Path) -> None:
     """Write the model; spots and picture are there."""
     import sphisto as sp
-    from sphisto.core.slide import Spot
+    from sphisto.core.spot import Spot
 
     adata = sp.io.read_visium(data)
     model = drawn_model(adata, n_factors=N_FACTORS, n_genes=N_GENES, um_per_px=REAL_UM_PER_PX, spot=Spot(REAL_SPOT_UM))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sphisto.core.slide import Slide, Spot
-    from sphisto.model.fitted import Fitted
+    from sphisto.core.spot import Spot
+    from sphisto.predict.fitted import Fitted
+    from sphisto.slide.slide import Slide
 
 UM_PER_PX = 0.5
 PITCH_UM, SPOT_UM = 100.0, 55.0
@@ -116,7 +117,7 @@ def section(tiles: int, *, n_genes: int = 2_000) -> AnnData:
 
 def slide_of(adata: AnnData, side: int, tiles: int) -> Slide:
     """The section as arrays, its picture in memory."""
-    from sphisto.io.intake import make_slide
+    from sphisto.io.slides import make_slide
 
     image = picture(slice(0, side), slice(0, side), tiles)
     return make_slide(sp.io.section(adata, image=image, image_scale=1.0))
@@ -131,11 +132,11 @@ def drawn_model(
     """
     import torch
 
-    from sphisto.core.factors import Factors
-    from sphisto.core.slide import Spot
-    from sphisto.model.fitted import Fitted
-    from sphisto.model.networks import network
-    from sphisto.model.skill import unknown_skill
+    from sphisto.core.spot import Spot
+    from sphisto.genes.model import GeneModel
+    from sphisto.networks.registry import network
+    from sphisto.predict.fitted import Fitted
+    from sphisto.scoring.skill import unknown_skill
 
     rng, genes = np.random.default_rng(0), tuple(map(str, adata.var_names))
     usual = np.asarray(adata.X.mean(axis=0)).ravel() if adata.n_obs else np.full(len(genes), COUNTS / len(genes))
@@ -148,7 +149,7 @@ def drawn_model(
         for weight in module.parameters():
             weight += 0.02 * torch.randn_like(weight)  # some layers start as zeros
     return Fitted(
-        "unet", module.state_dict(), Factors(genes, loadings), level, level.astype(np.float64), um_per_px,
+        "unet", module.state_dict(), GeneModel(genes, loadings), level, level.astype(np.float64), um_per_px,
         spot or Spot(SPOT_UM), is_counts=True, genes=genes[:n_genes],
         params={"precision": "bfloat16"}, history={},
         skill=unknown_skill(len(genes)),

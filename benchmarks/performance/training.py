@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.performance.apart import Setting
     from torch import Tensor
 
-    from sphisto.model.batches import Batch
+    from sphisto.train.crops import Batch
 
 SET, SPLIT = "mouse_brain_coronal", "random"
 SIDE, N_SPOTS, N_FACTORS, N_GENES = 1008, 700, 32, 1_597  # px: the next multiple of both networks' strides
@@ -90,11 +90,11 @@ def steps(device: str, side: int, n_spots: int, *, rounds: int = 3) -> dict[str,
     """Seconds of a step of our network as it trains, and of the prototype's with its loop over spots and without."""
     import torch
 
-    from sphisto.core.factors import rates
-    from sphisto.model.batches import pool
-    from sphisto.model.networks import network
-    from sphisto.model.objectives import dissimilarity, poisson_deviance, scaled_squares
-    from sphisto.model.precision import channels_last, computed, fastest
+    from sphisto.genes.model import rates
+    from sphisto.networks.precision import channels_last, computed, fastest
+    from sphisto.networks.registry import network
+    from sphisto.train.crops import pool
+    from sphisto.train.losses import dissimilarity, poisson_deviance, scaled_squares
 
     torch.manual_seed(0)
     batch, windows = spots(side, n_spots, device)
@@ -136,7 +136,7 @@ def pooling(device: str, side: int, n_spots: int, *, some: int = SOME, rounds: i
     """Seconds of pooling maps over all spots, forward and backward; of loops, as many times those of some spots."""
     import torch
 
-    from sphisto.model.batches import pool
+    from sphisto.train.crops import pool
 
     torch.manual_seed(0)
     batch, windows = spots(side, n_spots, device)
@@ -181,8 +181,8 @@ def spots(side: int, n: int, device: str) -> tuple[Batch, list[tuple[slice, slic
     import torch
 
     from sphisto.core.footprint import Footprint
-    from sphisto.model.batches import Batch
-    from sphisto.model.unet import STRIDE
+    from sphisto.networks.unet import STRIDE
+    from sphisto.train.crops import Batch
 
     rng = np.random.default_rng(0)
     centers = rng.uniform(2 * RADIUS, side - 2 * RADIUS, size=(n, 2))

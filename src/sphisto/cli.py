@@ -197,7 +197,7 @@ def _section(adata: Any, options: argparse.Namespace) -> Any:
 
     given = _given(options, SECTION)
     if "tissue" in given:
-        from sphisto.io.mask_files import read_mask
+        from sphisto.io.masks import read_mask
 
         given["tissue"] = read_mask(given["tissue"])
     return io.section(adata, **given)
@@ -209,7 +209,7 @@ def _add_info(command: argparse.ArgumentParser) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from sphisto.io.summary import summarise
+    from sphisto.io.store.summary import summarise
 
     summary = summarise(options.store)
     for library in summary.libraries:

@@ -28,8 +28,8 @@ def spots_case(toy_case: Case) -> Case:
     import numpy as np
     from benchmarks.fidelity.cases import Case, Regions, training
 
-    from sphisto import metrics
     from sphisto.core.splits import random_spots
+    from sphisto.scoring import metrics
 
     whole, genes = toy_case.slide, np.arange(toy_case.adata.n_vars)
     held_out = random_spots(len(toy_case.centers), 0.2, np.random.default_rng(0))

@@ -52,7 +52,7 @@ def test_transcripts_fall_within_their_cell_and_spots_get_their_share(rng):
 def test_an_array_of_pseudo_spots_lies_in_the_picture_at_its_pitch(rng):
     from benchmarks.fidelity.sets.dapi import PITCH_UM, SPOT_UM, UM_PER_PX, lattice
 
-    from sphisto.core.interpolate import median_pitch
+    from sphisto.core.spot import median_pitch
 
     centers, rows, columns = lattice((545, 689), rng)
     margin = SPOT_UM / UM_PER_PX / 2

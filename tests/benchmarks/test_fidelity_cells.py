@@ -82,20 +82,17 @@ def test_cells_are_chosen_by_name():
 def test_files_used_by_those_that_are_used_count_too():
     from benchmarks.fidelity import cells
 
-    assert set(cells.modules_of("resolution")) == {"resolution", "network_ablations", "networks", "ablations"}
+    assert set(cells.modules_of("controls")) == {"controls", "networks"}
     assert cells.modules_of("nowhere") == ["nowhere"]
 
 
-def test_ablations_that_train_networks_leave_large_sets_out_unless_named():
+def test_ablations_are_computed_on_one_seed_of_each_set():
     from benchmarks.fidelity.__main__ import ablations
 
-    found = {(cell.name, cell.method) for cell in ablations("")}
-    assert ("mouse_brain_coronal", "prior-spots_conserved") in found
-    assert ("mouse_brain_coronal", "other_colours") in found
-    assert ("mouse_brain_coronal", "network-in_full") not in found
-    assert {("her2st_C2", "network-in_full"), ("her2st_C2", "kriging-network_as_drift")} <= found
-    named = ablations("mouse_brain_coronal,network-in_full")
-    assert [(cell.name, cell.method) for cell in named] == [("mouse_brain_coronal", "network-in_full")]
+    found = {(cell.name, cell.method, cell.seed) for cell in ablations("")}
+    assert {("mouse_brain_coronal", "prior-half_the_range", 0), ("toy", "other_colours", 0)} <= found
+    named = ablations("mouse_brain_coronal,prior-half_the_range")
+    assert [(cell.name, cell.method) for cell in named] == [("mouse_brain_coronal", "prior-half_the_range")]
 
 
 def test_missing_sets_are_left_out_with_the_reason(tmp_path, capsys):
@@ -153,21 +150,18 @@ def test_the_report_shows_means_shares_and_errors(results):
     assert brain.best("mean_pearson") == (0.5, "cokriging")
 
 
-def test_ablations_are_compared_with_the_base_of_their_group(tmp_path):
+def test_ablations_are_compared_with_what_nothing_was_changed_in(tmp_path):
     import json
 
     from benchmarks.fidelity import page
 
-    scores = {"prior-as_it_is": 0.5, "kriging-network_as_drift": 0.52, "network-in_full": 0.4, "network-gated": 0.5}
-    for method, score in scores.items():
+    for method, score in {"prior-as_it_is": 0.5, "prior-half_the_range": 0.52}.items():
         (tmp_path / f"toy.finer.{method}.0.json").write_text(json.dumps({"median_pearson": score}))
-    (tmp_path / "toy.finer.network-gaussian.0.json").write_text('{"error": "ValueError: no luck"}')
+    (tmp_path / "toy.finer.prior-position_only.0.json").write_text('{"error": "ValueError: no luck"}')
     shown = {row.split("|")[1].strip(): row.split("|")[-3].strip() for row in page.ablations(tmp_path).splitlines()}
     assert shown["prior: as it is"] == "0.500"
-    assert shown["kriging: network as drift"] == "+0.020"
-    assert shown["network: in full"] == "0.400"
-    assert shown["network: gated"] == "+0.100"
-    assert "network: gaussian" not in shown
+    assert shown["prior: half the range"] == "+0.020"
+    assert "prior: position only" not in shown
 
 
 def test_the_page_keeps_its_text_and_gets_tables_and_figures(results, tmp_path):

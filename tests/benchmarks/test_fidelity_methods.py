@@ -68,7 +68,7 @@ def test_left_out_kriging_is_kriging_without_the_spot(spots_case):
 def test_the_picture_helps_where_it_shows_what_genes_follow(toy_case):
     from benchmarks.fidelity.methods import METHODS
 
-    from sphisto.metrics import pearson
+    from sphisto.scoring.metrics import pearson
 
     names = [toy_case.adata.var_names[i] for i in toy_case.scored]
     nuclei = names.index("nuclei_a")

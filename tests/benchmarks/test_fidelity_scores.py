@@ -57,7 +57,7 @@ def test_held_out_forms_are_free_to_baselines_only(spots_case):
     from benchmarks.fidelity.cases import Prediction
     from benchmarks.fidelity.scores import score
 
-    from sphisto.metrics import log_normalised
+    from sphisto.scoring.metrics import log_normalised
 
     predicted = Prediction(np.ones_like(spots_case.truth), logs=log_normalised(spots_case.truth))
     assert score(spots_case, predicted, free=True)["form"] == "own"

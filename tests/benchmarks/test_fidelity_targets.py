@@ -27,7 +27,7 @@ def held_out(spots_case):
 
     from sphisto.core.splits import random_spots
     from sphisto.datasets import toy
-    from sphisto.io.intake import make_slide
+    from sphisto.io.slides import make_slide
 
     adata = toy(SIDE, SIDE, pitch_um=60, mean_counts=3, rng=1)
     whole, genes = make_slide(sp.io.section(adata)), np.arange(adata.n_vars)
@@ -49,7 +49,7 @@ def predicted(case, method):
 
 
 def test_pixels_are_told_better_than_by_the_best_interpolation(finer):
-    from sphisto import metrics
+    from sphisto.scoring import metrics
 
     prior, gaussian = (predicted(finer, method).counts for method in ("prior", "gaussian"))
     flat = finer.counts[:, finer.scored].mean(axis=0) * finer.regions.size[:, None]
@@ -100,16 +100,17 @@ def test_other_colours_change_rasters_by_less_than_their_standard_deviation(held
     from benchmarks.fidelity.methods.controls import recoloured
     from benchmarks.fidelity.methods.networks import kriged
 
-    from sphisto.core.factors import rates
     from sphisto.core.tiles import Window
+    from sphisto.genes.model import rates
 
     window = Window(0, 0, SIDE // 8 * 8, SIDE // 8 * 8)
     told, factors = kriged(held_out)
     image = recoloured(np.asarray(held_out.slide.image))
     other, _ = kriged(replace(held_out, slide=replace(held_out.slide, image=image)), factors)
-    maps, changed = (prior.prior(window) for prior in (told, other))
+    told, other = (field.given("all") for field in (told, other))
+    maps, changed = (posterior.maps(window) for posterior in (told, other))
     before, after = (
-        rates(m.reshape(len(m), -1).T, factors.loadings, factors.n_signed).T.reshape(-1, *m.shape[1:])
+        rates(m.reshape(len(m), -1).T, factors.loadings, factors.n_contrasts).T.reshape(-1, *m.shape[1:])
         for m in (maps, changed)
     )
     step = told.stride

@@ -18,7 +18,7 @@ def test_operations_are_those_that_torch_counts(name):
     from benchmarks.performance.inference import operations
     from torch.utils.flop_counter import FlopCounterMode
 
-    from sphisto.model.networks import network
+    from sphisto.networks.registry import network
 
     module = network(name).build(torch.ones(7))
     with FlopCounterMode(display=False) as counter:
@@ -31,7 +31,7 @@ def test_useful_work_is_that_of_the_cores():
     from benchmarks.performance.inference import operations, work_of
 
     from sphisto.core.tiles import plan_tiles
-    from sphisto.model.networks import network
+    from sphisto.networks.registry import network
 
     module = network("unet").build(torch.ones(3))
     tiles = plan_tiles((200, 130), size=96, halo=64, multiple=8)
@@ -113,7 +113,7 @@ def test_all_ways_of_pooling_say_the_same():
     import torch
     from benchmarks.performance import training
 
-    from sphisto.model.batches import pool
+    from sphisto.train.crops import pool
 
     batch, windows = training.spots(64, 5, "cpu")
     flat = torch.full((1, 2, 64, 64), 3.0)

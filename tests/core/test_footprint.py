@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sphisto.core.footprint import Footprint, TilePool
+from sphisto.core.footprint import Footprint
+from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
 
 SHAPE = (40, 50)

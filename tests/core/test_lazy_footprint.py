@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from sphisto.core import lazy_footprint as room
-from sphisto.core.footprint import TilePool
 from sphisto.core.grid import Grid
 from sphisto.core.lazy_footprint import LazyFootprint
-from sphisto.core.slide import Slide, Spot
+from sphisto.core.pooling import TilePool
+from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, plan_tiles
+from sphisto.slide.slide import Slide
 
 SHAPE = (70, 90)
 

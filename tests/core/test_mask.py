@@ -6,7 +6,7 @@ import pytest
 from sphisto.core.grid import Grid
 from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.mask import Mask
-from sphisto.core.slide import Spot
+from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, read_window
 
 

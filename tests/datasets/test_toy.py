@@ -5,10 +5,10 @@ import pytest
 from scipy import ndimage, sparse
 
 from sphisto import datasets
-from sphisto.core.lattice import calibrate
 from sphisto.core.tiles import Window
 from sphisto.datasets import _toy
 from sphisto.datasets._drawing import CLASSES, Drawing
+from sphisto.slide.calibration import calibrate
 
 DRAWING = Drawing(height=300, width=260, um_per_px=2.0, n_noise=2, mean_counts=10.0, seed=3)
 WHOLE = Window(0, 0, 300, 260)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sphisto as sp
-from sphisto.io.chunks import cut
+from sphisto.io.store.chunks import cut
 
 
 def test_any_gene_is_loadings_times_factors(fitted, store):
@@ -33,7 +33,7 @@ def test_reading_chunk_by_chunk_changes_nothing(store, monkeypatch, opened):
 
     source = sd.read_zarr(store) if opened else store
     whole = sp.get.gene_raster(source, ["nuclei_a", "noise_a"], bbox=(5, 3, 112, 90))
-    monkeypatch.setattr("sphisto.io.chunks.cut", lambda window, _: cut(window, (32, 32)))
+    monkeypatch.setattr("sphisto.io.store.chunks.cut", lambda window, _: cut(window, (32, 32)))
     parts = sp.get.gene_raster(source, ["nuclei_a", "noise_a"], bbox=(5, 3, 112, 90))
     np.testing.assert_allclose(parts, whole, rtol=1e-6)
     np.testing.assert_array_equal(parts.x, whole.x)

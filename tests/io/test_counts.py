@@ -15,7 +15,7 @@ from scipy import sparse
 
 import sphisto as sp
 from sphisto.io.counts import gene_names, in_memory, matrix_of, values_of
-from sphisto.io.intake import make_slide
+from sphisto.io.slides import make_slide
 
 
 def slide_of(data, **options):

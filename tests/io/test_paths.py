@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sphisto.io import paths
-from sphisto.io.lock import lock_file
-from sphisto.io.transaction import replacing
+from sphisto.io.store.lock import lock_file
+from sphisto.io.store.transaction import replacing
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import sphisto as sp
-from sphisto.core.slide import Spot
-from sphisto.io.intake import make_slide
+from sphisto.core.spot import Spot
+from sphisto.io.slides import make_slide
 
 
 def slide_of(data, **options):

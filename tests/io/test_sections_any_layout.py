@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import sphisto as sp
-from sphisto.io.intake import make_slide
+from sphisto.io.slides import make_slide
 
 UM = {
     "visium": (86.6025, 50.0),

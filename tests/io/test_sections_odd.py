@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 import sphisto as sp
-from sphisto.io.intake import make_slide
 from sphisto.io.sections import as_section
+from sphisto.io.slides import make_slide
 
 SIDE = 16.0  # px of a bin of 8 um
 

@@ -125,7 +125,7 @@ import signal
 import sys
 import sphisto as sp
 from distributed import Client
-from sphisto.io.journal import Journal
+from sphisto.io.store.journal import Journal
 note = Journal.note_region
 def note_and_die(*args):
     note(*args)
@@ -159,7 +159,7 @@ def test_regions_that_a_killed_caller_noted_are_not_written_again(model, strip, 
 
 
 def test_a_caller_that_gives_up_leaves_nobody_writing(model, strip, client, tmp_path, monkeypatch):
-    from sphisto.io.journal import Journal
+    from sphisto.io.store.journal import Journal
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -174,7 +174,7 @@ def test_a_caller_that_gives_up_leaves_nobody_writing(model, strip, client, tmp_
 
 @pytest.mark.slow
 def test_a_worker_killed_on_the_way_changes_nothing(model, strip, here, client, tmp_path, monkeypatch):
-    from sphisto.io.journal import Journal
+    from sphisto.io.store.journal import Journal
 
     pids, note, killed = client.run(os.getpid), Journal.note_region, []
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse, stats
 
 import sphisto as sp
-from sphisto import metrics
+from sphisto.scoring import metrics
 from sphisto.tl import _evaluate
 from sphisto.tl._held_out import Told
 

@@ -251,7 +251,7 @@ def test_standard_deviations_and_skill_are_written(fitted, store):
 
 @pytest.mark.slow
 def test_two_devices_train_together_and_say_so(small_toy, tmp_path, monkeypatch):
-    from sphisto.model import ranks
+    from sphisto.train import processes as ranks
 
     monkeypatch.setattr(ranks, "n_cores", lambda: 2)
     fit(small_toy, tmp_path / "toy.zarr", devices=2, preset="fast")

@@ -21,9 +21,9 @@ from scipy import sparse
 from spatialdata.models import get_channel_names
 
 import sphisto as sp
-from sphisto.core.factors import rates
-from sphisto.io.intake import make_slide
-from sphisto.io.store import n_contrasts
+from sphisto.genes.model import rates
+from sphisto.io.slides import make_slide
+from sphisto.io.store.read import n_contrasts
 
 SOURCES = Path(sp.__file__).parent
 PHASES = (Phase.explicit, Phase.generate)  # a case that fails is named in full; making it smaller takes many fits
@@ -292,7 +292,7 @@ def test_any_section_is_fitted_or_is_refused(case):
 
     adata = section_of(case)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sphisto.model.training._LEAST_BATCHES", 1)
+        patch.setattr("sphisto.train.loop._LEAST_BATCHES", 1)
         path = Path(folder) / "deep" / "section.zarr"
 
         def fit() -> Path:

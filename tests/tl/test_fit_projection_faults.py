@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import sphisto as sp
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 
 pytestmark = pytest.mark.slow  # whole fits
 
@@ -87,7 +87,7 @@ def test_killed_while_the_table_is_written_other_projections_keep_their_share_of
 ):
     import shutil
 
-    from sphisto.io import building
+    from sphisto.io.store import write as building
 
     path = tmp_path / "toy.zarr"
     original = small_toy.copy()
@@ -134,7 +134,7 @@ def test_impossible_keys_are_refused_before_anything_is_written(small_toy, tmp_p
 
 
 def test_a_disk_that_fills_up_while_tiles_are_written_costs_only_the_tiles(small_toy, tmp_path, monkeypatch):
-    from sphisto.io.raster import RasterWriter
+    from sphisto.io.store.raster import RasterWriter
     from sphisto.tl import _fit_projection
 
     path = tmp_path / "toy.zarr"
@@ -267,8 +267,8 @@ def test_a_file_system_that_is_read_only(small_toy, tmp_path):
 
 
 def test_little_memory_makes_smaller_pieces(small_toy, tmp_path, monkeypatch, caplog):
-    from sphisto.model import inference
-    from sphisto.model.unet import UNet
+    from sphisto.networks.unet import UNet
+    from sphisto.predict import tiles as inference
 
     fit(small_toy.copy(), tmp_path / "whole.zarr")
     forward, sizes = UNet.forward, []

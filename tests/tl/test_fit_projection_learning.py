@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sphisto as sp
-from sphisto.metrics import pearson, poisson_deviance
+from sphisto.scoring.metrics import pearson, poisson_deviance
 
 pytestmark = pytest.mark.slow  # whole fits
 
@@ -34,9 +34,9 @@ def in_tissue(store, truth):
 
 
 def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
-    from sphisto import baselines
     from sphisto.core.tiles import plan_tiles
-    from sphisto.io.intake import make_slide
+    from sphisto.io.slides import make_slide
+    from sphisto.scoring import baselines
 
     genes = [gene for gene in learned.var_names if learned.var.loc[gene, "kind"] in ("class", "nuclei", "total")]
     truth = sp.datasets.toy_truth(learned).compute()
@@ -49,9 +49,9 @@ def test_image_tied_genes_beat_the_nearest_spot_at_every_pixel(learned):
 
 
 def test_unseen_spots_are_predicted_better_than_by_distance_alone(tmp_path):
-    from sphisto import baselines
     from sphisto.core.tiles import plan_tiles
-    from sphisto.io.intake import make_slide
+    from sphisto.io.slides import make_slide
+    from sphisto.scoring import baselines
 
     adata = sp.datasets.toy(160, 160, pitch_um=32, rng=2)
     unseen = np.arange(adata.n_obs) % 5 == 0

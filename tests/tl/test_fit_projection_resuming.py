@@ -43,7 +43,8 @@ import sys
 import time
 import numpy as np
 import sphisto as sp
-from sphisto.model import fit, training
+from sphisto.train import fit
+from sphisto.train import loop as training
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 training._LEAST_BATCHES = 4  # as in the tests
 fit.fastest = lambda device: "float32"
@@ -75,7 +76,7 @@ def start(path):
 def unbroken(small_toy_once, tmp_path_factory):
     # another process may place its arrays otherwise in memory, which changes the last bits of sums: of 24, not of 8
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sphisto.model.fit.fastest", lambda device: "float32")
+        patch.setattr("sphisto.train.fit.fastest", lambda device: "float32")
         return fit(small_toy_once.copy(), tmp_path_factory.mktemp("unbroken") / "toy.zarr", max_epochs=8)
 
 
@@ -91,7 +92,7 @@ def test_an_interrupted_fit_leaves_the_old_store_and_goes_on_to_the_same_result(
     assert sent == signal.SIGKILL or "KeyboardInterrupt" in message
     np.testing.assert_array_equal(raster(path, "projection_factors"), before)
     with pytest.MonkeyPatch.context() as patch:  # what would be measured now does not count
-        patch.setattr("sphisto.model.fit.fastest", lambda device: "bfloat16")
+        patch.setattr("sphisto.train.fit.fastest", lambda device: "bfloat16")
         fit(small_toy, path, max_epochs=8, resume=True)
     assert small_toy.uns[KEY]["params"]["precision"] == "float32"
     np.testing.assert_allclose(
@@ -114,7 +115,7 @@ def test_what_another_call_left_is_refused(small_toy, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint .*toy.projection.ckpt .*max_epochs.*resume=False"):
         fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
     with pytest.MonkeyPatch.context() as patch:  # as another version would find it
-        patch.setattr("sphisto.model.fit.__version__", "9.9")
+        patch.setattr("sphisto.train.fit.__version__", "9.9")
         with pytest.raises(ValueError, match=r"checkpoint .*version \(there .*, here 9\.9\).*resume=False"):
             fit(small_toy, tmp_path / "toy.zarr", max_epochs=8, resume=True)
     (tmp_path / "toy.projection.ckpt").write_bytes(b"PK\x03\x04broken")
@@ -125,7 +126,7 @@ def test_what_another_call_left_is_refused(small_toy, tmp_path):
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Cut the small section into 3 x 4 regions of one tile."""
-    from sphisto.model.inference import tiles_of
+    from sphisto.predict.tiles import tiles_of
 
     monkeypatch.setattr("sphisto.tl._project.REGION", 32)
 
@@ -134,7 +135,7 @@ def small_tiles(monkeypatch):
 
 def test_an_interrupted_writing_goes_on_to_the_same_store(small_toy, small_tiles, tmp_path, monkeypatch):
     from sphisto.core.tiles import on_tissue, plan_tiles
-    from sphisto.io.journal import Journal
+    from sphisto.io.store.journal import Journal
     from sphisto.tl import _fit_projection, _regions
 
     fit(small_toy.copy(), tmp_path / "unbroken.zarr", max_epochs=2)
@@ -169,6 +170,6 @@ def test_an_interrupted_writing_goes_on_to_the_same_store(small_toy, small_tiles
 
 
 def fitted_in(store):
-    from sphisto.io import store as stores
+    from sphisto.io.store import read as stores
 
     return stores.table(store).obsm["projection_fitted"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sphisto as sp
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 
 RUN = """
 import sys

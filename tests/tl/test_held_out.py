@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import sphisto as sp
-from sphisto import baselines
-from sphisto.core.footprint import TilePool
+from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
-from sphisto.io.intake import make_slide
-from sphisto.model.fit import prior_for
-from sphisto.model.inference import predict_tiles, tiles_of
+from sphisto.io.slides import make_slide
+from sphisto.predict.conditioning import posterior_for
+from sphisto.predict.tiles import predict_tiles, tiles_of
+from sphisto.scoring import baselines
 from sphisto.tl import _held_out
 
 
@@ -86,11 +86,11 @@ def test_very_many_spots_are_not_all_looked_at(slide, held_out, spots, monkeypat
 def test_the_prior_alone_is_the_network_switched_off(fitted, slide, spots, size):
     model = sp.tl.load(fitted)
     off = replace(model, weights={**model.weights, "gate": torch.zeros(())})
-    prior, tiles = prior_for(model, slide), tiles_of(model, slide, tile=size)
-    pool = TilePool(spots, model.factors.n_factors)
+    prior, tiles = posterior_for(model, slide), tiles_of(model, slide, tile=size)
+    pool = TilePool(spots, model.model.n_factors)
     for tile, maps in predict_tiles(off, slide, prior, device=torch.device("cpu"), tiles=tiles):
         pool.add(tile.core, maps.factors)
-    np.testing.assert_allclose(_held_out.pool_prior(prior, slide, spots, tiles), pool.means(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_held_out.pool_posterior(prior, slide, spots, tiles), pool.means(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("split", ["random", "blocks"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sphisto.core.tiles import grouped, nested, on_tissue, plan_tiles
-from sphisto.io.raster import CHUNK, REGION, WITHIN, completed
+from sphisto.io.store.raster import CHUNK, REGION, WITHIN, completed
 
 
 @pytest.mark.parametrize("shape", [(5000, 9000), (2049, 2047), (130, 4700), (12000, 8200)])

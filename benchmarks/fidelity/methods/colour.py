@@ -11,7 +11,7 @@ from benchmarks.fidelity.methods.looks import stain, standardised
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from sphisto.metrics import log_normalised
+from sphisto.scoring.metrics import log_normalised
 
 if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats

@@ -31,12 +31,15 @@ def other_colours(case: Case) -> Prediction:
     """The prior from a picture of other colours; inside is what changes by less than its standard deviation."""
     from sphisto.tl._held_out import variance_at
 
-    told, factors = kriged(case)
-    counts = expected(case, told, factors)
+    field, factors = kriged(case)
+    posterior = field.given("all")
+    counts = expected(case, posterior, factors)
     other = replace(case, slide=replace(case.slide, image=recoloured(picture(case))))
-    changed = expected(other, kriged(other, factors)[0], factors)
+    changed = expected(other, kriged(other, factors)[0].given("all"), factors)
     # the kriged part alone, without the genes' own scatter: a picture has no part in that
-    sd = np.sqrt(variance_at(told, case.regions.centers, scored_of(case, factors), counts, np.zeros(counts.shape[1])))
+    sd = np.sqrt(
+        variance_at(posterior, case.regions.centers, scored_of(case, factors), counts, np.zeros(counts.shape[1]))
+    )
     ratio = np.abs(changed - counts) / sd
     return Prediction(changed, inside=ratio < 1, note=f"median change {np.median(ratio):.2f} standard deviations")
 

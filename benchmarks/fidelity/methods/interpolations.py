@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.fidelity.cases import Prediction
 from benchmarks.fidelity.scores import headline
 
-from sphisto.core.interpolate import gaussian_weights
+from sphisto.field.gaussian import gaussian_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

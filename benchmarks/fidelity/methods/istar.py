@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scipy import sparse
     from torch import Tensor, nn
 
-    from sphisto.core.slide import Spot
+    from sphisto.core.spot import Spot
 
 HIDDEN = 256
 STEPS, BATCH, RATE = 1_000, 16, 1e-3  # iStar: 400 epochs at 1e-4, some 45,000 steps of a Visium section
@@ -26,7 +26,7 @@ def istar_head(case: Case) -> Prediction:
     """Four layers of 256 LeakyReLU units and ELU+ on each block's features, after iStar (Zhang et al. 2024).
 
     Squared error between the mean over a spot's disc and its counts, each gene stretched to 0 to 1. Features are
-    colour and :func:`sphisto.core.texture.texture` instead of a pretrained vision transformer's, and the schedule is
+    colour and :func:`sphisto.features.texture.texture` instead of a pretrained vision transformer's, and the schedule is
     short (1,000 steps of 16 spots): the head, not iStar. Genes other than the 1,000 most variable are NaN.
     """
     import torch

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.fidelity.cases import Prediction
 from benchmarks.fidelity.methods.looks import standardised, stride_of, textures
 
-from sphisto.metrics import log_normalised
+from sphisto.scoring.metrics import log_normalised
 
 if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats

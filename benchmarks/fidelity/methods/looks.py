@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.fidelity.cases import picture
 from numpy.typing import NDArray
 
-from sphisto.core.texture import texture
+from sphisto.features.texture import texture
 
 if TYPE_CHECKING:
     from benchmarks.fidelity.cases import Case, Floats
@@ -21,7 +21,7 @@ def stride_of(case: Case, per_side: float = 4.0) -> int:
 
 
 def textures(case: Case, stride: int) -> NDArray[np.float32]:
-    """Colour, spread and grain around each block (:func:`sphisto.core.texture.texture`)."""
+    """Colour, spread and grain around each block (:func:`sphisto.features.texture.texture`)."""
     return texture(picture(case), case.radius, stride)
 
 

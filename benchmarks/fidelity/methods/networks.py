@@ -11,11 +11,14 @@ from benchmarks.fidelity.cases import Prediction
 from benchmarks.fidelity.scores import VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.fidelity.cases import Case, Floats
     from numpy.typing import NDArray
 
-    from sphisto.core.factors import Factors
-    from sphisto.model.neighbours import Prior
+    from sphisto.field.field import Field
+    from sphisto.field.posterior import Posterior
+    from sphisto.genes.model import GeneModel
 
 LEVEL = 0.9  # of the predictive intervals
 
@@ -30,59 +33,64 @@ def seed_network(case: Case, **options: Any) -> Prediction:
     return fitted(case, VARIABLE, {"network": "seed", **options})
 
 
-def prior(case: Case) -> Prediction:
+def prior(case: Case, *, settings: Mapping[str, Any] | None = None) -> Prediction:
     """What sphisto's network starts from: its factors co-kriged, with predictive intervals and the skill it expects."""
-    from sphisto import metrics
-    from sphisto.model.skill import left_out_skill
+    from sphisto.scoring import metrics
+    from sphisto.scoring.skill import left_out_skill
     from sphisto.tl._held_out import variance_at
 
-    told, factors = kriged(case)
-    counts = expected(case, told, factors)
+    field, factors = kriged(case, settings=settings)
+    posterior = field.given("all")
+    counts = expected(case, posterior, factors)
     if case.finer:
         return Prediction(counts)
-    skill = left_out_skill(told, factors, case.slide)
+    skill = left_out_skill(field, factors, case.slide)
     mean, scatter = np.maximum(counts, 1e-9), skill.dispersion[case.scored]
-    variance = variance_at(told, case.regions.centers, scored_of(case, factors), mean, scatter)
+    variance = variance_at(posterior, case.regions.centers, scored_of(case, factors), mean, scatter)
     place = metrics.predictive_place(case.truth, mean, variance, np.random.default_rng(case.seed))
     inside = np.abs(place - 0.5) < LEVEL / 2
     return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=f"{factors.n_factors} factors")
 
 
-def kriged(case: Case, factors: Factors | None = None) -> tuple[Prior, Factors]:
-    """Prior of all training spots, and its factors: those given, or their own."""
-    from sphisto.model.config import FitConfig
-    from sphisto.model.fit import evidence_of, find_factors, informative
-    from sphisto.model.neighbours import make_prior
+def kriged(
+    case: Case, factors: GeneModel | None = None, *, settings: Mapping[str, Any] | None = None
+) -> tuple[Field, GeneModel]:
+    """Field of all training spots, and its factors: those given, or their own."""
+    from sphisto.field.config import FieldConfig
+    from sphisto.genes.observations import informative
+    from sphisto.predict.conditioning import features_of, fit_field
+    from sphisto.train.config import FitConfig
+    from sphisto.train.fit import find_factors
 
-    known = informative(case.slide)
+    known, config = informative(case.slide), FieldConfig(**(settings or {}))
     factors = factors or find_factors(case.slide.spots, known, FitConfig().n_factors, case.seed)
-    return make_prior(evidence_of(case.slide, factors, known), known), factors
+    return fit_field(case.slide, factors, known, features_of(case.slide, config), config), factors
 
 
-def expected(case: Case, told: Prior, factors: Factors) -> Floats:
-    """Counts that a prior expects in the regions."""
-    from sphisto.core.factors import rates
+def expected(case: Case, posterior: Posterior, factors: GeneModel) -> Floats:
+    """Counts that are expected in the regions."""
     from sphisto.core.tiles import plan_tiles
-    from sphisto.tl._held_out import pool_prior
+    from sphisto.genes.model import rates
+    from sphisto.tl._held_out import pool_posterior
 
     slide, scored = case.slide, scored_of(case, factors)
     regions = case.regions.spot.footprint(slide.grid.shape, case.regions.centers, slide.grid.um_per_px)
-    tiles = plan_tiles(slide.grid.shape, size=256, multiple=told.stride)
-    density = np.nan_to_num(pool_prior(told, slide, regions, tiles))
+    tiles = plan_tiles(slide.grid.shape, size=256, multiple=posterior.stride)
+    density = np.nan_to_num(pool_posterior(posterior, slide, regions, tiles))
     area = case.regions.spot.area_px(1.0) / slide.spot.area_px(1.0)
-    return rates(density, scored.loadings.astype(np.float64), scored.n_signed) * area
+    return rates(density, scored.loadings.astype(np.float64), scored.n_contrasts) * area
 
 
-def scored_of(case: Case, factors: Factors) -> Factors:
-    """Factors of the scored genes."""
+def scored_of(case: Case, factors: GeneModel) -> GeneModel:
+    """Model of the scored genes."""
     return factors.of([factors.genes[i] for i in case.scored])
 
 
 def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
     """Fit, then pool factor maps and turn them into genes; NaN for genes that the network does not model."""
     import sphisto as sp
-    from sphisto.core.factors import rates
-    from sphisto.io.store import n_contrasts
+    from sphisto.genes.model import rates
+    from sphisto.io.store import read as stores
 
     genes = [case.slide.spots.genes[i] for i in case.scored[case.variable()[:n_genes]]]
     adata = case.adata.copy()
@@ -92,12 +100,12 @@ def fitted(case: Case, n_genes: int, options: dict[str, Any]) -> Prediction:
         sp.tl.fit_projection(
             case.section(adata), store=store, genes=genes, rng=case.seed, **(case.resolution | options)
         )
-        maps, n_signed = sp.get.raster(store, "projection_factors"), n_contrasts(store, "projection")
+        maps, n_contrasts = sp.get.raster(store, "projection_factors"), stores.n_contrasts(store, "projection")
     density = pooled(case, maps.to_numpy(), maps.attrs["um_per_px"])
     loadings = np.asarray(adata.varm["projection_loadings"], dtype=np.float64)
     area = case.regions.spot.area_px(1.0) / case.slide.spot.area_px(1.0)
     seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in adata.uns["projection"]["seconds"].items())
-    return Prediction(rates(density, loadings[case.scored], n_signed) * area, note=seconds)
+    return Prediction(rates(density, loadings[case.scored], n_contrasts) * area, note=seconds)
 
 
 def pooled(case: Case, maps: NDArray[np.float32], um_per_px: float) -> Floats:

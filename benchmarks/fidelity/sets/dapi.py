@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 import sphisto as sp
-from sphisto import metrics
 from sphisto.core.footprint import Footprint
-from sphisto.core.slide import Spot
-from sphisto.io.intake import make_slide
+from sphisto.core.spot import Spot
+from sphisto.io.slides import make_slide
+from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ import numpy as np
 from benchmarks.fidelity.cases import LEAST_SEEN, Case, bin_centers, bins, training
 
 import sphisto as sp
-from sphisto import metrics
-from sphisto.io.intake import make_slide
+from sphisto.io.slides import make_slide
 from sphisto.io.spaceranger import read_visium
+from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,10 @@ import numpy as np
 from benchmarks.fidelity.cases import LEAST_SEEN, Case, Regions, training
 
 import sphisto as sp
-from sphisto import metrics
 from sphisto.core.splits import random_spots, spot_blocks
-from sphisto.io.intake import make_slide
+from sphisto.io.slides import make_slide
 from sphisto.io.spaceranger import read_visium
+from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from benchmarks.fidelity.cases import Case, bins
 
 import sphisto as sp
 from sphisto.datasets import toy, toy_truth
-from sphisto.io.intake import make_slide
+from sphisto.io.slides import make_slide
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,17 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from sphisto.core.coverage import cover, ring_edges
+from sphisto.core.rasterize import cover, ring_edges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.core.tiles import Window
 
 _DISC_CORNERS = 96  # a 96-gon of the disc's area leaves the circle by less than 0.06 % of the radius
 _CHUNK = 50_000  # regions rasterised at once: bounds memory where there are millions of bins
-_CHANNELS = 8  # pooled at once while a raster passes by: their pixels are gathered in double precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,38 +201,6 @@ class Footprint:
             weight[seen].astype(np.float32),
             area,
         )
-
-
-class TilePool:
-    """Sums a raster over regions while it passes by, window after window.
-
-    Parameters
-    ----------
-    footprint
-        The regions.
-    channels
-        Channels of the raster.
-    """
-
-    def __init__(self, footprint: Footprint | LazyFootprint, channels: int) -> None:
-        self.footprint = footprint
-        self.sums: NDArray[np.float64] = np.zeros((len(footprint), channels))
-
-    def add(self, window: Window, values: NDArray[Any]) -> None:
-        """Take in the (c, height, width) or (height, width) values of a window; each pixel may pass only once."""
-        planes = values[None] if values.ndim == 2 else values
-        part = self.footprint.within(window)
-        seen = np.flatnonzero(np.diff(part.indptr))
-        if len(seen) == 0:
-            return
-        part = part.select(seen)
-        for c in range(0, len(planes), _CHANNELS):
-            self.sums[seen, c : c + _CHANNELS] += part.pool(planes[c : c + _CHANNELS])
-
-    def means(self) -> NDArray[np.float64]:
-        """(n, c) averages over the part of each region within the raster; 0 where there is none."""
-        covered = self.footprint.covered[:, None]
-        return np.divide(self.sums, covered, where=covered > 0, out=np.zeros_like(self.sums))
 
 
 def _stack(parts: Sequence[Footprint]) -> Footprint:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto.core.footprint import TilePool
+from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sphisto.core.footprint import Footprint
     from sphisto.core.grid import Grid
-    from sphisto.core.slide import Spot
+    from sphisto.core.spot import Spot
     from sphisto.core.tiles import Window
 
 _TILE = 512  # px; rasters are read, and spots drawn, that much at once

@@ -9,7 +9,7 @@ import numpy as np
 from sphisto import _keys
 from sphisto._cores import one_blas_thread
 from sphisto.get._raster import as_dataarray, window_of
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
     from sphisto.get._raster import BBox
-    from sphisto.io.store import Store
+    from sphisto.io.store.read import Store
 
 
 def gene_raster(

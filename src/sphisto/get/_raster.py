@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.core.tiles import Window
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from xarray import DataArray
 
     from sphisto.core.grid import Grid
-    from sphisto.io.store import Store
+    from sphisto.io.store.read import Store
 
 BBox = tuple[float, float, float, float]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from sphisto._checks import require_positive
 from sphisto.io.counts import require_frames
-from sphisto.io.images import open_image
+from sphisto.io.image.open import open_image
+from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
-from sphisto.io.pyramid import Pyramid, as_pyramid
 
 if TYPE_CHECKING:
     from anndata import AnnData

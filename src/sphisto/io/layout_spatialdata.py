@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
-from sphisto.io.channels import CHANNELS
 from sphisto.io.counts import require_frames
 from sphisto.io.elements import is_shifted, matrix_to, relative_scale, scale_and_shift
+from sphisto.io.image.channels import CHANNELS
+from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.layout_anndata import libraries_of, part_of
 from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
-from sphisto.io.pyramid import Pyramid, as_pyramid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from sphisto.core.slide import SpotShape
+    from sphisto.core.spot import SpotShape
 
 logger = logging.getLogger("sphisto")
 

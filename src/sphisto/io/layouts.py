@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import number_of
-from sphisto.io.images import open_image
+from sphisto.io.image.open import open_image
+from sphisto.io.image.pyramid import as_pyramid
 from sphisto.io.paths import user_path
-from sphisto.io.pyramid import as_pyramid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sphisto.core.slide import SpotShape
-    from sphisto.io.pyramid import Pyramid
+    from sphisto.core.spot import SpotShape
+    from sphisto.io.image.pyramid import Pyramid
 
 logger = logging.getLogger("sphisto")
 

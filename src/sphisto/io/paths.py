@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 _LONGEST_NAME = 255  # bytes, on nearly all file systems
-_AROUND = 5  # what a name gets while its file is written, see sphisto.core.files
+_AROUND = 5  # what a name gets while its file is written, see sphisto.core.atomic
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.core.footprint import Footprint
-from sphisto.io import store as stores
 from sphisto.io.elements import finest, is_shifted
 from sphisto.io.paths import located
+from sphisto.io.store import read as stores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,18 +11,18 @@ import numpy as np
 
 from sphisto._checks import require_positive
 from sphisto.core.grid import Grid
-from sphisto.core.interpolate import median_pitch
-from sphisto.core.lattice import Calibration, calibrate
-from sphisto.core.slide import Measured, Spot, SpotShape
-from sphisto.io.claims import element_name
+from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.counts import gene_names, values_of
-from sphisto.io.images import open_image
+from sphisto.io.image.open import open_image
+from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.layout_anndata import layout_of_anndata
 from sphisto.io.layout_spatialdata import layout_of_spatialdata
 from sphisto.io.layouts import valid_scale
 from sphisto.io.paths import user_path
-from sphisto.io.pyramid import Pyramid, as_pyramid
 from sphisto.io.spaceranger import is_spaceranger_folder, read_visium
+from sphisto.io.store.names import element_name
+from sphisto.slide.calibration import Calibration, calibrate
+from sphisto.slide.slide import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

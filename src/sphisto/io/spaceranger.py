@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import number_of
-from sphisto.io.images import read_image
+from sphisto.io.image.open import read_image
 from sphisto.io.positions import decoded, find_one, read_positions
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 from sphisto.pl._frame import (
     colour_bar,
     describe,

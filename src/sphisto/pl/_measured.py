@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sphisto import _keys
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 from sphisto.pl._frame import colour_bar, describe, dress, finish, limits, panel_size, panels, window_of
 from sphisto.pl._sources import (
     counts_of,

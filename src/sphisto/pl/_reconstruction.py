@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sphisto import _keys
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 from sphisto.pl._frame import describe, dress, finish, fullres_um_per_px, panel_size, panels
 from sphisto.pl._sources import store_of, stored_picture
 

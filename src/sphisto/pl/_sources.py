@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sphisto import _keys, get
-from sphisto.io import store as stores
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.layout_anndata import library_of, spots_of_anndata
 from sphisto.io.sections import calibration_of
+from sphisto.io.store import read as stores
 from sphisto.pl._frame import extent_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray
 
-    from sphisto.io.store import Store
+    from sphisto.io.store.read import Store
     from sphisto.pl._frame import Extent
 
     BBox: TypeAlias = tuple[float, float, float, float]

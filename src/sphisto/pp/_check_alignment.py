@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sphisto.core.alignment import Alignment
-from sphisto.core.alignment import check_alignment as compare
-from sphisto.io.intake import make_slide, misfit
 from sphisto.io.sections import as_section
+from sphisto.io.slides import make_slide, misfit
+from sphisto.slide.placement import Alignment
+from sphisto.slide.placement import check_alignment as compare
 
 if TYPE_CHECKING:
     from pathlib import Path

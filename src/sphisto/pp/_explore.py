@@ -12,7 +12,7 @@ from scipy import sparse
 from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
 from sphisto.io.counts import in_memory, require_loaded
-from sphisto.io.tables import become, flags, is_record, require_own
+from sphisto.io.store.tables import become, flags, is_record, require_own
 
 if TYPE_CHECKING:
     from typing import Any

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from sphisto._checks import check_counts
 from sphisto.io.counts import in_memory, raw_counts, require_loaded
-from sphisto.io.tables import become, is_record, require_own
+from sphisto.io.store.tables import become, is_record, require_own
 
 if TYPE_CHECKING:
     from typing import Any

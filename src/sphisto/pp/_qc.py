@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from sphisto.io.counts import raw_counts
-from sphisto.io.tables import become, flags, is_record, require_own
+from sphisto.io.store.tables import become, flags, is_record, require_own
 
 if TYPE_CHECKING:
     from anndata import AnnData

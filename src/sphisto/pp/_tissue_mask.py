@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto.core.slide import Spot
-from sphisto.io.intake import make_slide
+from sphisto.core.spot import Spot
 from sphisto.io.sections import Section, as_section, section
-from sphisto.io.tables import require_own
+from sphisto.io.slides import make_slide
+from sphisto.io.store.tables import require_own
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
-from sphisto.core.factors import rates
-from sphisto.core.footprint import Footprint, TilePool
+from sphisto.core.footprint import Footprint
+from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
+from sphisto.genes.model import rates
 from sphisto.io import regions as shapes
-from sphisto.io import store as stores
+from sphisto.io.store import read as stores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sphisto.io.store import Store
+    from sphisto.io.store.read import Store
 
 logger = logging.getLogger("sphisto")
 
@@ -81,7 +82,7 @@ def aggregate(
     footprint, index = shapes.footprint(store, regions, stored.grid, radius)
     sums, tissue = _pool(stored, footprint)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
-    integral = rates(sums, rows, model.n_signed)
+    integral = rates(sums, rows, model.n_contrasts)
     with np.errstate(invalid="ignore", divide="ignore"):
         density = np.where(tissue[:, None] > 0, integral / tissue[:, None], np.nan)
     return _table(footprint, index, names, integral / spot_area, density, tissue, stored.grid)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sphisto import __version__
-from sphisto.core.files import whole_file
-from sphisto.io import building
-from sphisto.io.transaction import remove_unfinished_chunks
-from sphisto.model.inference import device_of, precision_of
+from sphisto.core.atomic import whole_file
+from sphisto.io.store import write as building
+from sphisto.io.store.transaction import remove_unfinished_chunks
+from sphisto.predict.tiles import device_of, precision_of
 from sphisto.tl._regions import write_regions
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from sphisto.model.fitted import Fitted
-    from sphisto.model.precision import Precision
+    from sphisto.networks.precision import Precision
+    from sphisto.predict.fitted import Fitted
     from sphisto.tl._regions import Region, Sums, Writing
 
 _ENDING = 30  # seconds that workers are given for the tile they are at, once a run is given up
@@ -77,7 +77,6 @@ def write_on(
     slim = replace(
         writing,
         slide=building.stored_slide(writing.staging, writing.slide),
-        prior=writing.prior.settled(),
         staging=writing.staging.resolve(),
     )
     with whole_file(sent) as new:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto import __version__, _keys, metrics
+from sphisto import __version__, _keys
 from sphisto._rng import RNG, seed_of
-from sphisto.core.factors import Factors
-from sphisto.io.intake import make_slide, um_per_px_for
+from sphisto.genes.model import GeneModel
 from sphisto.io.sections import Section, as_section
-from sphisto.io.tables import require_free_key
-from sphisto.model.config import FitConfig
-from sphisto.model.inference import device_of
-from sphisto.model.networks import Network
-from sphisto.model.networks import network as network_of
+from sphisto.io.slides import make_slide, um_per_px_for
+from sphisto.io.store.tables import require_free_key
+from sphisto.networks.registry import Network
+from sphisto.networks.registry import network as network_of
+from sphisto.predict.tiles import device_of
+from sphisto.scoring import metrics
 from sphisto.tl._held_out import Told, check_split, gaussian, hold_out, nearest, project, some_of, without
+from sphisto.train.config import FitConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from sphisto.core.slide import Slide
+    from sphisto.slide.slide import Slide
 
     Floats = NDArray[np.float64]
 
@@ -263,7 +264,7 @@ def _named(genes: str | Sequence[str] | None, spec: Network, section: Section) -
         msg = "This network models single genes, found none named; expected their names in `genes`."
         raise ValueError(msg)
     known = section.measured.genes if section.measured else ()
-    Factors(known, np.zeros((len(known), 1), dtype=np.float32)).rows(list(names))
+    GeneModel(known, np.zeros((len(known), 1), dtype=np.float32)).rows(list(names))
     return names
 
 

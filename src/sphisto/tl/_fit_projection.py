@@ -12,21 +12,22 @@ import numpy as np
 from sphisto import __version__
 from sphisto._rng import RNG, seed_of
 from sphisto._say import say
-from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
-from sphisto.io import building
-from sphisto.io.intake import make_slide, um_per_px_for
 from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
-from sphisto.io.tables import flags, require_free_key
-from sphisto.io.transaction import replacing
-from sphisto.model.config import FitConfig, PresetName, preset_of
-from sphisto.model.fit import fit, prior_for
-from sphisto.model.fitted import load_fitted, save_fitted
-from sphisto.model.inference import device_of
-from sphisto.model.networks import network as network_of
-from sphisto.model.ranks import check_devices
+from sphisto.io.slides import make_slide, um_per_px_for
+from sphisto.io.store import write as building
+from sphisto.io.store.tables import flags, require_free_key
+from sphisto.io.store.transaction import replacing
+from sphisto.networks.registry import network as network_of
+from sphisto.predict.conditioning import posterior_for
+from sphisto.predict.fitted import load_fitted, save_fitted
+from sphisto.predict.tiles import device_of
+from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
 from sphisto.tl._project import annotate, record_of, stream
+from sphisto.train.config import FitConfig, PresetName, preset_of
+from sphisto.train.fit import fit
+from sphisto.train.processes import check_devices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from distributed import Client
     from spatialdata import SpatialData
 
-    from sphisto.core.slide import Slide
     from sphisto.io.sections import Section
+    from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 
@@ -208,17 +209,17 @@ def fit_projection(
         draft = work.draft(model)
         if draft.exists():
             fitted = load_fitted(draft)
-            prior = prior_for(fitted, slide)
+            posterior = posterior_for(fitted, slide)
         else:
             # processes that train together are sent the slide: its picture may be a file that only this one reads
             seen = slide if devices == 1 else replace(slide, image=building.stored_picture(work.staging, slide))
-            fitted, prior = fit(
+            fitted, posterior = fit(
                 seen, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
                 resume=resume and checkpoint.exists(),
             )  # fmt: skip
             save_fitted(fitted, draft)
         trained = time.perf_counter()
-        spots = stream(fitted, slide, prior, work, key_added, device, client)
+        spots = stream(fitted, slide, posterior, work, key_added, device, client)
         seconds = {
             "prepare": prepared - started,
             **_phase_seconds(fitted.history, trained - prepared),
@@ -234,14 +235,14 @@ def fit_projection(
 
 def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slide) -> tuple[str, ...]:
     """Genes asked for, else markers, else those whose counts vary most for their mean."""
-    from sphisto.core.factors import Factors
+    from sphisto.genes.model import GeneModel
 
     if genes is not None:
         names = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
         if not names:
             msg = "Found an empty list of genes; expected at least one, or None for the default."
             raise ValueError(msg)
-        Factors(slide.spots.genes, np.zeros((len(slide.spots.genes), 1), dtype=np.float32)).rows(names)
+        GeneModel(slide.spots.genes, np.zeros((len(slide.spots.genes), 1), dtype=np.float32)).rows(names)
         return tuple(names)
     marked = flags(adata.var, "marker", "var")
     if marked is not None and marked.any():

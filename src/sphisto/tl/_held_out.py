@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from sphisto.core.factors import rates
-from sphisto.core.footprint import TilePool
-from sphisto.core.interpolate import choose_width, gaussian_weights, median_pitch
+from sphisto.core.pooling import TilePool
 from sphisto.core.splits import random_spots, spot_blocks
+from sphisto.core.spot import median_pitch
 from sphisto.core.tiles import Window
-from sphisto.model.drawing import drawn_at
-from sphisto.model.fit import fit, informative
-from sphisto.model.inference import predict_tiles, tiles_of
+from sphisto.field.gaussian import choose_width, gaussian_weights
+from sphisto.genes.model import rates
+from sphisto.genes.observations import informative
+from sphisto.predict.tiles import predict_tiles, tiles_of
+from sphisto.train.fit import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from sphisto.core.factors import Factors
     from sphisto.core.footprint import Footprint
     from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.core.slide import Slide
     from sphisto.core.tiles import Tile
-    from sphisto.model.config import FitConfig
-    from sphisto.model.neighbours import Prior
+    from sphisto.field.posterior import Posterior
+    from sphisto.genes.model import GeneModel
+    from sphisto.slide.slide import Slide
+    from sphisto.train.config import FitConfig
 
 SPLITS = ("random", "blocks")
 _LEAST_HELD_OUT = 5  # a correlation over fewer spots says nothing
@@ -124,36 +125,36 @@ def project(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "evaluation.ckpt"
-        fitted, prior = fit(
+        fitted, posterior = fit(
             train, name=network, genes=genes, config=config, seed=seed, device=device, checkpoint=checkpoint
         )
     trained = time.perf_counter()
     tiles = [tile for tile in tiles_of(fitted, train) if len(spots.within(tile.core).weight)]
-    pool = TilePool(spots, fitted.factors.n_factors)
-    for tile, maps in predict_tiles(fitted, train, prior, device=device, tiles=tiles):
+    pool = TilePool(spots, fitted.model.n_factors)
+    for tile, maps in predict_tiles(fitted, train, posterior, device=device, tiles=tiles):
         pool.add(tile.core, maps.factors)
     predicted = time.perf_counter()
-    alone = pool_prior(prior, train, spots, tiles)
+    alone = pool_posterior(posterior, train, spots, tiles)
     before_epochs = max(trained - started - float(fitted.history["seconds"].sum()), 0.0)  # factors and kriging
-    modelled = ~np.isnan(fitted.factors.loadings[:, 0])
+    modelled = ~np.isnan(fitted.model.loadings[:, 0])
     told = {
-        "sphisto": Told(_expression(fitted.factors, pool.means(), modelled), predicted - started),
-        "prior": Told(_expression(fitted.factors, alone, modelled), before_epochs + time.perf_counter() - predicted),
+        "sphisto": Told(_expression(fitted.model, pool.means(), modelled), predicted - started),
+        "prior": Told(_expression(fitted.model, alone, modelled), before_epochs + time.perf_counter() - predicted),
     }
     if fitted.is_counts and np.isfinite(fitted.skill.dispersion[modelled]).any():
-        some = fitted.factors.of([gene for gene, known in zip(fitted.factors.genes, modelled, strict=True) if known])
+        some = fitted.model.of([gene for gene, known in zip(fitted.model.genes, modelled, strict=True) if known])
         scatter = fitted.skill.dispersion[modelled]
         told = {
-            name: replace(m, variance=variance_at(prior, spots.centers, some, m.values, scatter))
+            name: replace(m, variance=variance_at(posterior, spots.centers, some, m.values, scatter))
             for name, m in told.items()
         }
     return told, modelled
 
 
 def variance_at(
-    prior: Prior,
+    posterior: Posterior,
     centers: NDArray[np.float64],
-    factors: Factors,
+    factors: GeneModel,
     expected: NDArray[np.float64],
     scatter: NDArray[np.float64],
 ) -> NDArray[np.float64]:
@@ -161,31 +162,31 @@ def variance_at(
     sd = np.empty_like(expected)
     for i, (y, x) in enumerate(centers.astype(int)):
         here = expected[i].astype(np.float32)[:, None, None]
-        sd[i] = prior.sd(Window(y, x, y + 1, x + 1), factors, here)[:, 0, 0]
+        sd[i] = posterior.sd(Window(y, x, y + 1, x + 1), factors, here)[:, 0, 0]
     return np.asarray(np.square(sd) + scatter * np.square(expected))
 
 
-def pool_prior(
-    prior: Prior, slide: Slide, spots: Footprint | LazyFootprint, tiles: Iterable[Tile]
+def pool_posterior(
+    posterior: Posterior, slide: Slide, spots: Footprint | LazyFootprint, tiles: Iterable[Tile]
 ) -> NDArray[np.float64]:
-    """(m, K) means of a prior over spots, drawn out between its points as the network draws it."""
-    sums = np.zeros((len(spots), len(prior.mean)))
+    """(m, K) means of densities over spots, without a network."""
+    sums = np.zeros((len(spots), len(posterior.mean)))
     for tile in tiles:
         part = spots.within(tile.core)
         inside = slide.tissue[tile.core.slices][part.y, part.x]
-        sums += part.pool_points(drawn_at(prior, tile.core, part.y, part.x) * inside)
+        sums += part.pool_points(posterior.at_pixels(tile.core, part.y, part.x) * inside)
     covered = spots.covered[:, None]
     return np.divide(sums, covered, where=covered > 0, out=np.zeros_like(sums))
 
 
 def nearest(train: Slide, spots: LazyFootprint) -> Told:
-    """Average over spots what :func:`sphisto.baselines.nearest` gives each pixel."""
+    """Average over spots what :func:`sphisto.scoring.baselines.nearest` gives each pixel."""
     started = time.perf_counter()
     return Told(_interpolated(train, spots, 0.0), time.perf_counter() - started)
 
 
 def gaussian(train: Slide, spots: LazyFootprint) -> tuple[Told, float]:
-    """Average over spots what :func:`sphisto.baselines.gaussian` gives each pixel; also its width in px."""
+    """Average over spots what :func:`sphisto.scoring.baselines.gaussian` gives each pixel; also its width in px."""
     started, known = time.perf_counter(), train.spots
     from_middle = np.square(known.centers - np.median(known.centers, axis=0)).sum(axis=1)
     piece = np.sort(np.argsort(from_middle, kind="stable")[:_MOST_CHOOSING])
@@ -206,6 +207,8 @@ def _interpolated(train: Slide, spots: LazyFootprint, width: float) -> NDArray[n
     return np.asarray((sparse.vstack(weights) @ train.spots.values).toarray(), dtype=np.float64)
 
 
-def _expression(factors: Factors, values: NDArray[np.float64], modelled: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _expression(factors: GeneModel, values: NDArray[np.float64], modelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(m, G) expression of the modelled genes from (m, K) factor values."""
-    return np.asarray(rates(values, factors.loadings[modelled].astype(np.float64), factors.n_signed), dtype=np.float64)
+    return np.asarray(
+        rates(values, factors.loadings[modelled].astype(np.float64), factors.n_contrasts), dtype=np.float64
+    )

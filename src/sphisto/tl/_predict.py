@@ -13,16 +13,16 @@ from scipy import sparse
 
 from sphisto import __version__
 from sphisto._say import say
-from sphisto.core.fingerprint import fingerprint, fingerprint_of_slide
-from sphisto.io import building
-from sphisto.io.intake import make_slide
 from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
-from sphisto.io.tables import require_free_key
-from sphisto.io.transaction import replacing
-from sphisto.model.fit import prior_for
-from sphisto.model.fitted import Fitted
-from sphisto.model.inference import device_of
+from sphisto.io.slides import make_slide
+from sphisto.io.store import write as building
+from sphisto.io.store.tables import require_free_key
+from sphisto.io.store.transaction import replacing
+from sphisto.predict.conditioning import posterior_for
+from sphisto.predict.fitted import Fitted
+from sphisto.predict.tiles import device_of
+from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
 from sphisto.tl._project import annotate, record_of, stream
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from spatialdata import SpatialData
 
-    from sphisto.core.slide import Slide
+    from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 
@@ -116,15 +116,15 @@ def predict(
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     call = {
         "version": __version__, "key": key_added, "slide": fingerprint_of_slide(slide),
-        "model": fingerprint([*weights, fitted.factors.genes, fitted.factors.loadings, fitted.mean, fitted.genes]),
+        "model": fingerprint([*weights, fitted.model.genes, fitted.model.loadings, fitted.mean, fitted.genes]),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
-        building.check_space(work.staging, slide.grid, fitted.factors.n_factors + 2 * len(fitted.genes) + 3)
+        building.check_space(work.staging, slide.grid, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             building.write_slide(work.staging, slide, key_added)
             work.journal.note(_PREPARED)
         prepared = time.perf_counter()
-        spots = stream(fitted, slide, prior_for(fitted, slide), work, key_added, device, client)
+        spots = stream(fitted, slide, posterior_for(fitted, slide), work, key_added, device, client)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
         annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
         building.write_table(work.staging, path, slide, section.table, key_added)
@@ -149,8 +149,8 @@ def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
     """Bring the values into the model's gene order; genes the slide lacks count as not measured: zero."""
     spots = slide.spots
     position = {gene: i for i, gene in enumerate(spots.genes)}
-    shared = np.array([gene in position for gene in fitted.factors.genes])
-    weight = np.nan_to_num(fitted.factors.loadings) @ fitted.mean
+    shared = np.array([gene in position for gene in fitted.model.genes])
+    weight = np.nan_to_num(fitted.model.loadings) @ fitted.mean
     share = weight[shared].sum() / weight.sum()
     if share < _LEAST_SHARED:
         msg = (
@@ -158,13 +158,13 @@ def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
             f"expected at least {_LEAST_SHARED:.0%}. Are the gene names of the same kind (symbols or ids) and species?"
         )
         raise ValueError(msg)
-    columns = [position[gene] for gene, has in zip(fitted.factors.genes, shared, strict=True) if has]
+    columns = [position[gene] for gene, has in zip(fitted.model.genes, shared, strict=True) if has]
     place = sparse.csr_array(
         (np.ones(len(columns), dtype=np.float32), (np.arange(len(columns)), np.flatnonzero(shared))),
         shape=(len(columns), len(shared)),
     )
     values = sparse.csr_array(spots.values[:, columns] @ place)
-    return replace(slide, measured=replace(spots, values=values, genes=fitted.factors.genes))
+    return replace(slide, measured=replace(spots, values=values, genes=fitted.model.genes))
 
 
 def _empty_table(fitted: Fitted) -> AnnData:
@@ -172,6 +172,6 @@ def _empty_table(fitted: Fitted) -> AnnData:
     from anndata import AnnData
 
     return AnnData(
-        X=sparse.csr_matrix((0, len(fitted.factors.genes)), dtype=np.float32),
-        var=pd.DataFrame(index=list(fitted.factors.genes)),
+        X=sparse.csr_matrix((0, len(fitted.model.genes)), dtype=np.float32),
+        var=pd.DataFrame(index=list(fitted.model.genes)),
     )

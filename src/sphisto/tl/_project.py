@@ -12,10 +12,10 @@ from sphisto import __version__, _keys
 from sphisto._cores import one_blas_thread
 from sphisto._say import bar
 from sphisto.core.tiles import grouped, nested, on_tissue
-from sphisto.io import building
-from sphisto.io.raster import REGION, WITHIN, completed, round_mantissa
-from sphisto.model.inference import device_of, precision_of, tiles_of
-from sphisto.model.precision import Precision
+from sphisto.io.store import write as building
+from sphisto.io.store.raster import REGION, WITHIN, completed, round_mantissa
+from sphisto.networks.precision import Precision
+from sphisto.predict.tiles import device_of, precision_of, tiles_of
 from sphisto.tl._cluster import precision_on, write_on
 from sphisto.tl._regions import Writing, sums_of, write_regions
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from distributed import Client
     from numpy.typing import NDArray
 
-    from sphisto.core.slide import Slide
     from sphisto.core.tiles import Tile
-    from sphisto.io.raster import RasterWriter
+    from sphisto.field.posterior import Posterior
     from sphisto.io.sections import Section
-    from sphisto.io.transaction import Work
-    from sphisto.model.fitted import Fitted
-    from sphisto.model.neighbours import Prior
+    from sphisto.io.store.raster import RasterWriter
+    from sphisto.io.store.transaction import Work
+    from sphisto.predict.fitted import Fitted
+    from sphisto.slide.slide import Slide
     from sphisto.tl._regions import Sums
 
 
@@ -40,9 +40,9 @@ _CREATED = "rasters"  # in the journal
 
 
 def stream(
-    fitted: Fitted, slide: Slide, prior: Prior, work: Work, key: str, device: str, client: Client | None = None
+    fitted: Fitted, slide: Slide, posterior: Posterior, work: Work, key: str, device: str, client: Client | None = None
 ) -> NDArray[np.float32]:
-    """Write the rasters of a slide under its prior, region by region; return the (n, K) fitted values of its spots.
+    """Write the rasters of a slide under its posterior, region by region; return the (n, K) fitted values of its spots.
 
     Regions that the journal names are not computed again. Others are computed here one after another, or by the workers
     of a cluster; sums are added in the order of the regions, so that it makes no difference who was first.
@@ -52,9 +52,9 @@ def stream(
     if _CREATED not in work.journal:
         filled = set(tiles)
         background = _background(slide, [tile for tile in every if tile not in filled])
-        building.create_rasters(work.staging, slide, fitted.factors, fitted.genes, key, background=background)
+        building.create_rasters(work.staging, slide, fitted.model, fitted.genes, key, background=background)
         work.journal.note(_CREATED)
-    writing = Writing(fitted, slide, prior, work.staging, key, _precision(fitted, work, device, client))
+    writing = Writing(fitted, slide, posterior, work.staging, key, _precision(fitted, work, device, client))
     regions = dict(enumerate(grouped(tiles, REGION)))
     sums = {number: sums_of(writing, regions[number]) for number in sorted(work.journal.regions)}
     left = {number: region for number, region in regions.items() if number not in sums}
@@ -117,10 +117,10 @@ def annotate(section: Section, fitted: Fitted, spots: NDArray[np.float32], key: 
     """Write loadings, fitted values and the record of a projection into the section's table."""
     section.require_spots()
     adata: Any = section.adata
-    position = {gene: i for i, gene in enumerate(fitted.factors.genes)}
-    loadings = np.full((adata.n_vars, fitted.factors.n_factors), np.nan, dtype=np.float32)
+    position = {gene: i for i, gene in enumerate(fitted.model.genes)}
+    loadings = np.full((adata.n_vars, fitted.model.n_factors), np.nan, dtype=np.float32)
     known = [i for i, gene in enumerate(adata.var_names) if gene in position]
-    loadings[known] = fitted.factors.loadings[[position[adata.var_names[i]] for i in known]]
+    loadings[known] = fitted.model.loadings[[position[adata.var_names[i]] for i in known]]
     adata.varm[_keys.loadings(key)] = loadings
     for name, values in (
         (_keys.skill(key), fitted.skill.pearson),

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._memory import give_back
-from sphisto.core.footprint import TilePool
+from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import Tile, Window
-from sphisto.io import building
-from sphisto.io.background import in_background
-from sphisto.io.raster import WITHIN, completed
-from sphisto.model.inference import predict_tiles
+from sphisto.io.store import write as building
+from sphisto.io.store.background import in_background
+from sphisto.io.store.raster import WITHIN, completed
+from sphisto.predict.tiles import predict_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from sphisto.core.slide import Slide
-    from sphisto.model.fitted import Fitted
-    from sphisto.model.inference import Maps
-    from sphisto.model.neighbours import Prior
-    from sphisto.model.precision import Precision
+    from sphisto.field.posterior import Posterior
+    from sphisto.networks.precision import Precision
+    from sphisto.predict.fitted import Fitted
+    from sphisto.predict.tiles import Maps
+    from sphisto.slide.slide import Slide
 
 Region: TypeAlias = tuple[Tile, ...]
 """Tiles that share no chunk, at the finest levels, with those of other regions; in the order of writing."""
@@ -43,7 +43,7 @@ class Writing:
 
     Parameters
     ----------
-    fitted, slide, prior
+    fitted, slide, posterior
         What the rasters are made of.
     staging
         Store that is being built; it holds the projection's empty rasters.
@@ -55,14 +55,14 @@ class Writing:
 
     fitted: Fitted
     slide: Slide
-    prior: Prior
+    posterior: Posterior
     staging: Path
     key: str
     precision: Precision
 
     def pool(self) -> TilePool:
         """Sums of factor maps over the spots, still empty."""
-        return TilePool(self.slide.footprint(), self.fitted.factors.n_factors)
+        return TilePool(self.slide.footprint(), self.fitted.model.n_factors)
 
 
 def write_regions(
@@ -102,7 +102,7 @@ def write_regions(
 
     tiles = [tile for region in regions.values() for tile in region]
     found = predict_tiles(
-        writing.fitted, writing.slide, writing.prior, device=device, tiles=tiles, precision=writing.precision
+        writing.fitted, writing.slide, writing.posterior, device=device, tiles=tiles, precision=writing.precision
     )
     with in_background(_BEHIND) as hand_over:
         for number, region in regions.items():
@@ -137,8 +137,8 @@ def _touched(pool: TilePool) -> Sums:
 def _parts(writing: Writing, tile: Tile, maps: Maps) -> list[NDArray[np.float32]]:
     """Factor maps, genes, their standard deviations and redrawn picture of a tile."""
     fitted, genes = writing.fitted, list(writing.fitted.genes)
-    expression = fitted.factors.expression(maps.factors, genes)
-    variance = writing.prior.sd(tile.core, fitted.factors.of(genes), expression)
+    expression = fitted.model.expression(maps.factors, genes)
+    variance = writing.posterior.sd(tile.core, fitted.model.of(genes), expression)
     np.square(variance, out=variance)
     variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
     return [maps.factors, expression, np.sqrt(variance, out=variance), maps.picture]

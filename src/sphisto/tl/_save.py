@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sphisto.io.paths import user_path
-from sphisto.model.fitted import Fitted, load_fitted, save_fitted
+from sphisto.predict.fitted import Fitted, load_fitted, save_fitted
 
 if TYPE_CHECKING:
     from pathlib import Path

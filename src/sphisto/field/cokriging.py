@@ -1,0 +1,230 @@
+"""Co-kriging of factor densities, as square roots, in position and features of the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.features.maps import principal_components
+from sphisto.field.kriging import Kriged, Kriging, fit_kriging
+
+if TYPE_CHECKING:
+    from sphisto.features.maps import FeatureMaps, SectionFeatures
+    from sphisto.field.config import FieldConfig
+    from sphisto.genes.model import GeneModel
+    from sphisto.genes.observations import Observations
+
+Floats = NDArray[np.floating]
+
+_LEAST_RATE = 1e-9  # counts; no division by none
+_MOST_GAIN = 10.0
+_ANSCOMBE = 3 / 8  # counts added before roots are taken: roots of few counts alone are no measure of them
+_LEAST_DEPTH = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
+_LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
+
+
+@dataclass(frozen=True, eq=False)
+class Roots:
+    """Densities as the quantities that are kriged, and back.
+
+    The kriged densities tell what the tissue is made of, the kriged sum how much RNA there is: the sum of kriged parts
+    would tell it less well. Contrasts are kriged as they are, each for itself. Where a spot's sum tells more of how well
+    it was measured than of its tissue, densities are first brought to a common sum.
+
+    Parameters
+    ----------
+    mean
+        (K,) mean density.
+    n_contrasts
+        Number of factors, the last ones, that are contrasts.
+    level
+        Sum to which densities are brought; ``None`` to leave them as they are.
+    """
+
+    mean: NDArray[np.float64]
+    n_contrasts: int
+    level: float | None
+
+    @property
+    def n_plain(self) -> int:
+        """Number of factors that are no contrasts."""
+        return len(self.mean) - self.n_contrasts
+
+    def quantities(self, density: Floats) -> Floats:
+        """(n, K + 1) square roots of densities and of their sum; then contrasts as they are.
+
+        With a ``level``, all but the root of the sum are of densities that are brought to that sum.
+        """
+        plain, contrasts = np.split(density, [self.n_plain], axis=1)
+        total = plain.sum(axis=1, keepdims=True)
+        if self.level is not None:
+            scale = self.level / np.maximum(total, _LEAST_DEPTH * self.level)
+            plain, contrasts = plain * scale, contrasts * scale
+        return np.column_stack([np.sqrt(np.column_stack([plain, total]) + _ANSCOMBE), contrasts])
+
+    def density(self, quantities: Floats, gain: Floats) -> NDArray[np.float64]:
+        """(m, K) densities: proportions of the gained squares of roots, with that of the root of the sum as their sum."""
+        roots, contrasts = np.split(quantities, [self.n_plain + 1], axis=1)
+        plain = self.mean[: self.n_plain]
+        squares = np.square(np.maximum(roots, 0)) * gain - _ANSCOMBE
+        parts = np.maximum(squares[:, :-1], _LEAST_SHARE * plain)
+        total = np.maximum(squares[:, -1:], _LEAST_SHARE * plain.sum())
+        depth = 1.0 if self.level is None else total / self.level
+        return np.column_stack([parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total, contrasts * depth])
+
+    def rate_variance(
+        self, density: Floats, variance: Floats, rotation: Floats, gain: Floats, loadings: Floats
+    ) -> NDArray[np.float64]:
+        """(m, G) variance of genes' rates from (m, K) densities and (m, q) variances of the field's components.
+
+        To first order: a density is its share of the sum of gained squares, times the gained square of their sum.
+        """
+        k = self.n_plain
+        parts, total, signed = np.split(rotation, [k, k + 1], axis=1)
+        plain, contrasts = np.split(loadings.astype(np.float64), [k], axis=1)
+        density, contrast = np.split(density, [k], axis=1)
+        sums = density.sum(axis=1, keepdims=True)
+        depth = np.ones_like(sums) if self.level is None else sums / self.level
+        per_root = 2 * np.sqrt((density / depth + _ANSCOMBE) * gain[:-1]) * depth
+        per_total = 2 * np.sqrt((sums + _ANSCOMBE) * gain[-1])
+        unchanging = contrasts @ signed.T
+        out = np.empty((len(density), len(loadings)))
+        for i, spread in enumerate(np.sqrt(variance)):
+            rate = plain @ density[i]
+            own = (plain * per_root[i]) @ parts.T + depth[i] * unchanging
+            per_part, per_sum = per_root[i] @ parts.T / sums[i], per_total[i] * total[:, 0] / sums[i]
+            change = own - np.outer(rate, per_part - per_sum)
+            if self.level is not None:  # then contrasts grow with the sum, too
+                change += np.outer(contrasts @ contrast[i], per_sum)
+            out[i] = np.square(change * spread).sum(axis=1)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class CoKriging:
+    """Co-kriged roots of densities and of their sum, fitted to n observations.
+
+    Parameters
+    ----------
+    roots
+        From densities to what is kriged.
+    kriging
+        Of the quantities.
+    features
+        Principal components of the section's features; ``None`` where they are not used.
+    gain_seen, gain_hidden
+        GeneModel that make roots and root of the sum right on average, at spots that are known and where none is near: a
+        square of a mean is less than the mean of squares, the more so the less is known.
+    """
+
+    roots: Roots
+    kriging: Kriging
+    features: FeatureMaps | None
+    gain_seen: NDArray[np.float64]
+    gain_hidden: NDArray[np.float64]
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether features of the image enter."""
+        return self.kriging.covariance.uses_features
+
+    def given(self, known: NDArray[np.bool_]) -> CoKriged:
+        """Condition on the ``known`` (n,) observations."""
+        return CoKriged(self.roots, self.kriging.given(known), self.features, self.gain_seen, self.gain_hidden)
+
+    def leave_one_out(self, rows: NDArray[np.int64], model: GeneModel) -> tuple[Floats, Floats]:
+        """Predict some observations, each from all others: (m, K) density and (m, G) variance of the genes' rates."""
+        density = self.left_out_density()[rows]
+        variance = self.kriging.left_out_variance()[rows]
+        rotation = self.kriging.model.rotation
+        return density, self.roots.rate_variance(density, variance, rotation, self.gain_hidden, model.loadings)
+
+    def left_out_density(self) -> NDArray[np.float64]:
+        """(n, K) density of each observation, predicted from all the others."""
+        return self.roots.density(self.kriging.left_out(), self.gain_hidden)
+
+
+@dataclass(frozen=True, eq=False)
+class CoKriged:
+    """Co-kriged densities given the observations that are known; parameters as in :class:`CoKriging`."""
+
+    roots: Roots
+    kriged: Kriged
+    features: FeatureMaps | None
+    gain_seen: NDArray[np.float64]
+    gain_hidden: NDArray[np.float64]
+
+    def density(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(m, K) densities at (m, 2) points."""
+        close = self.kriged.closeness(points)[:, None]
+        gain = self.gain_hidden + (self.gain_seen - self.gain_hidden) * close
+        return self.roots.density(self.kriged.at(points, self._features_at(points)), gain)
+
+    def rate_variance(self, points: NDArray[np.float64], density: Floats, model: GeneModel) -> NDArray[np.float64]:
+        """(m, G) variance of the genes' rates at points where the densities are (m, K)."""
+        variance = self.kriged.variance(points, self._features_at(points))
+        rotation = self.kriged.model.rotation
+        return self.roots.rate_variance(density, variance, rotation, self.gain_hidden, model.loadings)
+
+    def _features_at(self, points: NDArray[np.float64]) -> Floats:
+        if self.features is None:
+            return np.zeros((len(points), self.kriged.features.shape[1]), dtype=np.float32)
+        return self.features.at(points)
+
+
+def fit_cokriging(observations: Observations, features: SectionFeatures | None, config: FieldConfig) -> CoKriging:
+    """Fit co-kriging to observations, brought to a common sum if that predicts left-out spots better."""
+    maps, at_spots = None, np.zeros((len(observations), 1))
+    if features is not None and config.use_features:
+        maps, at_spots = principal_components(features.maps, observations.centers)
+    as_measured = _cokriging(observations, maps, at_spots, None, config)
+    level = float(as_measured.roots.mean[: as_measured.roots.n_plain].sum())
+    if observations.halves is None or level < config.least_sum:
+        return as_measured
+    brought = _cokriging(observations, maps, at_spots, level, config, as_measured.kriging)
+    return min(as_measured, brought, key=lambda fitted: _composition_error(fitted, observations))
+
+
+def _cokriging(
+    observations: Observations,
+    maps: FeatureMaps | None,
+    at_spots: NDArray[np.float64],
+    level: float | None,
+    config: FieldConfig,
+    like: Kriging | None = None,
+) -> CoKriging:
+    roots = Roots(observations.density.mean(axis=0), observations.n_contrasts, level)
+    quantities, apart = roots.quantities(observations.density), None
+    if observations.halves is not None:
+        first, second = observations.halves
+        apart = roots.quantities(first) - roots.quantities(second)
+    kriging = fit_kriging(
+        observations.centers, at_spots, quantities, observations.pitch, config,
+        halves=apart, apart=1 + roots.n_contrasts, like=like,
+    )  # fmt: skip
+    everyone = np.ones(len(observations), dtype=bool)
+    at_known = kriging.given(everyone).at(observations.centers, at_spots)
+    measured = quantities[:, : roots.n_plain + 1]
+    seen, hidden = (_gain(measured, field[:, : roots.n_plain + 1]) for field in (at_known, kriging.left_out()))
+    return CoKriging(roots, kriging, maps if kriging.covariance.uses_features else None, seen, hidden)
+
+
+def _gain(roots: Floats, predicted: Floats) -> NDArray[np.float64]:
+    """(K + 1,) factors by which squares of predictions fall short of squares of the roots."""
+    short = np.square(roots).mean(axis=0) / np.maximum(np.square(np.maximum(predicted, 0)).mean(axis=0), 1e-12)
+    return np.asarray(np.clip(short, 1, _MOST_GAIN))
+
+
+def _composition_error(fitted: CoKriging, observations: Observations) -> float:
+    """How far the composition of left-out spots is from what the others predict, each weighted by its sum.
+
+    Squared differences of the roots of shares, times the sum, are about a quarter of the multinomial deviance.
+    """
+    predicted, plain = fitted.left_out_density()[:, : fitted.roots.n_plain], observations.plain
+    total = plain.sum(axis=1)
+    roots = np.sqrt(plain / np.maximum(total, _LEAST_RATE)[:, None])
+    distance = np.square(roots - np.sqrt(predicted / predicted.sum(axis=1, keepdims=True))).sum(axis=1)
+    return float(total @ distance)

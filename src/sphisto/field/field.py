@@ -1,0 +1,133 @@
+"""Factor densities as a field over a section: fitted to observations, then conditioned on those that may be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.field.posterior import Posterior, prior_mean
+from sphisto.field.solvers import solver_for
+
+if TYPE_CHECKING:
+    from sphisto.core.tiles import Window
+    from sphisto.features.maps import SectionFeatures
+    from sphisto.field.config import FieldConfig
+    from sphisto.field.solvers import Solver
+    from sphisto.genes.model import GeneModel
+    from sphisto.genes.observations import Observations
+
+COARSEST = 8
+"""Px between the points of a field at most: the stride of the network."""
+
+
+class LeftOut(NamedTuple):
+    """Observations predicted from the others: their places in the section, (m, K) density, (m, G) variance of rates."""
+
+    spots: NDArray[np.int64]
+    density: NDArray[np.floating]
+    variance: NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A field fitted to observations. It gives no density before it is said which observations are known.
+
+    Parameters
+    ----------
+    observations
+        What it was fitted to.
+    solver
+        Fitted.
+    mean
+        (K,) prior mean density.
+    stride
+        Px between the points at which densities are computed.
+    config
+        Settings.
+    """
+
+    observations: Observations
+    solver: Solver
+    mean: NDArray[np.float64]
+    stride: int
+    config: FieldConfig
+
+    @classmethod
+    def fit(cls, observations: Observations, features: SectionFeatures | None, config: FieldConfig) -> Field:
+        """Fit a field to observations, its free numbers chosen by leaving out one at a time.
+
+        Parameters
+        ----------
+        observations
+            Of one section, at least one.
+        features
+            Of its image; ``None`` to use positions alone.
+        config
+            Settings, among them the name of the solver.
+        """
+        solver = solver_for(len(observations), config)(observations, features, config)
+        return cls(
+            observations, solver, observations.density.mean(axis=0), stride_of(observations.pitch, config), config
+        )
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether features of the image enter."""
+        return self.solver.uses_features
+
+    def given(self, known: NDArray[np.bool_] | Literal["all"]) -> Posterior:
+        """Condition on the ``known`` (n,) observations, or on all."""
+        if isinstance(known, str):
+            known = np.ones(len(self.observations), dtype=bool)
+        if not known.any():
+            return prior_mean(self.mean, self.stride)
+        return Posterior(self.mean, self.stride, self.solver.given(known))
+
+    def around(self, window: Window, section: int = 0) -> Surroundings:
+        """Look at the observations that matter for a window of a section, and at no others."""
+        reach, centers = self.config.far * self.observations.pitch, self.observations.centers
+        low, high = (window.y0 - reach, window.x0 - reach), (window.y1 + reach, window.x1 + reach)
+        near = ((centers >= low) & (centers <= high)).all(axis=1) & (self.observations.section == section)
+        return Surroundings(self, np.flatnonzero(near))
+
+    def leave_one_out(self, model: GeneModel) -> LeftOut:
+        """Predict observations from all the others: each of them, or some evenly spread ones of very many."""
+        n = len(self.observations)
+        rows = np.linspace(0, n - 1, min(n, self.config.left_out)).astype(np.int64)
+        density, variance = self.solver.leave_one_out(rows, model)
+        return LeftOut(self.observations.spots[rows], density, variance)
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """A field around a window.
+
+    Parameters
+    ----------
+    field
+        The field.
+    rows
+        (m,) rows of its observations that matter for the window.
+    """
+
+    field: Field
+    rows: NDArray[np.int64]
+
+    def given(self, known: NDArray[np.bool_]) -> Posterior:
+        """Condition on the ``known`` (m,) of these observations; if none of them is known, nothing is."""
+        if not known.any():
+            return prior_mean(self.field.mean, self.field.stride)
+        every = np.ones(len(self.field.observations), dtype=bool)
+        every[self.rows] = known
+        return self.field.given(every)
+
+
+def stride_of(pitch: float, config: FieldConfig) -> int:
+    """Return the largest power of two up to 8 px that still puts enough points into a pitch."""
+    stride = COARSEST
+    while stride > 1 and stride * config.points_per_pitch > pitch:
+        stride //= 2
+    return stride

@@ -1,0 +1,146 @@
+"""Gaussian-weighted averages of the spots around: a field without a covariance, and the baseline of all others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from sphisto.features.maps import SectionFeatures
+    from sphisto.field.config import FieldConfig
+    from sphisto.genes.model import GeneModel
+    from sphisto.genes.observations import Observations
+
+Floats = NDArray[np.float64]
+
+_NEIGHBOURS = 24  # a hexagonal array holds 18 spots within two pitches and a bit; farther ones weigh next to nothing
+_LEAST_OTHERS = 1e-3  # of the weights at a spot; with less, nobody else is near
+_LEAST_WEIGHT = 1e-9  # no division by none
+_WIDTHS = (0.4, 0.5, 0.6, 0.75, 0.9, 1.1, 1.4, 1.8)  # candidate widths, in pitches
+
+
+def gaussian_weights(points: Floats, centers: Floats, width: float) -> sparse.csr_array:
+    """Weights (points x spots) whose rows sum to one.
+
+    Far from all spots the nearest one decides, so that every point gets a value.
+
+    Parameters
+    ----------
+    points
+        (m, 2) places, same unit as ``centers``.
+    centers
+        (n, 2) spot centres, n >= 1.
+    width
+        Standard deviation of the Gaussian; 0 gives the nearest spot.
+    """
+    near = min(_NEIGHBOURS if width > 0 else 1, len(centers))
+    distance, spot = cKDTree(centers).query(points, k=near)
+    distance, spot = distance.reshape(len(points), near), spot.reshape(len(points), near)
+    return _normalised(distance, spot, width, len(centers))
+
+
+def choose_width(centers: Floats, values: Floats, pitch: float) -> float:
+    """Return the width (unit of ``pitch``) which predicts each spot best from the others.
+
+    The error is measured on square roots, which evens out the noise of counts.
+
+    Parameters
+    ----------
+    centers
+        (n, 2) spot centres.
+    values
+        (n, k) non-negative values at the spots.
+    pitch
+        Distance of neighbouring spots.
+    """
+    if len(centers) < 3:
+        return pitch * _WIDTHS[-1]
+    near = min(_NEIGHBOURS + 1, len(centers))
+    distance, spot = cKDTree(centers).query(centers, k=near)
+    others = spot != np.arange(len(centers))[:, None]
+    others[others.all(axis=1), -1] = False  # coinciding centres: the spot itself may be missing from its own list
+    distance, spot = distance[others].reshape(-1, near - 1), spot[others].reshape(-1, near - 1)
+    truth = np.sqrt(values)
+
+    def error(width: float) -> float:
+        weights = _normalised(distance, spot, width, len(centers))
+        return float(np.square(np.sqrt(weights @ values) - truth).sum())
+
+    return min((pitch * w for w in _WIDTHS), key=error)
+
+
+@dataclass(frozen=True, eq=False)
+class Averaged:
+    """Weighted averages of densities, by position alone.
+
+    Parameters
+    ----------
+    centers
+        (n, 2) centres of the known observations in px.
+    densities
+        (n, K) theirs.
+    width
+        Standard deviation of the Gaussian weights in px.
+    spread
+        (K,) variance of a spot's density around what the others predict, noise of counting aside if that is known.
+    """
+
+    centers: Floats
+    densities: Floats
+    width: float
+    spread: Floats
+    uses_features = False
+
+    def given(self, known: NDArray[np.bool_]) -> Averaged:
+        """Average the ``known`` (n,) observations only."""
+        return replace(self, centers=self.centers[known], densities=self.densities[known])
+
+    def density(self, points: Floats) -> Floats:
+        """(m, K) densities at (m, 2) points."""
+        return np.asarray(gaussian_weights(points, self.centers, self.width) @ self.densities)
+
+    def rate_variance(self, points: Floats, density: NDArray[np.floating], model: GeneModel) -> Floats:
+        """(m, G) variance of the genes' rates, the same everywhere."""
+        variance = np.square(model.loadings) @ self.spread
+        return np.broadcast_to(variance, (len(points), len(variance)))
+
+    def leave_one_out(self, rows: NDArray[np.int64], model: GeneModel) -> tuple[Floats, Floats]:
+        """Predict some observations, each from all others: (m, K) density and (m, G) variance of the genes' rates."""
+        density = _from_others(rows, self.centers, self.densities, self.width)
+        return density, self.rate_variance(self.centers[rows], density, model)
+
+
+def fit_gaussian(observations: Observations, _features: SectionFeatures | None, _config: FieldConfig) -> Averaged:
+    """Choose the width of the weights by left-out spots, and learn how far densities spread around the averages."""
+    # by roots, which contrasts have none of
+    width = choose_width(observations.centers, observations.plain, observations.pitch)
+    rows = np.arange(len(observations))
+    predicted = _from_others(rows, observations.centers, observations.density, width)
+    spread = np.square(predicted - observations.density).mean(axis=0)
+    if observations.halves is not None:
+        first, second = observations.halves
+        spread -= np.square(first - second).mean(axis=0) / 4  # each half has twice the noise
+    return Averaged(observations.centers, observations.density, width, np.maximum(spread, 0))
+
+
+def _from_others(rows: NDArray[np.int64], centers: Floats, density: Floats, width: float) -> Floats:
+    """(m, K) weighted density at some spots, without their own; the mean where nobody else is near."""
+    weights = gaussian_weights(centers[rows], centers, width)
+    own = np.asarray(weights[np.arange(len(rows)), rows]).ravel()[:, None]
+    others = (weights @ density - own * density[rows]) / np.maximum(1 - own, _LEAST_WEIGHT)
+    return np.where(own < 1 - _LEAST_OTHERS, others, density.mean(axis=0))
+
+
+def _normalised(distance: Floats, spot: NDArray[np.int64], width: float, n_spots: int) -> sparse.csr_array:
+    weight = np.ones_like(distance)
+    if width > 0:
+        # the nearest spot's exponent is taken out, so that rows far from all spots do not vanish
+        weight = np.exp((distance[:, :1] ** 2 - distance**2) / (2 * width**2))
+    weight /= weight.sum(axis=1, keepdims=True)
+    indptr = np.arange(len(distance) + 1) * distance.shape[1]
+    return sparse.csr_array((weight.ravel(), spot.ravel(), indptr), shape=(len(distance), n_spots))

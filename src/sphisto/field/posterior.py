@@ -1,0 +1,93 @@
+"""A field that was told which observations it may use, read as maps: factor densities and standard deviations of genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.core.tiles import Window
+from sphisto.core.upsample import as_maps, at_pixels, at_points, block_middles, blocks_around
+from sphisto.genes.model import rates
+
+if TYPE_CHECKING:
+    from sphisto.genes.model import GeneModel
+
+Floats = NDArray[np.floating]
+
+_COARSER = 2  # standard deviations are smooth: they are computed at every second point along both axes
+_LEAST_RATE = 1e-9  # counts; no division by none
+
+
+class Solution(Protocol):
+    """What a solver gives once it is conditioned on known observations."""
+
+    def density(self, points: NDArray[np.float64]) -> Floats:
+        """(m, K) factor densities at (m, 2) points (y, x) in px."""
+
+    def rate_variance(self, points: NDArray[np.float64], density: Floats, model: GeneModel) -> Floats:
+        """(m, G) variance of the genes' rates at points where the densities are (m, K)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Densities given the observations that are known.
+
+    Parameters
+    ----------
+    mean
+        (K,) prior mean density, which holds where no observation is known.
+    stride
+        Px between the points at which densities are computed.
+    solution
+        Given the observations; ``None`` if none is known.
+    """
+
+    mean: NDArray[np.float64]
+    stride: int
+    solution: Solution | None
+
+    def maps(self, window: Window) -> NDArray[np.float32]:
+        """(K, h / stride, w / stride) densities at the middles of the blocks of a window."""
+        return as_maps(self._density(block_middles(window, self.stride)), window, self.stride)
+
+    def at_pixels(self, window: Window, y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float32]:
+        """(K, m) densities at m pixels of a window, interpolated as a network does it."""
+        blocks = blocks_around(window, self.stride)
+        points = np.stack([y, x], axis=1) + 0.5 + (window.y0, window.x0)
+        return np.asarray(at_points(self.maps(blocks), points, (blocks.y0, blocks.x0), self.stride).T)
+
+    def sd(self, window: Window, model: GeneModel, expression: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(G, h, w) standard deviations of the genes of a model, whose expression is (G, h, w) in the window.
+
+        They are interpolated, and follow the expression: roots are about equally certain everywhere, so that variance
+        grows like the expression; where that is less than its standard deviation, the latter is as it was.
+        NaN where nothing is known.
+        """
+        if self.solution is None:
+            return np.full_like(expression, np.nan)
+        stride = _COARSER * self.stride
+        blocks = blocks_around(window, stride)
+        points, corner = block_middles(blocks, stride), (blocks.y0, blocks.x0)
+        density = self.solution.density(points)
+        sd = np.sqrt(self.solution.rate_variance(points, density, model))
+        rate = rates(density, model.loadings.astype(np.float64), model.n_contrasts)
+        drawn = at_pixels(as_maps(sd, blocks, stride), window, corner, stride)
+        usual = at_pixels(as_maps(rate, blocks, stride), window, corner, stride)
+        usual += drawn  # in place from here on: arrays of all genes at all pixels are large
+        ratio = expression + drawn
+        ratio /= np.maximum(usual, _LEAST_RATE, out=usual)
+        drawn *= np.sqrt(ratio, out=ratio)
+        return drawn
+
+    def _density(self, points: NDArray[np.float64]) -> Floats:
+        if self.solution is None:
+            return np.broadcast_to(self.mean, (len(points), len(self.mean)))
+        return self.solution.density(points)
+
+
+def prior_mean(mean: NDArray[np.float64], stride: int) -> Posterior:
+    """Return the posterior of a section of which nothing is known."""
+    return Posterior(mean, stride, None)

@@ -1,0 +1,154 @@
+"""Low-rank factors of the spots' values: non-negative matrix factorisation under the likelihood of the values.
+
+Lee and Seung (2001), as implemented by scikit-learn: Kullback-Leibler divergence for counts (the Poisson likelihood),
+squared error for other values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.genes.model import GeneModel
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+    from sphisto.slide.slide import Measured
+
+_SHAPE = 1.0  # of the gamma prior of loadings: genes' loadings vary over factors by a factor of two or so
+_SHRINKING = 10  # passes until loadings agree with their prior
+_ITERATIONS = 60  # more tell a deep section better, but fit the noise of shallow ones
+_LEAST_CERTAIN = 0.5  # squared cosine of a contrast and what was found for it, from which it is kept
+_FAINT = 0.1  # counts in a spot, added to a gene's level: a single count of a rarer gene would stand out as a contrast
+_BELIEVED = 0.75  # of a contrast: its values at the spots hold the noise that its loadings were found from
+_MOST_SPOTS = 4_000  # dense rows at once; more add little to the factors and much to the memory
+
+
+def fit_factors(measured: Measured, kept: NDArray[np.bool_], n_factors: int, seed: int) -> GeneModel:
+    """Find loadings of all genes on at most ``n_factors`` factors and as many contrasts, from the ``kept`` spots only."""
+    from sklearn.decomposition import NMF
+
+    rows = np.flatnonzero(kept)
+    if len(rows) > _MOST_SPOTS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_SPOTS, replace=False))
+    values = measured.values[rows].toarray()
+    k = min(n_factors, *values.shape)
+    model = NMF(k, init="nndsvda", max_iter=_ITERATIONS, random_state=seed, **_divergence(measured.is_counts))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Maximum number of iterations")
+        weights = model.fit_transform(values)
+    loadings = np.maximum(model.components_.T, 0)
+    total = np.maximum(loadings.sum(axis=0), 1e-12)
+    loadings /= total
+    if not measured.is_counts:
+        return GeneModel(measured.genes, loadings.astype(np.float32))
+    loadings = _shrunken(loadings, weights * total, values)
+    contrasts = _contrasts(values, (weights * total) @ loadings.T, n_factors)
+    both = np.column_stack([loadings, contrasts]).astype(np.float32)
+    return GeneModel(measured.genes, both, contrasts.shape[1])
+
+
+def _shrunken(
+    loadings: NDArray[np.float64], weights: NDArray[np.float64], values: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Shrink (G, K) loadings towards each gene's share of all counts, the more the fewer counts speak against it.
+
+    Posterior mean under a gamma prior (Cemgil 2009, Comput. Intell. Neurosci.): a gene of few counts would otherwise
+    be given to a few factors by chance. At held-out spots this is worth more than any choice of the number of factors.
+    """
+    share = np.maximum(values.sum(axis=0, dtype=np.float64) / max(values.sum(dtype=np.float64), 1), 1e-12)[:, None]
+    exposure = weights.sum(axis=0)
+    out = loadings
+    for _ in range(_SHRINKING):
+        ratio = values / np.maximum(weights @ out.T, 1e-12)
+        out = (out * (ratio.T @ weights) + _SHAPE) / (exposure + _SHAPE / share)
+    return np.asarray(out / out.sum(axis=0))
+
+
+def _contrasts(values: NDArray[np.float32], fitted: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """Find (G, R) loadings of what non-negative factors leave over, as far as it stands out from noise of counting.
+
+    Divided by the square roots of spots' and genes' levels, that noise has variance 1, and it is known by how far it
+    turns the singular vectors of what is left (Benaych-Georges and Nadakuditi 2012, J. Multivar. Anal.). The less
+    certain a contrast is, the less of it is believed: shallow sections get none.
+    """
+    gene, depth = fitted.mean(axis=0), fitted.sum(axis=1, keepdims=True) / fitted.sum() * len(fitted)
+    known = gene > 0
+    left = ((values - fitted) / np.sqrt((gene + _FAINT) * np.maximum(depth, 1e-12)))[:, known]
+    sizes, spots = np.linalg.eigh(left @ left.T)
+    n, g = left.shape
+    aspect, lifted = n / g, np.maximum(sizes[::-1][:most] / g, 1e-12) - 1
+    beyond = lifted - aspect
+    signal = np.where(beyond > 2 * np.sqrt(aspect), (beyond + np.sqrt(np.maximum(beyond**2 - 4 * aspect, 0))) / 2, 0)
+    certain = np.maximum(signal**2 - aspect, 0) / np.maximum(signal**2 + signal, 1e-12)
+    kept = certain > _LEAST_CERTAIN
+    axes = left.T @ spots[:, ::-1][:, :most][:, kept] / np.sqrt(sizes[::-1][:most][kept])
+    out = np.zeros((len(gene), int(kept.sum())))
+    out[known] = _BELIEVED * certain[kept] ** 2 * axes * np.sqrt(gene[known] + _FAINT)[:, None]
+    return out
+
+
+def split_counts(values: sparse.csr_array, seed: int) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Divide counts at random into two halves, each doubled: two measurements of the same with twice the noise.
+
+    The same counts give the same halves, in whatever order they are stored.
+    """
+    values = values.sorted_indices()
+    first, second = values.copy(), values.copy()
+    first.data = np.random.default_rng(seed).binomial(np.rint(values.data).astype(np.int64), 0.5).astype(np.float32)
+    second.data = values.data - first.data
+    return first * 2, second * 2
+
+
+def gene_factors(measured: Measured, genes: list[str]) -> GeneModel:
+    """One factor for each of the given genes; the others are not modelled (NaN)."""
+    loadings = np.full((len(measured.genes), len(genes)), np.nan, dtype=np.float32)
+    position = {gene: i for i, gene in enumerate(measured.genes)}
+    for k, gene in enumerate(genes):
+        loadings[position[gene]] = np.eye(len(genes), dtype=np.float32)[k]
+    return GeneModel(measured.genes, loadings)
+
+
+def scores(factors: GeneModel, values: sparse.csr_array, *, is_counts: bool) -> NDArray[np.float64]:
+    """(n, K) factor values of spots under given loadings: the counts each factor contributes; then contrasts."""
+    from sklearn.decomposition import non_negative_factorization
+
+    modelled = np.flatnonzero(~np.isnan(factors.loadings[:, 0]))
+    if np.count_nonzero(factors.loadings[modelled]) == factors.n_factors == len(modelled):
+        own_gene = np.argmax(factors.loadings[modelled], axis=0)  # each factor is a gene
+        return np.asarray(values[:, modelled[own_gene]].toarray(), dtype=np.float64)
+    plain, contrasts = np.split(factors.loadings.astype(np.float64), [factors.n_factors - factors.n_contrasts], axis=1)
+    parts = []
+    for start in range(0, values.shape[0], _MOST_SPOTS):
+        dense = values[start : start + _MOST_SPOTS].toarray()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Maximum number of iterations")
+            part, _, _ = non_negative_factorization(
+                dense,
+                H=np.ascontiguousarray(plain.T.astype(dense.dtype)),
+                n_components=plain.shape[1],
+                update_H=False,
+                max_iter=_ITERATIONS,
+                **_divergence(is_counts),
+            )
+        parts.append(np.column_stack([part, _contrast_values(dense, part, plain, contrasts)]))
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _contrast_values(
+    dense: NDArray[np.float32], part: NDArray[np.float64], plain: NDArray[np.float64], contrasts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n, R) values of contrasts in what the other factors leave over, each gene weighted by its noise of counting."""
+    usual = plain @ part.mean(axis=0)
+    weighted = contrasts / (usual + _FAINT)[:, None]
+    return np.asarray(
+        (dense @ weighted - part @ (plain.T @ weighted)) / np.sqrt((contrasts * weighted).sum(axis=0).clip(1e-12))
+    )
+
+
+def _divergence(is_counts: bool) -> dict[str, str]:
+    return {"solver": "mu", "beta_loss": "kullback-leibler" if is_counts else "frobenius"}

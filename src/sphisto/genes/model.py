@@ -1,0 +1,99 @@
+"""The low-rank gene model: K factor maps times loadings give any gene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Values = TypeVar("Values", NDArray[np.floating], Tensor)
+
+_LEAST = 0.1  # of what the non-negative factors say: signed ones never take away more
+
+
+@dataclass(frozen=True, eq=False)
+class GeneModel:
+    """Loadings of genes on factors.
+
+    Parameters
+    ----------
+    genes
+        Names of the G genes.
+    loadings
+        (G, K) float32. Those of the first factors are not negative and sum to one over the genes, so that a factor's
+        value is the counts it contributes. A gene whose row is NaN is not modelled.
+    n_contrasts
+        Number of factors, the last ones, that are contrasts between genes: they and their loadings have signs, and
+        correct what the others say.
+    """
+
+    genes: tuple[str, ...]
+    loadings: NDArray[np.float32]
+    n_contrasts: int = 0
+
+    def __post_init__(self) -> None:
+        if self.loadings.ndim != 2 or len(self.genes) != len(self.loadings):
+            msg = f"Found loadings of shape {self.loadings.shape} for {len(self.genes)} genes; expected (genes, K)."
+            raise ValueError(msg)
+        if not 0 <= self.n_contrasts <= self.n_factors:
+            msg = f"Found {self.n_contrasts} contrasts among {self.n_factors} factors; expected none to all of them."
+            raise ValueError(msg)
+
+    @property
+    def n_factors(self) -> int:
+        """Number of factors K."""
+        return self.loadings.shape[1]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the factor channels."""
+        n_plain = self.n_factors - self.n_contrasts
+        return [f"factor{k}" for k in range(n_plain)] + [f"contrast{k}" for k in range(self.n_contrasts)]
+
+    def of(self, genes: list[str], factors: NDArray[np.bool_] | None = None) -> GeneModel:
+        """Return the model of some genes by some of the factors, or by all."""
+        if factors is None:
+            return GeneModel(tuple(genes), self.rows(genes), self.n_contrasts)
+        n_contrasts = int(factors[self.n_factors - self.n_contrasts :].sum())
+        return GeneModel(tuple(genes), self.rows(genes)[:, factors], n_contrasts)
+
+    def rows(self, genes: list[str]) -> NDArray[np.float32]:
+        """Return the (len(genes), K) loadings of some genes by name."""
+        position = {gene: i for i, gene in enumerate(self.genes)}
+        missing = [gene for gene in genes if gene not in position]
+        if missing:
+            import difflib
+
+            close = difflib.get_close_matches(missing[0], self.genes, n=5)
+            hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else ""
+            msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(self.genes)} of the table.{hint}"
+            raise KeyError(msg)
+        rows = self.loadings[[position[gene] for gene in genes]]
+        unmodelled = [gene for gene, row in zip(genes, rows, strict=True) if np.isnan(row).any()]
+        if unmodelled:
+            msg = (
+                f"{', '.join(unmodelled)} cannot be drawn: this projection models only "
+                f"{int((~np.isnan(self.loadings[:, 0])).sum())} of {len(self.genes)} genes. "
+                "Fit again and name them in `genes=`, or use a network that models all genes."
+            )
+            raise KeyError(msg)
+        return rows
+
+    def expression(self, maps: NDArray[Any], genes: list[str]) -> NDArray[np.float32]:
+        """Turn (K, ...) factor maps into (len(genes), ...) expression in counts per spot area."""
+        flat = np.asarray(maps, dtype=np.float32).reshape(len(maps), -1)
+        return rates(flat.T, self.rows(genes), self.n_contrasts).T.reshape(len(genes), *maps.shape[1:])
+
+
+def rates(values: Values, loadings: Values, n_contrasts: int) -> Values:
+    """Turn (m, K) factor values into (m, G) expression under (G, K) loadings, arrays or tensors: never below zero."""
+    if n_contrasts == 0:
+        return values @ loadings.T
+    plain = values[:, :-n_contrasts] @ loadings[:, :-n_contrasts].T
+    contrast = values[:, -n_contrasts:] @ loadings[:, -n_contrasts:].T
+    return plain + contrast.clip(min=(_LEAST - 1) * plain)

@@ -1,0 +1,93 @@
+"""Tissue images from files of any kind, as pyramids of which windows are read."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sphisto.io.image.ome_zarr import open_ngff
+from sphisto.io.image.openslide import SUFFIXES, needs_extra, open_vendor
+from sphisto.io.image.pyramid import Pyramid
+from sphisto.io.image.tiff import STARTS, open_tiff, stored_as
+from sphisto.io.image.whole_file import decode
+
+logger = logging.getLogger("sphisto")
+
+_WHOLE = 2**30  # bytes; a larger tif is not decoded whole for want of a decoder
+
+
+def open_image(path: str | Path) -> Pyramid:
+    """Open a tissue image with all its resolutions; pixels are read when windows are wanted.
+
+    Parameters
+    ----------
+    path
+        A tif (also BigTIFF, OME-TIFF and other pyramids), the folder of an OME-Zarr image (NGFF 0.4 or 0.5), a slide
+        in a vendor's format (svs, ndpi, mrxs and others, with the extra ``sphisto[slides]``); or a png, jpg or anything
+        else that Pillow reads, which is decoded whole, above 64 MB to a temporary file. Orientation tags are not
+        applied: spot positions count in stored pixels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file holds no image that can be read here, or more than one plane; the message says which and what to do.
+    OSError
+        If it must be decoded whole and the temporary folder has no room.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return open_ngff(path)
+    if not path.is_file():
+        msg = f"Found no image file at {str(path)!r}. Give the path of a tif, png, jpg, OME-Zarr or slide."
+        raise FileNotFoundError(msg)
+    with path.open("rb") as file:
+        is_tiff = file.read(4) in STARTS
+    of_vendor = path.suffix.lower() in SUFFIXES
+    found = open_vendor(path) if of_vendor else None
+    if found is None and is_tiff:
+        found = open_tiff(path) or open_vendor(path)
+    if found is not None:
+        return found
+    if of_vendor:
+        raise needs_extra(path, "it has a scanner vendor's format")
+    if is_tiff:
+        _refuse_large(path)
+    try:
+        return decode(path)
+    except ValueError as error:
+        if is_tiff:
+            raise needs_extra(path, f"it has {stored_as(path)}") from error
+        raise
+
+
+def read_image(path: str | Path) -> Any:
+    """Read a tissue image whole, of a pyramid its full resolution: (y, x) or (y, x, c) in the file's own type.
+
+    Colours that are not stored as grey or RGB(A) come as RGB, and so do those that were multiplied with alpha: an array
+    would not tell.
+    """
+    pyramid = open_image(path)
+    if pyramid.notes:  # an array would not tell that either
+        logger.info("%s: %s.", path, "; ".join(pyramid.notes))
+    if pyramid.alpha == "premultiplied":
+        return np.moveaxis(np.asarray(pyramid.picture()), 0, -1)
+    level = pyramid.levels[0]
+    pixels = np.asarray(level[: level.shape[0], : level.shape[1]])
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def _refuse_large(path: Path) -> None:
+    """Raise for a tif that could only be decoded whole, and is too large for that."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        nbytes = max(series.nbytes for series in tif.series)
+        compression = tif.pages.first.compression
+    if nbytes > _WHOLE:
+        name = getattr(compression, "name", compression)
+        raise needs_extra(path, f"its {nbytes / 1e9:.1f} GB are compressed as {name}")

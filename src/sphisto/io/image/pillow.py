@@ -1,0 +1,62 @@
+"""Pictures of Pillow, in any of its modes, as arrays of grey, RGB or RGBA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto.io.image.colours import from_lab
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PLAIN = frozenset({"1", "L", "RGB", "RGBA", "I", "F"})
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How pictures of one of Pillow's modes become arrays.
+
+    Parameters
+    ----------
+    steps
+        Modes to convert to, one after another.
+    lab
+        Whether it is CIE L*a*b*, which Pillow itself does not convert.
+    note
+        What is done, if anything.
+    bits
+        Of the values of the array.
+    """
+
+    steps: tuple[str, ...] = ()
+    lab: bool = False
+    note: str | None = None
+    bits: int = 8
+
+    def array(self, picture: Any) -> NDArray[Any]:
+        """Return a picture as (y, x, 1 | 3 | 4)."""
+        for step in self.steps:
+            picture = picture.convert(step)
+        values = np.asarray(picture)
+        if self.lab:
+            return from_lab(values, signed=True)
+        return values if values.ndim == 3 else values[..., None]
+
+
+def mode_of(picture: Any) -> Mode:
+    """Find out how a loaded picture of Pillow becomes an array."""
+    mode, transparent = picture.mode, picture.has_transparency_data
+    if mode == "LAB":
+        return Mode(lab=True, note="the colours were converted from CIE L*a*b* to RGB")
+    if mode.startswith("I;16") or mode in {"I", "F"}:
+        ignored = "the value that the file calls transparent is not treated as such"
+        return Mode(note=ignored if transparent else None, bits=32 if mode in {"I", "F"} else 16)
+    if mode in _PLAIN and (mode == "RGBA" or not transparent):
+        return Mode()
+    # Pillow knows the way from premultiplied grey only by way of the other
+    steps = (*(("LA",) if mode == "La" else ()), "RGBA" if transparent else "RGB")
+    said = "a transparent colour" if mode in _PLAIN else f"Pillow's mode {mode}"
+    return Mode(steps, note=f"{said} was converted to {steps[-1]}")

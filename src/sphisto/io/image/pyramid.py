@@ -1,0 +1,279 @@
+"""A picture in one or several resolutions, of which windows are read; whole slides never lie in memory.
+
+A picture at some resolution is made of the coarsest level that is still as fine, the rest by area-true resizing
+(:mod:`sphisto.core.resize`), block by block. A picture in memory goes the same way, with itself as the only level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from os import PathLike
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._checks import unmasked
+from sphisto.core.resize import coarse_window
+from sphisto.core.tiles import Window
+from sphisto.io.image.channels import colour_order, named_alpha
+from sphisto.io.image.pillow import mode_of
+from sphisto.io.image.rgb import Alpha, Conversion, channels_last, conversion_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+_CHANNEL_DIMS = frozenset({"c", "channel", "channels", "s", "band", "bands", "rgb", "rgba"})
+_FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `dask.array.ma.filled(image, 255)`)."
+_KEPT = 2**26  # bytes; a picture that is no larger is made once and kept
+_LAST = 2**25  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
+_BLOCK = 512  # px, of what is made and kept at once
+_CHUNK = 1024  # px, of the dask arrays: each costs a task
+_AT_ONCE = 4  # blocks that are made by different threads: each may take 100 MB meanwhile
+_AS_FINE = 1.01  # relative; levels round their sides to whole pixels, and nobody sees a hundredth
+
+
+@dataclass(frozen=True, eq=False)
+class Pyramid:
+    """A picture in one or several resolutions.
+
+    Parameters
+    ----------
+    levels
+        Finest first, each (y, x, c) with ``shape``, ``dtype`` and windows by ``level[rows, columns]``: numpy, dask,
+        zarr or what :func:`sphisto.io.image.open.open_image` makes of files.
+    token
+        What names the pixels: two pyramids with one token hold the same.
+    notes
+        What was done to the pixels to have these levels.
+    alpha
+        What the source says of a fourth channel; ``None`` if it says nothing.
+    """
+
+    levels: tuple[Any, ...]
+    token: str = ""
+    notes: tuple[str, ...] = ()
+    alpha: Alpha | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the finest level in pixels."""
+        height, width = self.levels[0].shape[:2]
+        return int(height), int(width)
+
+    @cached_property
+    def conversion(self) -> Conversion:
+        """How its values become 8-bit RGB."""
+        overview = self.levels[-1] if len(self.levels) > 1 else None
+        return conversion_of(self.levels[0], notes=self.notes, alpha=self.alpha, overview=overview)
+
+    @cached_property
+    def factors(self) -> tuple[tuple[float, float], ...]:
+        """Finest pixels per pixel of each level along (y, x)."""
+        return tuple(_factors(self.shape, level.shape[:2]) for level in self.levels)
+
+    def level_for(self, factor: float) -> int:
+        """Return the coarsest level with pixels no larger than ``factor`` of the finest."""
+        return max(i for i, own in enumerate(self.factors) if i == 0 or max(own) <= factor * _AS_FINE)
+
+    def picture(self, factor: int = 1) -> Any:
+        """Return the picture with pixels of ``factor`` x ``factor`` of the finest; the last that fill none are cut off.
+
+        Returns
+        -------
+        (3, y, x) uint8: numpy if the level was in memory or the result takes no more than 64 MB, else a dask array of
+        which blocks are made when windows are read, and the last 32 MB of them kept.
+        """
+        height, width = (side // factor for side in self.shape)
+        source = self.levels[self.level_for(factor)]
+        fine_y, fine_x = self.factors[self.level_for(factor)]
+        convert = self.conversion
+        shape, ratio = source.shape[:2], (factor / fine_y, factor / fine_x)
+
+        def fine(window: Window) -> NDArray[np.uint8]:
+            return convert(_pixels(source, window))
+
+        def coarse(window: Window) -> NDArray[np.uint8]:
+            return coarse_window(fine, window, ratio=ratio, fine_shape=shape)
+
+        if isinstance(source, np.ndarray) or 3 * height * width <= _KEPT:
+            return np.moveaxis(coarse(Window(0, 0, height, width)), -1, 0)
+        from dask.array import from_array
+        from dask.base import tokenize
+
+        blocks = Blocks(coarse, (height, width))
+        name = f"picture-{tokenize(self.token, factor)}" if self.token else False
+        return from_array(blocks, chunks=(3, _CHUNK, _CHUNK), name=name)
+
+
+class Blocks:
+    """A (3, y, x) uint8 picture that is made block by block when windows of it are read; the last blocks are kept.
+
+    Parameters
+    ----------
+    make
+        Gives a window as (h, w, 3); called from several threads.
+    shape
+        (height, width) in pixels.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, make: Callable[[Window], NDArray[np.uint8]], shape: tuple[int, int]) -> None:
+        self.shape = (3, *shape)
+        self._make, self._room = make, BoundedSemaphore(_AT_ONCE)
+        self._block = lru_cache(maxsize=max(1, _LAST // (3 * _BLOCK**2)))(self._made)
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+        channels, rows, columns = key
+        (y0, y1, _), (x0, x1, _) = rows.indices(self.shape[1]), columns.indices(self.shape[2])
+        out = np.empty((3, max(y1 - y0, 0), max(x1 - x0, 0)), dtype=np.uint8)
+        for y in range(y0 // _BLOCK * _BLOCK, y1, _BLOCK):
+            for x in range(x0 // _BLOCK * _BLOCK, x1, _BLOCK):
+                part = self._block(y, x)[max(y0 - y, 0) : y1 - y, max(x0 - x, 0) : x1 - x]
+                at_y, at_x = max(y - y0, 0), max(x - x0, 0)
+                out[:, at_y : at_y + part.shape[0], at_x : at_x + part.shape[1]] = np.moveaxis(part, -1, 0)
+        return out[channels]
+
+    def _made(self, y: int, x: int) -> NDArray[np.uint8]:
+        with self._room:
+            return self._make(Window(y, x, min(y + _BLOCK, self.shape[1]), min(x + _BLOCK, self.shape[2])))
+
+
+def as_pyramid(image: Any) -> Pyramid:
+    """Take a picture in any form, as one level unless it has several.
+
+    Parameters
+    ----------
+    image
+        A pyramid; an image element of SpatialData or another ``DataArray`` or ``DataTree`` of xarray, whose axes are
+        told by their names; a picture of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
+        (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is taken.
+
+    Raises
+    ------
+    ValueError
+        If the shape or the channels are not those of an image.
+    TypeError
+        If it is a path or an open file.
+    """
+    if isinstance(image, Pyramid):
+        return image
+    if isinstance(image, str | bytes | PathLike) or (hasattr(image, "read") and not hasattr(image, "shape")):
+        msg = (
+            f"Found {type(image).__name__} in place of an image. Expected an array, a DataArray or DataTree, or a picture of "
+            "Pillow; give the path of a file as `image=`, or open it with `PIL.Image.open`."
+        )
+        raise TypeError(msg)
+    if isinstance(image, np.ndarray) or _is_dask(image):
+        return _of_array(image)
+    if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to know it
+        return _of_pillow(image)
+    if hasattr(image, "data_vars") or (hasattr(image, "dims") and hasattr(image, "isel")):
+        return _of_xarray(image)
+    array = np.asarray(image)
+    if array.dtype.kind in "OUS":
+        msg = f"Found {type(image).__name__} in place of an image; expected an array of numbers."
+        raise TypeError(msg)
+    return _of_array(array)
+
+
+def _of_array(array: Any) -> Pyramid:
+    if isinstance(array, np.ma.MaskedArray):
+        array = unmasked(array, "the image", _FILL)
+    level, moved = channels_last(array)
+    return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
+
+
+def _of_pillow(picture: Any) -> Pyramid:
+    mode = mode_of(picture)
+    return Pyramid((mode.array(picture),), notes=(mode.note,) if mode.note else ())
+
+
+def _of_xarray(element: Any) -> Pyramid:
+    """Read a DataArray, or each scale of a DataTree, by the names of its axes."""
+    from xarray import DataArray, Variable
+
+    if isinstance(element, Variable):
+        element = DataArray(element)
+    arrays = [element] if isinstance(element, DataArray) else _scales(element)
+    if not arrays:
+        msg = f"Found no image in {type(element).__name__}; expected one of SpatialData, with its scales."
+        raise ValueError(msg)
+    first = arrays[0]
+    if first.ndim in (2, 3) and all(str(dim).startswith("dim_") for dim in first.dims):
+        return _of_array(first.data)  # xarray named its axes itself
+    channel = next((dim for dim in first.dims if str(dim).lower() in _CHANNEL_DIMS), None)
+    names = first.coords[channel].values.tolist() if channel in first.coords else None
+    levels = [_by_names(array, channel) for array in arrays]
+    order, note = colour_order(levels[0].shape[2], names, f"The image of shape {first.shape} along {first.dims}")
+    if order != sorted(order):
+        levels = [level[:, :, order] for level in levels]
+    token = str(levels[0].name) if _is_dask(levels[0]) else ""
+    return Pyramid(tuple(levels), token, (note,) if note else (), named_alpha(len(order), names))
+
+
+def _scales(element: Any) -> Sequence[Any]:
+    """Return the image of each scale of a DataTree or Dataset, finest first."""
+    nodes = [element, *getattr(element, "children", {}).values()]
+    arrays = []
+    for node in nodes:
+        found = list(node.data_vars.values())
+        if len(found) > 1:
+            msg = (
+                f"Found {len(found)} variables in place of an image: {', '.join(map(str, node.data_vars))}. Choose one."
+            )
+            raise ValueError(msg)
+        arrays += found
+    return sorted(arrays, key=lambda array: -array.size)
+
+
+def _by_names(array: Any, channel: Any) -> Any:
+    """Return pixels as (y, x, c)."""
+    known = {str(dim).lower(): dim for dim in array.dims}
+    others = [dim for dim in array.dims if dim != channel and str(dim).lower() not in {"y", "x"}]
+    if not {"y", "x"} <= set(known) or any(array.sizes[dim] != 1 for dim in others) or not array.size:
+        msg = (
+            f"An image of shape {array.shape} along {', '.join(map(str, array.dims))} is not a picture. Expected the axes "
+            "y, x and perhaps c; choose one plane of a stack, or rename the axes, before passing it."
+        )
+        raise ValueError(msg)
+    plane = array.isel(dict.fromkeys(others, 0))
+    axes = [known["y"], known["x"]] + ([] if channel is None else [channel])
+    pixels = plane.transpose(*axes).data
+    pixels = pixels if _is_dask(pixels) else np.asarray(pixels)
+    return pixels if channel is not None else pixels[:, :, None]
+
+
+def _is_dask(image: Any) -> bool:
+    return hasattr(image, "dask") and hasattr(image, "map_blocks")
+
+
+def _pixels(level: Any, window: Window) -> NDArray[Any]:
+    part = level[window.slices]
+    if not _is_dask(part):
+        return np.asarray(part)
+    try:
+        # blocks are already made by several threads: a pool within each of them would multiply what is in memory
+        pixels = part.compute(scheduler="synchronous")
+    except RuntimeError as error:  # codecs say no more than that they failed
+        msg = (
+            f"The image cannot be read at {window} ({error}): the file or store it comes from is damaged. Copy it again "
+            "from where it came, or choose another `image`."
+        )
+        raise ValueError(msg) from error
+    masked = isinstance(pixels, np.ma.MaskedArray)
+    return unmasked(pixels, f"the image at {window}", _FILL) if masked else np.asarray(pixels)
+
+
+def _factors(finest: tuple[int, ...], level: tuple[int, ...]) -> tuple[float, float]:
+    """Return finest pixels per pixel of a level: a whole number if rounding explains its sides, else their ratio."""
+    ratios = [fine / own for fine, own in zip(finest, level, strict=True)]
+    whole = round(min(ratios))
+    if all(own in (fine // whole, -(-fine // whole)) for fine, own in zip(finest, level, strict=True)):
+        return float(whole), float(whole)
+    return ratios[0], ratios[1]

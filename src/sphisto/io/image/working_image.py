@@ -1,0 +1,130 @@
+"""The picture at the resolution that is worked at, and the tissue in it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto._checks import require_positive
+from sphisto.core.grid import Grid
+from sphisto.core.mask import Mask
+from sphisto.core.resize import coarse_window
+from sphisto.core.tiles import Window
+from sphisto.slide.tissue import edge_factor, find_tissue
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sphisto.io.image.pyramid import Pyramid
+
+logger = logging.getLogger("sphisto")
+
+_SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
+_HALF = 127  # of 255, the shade of tissue
+
+
+def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:
+    """Return a picture averaged over whole blocks of its finest pixels, as near to the wanted scale as they come.
+
+    A few px that fill no block are cut off at the far edges.
+
+    Parameters
+    ----------
+    pyramid
+        The picture.
+    native
+        Where its finest level lies.
+    um_per_px
+        Wanted um per px; ``None`` for the picture's own.
+
+    Returns
+    -------
+    picture
+        (3, y, x) uint8, numpy or lazy (see :meth:`sphisto.io.image.pyramid.Pyramid.picture`).
+    grid
+        Where it lies.
+    block
+        Finest pixels along a side of its pixels.
+    """
+    if um_per_px is not None:
+        um_per_px = require_positive(um_per_px, "um_per_px")
+    block = 1 if um_per_px is None else max(1, round(um_per_px / native.um_per_px))
+    if um_per_px is not None and um_per_px < native.um_per_px / 1.5:
+        logger.warning(
+            "um_per_px=%g is finer than the picture's %.3g; the picture's own resolution is used.",
+            um_per_px, native.um_per_px,
+        )  # fmt: skip
+    height, width = native.height // block, native.width // block
+    if min(height, width) < 1:
+        msg = f"um_per_px={um_per_px:g} leaves no pixel of a {native.height} x {native.width} px image; choose less."
+        raise ValueError(msg)
+    if len(pyramid.levels) > 1:
+        level = pyramid.level_for(block)
+        logger.info("The picture has %d resolutions; the one of %d x %d px is read.", len(pyramid.levels),
+                    *pyramid.levels[level].shape[:2])  # fmt: skip
+    fullres = (native.fullres_per_px[0] * block, native.fullres_per_px[1] * block)
+    return pyramid.picture(block), Grid(height, width, native.um_per_px * block, fullres), block
+
+
+def tissue_in(pyramid: Pyramid, picture: Any, grid: Grid, block: int = 1) -> Mask:
+    """Find the tissue in a picture on its grid: by a coarser level, if the pyramid has one that is fine enough.
+
+    Parameters
+    ----------
+    pyramid
+        The picture in all resolutions.
+    picture, grid, block
+        What :func:`working_picture` made of it.
+    """
+    factor = edge_factor(grid.shape, grid.um_per_px)
+    if pyramid.level_for(block * factor) == pyramid.level_for(block):
+        return find_tissue(np.moveaxis(picture, 0, -1), grid.um_per_px)
+    thumbnail = pyramid.picture(block * factor)
+    found = find_tissue(np.moveaxis(thumbnail, 0, -1), grid.um_per_px * factor)
+    sides = (found.px_per_block[0] * factor, found.px_per_block[1] * factor)
+    return replace(found, shape=grid.shape, px_per_block=sides)
+
+
+def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
+    """Bring a mask of the whole picture to a grid: what most of a pixel is, or the pixel of a coarser mask it lies in.
+
+    Parameters
+    ----------
+    tissue
+        (y, x) bool, of any size.
+    grid, block
+        What :func:`working_picture` made of the picture.
+
+    Raises
+    ------
+    ValueError
+        If it is no mask, or not of that picture.
+    """
+    mask = np.asarray(tissue)
+    if mask.ndim != 2 or not mask.size:
+        msg = f"Found a tissue mask of shape {mask.shape}; expected (y, x)."
+        raise ValueError(msg)
+    if mask.dtype.kind not in "buif" or (mask.dtype.kind == "f" and np.isnan(mask).any()):
+        msg = (
+            f"Found a tissue mask of {mask.dtype} {'with NaN' if mask.dtype.kind == 'f' else 'values'}; expected bool."
+        )
+        raise ValueError(msg)
+    if all(side // block == own for side, own in zip(mask.shape, grid.shape, strict=True)):
+        mask = mask[: grid.height * block, : grid.width * block]  # without what fills no block of the picture
+    proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
+    if abs(proportion - 1) > _SAME_EXTENT:
+        msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."
+        raise ValueError(msg)
+    mask = mask.astype(bool, copy=False)
+    ratio = (mask.shape[0] / grid.height, mask.shape[1] / grid.width)
+    if min(ratio) <= 1:
+        return Mask(mask, grid.shape, (1 / ratio[0], 1 / ratio[1]))
+
+    def shades(window: Window) -> NDArray[np.uint8]:
+        return np.where(mask[window.slices], np.uint8(255), np.uint8(0))[..., None]
+
+    whole = Window(0, 0, *grid.shape)
+    return Mask(coarse_window(shades, whole, ratio=ratio, fine_shape=mask.shape)[..., 0] > _HALF, grid.shape)

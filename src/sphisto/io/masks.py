@@ -1,0 +1,47 @@
+"""Masks of the tissue that lie in files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto.io.paths import user_path
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+
+def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
+    """Read a mask: ``True`` where the file holds anything else than 0.
+
+    Parameters
+    ----------
+    path
+        An npy file or a picture (png, tif, ...) of shape (y, x). Channels are taken for one if they are all alike.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no mask.
+    """
+    file = user_path(path)
+    if file.suffix.lower() == ".npy" and file.is_file():
+        values = np.load(file, allow_pickle=False)
+    else:
+        from sphisto.io.image.open import read_image
+
+        values = read_image(file)
+    if values.ndim == 3:
+        if not (values == values[..., :1]).all():
+            msg = f"{file} holds {values.shape[2]} different channels; expected a mask with one: 0 beside the tissue."
+            raise ValueError(msg)
+        values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "buif" or (values.dtype.kind == "f" and np.isnan(values).any()):
+        msg = f"{file} holds {values.dtype} of shape {values.shape}; expected a mask (y, x) of numbers: 0 beside the tissue."
+        raise ValueError(msg)
+    return np.asarray(values != 0)

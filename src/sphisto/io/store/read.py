@@ -1,0 +1,238 @@
+"""How the SpatialData zarr store of a projection is read; :mod:`sphisto.io.store.write` writes it.
+
+All elements lie in ``global``, the full-resolution pixels of the slide. The root attribute ``sphisto`` names the
+libraries, their projections and the grid of every raster, so that a window of one element is read without opening the
+others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from sphisto import _keys
+from sphisto.core.grid import Grid
+from sphisto.core.spot import Spot
+from sphisto.core.tiles import Window
+from sphisto.io.paths import located
+from sphisto.io.store import names as claims
+from sphisto.io.store.chunks import chunks, read_window
+from sphisto.io.store.errors import MEND, RESTORE, naming_damage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from sphisto.genes.model import GeneModel
+
+    Store: TypeAlias = str | Path | SpatialData
+
+_RASTERS = ("images", "labels")
+
+
+@dataclass(frozen=True)
+class StoredRaster:
+    """A raster element as it lies in a store: pyramid levels (finest first), channel names and the finest grid."""
+
+    levels: tuple[Any, ...]
+    channels: tuple[str, ...]
+    grid: Grid
+
+    def grid_at(self, scale: int) -> Grid:
+        """Grid of a pyramid level; refuses levels that are not there."""
+        if not 0 <= scale < len(self.levels):
+            msg = (
+                f"Found {len(self.levels)} pyramid levels; expected `scale` from 0 to {len(self.levels) - 1}: {scale}."
+            )
+            raise ValueError(msg)
+        return self.grid.resized(*self.levels[scale].shape[-2:])
+
+    def read(self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
+        """Read a window (level px, inside the raster) of some channels."""
+        return read_window(self.levels[scale], window, channels)
+
+    def chunks(
+        self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)
+    ) -> Iterator[tuple[Window, NDArray[Any]]]:
+        """Read a window chunk by chunk, so that it is never in memory as a whole."""
+        return chunks(self.levels[scale], window, channels)
+
+
+def mark(store: Store) -> dict[str, Any]:
+    """Return what the store says of itself: library id, keys, grids, version.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at that path.
+    ValueError
+        If it is not a store of sphisto.
+    """
+    store = located(store)
+    if not isinstance(store, Path):
+        found = store.attrs.get(_keys.MARK)
+        where = "The SpatialData object"
+    else:
+        where = str(store)
+        if not store.exists():
+            msg = f"Found no store at {where}. Run `sphisto.tl.fit_projection` to make one."
+            raise FileNotFoundError(msg)
+        found = read_mark(store)
+    if found is None:
+        msg = f"{where} holds no projection of sphisto. Run `sphisto.tl.fit_projection` to make one."
+        raise ValueError(msg)
+    return found
+
+
+def library_id(store: Store, key: str | None = None) -> str:
+    """Library of a projection; the first of the store without a ``key`` or where there is no such projection."""
+    found = mark(store)
+    return str(found["library_id"]) if key is None else claims.library_of(found, key)
+
+
+def table_name(store: Store, key: str | None = None) -> str:
+    """Name the table of a projection's library, or of the first one."""
+    return claims.table_of(mark(store), library_id(store, key))
+
+
+def spot(store: Store, key: str) -> Spot:
+    """Spot of a projection: the area its unit speaks of."""
+    return Spot(**_about(store, key)["spot"])
+
+
+def n_contrasts(store: Store, key: str) -> int:
+    """Number of a projection's factors, the last ones, that are contrasts."""
+    about = _about(store, key)
+    if "n_contrasts" in about:
+        return int(about["n_contrasts"])
+    # as written before the attribute was: their maps are called so
+    return sum(name.startswith("contrast") for name in raster(store, _keys.factors(key)).channels)
+
+
+def _about(store: Store, key: str) -> dict[str, Any]:
+    """Return what the store says of a projection."""
+    keys = mark(store)["keys"]
+    if key not in keys:
+        msg = f"Found no projection {key!r} in the store; it holds {', '.join(map(repr, keys)) or 'none'}."
+        raise KeyError(msg)
+    return dict(keys[key])
+
+
+def table(store: Store, key: str | None = None) -> AnnData:
+    """Table (spots x genes) of a projection's library, or of the first one; no spots for an image alone.
+
+    It holds loadings, fitted values and parameters.
+    """
+    store, name = located(store), table_name(store, key)
+    if not isinstance(store, Path):
+        return store.tables[name]
+    from anndata.io import read_zarr
+
+    folder = store / "tables" / name
+    with naming_damage(folder, advice=RESTORE):
+        return read_zarr(folder)
+
+
+def factors(store: Store, key: str) -> GeneModel:
+    """Gene model of a projection: the table's genes and loadings, without reading counts."""
+    from sphisto.genes.model import GeneModel
+
+    contrasts = n_contrasts(store, key)
+    store, name = located(store), table_name(store, key)
+    if not isinstance(store, Path):
+        whole = store.tables[name]
+        return GeneModel(tuple(whole.var_names), np.asarray(whole.varm[_keys.loadings(key)]), contrasts)
+    import zarr
+    from anndata.io import read_elem
+
+    folder = store / "tables" / name
+    with naming_damage(folder, ("var", "varm"), advice=RESTORE):
+        group = zarr.open_group(folder, mode="r", use_consolidated=False)
+        names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
+        loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
+    return GeneModel(tuple(map(str, names)), loadings, contrasts)
+
+
+def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, Any]:
+    """Column of ``var`` of a projection's table by gene, without reading counts; empty where there is none."""
+    store = located(store)
+    if not isinstance(store, Path):
+        whole = store.tables[table_name(store, key)].var
+        return dict(zip(map(str, whole.index), whole[name], strict=True)) if name in whole else {}
+    import zarr
+    from anndata.io import read_elem
+
+    folder = store / "tables" / table_name(store, key) / "var"
+    with naming_damage(folder, advice=RESTORE):
+        var: Any = zarr.open_group(folder, mode="r", use_consolidated=False)
+        if name not in var:
+            return {}
+        genes = read_elem(var[var.attrs["_index"]])
+        return dict(zip(map(str, genes), read_elem(var[name]), strict=True))
+
+
+def raster(store: Store, name: str) -> StoredRaster:
+    """Open a raster element by name, without reading its pixels.
+
+    Raises
+    ------
+    KeyError
+        If there is no such raster; the message lists those there are.
+    """
+    store, grids = located(store), mark(store)["grids"]
+    found = _open_folder(store, name) if isinstance(store, Path) else _open_element(store, name)
+    if name not in grids or found is None:
+        msg = f"Found no raster {name!r} in the store; it holds {', '.join(map(repr, sorted(grids)))}."
+        raise KeyError(msg)
+    levels, channels = found
+    grid = Grid(**{**grids[name], "fullres_per_px": tuple(grids[name]["fullres_per_px"])})
+    return StoredRaster(tuple(levels), tuple(channels), grid)
+
+
+def levels(store: Store, name: str) -> list[tuple[int, int]]:
+    """(height, width) of each pyramid level of a raster, finest first."""
+    return [level.shape[-2:] for level in raster(store, name).levels]
+
+
+def _open_folder(store: Path, name: str) -> tuple[list[Any], list[str]] | None:
+    import zarr
+
+    for kind in _RASTERS:
+        folder = store / kind / name
+        if not folder.exists():
+            continue
+        with naming_damage(folder, (), advice=MEND):
+            group = zarr.open_group(folder, mode="r", use_consolidated=False)
+            ome: Any = group.attrs["ome"]
+            channels = [str(channel["label"]) for channel in ome.get("omero", {}).get("channels", [])]
+            return [group[dataset["path"]] for dataset in ome["multiscales"][0]["datasets"]], channels
+    return None
+
+
+def _open_element(sdata: SpatialData, name: str) -> tuple[list[Any], list[str]] | None:
+    from spatialdata.models import get_channel_names
+    from xarray import DataTree
+
+    if name not in sdata.images and name not in sdata.labels:
+        return None
+    element = sdata[name]
+    arrays = [element[s].image.data for s in element] if isinstance(element, DataTree) else [element.data]
+    return arrays, [str(c) for c in get_channel_names(element)] if name in sdata.images else []
+
+
+def read_mark(store: Path) -> dict[str, Any] | None:
+    """Return what a folder says of itself, ``None`` if it is no store of sphisto."""
+    import json
+
+    try:
+        attributes = json.loads((store / "zarr.json").read_text())["attributes"]
+        found = attributes.get(_keys.MARK)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, AttributeError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,113 @@
+"""What a store holds, from its metadata alone: no pixel and no count is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sphisto.io.paths import user_path
+from sphisto.io.store import names as claims
+from sphisto.io.store import read as stores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RasterSummary:
+    """A raster: its channels and its pyramid, finest level first, as (height, width) in px and um per px."""
+
+    name: str
+    channels: tuple[str, ...]
+    levels: tuple[tuple[int, int], ...]
+    um_per_px: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LibrarySummary:
+    """A library and the size of its table; ``None`` where there is none."""
+
+    library_id: str
+    n_spots: int | None
+    n_genes: int | None
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """A store: libraries, version that wrote it, rasters, and what is known of each projection.
+
+    A projection's entry is ``uns[key]`` without the history, and empty where there is no table.
+    """
+
+    libraries: tuple[LibrarySummary, ...]
+    version: str
+    rasters: tuple[RasterSummary, ...]
+    projections: dict[str, dict[str, Any]]
+
+
+def summarise(store: str | Path) -> StoreSummary:
+    """Summarise a store.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at that path.
+    ValueError
+        If it is not a store of sphisto.
+    """
+    store = user_path(store)
+    mark = stores.mark(store)
+    return StoreSummary(
+        libraries=tuple(
+            LibrarySummary(name, *_table_shape(store, about["table"]))
+            for name, about in claims.libraries_of(mark).items()
+        ),
+        version=str(mark.get("version", "unknown")),
+        rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
+        projections={key: _projection(store, key) for key in mark["keys"]},
+    )
+
+
+def _is_there(store: Path, name: str) -> bool:
+    return any((store / kind / name).is_dir() for kind in ("images", "labels"))
+
+
+def _raster(store: Path, name: str) -> RasterSummary:
+    raster = stores.raster(store, name)
+    grids = [raster.grid_at(scale) for scale in range(len(raster.levels))]
+    return RasterSummary(name, raster.channels, tuple(g.shape for g in grids), tuple(g.um_per_px for g in grids))
+
+
+def _table_shape(store: Path, name: str) -> tuple[int | None, int | None]:
+    import zarr
+
+    folder = store / "tables" / name
+    if not folder.is_dir():
+        return None, None
+    table = zarr.open_group(folder, mode="r", use_consolidated=False)
+    n_obs, n_var = (_length(table[frame]) for frame in ("obs", "var"))
+    return n_obs, n_var
+
+
+def _length(frame: Any) -> int:
+    """Rows of a data frame as anndata writes it: the length of its index, an array or (nullable strings) a group."""
+    index = frame[frame.attrs["_index"]]
+    return int((index["values"] if str(index.attrs.get("encoding-type")).startswith("nullable") else index).shape[0])
+
+
+def _projection(store: Path, key: str) -> dict[str, Any]:
+    import zarr
+    from anndata.io import read_elem
+
+    folder = store / "tables" / stores.table_name(store, key) / "uns" / key
+    if not folder.is_dir():
+        return {}
+    group = zarr.open_group(folder, mode="r", use_consolidated=False)
+    return {name: _plain(read_elem(group[name])) for name in sorted(group) if name != "history"}
+
+
+def _plain(value: Any) -> Any:
+    """Turn what anndata reads (numpy scalars and arrays) into plain Python values."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,285 @@
+"""How a store is built: slide, rasters and table, one after the other, into a folder that becomes the store."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import shutil
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto import __version__, _keys
+from sphisto.io.quiet import quiet
+from sphisto.io.store import names as claims
+from sphisto.io.store.errors import RESTORE, naming_damage
+from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, write_mask, write_picture
+from sphisto.io.store.read import read_mark
+from sphisto.io.store.tables import link_columns, plain_copy, with_other_projections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from sphisto.core.grid import Grid
+    from sphisto.genes.model import GeneModel
+    from sphisto.slide.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+_SAME_PLACE = 1.0  # full-resolution px
+
+
+@quiet()
+def check_target(store: Path, library_id: str, key: str) -> None:
+    """Refuse a path that holds something else than a store of sphisto, and names that are taken there.
+
+    Raises
+    ------
+    ValueError
+        If a name is impossible, or the store damaged.
+    FileExistsError
+        If the path is taken by something that sphisto did not write, or a name by another library, projection or program.
+    """
+    mark = read_mark(store) if store.is_dir() else None
+    if mark is None and store.exists():
+        msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
+        raise FileExistsError(msg)
+    claims.check_free(store, mark, library_id, key)
+    if mark is not None:
+        import spatialdata as sd
+
+        with naming_damage(store, ("tables", "shapes", "points"), advice=RESTORE):  # what is read while it is written
+            sd.read_zarr(store)
+
+
+def check_space(staging: Path, grid: Grid, n_channels: int) -> None:
+    """Refuse to start when the disk cannot hold the rasters.
+
+    Raises
+    ------
+    OSError
+        If less than a cautious estimate is free.
+    """
+    # a cautious guess: rounding and compression about halve the maps, the pyramid adds a third
+    need = grid.height * grid.width * n_channels * 4 * 0.7
+    free = shutil.disk_usage(staging).free
+    if free < need:
+        msg = (
+            f"The rasters need about {need / 1e9:.1f} GB and {staging.parent} has {free / 1e9:.1f} GB free. Free some space, "
+            "choose another `store` or a larger `um_per_px`."
+        )
+        raise OSError(msg)
+
+
+@quiet()
+def write_slide(staging: Path, slide: Slide, key: str) -> None:
+    """Write a slide's image, tissue and spots into a store that is being built.
+
+    An earlier projection of that key goes; other projections and libraries of the store stay.
+    """
+    import spatialdata as sd
+
+    names = _keys.of_library(slide.name)
+    _drop(staging, [*names, *_keys.rasters(key)])
+    if (staging / "zarr.json").exists():
+        _consolidate(staging)
+    else:
+        # beside it, as SpatialData writes no folder that is there: `staging` itself is how an unfinished version is known
+        blank = staging.with_name("blank")
+        shutil.rmtree(blank, ignore_errors=True)
+        about = {"library_id": slide.name, "keys": {}, "grids": {}}
+        sd.SpatialData(attrs={_keys.MARK: about}).write(blank)
+        for path in blank.iterdir():
+            path.replace(staging / path.name)
+        blank.rmdir()
+    write_picture(staging, names[0], slide.image, slide.grid)
+    write_mask(staging, names[1], slide.tissue, slide.grid)
+    if slide.measured is not None:
+        sdata = sd.read_zarr(staging)
+        sdata[names[2]] = _spots_element(slide)
+        sdata.write_element(names[2])
+    with _mark(staging) as mark:
+        mark["version"] = __version__
+        table = claims.table_of(mark, slide.name)
+        mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
+        mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
+        grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
+        mark["grids"] = {**mark["grids"], **grids}
+
+
+@quiet()
+def create_rasters(
+    staging: Path, slide: Slide, factors: GeneModel, genes: Sequence[str], key: str, *, background: float
+) -> None:
+    """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image.
+
+    The store is told how many of the factors are contrasts: what a table says of few genes need not show it.
+    ``background`` is what the redrawn image shows where nothing is drawn.
+    """
+    _drop(staging, _keys.rasters(key))  # what a killed run had begun
+    with _mark(staging) as mark:
+        mark["keys"][key]["n_contrasts"] = factors.n_contrasts
+    _consolidate(staging)
+    create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True)
+    create_raster(staging, key, list(genes), slide.grid)
+    create_raster(staging, _keys.sd(key), list(genes), slide.grid)
+    create_raster(staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background, together=True)
+
+
+def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
+    """Open what :func:`create_rasters` created, in the same order."""
+    maps, genes, sd, redrawn = (open_raster(staging, name) for name in _keys.rasters(key))
+    return maps, genes, sd, redrawn
+
+
+def stored_slide(staging: Path, slide: Slide) -> Slide:
+    """Return a slide that :func:`write_slide` wrote with picture and tissue read from there, and without values.
+
+    It is small and can be sent to other processes, which see what this one sees whatever the picture came from.
+    """
+    measured = slide.measured
+    if measured is not None:
+        measured = replace(measured, values=measured.values[:, :0], genes=())
+    tissue = _finest(staging / "labels" / _keys.of_library(slide.name)[1])
+    return replace(slide, image=stored_picture(staging, slide), tissue=tissue, measured=measured)
+
+
+def stored_picture(staging: Path, slide: Slide) -> Any:
+    """Return the (3, y, x) picture of a slide that :func:`write_slide` wrote, lazy; it can be sent to other processes."""
+    return _finest(staging / "images" / _keys.of_library(slide.name)[0])
+
+
+@quiet()
+def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
+    """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
+
+    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. Text and
+    numbers of pandas' newer types become plain ones, which every version of anndata reads. What the table in ``store``, the
+    version that is replaced, says of other projections is kept; that in ``staging`` may be half of one, from a run that was
+    killed.
+
+    Raises
+    ------
+    ValueError
+        If the table holds names or values that cannot be written.
+    """
+    import anndata
+    import pandas as pd
+    import spatialdata as sd
+    from spatialdata.models import TableModel
+
+    mark = read_mark(staging) or {}
+    name = claims.table_of(mark, slide.name)
+    linked = plain_copy(table)
+    if "spatial" in linked.uns:
+        linked.uns["spatial"] = _without_images(linked.uns["spatial"], slide.name)
+    link = {}
+    if slide.measured is not None:
+        region = _keys.spots(slide.name)
+        region_key, instance_key = link_columns(linked, region)
+        linked.obsm["spatial"] = _places_in_global(linked, slide)
+        categories = pd.Index([region], dtype=object)
+        linked.obs[region_key] = pd.Categorical.from_codes([0] * linked.n_obs, categories)
+        linked.obs[instance_key] = np.arange(linked.n_obs)
+        link = {"region": region, "region_key": region_key, "instance_key": instance_key}
+    others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
+    with_other_projections(linked, store / "tables" / name, others)
+    _drop(staging, [name])
+    _consolidate(staging)
+    sdata = sd.read_zarr(staging)
+    try:
+        sdata[name] = TableModel.parse(linked, **link)
+        # strings that may be missing are written as such: pandas 3 and tables read from its stores hold no others
+        with anndata.settings.override(allow_write_nullable_strings=True):
+            sdata.write_element(name)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of many kinds, for what no zarr store can hold
+        said = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split()).rstrip(".")
+        msg = (
+            f"The table cannot be written to a store: {said}. Rename "
+            "or remove what is named there (spaces and slashes may not be part of the names of columns and entries; "
+            "`spatialdata.utils.sanitize_table` renames them)."
+        )
+        raise ValueError(msg) from error
+
+
+def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
+    """What ``uns["spatial"]`` says of a library beside its pictures; of others too, where none is called so."""
+    from sphisto.io.layout_anndata import libraries_of
+
+    libraries = {claims.element_name(name): about for name, about in libraries_of(spatial)[0].items()}
+    own = {library_id: libraries[library_id]} if library_id in libraries else libraries
+    return {name: {key: value for key, value in about.items() if key != "images"} for name, about in own.items()}
+
+
+def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
+    """(n, 2) x, y of the spots in full-resolution px: as the table says them, if it means the same places."""
+    places = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
+    stated = table.obsm.get("spatial")
+    if stated is None:
+        return places
+    if np.allclose(np.asarray(stated)[:, :2], places, atol=_SAME_PLACE):
+        return np.asarray(stated)  # with a third column, if there is one
+    logger.info(
+        "obsm['spatial'] of the store's table is in full-resolution px; in the table in memory it stays as it is."
+    )
+    return places
+
+
+@quiet()
+def finish(staging: Path) -> None:
+    """Make the store readable as a whole."""
+    _consolidate(staging)
+
+
+def _spots_element(slide: Slide) -> Any:
+    """Circles (Visium) or squares (bins) in full-resolution px, in the order of the table."""
+    from spatialdata.models import ShapesModel
+
+    xy = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
+    size = slide.spot.um / slide.grid.fullres_um_per_px
+    if slide.spot.shape == "disc":
+        return ShapesModel.parse(xy, geometry=0, radius=size / 2)
+    import geopandas as gpd
+    import shapely
+
+    low, high = xy - size / 2, xy + size / 2
+    return ShapesModel.parse(gpd.GeoDataFrame(geometry=shapely.box(*low.T, *high.T)))
+
+
+def _finest(element: Path) -> Any:
+    """Open the finest level of a raster element."""
+    import zarr
+
+    group: Any = zarr.open_group(element.resolve(), mode="r", use_consolidated=False)
+    return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]]
+
+
+@contextlib.contextmanager
+def _mark(store: Path) -> Iterator[dict[str, Any]]:
+    """What a store says of itself, to be changed: written once the block has ended."""
+    import zarr
+
+    root: Any = zarr.open_group(store, mode="r+", use_consolidated=False)
+    mark = copy.deepcopy(dict(root.attrs[_keys.MARK]))
+    yield mark
+    root.attrs[_keys.MARK] = mark
+
+
+def _drop(store: Path, names: Sequence[str]) -> None:
+    for kind in claims.KINDS:
+        for name in names:
+            shutil.rmtree(store / kind / name, ignore_errors=True)
+
+
+def _consolidate(store: Path) -> None:
+    import zarr
+
+    zarr.consolidate_metadata(store)

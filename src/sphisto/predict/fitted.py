@@ -1,0 +1,172 @@
+"""All that is needed to predict, as one noun that is saved and loaded without executing anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sphisto import __version__
+from sphisto.core.atomic import whole_file
+from sphisto.core.spot import Spot
+from sphisto.genes.model import GeneModel
+from sphisto.networks.precision import channels_last
+from sphisto.networks.registry import network
+from sphisto.scoring.skill import Skill
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted projection.
+
+    Parameters
+    ----------
+    network
+        Name of the network.
+    weights
+        Its state.
+    model
+        Genes and loadings.
+    level
+        Level of each factor the network was built with, counts per spot area; contrasts have none.
+    mean
+        (K,) mean density of each factor, counts per spot area of tissue: which holds where no spot is known.
+    um_per_px
+        Resolution it was fitted at, um per px; it predicts at the same.
+    spot
+        Spot whose area is the unit of all rasters.
+    is_counts
+        Whether it was fitted to raw counts.
+    genes
+        Genes whose rasters are written by default.
+    params
+        Settings of the fit, plain values.
+    history
+        One array per quantity, one entry per epoch.
+    skill
+        Of each gene.
+    """
+
+    network: str
+    weights: dict[str, Tensor]
+    model: GeneModel
+    level: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    um_per_px: float
+    spot: Spot
+    is_counts: bool
+    genes: tuple[str, ...]
+    params: dict[str, Any]
+    history: dict[str, NDArray[Any]]
+    skill: Skill
+
+    def module(self) -> nn.Module:
+        """Build the network with its weights, ready to predict."""
+        module = network(self.network).build(torch.from_numpy(self.level))
+        try:
+            module.load_state_dict(self.weights)
+        except RuntimeError as error:
+            msg = f"The weights are not those of the network {self.network!r} ({error}). Load the model again, or fit again."
+            raise ValueError(msg) from error
+        return channels_last(module.eval())
+
+    def dispersion(self, genes: list[str]) -> NDArray[np.float64]:
+        """(len(genes),) scatter of some genes that nothing foresees."""
+        position = {gene: i for i, gene in enumerate(self.model.genes)}
+        return self.skill.dispersion[[position[gene] for gene in genes]]
+
+
+def save_fitted(fitted: Fitted, path: Path) -> None:
+    """Write a fitted projection to one file, as a whole or not at all."""
+    content = {
+        "format": _FORMAT,
+        "version": __version__,
+        "network": fitted.network,
+        "weights": fitted.weights,
+        "gene_names": list(fitted.model.genes),
+        "loadings": torch.from_numpy(fitted.model.loadings),
+        "n_contrasts": fitted.model.n_contrasts,
+        "level": torch.from_numpy(fitted.level),
+        "mean": torch.from_numpy(fitted.mean),
+        "um_per_px": float(fitted.um_per_px),
+        "spot": asdict(fitted.spot),
+        "is_counts": bool(fitted.is_counts),
+        "genes": list(fitted.genes),
+        "params": fitted.params,
+        "history": {name: values.tolist() for name, values in fitted.history.items()},
+        "skill": {name: torch.from_numpy(values) for name, values in vars(fitted.skill).items()},
+    }
+    with whole_file(path) as new, new.open("wb") as file:  # of a file of ours, so that a full disk is said by Python
+        torch.save(content, file)
+
+
+def read_safely(path: Path, what: str) -> Any:
+    """Read tensors and plain values from a file; anything else in it is refused and not executed.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of that kind.
+    """
+    import pickle
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        msg = f"{path} is no {what}, is damaged, or holds more than tensors and plain values: {error}"
+        raise ValueError(msg) from error
+
+
+def load_fitted(path: Path) -> Fitted:
+    """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a fitted projection, or of a newer format.
+    """
+    if not path.is_file():
+        msg = f"Found no file {path}; expected what `sphisto.tl.save` wrote."
+        raise FileNotFoundError(msg)
+    content = read_safely(path, "fitted projection")
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        msg = f"{path} has format {found}; this version of sphisto reads format {_FORMAT}. Update sphisto or fit again."
+        raise ValueError(msg)
+    try:
+        return _fitted(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        msg = f"{path} is damaged or was changed: {error!r}. Copy it again from where it came, or fit again."
+        raise ValueError(msg) from error
+
+
+def _fitted(content: dict[str, Any]) -> Fitted:
+    loadings = content["loadings"].numpy()
+    # older files do not say it: there columns that hold a negative loading are the contrasts
+    n_contrasts = content.get("n_contrasts", int((loadings < 0).any(axis=0).sum()))
+    return Fitted(
+        network=content["network"],
+        weights=content["weights"],
+        model=GeneModel(tuple(content["gene_names"]), loadings, n_contrasts),
+        level=content["level"].numpy(),
+        mean=content["mean"].numpy(),
+        um_per_px=content["um_per_px"],
+        spot=Spot(**content["spot"]),
+        is_counts=content["is_counts"],
+        genes=tuple(content["genes"]),
+        params=content["params"],
+        history={name: np.asarray(values) for name, values in content["history"].items()},
+        skill=Skill(**{name: values.numpy() for name, values in content["skill"].items()}),
+    )

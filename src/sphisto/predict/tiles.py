@@ -1,0 +1,186 @@
+"""From a slide to maps, tile by tile."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sphisto._forks import is_forked
+from sphisto.core.tiles import Tile, Window, plan_tiles, read_window
+from sphisto.networks.precision import computed, fastest
+from sphisto.networks.registry import network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sphisto.field.posterior import Posterior
+    from sphisto.networks.precision import Precision
+    from sphisto.networks.registry import Network
+    from sphisto.predict.fitted import Fitted
+    from sphisto.slide.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+TILE = 512  # px; also the store's chunk, so that a tile fills whole chunks
+_LEAST_PIECE = 64  # px; with the halo around them, smaller pieces take hardly less memory
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What is known of a tile's core.
+
+    Parameters
+    ----------
+    factors
+        (K, h, w) float32 density, counts per spot area; NaN outside tissue.
+    picture
+        (3, h, w) float32 redrawn picture, 0 to 1.
+    """
+
+    factors: NDArray[np.float32]
+    picture: NDArray[np.float32]
+
+
+def tiles_of(fitted: Fitted, slide: Slide, *, tile: int = TILE) -> list[Tile]:
+    """Plan the tiles in which a slide is predicted."""
+    spec = network(fitted.network)
+    return plan_tiles(slide.grid.shape, size=tile, halo=spec.reach, multiple=spec.stride)
+
+
+def predict_tiles(
+    fitted: Fitted,
+    slide: Slide,
+    posterior: Posterior,
+    *,
+    device: torch.device,
+    tile: int = TILE,
+    tiles: Iterable[Tile] | None = None,
+    precision: Precision | None = None,
+) -> Iterator[tuple[Tile, Maps]]:
+    """Yield the maps of each tile, or of some ``tiles`` of :func:`tiles_of`; one tile at a time is in memory.
+
+    Convolutions are of a given precision, or of that of :func:`precision_of`. A tile for which the memory does not
+    suffice is computed in smaller pieces, and so are those after it.
+
+    Raises
+    ------
+    MemoryError
+        If it does not suffice for the smallest pieces either.
+    """
+    module, spec = fitted.module().to(device), network(fitted.network)
+    precision = precision_of(fitted.params, device) if precision is None else precision
+    side: int | None = None  # of the pieces, in px; None: tiles as a whole
+    for part in tiles_of(fitted, slide, tile=tile) if tiles is None else tiles:
+        while True:
+            try:
+                maps = _in_pieces(module, slide, posterior, _pieces(part, side, spec), part, device, precision)
+                break
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                reason = str(error)
+            # outside of the handler, whose traceback keeps alive what the failed attempt had made
+            side = _smaller(side or max(part.core.shape), spec, device, reason)
+        yield part, maps
+        del maps  # not to be kept while the next tile is computed
+
+
+def precision_of(params: dict[str, Any], device: torch.device) -> Precision:
+    """Precision in which a network with these settings was trained, unless that is slower here, which is measured."""
+    return fastest(device) if params.get("precision") == "bfloat16" else "float32"
+
+
+def _in_pieces(
+    module: torch.nn.Module,
+    slide: Slide,
+    posterior: Posterior,
+    pieces: list[Tile],
+    whole: Tile,
+    device: torch.device,
+    precision: Precision,
+) -> Maps:
+    """Maps of a tile from those of its pieces."""
+    found = [
+        (piece.core.within(whole.core), _maps(module, slide, posterior, piece, device, precision)) for piece in pieces
+    ]
+    if len(found) == 1:
+        return found[0][1]
+    factors = np.empty((len(found[0][1].factors), *whole.core.shape), dtype=np.float32)
+    picture = np.empty((3, *whole.core.shape), dtype=np.float32)
+    for where, maps in found:
+        factors[:, *where], picture[:, *where] = maps.factors, maps.picture
+    return Maps(factors, picture)
+
+
+def _maps(
+    module: torch.nn.Module, slide: Slide, posterior: Posterior, part: Tile, device: torch.device, precision: Precision
+) -> Maps:
+    picture = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
+    prior = torch.from_numpy(posterior.maps(part.view))
+    halo = part.core.y0 - part.view.y0
+    with torch.inference_mode():
+        drawn, factors = computed(module, picture[None].to(device), prior[None].to(device), precision, halo)
+    core = np.s_[:, : part.core.shape[0], : part.core.shape[1]]  # cores at the border are smaller
+    maps = factors[0][core].cpu().numpy()
+    return Maps(np.where(slide.tissue[part.core.slices], maps, np.float32(np.nan)), drawn[0][core].cpu().numpy())
+
+
+def _pieces(whole: Tile, side: int | None, spec: Network) -> list[Tile]:
+    if side is None:
+        return [whole]
+    y, x = whole.core.y0, whole.core.x0
+
+    def moved(window: Window) -> Window:
+        return Window(window.y0 + y, window.x0 + x, window.y1 + y, window.x1 + x)
+
+    planned = plan_tiles(whole.core.shape, size=side, halo=spec.reach, multiple=spec.stride)
+    return [Tile(moved(piece.core), moved(piece.view)) for piece in planned]
+
+
+def _smaller(side: int, spec: Network, device: torch.device, reason: str) -> int:
+    """Half the side of the pieces, if that is any use."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if side // 2 < max(_LEAST_PIECE, spec.stride):
+        msg = (
+            f"The memory of {device} does not suffice for pieces of {side} px ({reason}). End other programs that use "
+            'it, or choose another `device` (`"cpu"`).'
+        )
+        raise MemoryError(msg)
+    logger.warning(
+        "The memory of %s did not suffice for tiles of %d px; %d px are tried. That takes longer, the result is the same.",
+        device, side, side // 2,
+    )  # fmt: skip
+    return side // 2
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is that; PyTorch has no class of its own for the memory of the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+
+
+def device_of(name: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or not there.
+    """
+    if is_forked() and torch.get_num_threads() > 1:
+        logger.info("This process was forked, and the network runs on one core; processes that are spawned use more.")
+        torch.set_num_threads(1)  # OpenMP's threads stayed behind: more than one would wait for them for ever
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        msg = f'Found device={name!r}, which cannot be used here ({error}); expected "auto", "cpu", "cuda" or "mps".'
+        raise ValueError(msg) from error
+    return device

@@ -1,0 +1,82 @@
+"""What a fit says about itself: skill of each gene at left-out spots, and how widely its counts scatter there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.genes.model import rates
+from sphisto.scoring import metrics
+
+if TYPE_CHECKING:
+    from sphisto.field.field import Field
+    from sphisto.genes.model import GeneModel
+    from sphisto.slide.slide import Slide
+
+_FIRM = 10.0  # squared expected counts, summed over spots: there a gene's own scatter weighs as much as the usual one
+_MOST_DISPERSION = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Skill:
+    """Estimates by leaving out one spot at a time, from the prior: the network adds detail within spots, not skill.
+
+    Parameters
+    ----------
+    pearson
+        (G,) correlation of log-normalised predictions and measurements at left-out spots, tempered by how far the
+        predictions spread.
+    deviance_explained
+        (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
+    dispersion
+        (G,) variance of a spot's true rate that neither spots nor picture foresee, over the squared rate; 0 if unknown.
+    """
+
+    pearson: NDArray[np.float64]
+    deviance_explained: NDArray[np.float64]
+    dispersion: NDArray[np.float64]
+
+
+def unknown_skill(n_genes: int) -> Skill:
+    """Make the skill of a projection that cannot be left out: a network of single genes, or values that are no counts."""
+    nothing = np.full(n_genes, np.nan)
+    return Skill(nothing, nothing.copy(), np.zeros(n_genes))
+
+
+def left_out_skill(field: Field, model: GeneModel, slide: Slide) -> Skill:
+    """Estimate each gene's skill from the spots that a field was fitted to."""
+    rows, density, variance = field.leave_one_out(model)
+    share = slide.footprint().select(rows).mean(slide.tissue)
+    counts = slide.spots.values[rows].toarray().astype(np.float64)
+    told = rates(density, model.loadings.astype(np.float64), model.n_contrasts) * share
+    flat = counts.mean(axis=0) / share.mean() * share
+    return Skill(
+        _tempered_pearson(metrics.expected_log_normalised(told), metrics.log_normalised(counts)),
+        metrics.deviance_explained(told, counts, flat),
+        _dispersion(told, variance * share**2, counts),
+    )
+
+
+def _tempered_pearson(told: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Geometric mean of two estimates of the correlation of (n, G) predictions with measurements, where it is positive.
+
+    The correlation that is found holds the noise of the few spots it is found from. That of a calibrated prediction is
+    the ratio of its spread to that of the measurements, which is far less noisy, but takes calibration for granted.
+    """
+    found = metrics.pearson(told, measured)
+    spread = measured.std(axis=0)
+    ratio = np.divide(told.std(axis=0), spread, where=spread > 0, out=np.zeros_like(spread))
+    return np.where(found > 0, np.sqrt(np.maximum(found, 0) * np.minimum(ratio, 1)), found)
+
+
+def _dispersion(
+    told: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Scatter beyond that of counting and of the field, by moments; genes of few counts are drawn to the usual one."""
+    beyond = (np.square(counts - told) - told - variance).sum(axis=0)
+    weight = np.square(told).sum(axis=0)
+    usual = max(float(np.median(beyond[weight > _FIRM] / weight[weight > _FIRM])), 0.0) if (weight > _FIRM).any() else 0
+    return np.clip((beyond + _FIRM * usual) / (weight + _FIRM), 0, _MOST_DISPERSION)

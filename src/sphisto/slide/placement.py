@@ -1,0 +1,257 @@
+"""Do the spots lie where the picture shows tissue, or does the picture belong to them turned or mirrored?
+
+Everything is in (y, x) pixels of one raster: the tissue mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sphisto.core.mask import Mask
+
+CELL_RADIUS = 0.6
+"""Radius of a spot's cell in pitches: discs of 0.58 cover a hexagonal array, and a square one but for its corners."""
+STEPS_PER_PITCH = 6
+"""Pixels per pitch of the grid that is scored: enough to draw a disc, few enough to be done in a moment."""
+CLEARLY_BETTER = 0.10
+"""How much more of the tissue another orientation must explain: near-symmetric tissue differs by less."""
+PLAUSIBLE = 0.6
+"""An orientation that explains less of the tissue is no explanation: the picture or its scale is wrong."""
+AS_GOOD = 0.02
+"""Orientations closer than this to the best one cannot be told from it."""
+MAX_OUTSIDE = 0.01
+"""Share of spots that may lie beyond the edge of the picture: a cropped picture loses a few."""
+MIN_ON_TISSUE = 0.5
+"""Fewer spots on tissue are no matter of a coarse mask."""
+
+SCALE = "that the scale factor is the one of this image (hires and lowres have their own, the full-resolution image 1)"
+
+AS_GIVEN = "as given"
+SWAPPED = "transposed (x and y swapped)"
+
+
+class _Turn(NamedTuple):
+    """Another orientation of the picture: what moves the spots onto it, and what mends it."""
+
+    swap: bool
+    flip_y: bool
+    flip_x: bool
+    mend: str
+
+
+TURNS: dict[str, _Turn] = {
+    AS_GIVEN: _Turn(False, False, False, "image"),
+    "flipped left-right": _Turn(False, False, True, "image[:, ::-1]"),
+    "flipped up-down": _Turn(False, True, False, "image[::-1]"),
+    "rotated 180 degrees": _Turn(False, True, True, "image[::-1, ::-1]"),
+    SWAPPED: _Turn(True, False, False, "image.swapaxes(0, 1)"),
+    "rotated 90 degrees clockwise": _Turn(True, False, True, "np.rot90(image)"),
+    "rotated 90 degrees counter-clockwise": _Turn(True, True, False, "np.rot90(image, -1)"),
+    "transposed and rotated 180 degrees": _Turn(True, True, True, "image[::-1, ::-1].swapaxes(0, 1)"),
+}
+"""The eight orientations, named by what has happened to the picture."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How well spots and tissue agree.
+
+    Parameters
+    ----------
+    n_spots
+        Number of spots.
+    inside
+        Share of spots with their centre in the picture.
+    on_tissue
+        Share of spots with their centre on tissue.
+    fit
+        Intersection over union of the spots' cells and the tissue between them, 0 to 1.
+    best
+        The orientation with the best fit: ``"as given"``, or what seems to have happened to the picture.
+    best_fit
+        The fit of that orientation.
+    ties
+        Other orientations as good as the best, within 0.02: the outline of the tissue cannot tell them apart.
+    """
+
+    n_spots: int
+    inside: float
+    on_tissue: float
+    fit: float
+    best: str
+    best_fit: float
+    ties: tuple[str, ...] = ()
+
+
+def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bool_], pitch_px: float) -> Alignment:
+    """Compare spots with a tissue mask, as given and in the seven other orientations.
+
+    Parameters
+    ----------
+    centers_yx
+        (n, 2) centres of the spots under tissue, (y, x) in pixels of the mask.
+    mask
+        (y, x) bool, True on tissue.
+    pitch_px
+        Distance of neighbouring spots in pixels of the mask.
+
+    Returns
+    -------
+    The :class:`Alignment`. Tissue beyond the rectangle around the spots is not counted: the array may not have seen it.
+
+    Raises
+    ------
+    ValueError
+        If there are no spots, or the arrays or the pitch are not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sphisto.slide.placement import check_alignment
+    >>> mask = np.zeros((100, 100), bool)
+    >>> mask[10:50, 20:40] = True
+    >>> centers = np.argwhere(mask)[::7] + 0.5
+    >>> check_alignment(centers, mask, pitch_px=3.0).best
+    'as given'
+    >>> check_alignment(centers, mask[:, ::-1], pitch_px=3.0).best
+    'flipped left-right'
+    """
+    centers = np.asarray(centers_yx, dtype=np.float64)
+    _check(centers, mask, pitch_px)
+    step = max(1, int(pitch_px // STEPS_PER_PITCH))
+    small = mask[step // 2 :: step, step // 2 :: step]
+    inside = _inside(centers, mask.shape)
+    on_tissue = mask[tuple(np.floor(centers[inside]).astype(np.intp).T)]
+    fits = {name: _fit(_turn(centers, turn, mask.shape) / step, small, pitch_px / step) for name, turn in TURNS.items()}
+    best = max(fits, key=lambda name: fits[name])
+    return Alignment(
+        n_spots=len(centers),
+        inside=float(inside.mean()),
+        on_tissue=float(on_tissue.sum() / len(centers)),
+        fit=fits[AS_GIVEN],
+        best=best,
+        best_fit=fits[best],
+        ties=tuple(name for name, fit in fits.items() if name != best and fits[best] - fit < AS_GOOD),
+    )
+
+
+def explain(alignment: Alignment, centers_yx: NDArray[np.floating], shape: tuple[int, int]) -> str | None:
+    """Return what is wrong with the spots or the picture and what to do about it, None if nothing is.
+
+    Parameters
+    ----------
+    alignment
+        The result of :func:`check_alignment`.
+    centers_yx
+        (n, 2) centres of the spots, (y, x) in pixels of the picture.
+    shape
+        (height, width) of the picture in pixels.
+
+    Returns
+    -------
+    Sentences for an error message, or None: spots beyond the picture (more than 1 %), off the tissue (more than half),
+    or another orientation that explains at least 0.10 more of the tissue.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sphisto.slide.placement import check_alignment, explain
+    >>> mask = np.zeros((100, 100), bool)
+    >>> mask[10:50, 20:40] = True
+    >>> centers = np.argwhere(mask)[::7] + 0.5
+    >>> explain(check_alignment(centers, mask, pitch_px=3.0), centers, mask.shape) is None
+    True
+    >>> print(explain(check_alignment(centers, mask[:, ::-1], pitch_px=3.0), centers, mask.shape).split(". ")[-2])
+    Mend the image with `image[:, ::-1]`
+    """
+    turned = alignment.best_fit >= max(alignment.fit + CLEARLY_BETTER, PLAUSIBLE)
+    if alignment.inside < 1 - MAX_OUTSIDE:
+        found = f"{_count(1 - alignment.inside, alignment)} spots lie outside the image: {_extent(centers_yx, shape)}"
+    elif alignment.on_tissue < MIN_ON_TISSUE:
+        found = f"{_count(1 - alignment.on_tissue, alignment)} spots lie off the tissue: {_extent(centers_yx, shape)}"
+    elif turned:
+        found = f"The spots lie in the image, but do not follow the outline of the tissue: {_extent(centers_yx, shape)}"
+    else:
+        return None
+    if turned:
+        return f"{found}. {_explain_turn(alignment)} If the image is right as it is, check {SCALE}."
+    return (
+        f"{found}. Expected spots on the tissue. Check that the image is the one of this section and not cropped, and "
+        f"{SCALE}."
+    )
+
+
+def _explain_turn(alignment: Alignment) -> str:
+    """Return what seems to have happened to the image, and what mends it."""
+    overlap = f"the overlap of spots and tissue would be {alignment.best_fit:.2f} instead of {alignment.fit:.2f}"
+    if alignment.ties:
+        either = ", or ".join(f"{name} (mended by `{TURNS[name].mend}`)" for name in (alignment.best, *alignment.ties))
+        return f"The image seems to be {either}: {overlap}. The outline of the tissue cannot tell which."
+    mend = f"Mend the image with `{TURNS[alignment.best].mend}`"
+    if alignment.best == SWAPPED:
+        mend += ', or swap the columns of `adata.obsm["spatial"]`, which are (x, y)'
+    return f"The image seems to be {alignment.best}: {overlap} without that. {mend}."
+
+
+def _check(centers: NDArray[np.float64], mask: Mask | NDArray[np.bool_], pitch_px: float) -> None:
+    """Raise if the arguments are not spots, a mask and a pitch."""
+    if centers.ndim != 2 or centers.shape[1] != 2 or not len(centers) or not np.isfinite(centers).all():
+        msg = f"The spots have shape {centers.shape}, expected (n, 2): finite (y, x) centres of at least one spot."
+        raise ValueError(msg)
+    if mask.ndim != 2 or mask.dtype != bool or 0 in mask.shape:
+        msg = f"The tissue mask is an array of shape {mask.shape} and dtype {mask.dtype}, expected (y, x) bool."
+        raise ValueError(msg)
+    if not (np.isfinite(pitch_px) and pitch_px > 0):
+        msg = (
+            f"pitch_px is {pitch_px}, expected a positive number: the distance of neighbouring spots in px of the mask."
+        )
+        raise ValueError(msg)
+
+
+def _inside(centers: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which centres (n, 2) lie in a raster."""
+    seen = (centers >= 0) & (centers < shape)
+    return seen[:, 0] & seen[:, 1]
+
+
+def _turn(centers: NDArray[np.float64], turn: _Turn, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the centres (n, 2) moved onto a picture of another orientation; flips mirror at its middle."""
+    y, x = centers.T[::-1] if turn.swap else centers.T
+    return np.stack([shape[0] - y if turn.flip_y else y, shape[1] - x if turn.flip_x else x], axis=1)
+
+
+def _fit(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch: float) -> float:
+    """Return the intersection over union of the spots' cells and the mask, in the rectangle around the cells."""
+    radius = CELL_RADIUS * pitch
+    reach = np.arange(-int(radius) - 1, int(radius) + 2)
+    dy, dx = (d.ravel() for d in np.meshgrid(reach, reach, indexing="ij"))
+    near = dy**2 + dx**2 <= radius**2
+    at = np.floor(centers).astype(np.intp)
+    y, x = at[:, :1] + dy[near], at[:, 1:] + dx[near]
+    seen = (y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1])
+    if not seen.any():
+        return 0.0
+    cells = np.zeros(mask.shape, bool)
+    cells[y[seen], x[seen]] = True
+    box = tuple(slice(max(0, i.min()), i.max() + 1) for i in (y, x))
+    # Cells beyond the picture explain nothing: they count in the union, in the proportion of what is seen of all cells.
+    beyond = cells.sum() * (1 / seen.mean() - 1)
+    return float((cells & mask)[box].sum() / ((cells | mask)[box].sum() + beyond))
+
+
+def _count(share: float, alignment: Alignment) -> str:
+    """Return a share of the spots as words."""
+    return f"{round(share * alignment.n_spots)} of {alignment.n_spots}"
+
+
+def _extent(centers: NDArray[np.floating], shape: tuple[int, int]) -> str:
+    """Return where the spots are and how large the image is, as words."""
+    (y0, x0), (y1, x1) = np.min(centers, axis=0), np.max(centers, axis=0)
+    spots = f"they span y {y0:.0f} to {y1:.0f} and x {x0:.0f} to {x1:.0f} px"
+    return f"{spots}, the image has {shape[0]} x {shape[1]} px (y, x)"

@@ -1,0 +1,216 @@
+"""Training batches: random crops of a slide with the spots that lie wholly inside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sphisto.core.tiles import Window, read_window
+
+if TYPE_CHECKING:
+    from sphisto.core.lazy_footprint import LazyFootprint
+    from sphisto.field.field import Field
+    from sphisto.slide.slide import Slide
+
+_HIDDEN = (0.1, 0.5)  # share of the spots that a crop hides from the prior: filling gaps is the task
+_MOST_SPOTS = 128  # per crop; the likelihood of all genes at more spots takes longer than the network itself
+_NEAR = 3  # pitches around a crop in which spots are hidden
+_BLIND = 1 / 8  # share of the crops that hide all spots, so that the picture alone can carry a slide without spots
+
+
+@dataclass
+class Batch:
+    """Crops and the m spots inside them.
+
+    Parameters
+    ----------
+    picture
+        (b, 3, h, w) float32, 0 to 1.
+    prior
+        (b, K, h / s, w / s) float32, counts per spot area.
+    pixel, region, weight
+        (nnz,) entries of the footprints: flat index into (b, h, w), spot, share of the spot's area or 0 off tissue.
+    values
+        (m, G) float32 measured values.
+    hidden, held_out
+        (m,) bool: hidden from the prior of their crop; never learned from.
+    """
+
+    picture: Tensor
+    prior: Tensor
+    pixel: Tensor
+    region: Tensor
+    weight: Tensor
+    values: Tensor
+    hidden: Tensor
+    held_out: Tensor
+
+    def pin_memory(self) -> Batch:
+        """Copy to memory from which a GPU fetches while it computes; data loaders call this."""
+        return Batch(**{name: value.pin_memory() for name, value in vars(self).items()})
+
+
+def pool(maps: Tensor, batch: Batch) -> Tensor:
+    """Average (b, K, h, w) maps over the spots of a batch: (m, K).
+
+    The same weights as :meth:`sphisto.core.footprint.Footprint.mean` has where only tissue holds anything, as one
+    gather and one indexed sum. Fast for maps whose channels lie next to each other in memory.
+    """
+    pixels = maps.permute(0, 2, 3, 1).flatten(0, 2)
+    values = pixels.index_select(0, batch.pixel) * batch.weight[:, None]
+    sums = torch.zeros(len(batch.values), maps.shape[1], dtype=values.dtype, device=values.device)
+    return sums.index_add(0, batch.region, values)
+
+
+@dataclass(frozen=True, eq=False)
+class Crops(Dataset[Batch]):
+    """The batches of one epoch; each is decided by (seed, epoch, number) alone, so that a resumed run repeats them.
+
+    Parameters
+    ----------
+    slide
+        With measured spots.
+    footprint
+        Footprints of the spots, as the loss sees them.
+    field
+        Fitted to the spots that may be learned from.
+    genes
+        Indices of the genes that are fitted.
+    learned
+        (n,) bool: spots that may be learned from.
+    held_out
+        (n,) bool: spots that are only watched.
+    """
+
+    slide: Slide
+    footprint: LazyFootprint
+    field: Field
+    genes: NDArray[np.int64]
+    learned: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    shape: tuple[int, int]
+    batch: int
+    n_batches: int
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __getitem__(self, number: int) -> Batch:
+        if number >= self.n_batches:
+            raise IndexError(number)
+        rng = np.random.default_rng([self.seed, self.epoch, number])
+        return _collate([self._crop(rng) for _ in range(self.batch)])
+
+    def _crop(self, rng: np.random.Generator) -> _Crop:
+        measured = self.slide.spots
+        window = self._window(measured.centers, rng)
+        share = 1.0 if rng.random() < _BLIND else rng.uniform(*_HIDDEN)
+        drawn = rng.random(len(measured.centers)) < share
+        if share < 1:  # what is far from the crop makes no difference to it
+            drawn &= _near(measured.centers, window, _NEAR * measured.pitch)
+        hidden = drawn | ~self.learned
+        around = self.field.around(window)
+        prior = around.given(~hidden[self.field.observations.spots[around.rows]]).maps(window)
+        inside = _inside(self.footprint, window) & (self.learned | self.held_out)
+        spots = np.flatnonzero(inside)
+        if len(spots) > _MOST_SPOTS:
+            spots = np.sort(rng.choice(spots, _MOST_SPOTS, replace=False))
+        part = self.footprint.select(spots).within(window)
+        lengths = np.diff(part.indptr)
+        crop = _Crop(
+            read_window(self.slide.image, window),
+            prior,
+            part.y.astype(np.int64),
+            part.x.astype(np.int64),
+            np.repeat(np.arange(len(spots)), lengths),
+            part.weight / np.repeat(part.covered, lengths) * read_window(self.slide.tissue, window)[part.y, part.x],
+            measured.values[spots][:, self.genes].toarray(),
+            hidden[spots],
+            self.held_out[spots],
+        )
+        return _turned(crop, rng)
+
+    def _window(self, centers: NDArray[np.float64], rng: np.random.Generator) -> Window:
+        """Choose a window that holds a random spot somewhere."""
+        spot = centers[rng.integers(len(centers))]
+        corner = []
+        for at, side, length in zip(spot, self.shape, self.slide.grid.shape, strict=True):
+            start = int(at - rng.uniform(0.1, 0.9) * side)
+            corner.append(int(np.clip(start, 0, max(length - side, 0))))
+        return Window(corner[0], corner[1], corner[0] + self.shape[0], corner[1] + self.shape[1])
+
+
+@dataclass
+class _Crop:
+    picture: NDArray[np.uint8]
+    prior: NDArray[np.float32]
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    region: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    values: NDArray[np.float32]
+    hidden: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+
+
+def _inside(footprint: LazyFootprint, window: Window) -> NDArray[np.bool_]:
+    """Tell which spots have all their pixels in the window."""
+    reach = np.sqrt(footprint.area.max(initial=0) / 2) + 1  # half a diagonal of a square, more than a disc's radius
+    low = np.maximum(footprint.centers - reach, 0)
+    high = np.minimum(footprint.centers + reach, footprint.grid.shape)
+    begins = (low >= (window.y0, window.x0)).all(axis=1)
+    ends = (high <= (window.y1, window.x1)).all(axis=1)
+    return np.asarray(begins & ends & (footprint.covered > 0))
+
+
+def _near(centers: NDArray[np.float64], window: Window, margin: float) -> NDArray[np.bool_]:
+    low, high = (window.y0 - margin, window.x0 - margin), (window.y1 + margin, window.x1 + margin)
+    return np.asarray(((centers >= low) & (centers <= high)).all(axis=1))
+
+
+def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
+    """Mirror a crop up-down, left-right and (if square) about its diagonal, each with even chance."""
+    height, width = crop.picture.shape[1:]
+    rasters: tuple[NDArray[Any], ...] = (crop.picture, crop.prior)
+    up_down, left_right, diagonal = rng.random(3) < 0.5
+    if up_down:
+        rasters = tuple(a[..., ::-1, :] for a in rasters)
+        crop.y = height - 1 - crop.y
+    if left_right:
+        rasters = tuple(a[..., ::-1] for a in rasters)
+        crop.x = width - 1 - crop.x
+    if diagonal and height == width:
+        rasters = tuple(a.swapaxes(-1, -2) for a in rasters)
+        crop.y, crop.x = crop.x, crop.y
+    crop.picture, crop.prior = rasters
+    return crop
+
+
+def _collate(crops: list[_Crop]) -> Batch:
+    height, width = crops[0].picture.shape[1:]
+    n_spots = np.cumsum([0, *(len(crop.values) for crop in crops)])
+
+    def stack(arrays: list[NDArray[np.generic]], dtype: type) -> Tensor:
+        return torch.from_numpy(np.stack(arrays).astype(dtype))
+
+    def join(arrays: list[NDArray[np.generic]]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays))
+
+    return Batch(
+        stack([crop.picture for crop in crops], np.float32) / 255,
+        stack([crop.prior for crop in crops], np.float32),
+        join([(i * height + crop.y) * width + crop.x for i, crop in enumerate(crops)]),
+        join([n_spots[i] + crop.region for i, crop in enumerate(crops)]),
+        join([crop.weight.astype(np.float32) for crop in crops]),
+        join([crop.values.astype(np.float32) for crop in crops]),
+        join([crop.hidden for crop in crops]),
+        join([crop.held_out for crop in crops]),
+    )

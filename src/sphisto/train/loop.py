@@ -1,0 +1,371 @@
+"""The training: first the picture alone, then picture and spots together (by Lightning)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from sphisto._say import bar
+from sphisto.core.atomic import whole_file
+from sphisto.core.spot import Spot
+from sphisto.genes.model import rates
+from sphisto.networks.precision import computed
+from sphisto.predict.fitted import read_safely
+from sphisto.train.crops import Batch, Crops, pool
+from sphisto.train.losses import Objective, dissimilarity, poisson_deviance, scaled_squares
+from sphisto.train.processes import run_together
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+    from numpy.typing import NDArray
+
+    from sphisto.field.field import Field
+    from sphisto.genes.model import GeneModel
+    from sphisto.networks.precision import Precision
+    from sphisto.networks.registry import Network
+    from sphisto.slide.slide import Slide
+    from sphisto.train.config import FitConfig
+
+logger = logging.getLogger("sphisto")
+
+_LOSSES = ("loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated")
+HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")
+_LEAST_BATCHES = 16  # per epoch, so that an epoch of a small section means something
+_WARM_UP = 0.2  # share of all steps; with less some runs saturate in the first steps and stay there
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Everything a training needs.
+
+    Parameters
+    ----------
+    slide
+        With measured spots.
+    network
+        Which network.
+    module
+        The network itself.
+    model
+        Of the genes.
+    field
+        Fitted to the spots to learn from.
+    learned, held_out
+        (n,) bool: spots to learn from; spots only watched.
+    config
+        Settings.
+    seed
+        Of everything random.
+    precision
+        Of the convolutions, unless the training goes on from a checkpoint: then its own.
+    call
+        Plain values that name this training: a checkpoint of another one is refused.
+    """
+
+    slide: Slide
+    network: Network
+    module: nn.Module
+    model: GeneModel
+    field: Field
+    learned: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    config: FitConfig
+    seed: int
+    precision: Precision
+    call: dict[str, Any]
+
+
+class Trained(NamedTuple):
+    """History of a training, one entry per epoch, and the precision of its convolutions."""
+
+    history: dict[str, NDArray[Any]]
+    precision: Precision
+
+
+def train(
+    task: Task, *, device: torch.device, checkpoint: Path, resume: bool = False, progress: bool = True
+) -> Trained:
+    """Train the task's module in place.
+
+    The state after each epoch is kept in ``checkpoint``; with ``resume`` the training goes on from there. After
+    Ctrl-C the checkpoint stays and KeyboardInterrupt is raised. Several devices train in processes of their own.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is damaged or belongs to another call.
+    RuntimeError
+        If one of several processes fails.
+    """
+    if resume:
+        _check_call(checkpoint, task.call)
+    n = task.config.devices
+    if n == 1:
+        state = _fit(0, task, device, checkpoint, resume, progress)
+    else:
+        run_together(_fit, n, task, device, checkpoint, resume, progress)
+        left = read_safely(checkpoint, "checkpoint")  # after the last epoch: the processes left nothing else
+        task.module.load_state_dict({name.removeprefix("net."): value for name, value in left["state_dict"].items()})
+        state = left["sphisto"]
+    history = {name: np.asarray([entry[name] for entry in state["history"]]) for name in HISTORY}
+    return Trained(history, state["precision"])
+
+
+def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool) -> dict[str, Any]:
+    """Train here, alone or as one of several processes, and return what a checkpoint holds beside the weights."""
+    n = task.config.devices
+    training = _Training(task)
+    callbacks: list[Callback] = [_Keeper(checkpoint)]
+    if progress and rank == 0:
+        callbacks.append(_Progress())
+    with _quiet(), torch.random.fork_rng(), _interruptible():
+        torch.manual_seed(task.seed)
+        trainer = lightning.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=[device.index] if device.index is not None else n,
+            strategy="ddp" if n > 1 else "auto",
+            plugins=[LightningEnvironment()],  # tasks of a batch system are not taken for devices
+            max_epochs=task.config.max_epochs,
+            callbacks=callbacks,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            reload_dataloaders_every_n_epochs=1,
+            gradient_clip_val=1.0,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(training, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
+    return training.state()
+
+
+class _Training(lightning.LightningModule):
+    """Losses and schedule around a network."""
+
+    loadings: Tensor
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task, self.net, self.precision = task, task.module, task.precision
+        modelled = np.flatnonzero(~np.isnan(task.model.loadings[:, 0]))
+        self.genes = modelled
+        self.register_buffer("loadings", torch.from_numpy(task.model.loadings[modelled]), persistent=False)
+        self.objective = _objective(task, modelled)
+        height, width = (
+            -(-min(task.config.crop, side) // task.network.stride) * task.network.stride
+            for side in task.slide.grid.shape
+        )
+        self.crop = (height, width)
+        pixels = task.config.batch * height * width
+        n_batches = max(_LEAST_BATCHES, math.ceil(task.slide.tissue.sum() / pixels))
+        self.n_steps = math.ceil(n_batches / task.config.devices)
+        self.footprint = replace(task.slide, spot=_loss_spot(task)).footprint()
+        self.history: list[dict[str, Any]] = []
+        self.noted: dict[str, list[Tensor]] = {}  # left on the device, so that no step waits for it
+        self.started = 0.0
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        task, n_batches = self.task, self.n_steps * self.task.config.devices
+        crops = Crops(
+            task.slide, self.footprint, task.field, self.genes, task.learned, task.held_out,
+            self.crop, task.config.batch, n_batches, task.seed, self.current_epoch,
+        )  # fmt: skip
+        return DataLoader(
+            crops, batch_size=None, sampler=range(self.global_rank, n_batches, task.config.devices),
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )  # fmt: skip
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.config.learning_rate, weight_decay=1e-4)
+        total = self.task.config.max_epochs * self.n_steps
+
+        def schedule(step: int) -> float:
+            warm = (step + 1) / max(1.0, _WARM_UP * total)
+            return min(warm, 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def phase(self) -> str:
+        """``"image"`` while only the picture counts, then ``"joint"``."""
+        return "image" if self.current_epoch < self.task.config.image_epochs else "joint"
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        drawn, maps = computed(self.net, batch.picture, batch.prior, self.precision)
+        image_loss = dissimilarity(drawn, batch.picture, self.task.network.colour_weight)
+        self._note("image_loss", image_loss)
+        if self.phase == "image":
+            self._note("loss", image_loss)
+            return image_loss
+        expected = rates(pool(maps, batch), self.loadings, self.task.model.n_contrasts)
+        weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
+        spot_loss = self.objective(expected, batch.values, weight)
+        self._watch(batch, expected)
+        loss = self.task.config.image_weight * image_loss + spot_loss
+        self._note("spot_loss", spot_loss)
+        self._note("loss", loss)
+        return loss
+
+    @torch.no_grad()
+    def _watch(self, batch: Batch, expected: Tensor) -> None:
+        """Score the held-out spots before the step, beside the prior that the step started from."""
+        if not batch.held_out.any():
+            return
+        watched = batch.held_out.float()
+        smooth = nn.functional.interpolate(
+            batch.prior, size=batch.picture.shape[2:], mode="bilinear", align_corners=False
+        )
+        interpolated = rates(pool(smooth, batch), self.loadings, self.task.model.n_contrasts)
+        self._note("held_out_loss", self.objective(expected, batch.values, watched))
+        self._note("held_out_interpolated", self.objective(interpolated, batch.values, watched))
+
+    def _note(self, name: str, value: Tensor) -> None:
+        self.noted.setdefault(name, []).append(value.detach())
+
+    def on_train_epoch_start(self) -> None:
+        self.started, self.noted = time.perf_counter(), {}
+
+    def on_train_epoch_end(self) -> None:
+        rate = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        entry: dict[str, Any] = {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
+        entry |= self._means()
+        if not math.isfinite(entry["loss"]):
+            msg = (
+                f"The loss became {entry['loss']} in epoch {self.current_epoch}; the checkpoint holds the epoch before."
+            )
+            raise FloatingPointError(msg)
+        entry["seconds"] = time.perf_counter() - self.started
+        self.history.append(entry)
+
+    def _means(self) -> dict[str, float]:
+        """Mean of each loss over the batches of an epoch, those of all processes."""
+        noted = [torch.stack(self.noted[name]).double() if name in self.noted else torch.zeros(0) for name in _LOSSES]
+        totals = torch.tensor([[float(values.sum()), len(values)] for values in noted], dtype=torch.float64)
+        if self.task.config.devices > 1:
+            totals = self.trainer.strategy.reduce(totals.to(self.device), reduce_op="sum").cpu()
+        return {name: float(total / n) for name, (total, n) in zip(_LOSSES, totals, strict=True)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sphisto"] = self.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history, self.precision = (checkpoint["sphisto"][name] for name in ("history", "precision"))
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside weights and optimiser: plain values."""
+        return {"call": self.task.call, "history": self.history, "precision": self.precision}
+
+
+def _check_call(checkpoint: Path, call: dict[str, Any]) -> None:
+    """Refuse a checkpoint that another call left: going on from it would mix two fits."""
+    try:
+        content = read_safely(checkpoint, "checkpoint")
+    except ValueError as error:
+        msg = f"{error} Start anew with resume=False."
+        raise ValueError(msg) from error
+    left = content.get("sphisto", {}).get("call", {}) if isinstance(content, dict) else {}
+    differing = [
+        f"{name} (there {left.get(name)}, here {value})" for name, value in call.items() if left.get(name) != value
+    ]
+    if differing:
+        msg = (
+            f"The checkpoint {checkpoint} is of another call: {', '.join(differing)}. Call as before, or start anew "
+            "with resume=False."
+        )
+        raise ValueError(msg)
+
+
+def _objective(task: Task, modelled: NDArray[np.int64]) -> Objective:
+    measured = task.slide.spots
+    values = measured.values[np.flatnonzero(task.learned)][:, modelled]
+    if task.network.loss == "scaled_mse":
+        scale = values.max(axis=0).toarray().ravel()
+    elif measured.is_counts:
+        return poisson_deviance
+    else:
+        scale = np.sqrt(np.maximum(values.multiply(values).mean(axis=0) - np.square(values.mean(axis=0)), 0))
+    return scaled_squares(torch.from_numpy(np.where(scale > 0, scale, 1).astype(np.float32)))
+
+
+def _loss_spot(task: Task) -> Spot:
+    return task.slide.spot if task.network.footprint == "true" else Spot(task.slide.spot.um, "square")
+
+
+class _Keeper(Checkpoint):
+    """Keeps the state after each epoch in one file, replaced as a whole (Checkpoint callbacks run last)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.path)  # writes nothing: all processes meet here
+            return
+        with whole_file(self.path) as new:
+            trainer.save_checkpoint(new)
+
+
+class _Progress(Callback):
+    """One bar over both phases."""
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self.bar = bar(int(trainer.max_epochs or 0) * module.n_steps, initial=trainer.global_step, unit="step")
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
+        self.bar.set_description(f"fit: {module.phase}", refresh=False)
+        name = "image_loss" if module.phase == "image" else "spot_loss"
+        if self.bar.update():  # some times a second: reading a loss waits for the device
+            self.bar.set_postfix({name: f"{float(module.noted[name][-1]):.4f}"})
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's notes on hardware and its hints on loaders to itself."""
+    names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn the exit which Lightning makes of Ctrl-C back into KeyboardInterrupt: a notebook must live on."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if main and handler is not None:
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,96 @@
+"""How much of what a network adds to its prior is believed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sphisto.genes.model import rates
+from sphisto.predict.tiles import predict_tiles, tiles_of
+from sphisto.scoring import metrics
+
+if TYPE_CHECKING:
+    from sphisto.core.lazy_footprint import LazyFootprint
+    from sphisto.core.tiles import Tile
+    from sphisto.field.posterior import Posterior
+    from sphisto.predict.fitted import Fitted
+    from sphisto.slide.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+_GATES = (0.25, 0.5, 1.0)
+_MOST_TILES = 8  # on which it is decided: those with most spots
+
+
+def gated(
+    fitted: Fitted, slide: Slide, posterior: Posterior, watched: NDArray[np.bool_], device: torch.device
+) -> tuple[Fitted, float]:
+    """Choose the share of the network's logarithmic ratios that predicts the ``watched`` spots best.
+
+    No step learned from these spots and ``posterior`` is not conditioned on them. The prior alone is kept unless a share beats it
+    by more than the standard error over the spots: texture that helps by chance would only draw texture into genes.
+
+    Also returns the share.
+    """
+    rows = np.flatnonzero(watched)
+    if len(rows) < 2:
+        logger.warning("Too few spots to tell whether the network helps: the rasters are the prior, told by the spots.")
+        return _at(fitted, 0.0), 0.0
+    spots = slide.footprint().select(rows)
+    tiles, whole = _fullest(tiles_of(fitted, slide), spots)
+    sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *_GATES)}
+    for tile, maps in predict_tiles(_at(fitted, 1.0), slide, posterior, device=device, tiles=tiles):
+        part = spots.within(tile.core)
+        full, alone = maps.factors[:, part.y, part.x], posterior.at_pixels(tile.core, part.y, part.x)
+        for gate, total in sums.items():
+            total += part.pool_points(_with_share(full, alone, fitted.model.n_contrasts, gate))
+    values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
+    loadings = fitted.model.loadings.astype(np.float64)
+    losses = {
+        gate: metrics.poisson_deviance(
+            rates((total / spots.covered[:, None])[whole], loadings, fitted.model.n_contrasts).T, values.T
+        )
+        for gate, total in sums.items()
+    }
+    best = min(_GATES, key=lambda gate: losses[gate].mean())
+    gain = losses[0.0] - losses[best]
+    if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
+        logger.warning(
+            "The network did not help to predict held-out spots beyond chance: the rasters are the prior, what spots "
+            "and texture around say."
+        )
+        best = 0.0
+    return _at(fitted, best), best
+
+
+def _fullest(tiles: list[Tile], spots: LazyFootprint) -> tuple[list[Tile], NDArray[np.bool_]]:
+    """Choose the tiles with most of the spots' pixels; also tell which spots have all of theirs in them."""
+    left, sizes = np.zeros(len(spots), dtype=np.int64), []
+    for tile in tiles:
+        entries = np.diff(spots.within(tile.core).indptr)
+        left += entries
+        sizes.append(entries.sum())
+    chosen = [tiles[i] for i in np.argsort(-np.array(sizes), kind="stable")[:_MOST_TILES]]
+    for tile in chosen:
+        left -= np.diff(spots.within(tile.core).indptr)
+    return chosen, left == 0
+
+
+def _with_share(
+    full: NDArray[np.float32], alone: NDArray[np.float32], n_contrasts: int, gate: float
+) -> NDArray[np.float32]:
+    """(K, m) values with a share of the network's logarithmic ratios: it multiplies what has signs by that of the sums."""
+    n_plain = len(alone) - n_contrasts
+    plain, signed = np.split(alone, [n_plain])
+    told = plain * np.power(np.divide(full[:n_plain], plain, where=plain > 0, out=np.ones_like(plain)), gate)
+    total = plain.sum(axis=0)
+    return np.concatenate([told, signed * np.divide(told.sum(axis=0), total, where=total > 0, out=np.ones_like(total))])
+
+
+def _at(fitted: Fitted, gate: float) -> Fitted:
+    return replace(fitted, weights={**fitted.weights, "gate": torch.tensor(float(gate))})

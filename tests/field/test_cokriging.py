@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import sphisto as sp
+from sphisto.core.tiles import Window
+from sphisto.datasets import toy
+from sphisto.field.cokriging import Roots
+from sphisto.genes.factorize import fit_factors
+from sphisto.io.slides import make_slide
+
+
+@pytest.mark.parametrize("level", [None, 30.0])
+def test_densities_come_back_from_their_roots(rng, level):
+    density = np.column_stack([rng.gamma(5, 2, (20, 3)), rng.normal(0, 2, (20, 2))])
+    roots = Roots(density.mean(axis=0), 2, level)
+    quantities = roots.quantities(density)
+    assert quantities.shape == (20, 6)
+    np.testing.assert_allclose(roots.density(quantities, np.ones(4)), density, rtol=1e-9)
+
+
+@pytest.mark.parametrize("level", [None, 40.0])
+def test_variance_of_rates_is_that_of_small_changes_of_the_components(rng, level):
+    """Against differences of the rates when one component after the other is moved a little."""
+    wanted = np.column_stack([rng.gamma(2, 20, (3, 4)), rng.normal(0, 5, (3, 2))])  # far from where it is cut off
+    loadings = rng.gamma(1, 0.1, (7, 6))
+    roots, gain = Roots(wanted.mean(axis=0), 2, level), rng.uniform(1, 1.5, 5)
+    rotation = np.zeros((7, 7))
+    rotation[:4, :4], rotation[4:, 4:] = rng.normal(0, 1, (4, 4)), np.diag([0.7, 1.1, 0.4])
+    quantities = roots.quantities(wanted)
+    quantities[:, :5] /= np.sqrt(gain)
+    components = quantities @ np.linalg.pinv(rotation)
+    variance = rng.uniform(0.1, 1, components.shape)
+
+    def rates_of(components):
+        density = roots.density(components @ rotation, gain)
+        return density, density @ loadings.T
+
+    density, rates = rates_of(components)
+    expected = np.zeros_like(rates)
+    for q, step in enumerate(1e-5 * np.eye(7)):
+        expected += (
+            np.square((rates_of(components + step)[1] - rates_of(components - step)[1]) / 2e-5) * variance[:, [q]]
+        )
+    found = roots.rate_variance(density, variance, rotation, gain, loadings)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def unevenly_measured(slide, rng):
+    """The same spots, each measured so much better or worse than it should have been."""
+    depth = np.exp(rng.normal(0, 1, len(slide.spots.centers)))
+    values = sparse.csr_array(rng.poisson(slide.spots.values.toarray() * depth[:, None]).astype(np.float32))
+    return replace(slide, measured=replace(slide.spots, values=values))
+
+
+def test_spots_are_brought_to_a_common_sum_only_where_sums_tell_of_the_measurement(fit, rng):
+    even = make_slide(sp.io.section(toy(240, 240, pitch_um=24, rng=1)))
+    for section, brought in ((even, False), (unevenly_measured(even, rng), True)):
+        known = np.ones(len(section.spots.centers), dtype=bool)
+        field = fit(section, model=fit_factors(section.spots, known, 8, 0))
+        assert (field.solver.roots.level is not None) == brought
+
+
+def test_the_maps_hold_what_the_spots_measured(slide, fit):
+    field = fit(slide)
+    maps = field.given("all").maps(Window(0, 0, *(side // 8 * 8 for side in slide.grid.shape)))
+    y, x = ((slide.spots.centers / field.stride).astype(int)).T
+    inside = (y < maps.shape[1]) & (x < maps.shape[2])
+    expected = field.observations.density[inside].sum()
+    assert maps[:, y[inside], x[inside]].sum() == pytest.approx(expected, rel=0.15)
+
+
+def test_variance_grows_away_from_spots(slide, fit):
+    kriged = fit(slide).given("all").solution.kriged
+    known, far = slide.spots.centers[:1], slide.spots.centers.max(axis=0)[None] + 1e4
+    blank = np.zeros((1, kriged.features.shape[1]))
+    assert kriged.variance(known, blank).sum() < kriged.variance(far, blank).sum()

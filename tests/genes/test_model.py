@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sphisto.genes.model import GeneModel, rates
+
+LOADINGS = np.array([[0.5, 0.0], [0.5, 0.25], [np.nan, np.nan]], dtype=np.float32)
+
+
+def test_expression_is_loadings_times_maps(rng):
+    maps = rng.random((2, 3, 4)).astype(np.float32)
+    found = GeneModel(("A", "B", "C"), LOADINGS).expression(maps, ["B", "A"])
+    np.testing.assert_allclose(found, [0.5 * maps[0] + 0.25 * maps[1], 0.5 * maps[0]])
+
+
+def test_unknown_genes_are_named_with_close_ones():
+    with pytest.raises(KeyError, match="Found no gene 'Nrgm' among the 2 of the table. Close to 'Nrgm': Nrgn"):
+        GeneModel(("Nrgn", "Ttr"), LOADINGS[:2]).rows(["Nrgm"])
+
+
+def test_genes_that_are_not_modelled_are_refused():
+    with pytest.raises(KeyError, match="C cannot be drawn: this projection models only 2 of 3 genes"):
+        GeneModel(("A", "B", "C"), LOADINGS).rows(["A", "C"])
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"loadings of shape \(3, 2\) for 1 genes"):
+        GeneModel(("A",), LOADINGS)
+
+
+@pytest.mark.parametrize("n", [-1, 3])
+def test_there_are_no_more_contrasts_than_factors(n):
+    with pytest.raises(ValueError, match=f"Found {n} contrasts among 2 factors; expected none to all"):
+        GeneModel(("A", "B", "C"), LOADINGS, n)
+
+
+def test_contrasts_correct_the_others_but_take_away_nine_tenths_at_most(rng):
+    loadings = np.array([[0.5, 0.2], [0.5, -0.2]], dtype=np.float32)
+    found = rates(np.array([[10.0, 5.0], [10.0, -100.0]]), loadings, 1)
+    np.testing.assert_allclose(found, [[6, 4], [0.5, 25]], rtol=1e-6)
+    maps = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    maps[0] = np.abs(maps[0])
+    drawn = GeneModel(("A", "B"), loadings, 1).expression(maps, ["B", "A"])
+    np.testing.assert_allclose(drawn[::-1].reshape(2, -1).T, rates(maps.reshape(2, -1).T, loadings, 1), rtol=1e-5)
+    tensors = rates(torch.from_numpy(maps.reshape(2, -1).T.copy()), torch.from_numpy(loadings), 1)
+    np.testing.assert_allclose(tensors.numpy(), rates(maps.reshape(2, -1).T, loadings, 1), rtol=1e-5)
+
+
+def test_some_genes_by_some_factors_know_which_are_contrasts():
+    loadings = np.array([[0.5, 0.2, 0.1], [0.5, -0.2, 0.3]], dtype=np.float32)
+    few = GeneModel(("A", "B"), loadings, 1).of(["B"], np.array([True, False, True]))
+    assert few.names == ["factor0", "contrast0"]
+    assert (few.genes, few.n_contrasts) == (("B",), 1)
+    assert GeneModel(("A", "B"), loadings, 1).of(["B"]).n_factors == 3

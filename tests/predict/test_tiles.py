@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sphisto as sp
+from sphisto.io.slides import make_slide
+from sphisto.predict.conditioning import posterior_for
+from sphisto.predict.tiles import device_of, predict_tiles, tiles_of
+
+
+def whole(fitted, slide, tile):
+    maps = np.full((fitted.model.n_factors, *slide.grid.shape), -1, dtype=np.float32)
+    picture = np.full((3, *slide.grid.shape), -1, dtype=np.float32)
+    for part, found in predict_tiles(
+        fitted, slide, posterior_for(fitted, slide), device=torch.device("cpu"), tile=tile
+    ):
+        maps[:, *part.core.slices] = found.factors
+        picture[:, *part.core.slices] = found.picture
+    return maps, picture
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", [8, 40, 64])
+def test_what_is_predicted_does_not_depend_on_the_tiles(fitted, tile):
+    model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
+    expected, found = whole(model, slide, 512), whole(model, slide, tile)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_are_unknown_outside_tissue_and_nowhere_else(fitted):
+    slide = make_slide(sp.io.section(fitted))
+    maps, picture = whole(sp.tl.load(fitted), slide, 512)
+    np.testing.assert_array_equal(np.isnan(maps[0]), ~np.asarray(slide.tissue))
+    assert np.isfinite(picture).all()
+
+
+def test_devices_that_are_not_there_are_said():
+    assert device_of("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="Found device='abacus', which cannot be used here"):
+        device_of("abacus")
+
+
+def test_some_tiles_are_predicted_as_among_all(fitted):
+    model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
+    prior, device = posterior_for(model, slide), torch.device("cpu")
+    chosen = tiles_of(model, slide, tile=40)[3:5]
+    every = dict(predict_tiles(model, slide, prior, device=device, tile=40))
+    found = list(predict_tiles(model, slide, prior, device=device, tiles=chosen))
+    assert [part for part, _ in found] == chosen
+    for part, maps in found:
+        np.testing.assert_array_equal(maps.factors, every[part].factors)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from sphisto.scoring import metrics
+
+
+def test_pearson_is_scipys(rng):
+    a, b = rng.random((30, 4)), rng.random((30, 4))
+    np.testing.assert_allclose(metrics.pearson(a, b), [stats.pearsonr(a[:, i], b[:, i])[0] for i in range(4)])
+
+
+def test_flat_predictions_score_nothing_and_flat_truths_are_unknown(rng):
+    truth = np.column_stack([rng.random(10), np.ones(10)])
+    found = metrics.pearson(np.full((10, 2), 0.3), truth)
+    assert found[0] == 0
+    assert np.isnan(found[1])
+
+
+def test_log_normalised_is_scanpys(rng):
+    import anndata
+    import scanpy as sc
+
+    counts = rng.poisson(3, (6, 9)).astype(float)
+    adata = anndata.AnnData(counts.copy())
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    np.testing.assert_allclose(metrics.log_normalised(counts), adata.X)
+    assert (metrics.log_normalised(np.zeros((2, 3))) == 0).all()
+
+
+def test_deviance_is_least_at_the_truth(rng):
+    counts = rng.poisson(4, (200, 3))
+    assert (metrics.poisson_deviance(counts.astype(float), counts) < 1e-6 + 0 * counts[0]).all()
+    mean = np.broadcast_to(counts.mean(axis=0), counts.shape)
+    assert (metrics.poisson_deviance(mean, counts) < metrics.poisson_deviance(mean * 1.3, counts)).all()
+
+
+def test_the_ceiling_is_what_the_true_rate_reaches(rng):
+    rate = rng.gamma(3, 4, (3000, 5))
+    rate[:, 4] = 1000 - rate[:, :4].sum(axis=1)  # totals do not vary, so that normalising adds nothing
+    counts = rng.poisson(rate)
+    reached = metrics.pearson(metrics.log_normalised(rate)[:, :4], metrics.log_normalised(counts.astype(float))[:, :4])
+    np.testing.assert_allclose(metrics.noise_ceiling(counts, rng)[:4], reached, atol=0.06)
+
+
+def test_expected_log_normalised_is_the_mean_over_poisson_counts(rng):
+    """Monte Carlo; the scale is that of the expected total, which fluctuates little here."""
+    rates = np.concatenate([[0.0, 0.05, 0.7, 4.0, 25.0, 60.0, 400.0], np.full(100, 30.0)])[None]
+    counts = rng.poisson(rates, (40_000, rates.shape[1]))
+    expected = np.log1p(counts * 1e4 / rates.sum()).mean(axis=0)
+    np.testing.assert_allclose(metrics.expected_log_normalised(rates)[0], expected, atol=0.02)
+
+
+def test_spearman_is_scipys(rng):
+    a, b = rng.random((30, 4)), rng.integers(0, 5, (30, 4)).astype(float)
+    np.testing.assert_allclose(metrics.spearman(a, b), [stats.spearmanr(a[:, i], b[:, i])[0] for i in range(4)])
+
+
+def test_deviance_explained_is_one_at_the_truth_and_zero_at_the_constant(rng):
+    counts = rng.poisson(4, (200, 3)).astype(float)
+    mean = counts.mean(axis=0)
+    np.testing.assert_allclose(metrics.deviance_explained(counts, counts, mean), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        metrics.deviance_explained(np.broadcast_to(mean, counts.shape), counts, mean), 0, atol=1e-9
+    )
+    assert (metrics.deviance_explained(2 * np.broadcast_to(mean, counts.shape), counts, mean) < 0).all()
+
+
+def test_min_max_scores_do_not_depend_on_the_unit(rng):
+    truth = rng.random((60, 2))
+    np.testing.assert_allclose(metrics.min_max(5 * truth + 3), metrics.min_max(truth), atol=1e-9)
+    np.testing.assert_allclose(metrics.min_max_rmse(5 * truth + 3, truth), 0, atol=1e-9)
+    expected = np.sqrt(np.square(metrics.min_max(truth) - metrics.min_max(truth[::-1])).mean(axis=0))
+    np.testing.assert_allclose(metrics.min_max_rmse(truth[::-1], truth), expected)
+
+
+def test_ssim_is_one_for_the_same_map_and_takes_gaps_for_zero(rng):
+    maps = rng.random((2, 20, 21))
+    maps[:, :3] = np.nan
+    np.testing.assert_allclose(metrics.min_max_ssim(2 * maps + 1, maps), 1, atol=1e-9)
+    assert (metrics.min_max_ssim(rng.random((2, 20, 21)), maps) < 0.3).all()
+
+
+def test_halves_tell_the_ceiling_of_their_sum(rng):
+    rate = rng.gamma(2, 2, (4000, 3))
+    first, second = rng.poisson(rate / 2), rng.poisson(rate / 2)
+    reached = metrics.pearson(rate, first + second)
+    np.testing.assert_allclose(metrics.ceiling_of_halves(first, second), reached, atol=0.03)
+    assert np.isnan(metrics.ceiling_of_halves(rate[:, :1], -rate[:, :1])).all()
+
+
+def test_counts_lie_anywhere_in_their_own_predictive_distribution(rng):
+    mean, variance = np.full((20_000, 2), [3.0, 0.2]), np.full((20_000, 2), [4.0, 0.01])
+    rate = rng.gamma(mean**2 / variance, variance / mean)
+    place = metrics.predictive_place(rng.poisson(rate), mean, variance, rng)
+    np.testing.assert_allclose((place < 0.05).mean(axis=0), 0.05, atol=0.01)
+    np.testing.assert_allclose((place > 0.95).mean(axis=0), 0.05, atol=0.01)
+    certain = metrics.predictive_place(rng.poisson(rate), mean, np.zeros_like(mean), rng)  # Poisson: too narrow
+    assert (abs(certain[:, 0] - 0.5) > 0.45).mean() > 0.13

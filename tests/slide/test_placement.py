@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment, explain
+
+PITCH = 8.0
+DONE_TO_THE_PICTURE = {
+    "flipped left-right": lambda a: a[:, ::-1],
+    "flipped up-down": lambda a: a[::-1],
+    "rotated 180 degrees": lambda a: np.rot90(a, 2),
+    "transposed (x and y swapped)": lambda a: a.swapaxes(0, 1),
+    "rotated 90 degrees clockwise": lambda a: np.rot90(a, -1),
+    "rotated 90 degrees counter-clockwise": lambda a: np.rot90(a, 1),
+    "transposed and rotated 180 degrees": lambda a: np.rot90(a.swapaxes(0, 1), 2),
+}
+
+
+def section(height=300, width=360):
+    """An asymmetric piece of tissue: a quarter ellipse with a bite."""
+    y, x = np.mgrid[:height, :width]
+    mask = (((y - 60) / 180) ** 2 + ((x - 50) / 130) ** 2 < 1) & (y > 60) & (x > 50)
+    return mask & ~((y - 100) ** 2 + (x - 160) ** 2 < 30**2)
+
+
+def spots(mask, pitch=PITCH):
+    """Centres (n, 2) of a hexagonal array, those on the mask."""
+    rows = np.arange(pitch / 2, mask.shape[0], pitch * np.sqrt(3) / 2)
+    centres = [(y, x) for i, y in enumerate(rows) for x in np.arange(pitch * (1 + i % 2) / 2, mask.shape[1], pitch)]
+    return np.array([c for c in centres if mask[int(c[0]), int(c[1])]])
+
+
+def brute_force_fit(centers, mask, pitch):
+    """The same overlap, by the distance of every pixel to every spot."""
+    at = np.floor(centers)
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    nearest = np.min([(y - a) ** 2 + (x - b) ** 2 for a, b in at], axis=0)
+    cells = nearest <= (0.6 * pitch) ** 2
+    rows, columns = np.flatnonzero(cells.any(1)), np.flatnonzero(cells.any(0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return (cells & mask)[box].sum() / (cells | mask)[box].sum()
+
+
+def test_spots_on_their_tissue_fit_and_nothing_is_said():
+    mask = section()
+    centers = spots(mask)
+    found = check_alignment(centers, mask, PITCH)
+    assert found.n_spots == len(centers)
+    assert found.inside == found.on_tissue == 1.0
+    assert found.fit == found.best_fit > 0.9
+    assert found.best == AS_GIVEN
+    assert explain(found, centers, mask.shape) is None
+
+
+def test_fit_is_the_overlap_of_cells_and_tissue():
+    mask = section()
+    centers = spots(mask)[::3]
+    assert check_alignment(centers, mask, PITCH).fit == pytest.approx(brute_force_fit(centers, mask, PITCH))
+
+
+@pytest.mark.parametrize("turn", DONE_TO_THE_PICTURE)
+def test_a_turned_picture_is_named_and_its_mending_mends_it(turn):
+    mask = section()
+    centers = spots(mask)
+    turned = np.ascontiguousarray(DONE_TO_THE_PICTURE[turn](mask))
+
+    found = check_alignment(centers, turned, PITCH)
+
+    assert found.best == turn
+    assert found.best_fit > 0.9 > found.fit + 0.1
+    message = explain(found, centers, turned.shape)
+    assert turn in message
+    mend = re.search(r"`([^`]*image[^`]*)`", message).group(1)
+    assert mend == TURNS[turn].mend
+    assert np.array_equal(eval(mend, {"image": turned, "np": np}), mask)
+
+
+def test_swapped_coordinates_are_told_from_the_columns():
+    mask = section()
+    centers = spots(mask)[:, ::-1]
+    found = check_alignment(centers, mask, PITCH)
+    assert found.best == "transposed (x and y swapped)"
+    assert 'swap the columns of `adata.obsm["spatial"]`' in explain(found, centers, mask.shape)
+
+
+def test_symmetric_tissue_is_no_error():
+    y, x = np.mgrid[:200, :200]
+    mask = ((y - 100) / 70) ** 2 + ((x - 103) / 72) ** 2 < 1
+    centers = spots(mask)
+    for flipped in (mask, mask[:, ::-1], mask[::-1], mask.T):
+        assert explain(check_alignment(centers, flipped.copy(), PITCH), centers, flipped.shape) is None
+
+
+def test_tissue_beyond_the_array_is_not_counted():
+    mask = np.ones((200, 200), bool)
+    mask[:, 150:] = False
+    centers = spots(mask)
+    centers = centers[(centers > 50).all(1) & (centers < 110).all(1)]  # a capture area inside a large section
+    found = check_alignment(centers, mask, PITCH)
+    assert found.fit > 0.9
+    assert explain(found, centers, mask.shape) is None
+
+
+def test_tissue_everywhere_cannot_tell_flips_but_tells_what_lies_outside():
+    mask = np.ones((100, 180), bool)
+    centers = spots(mask)
+    assert explain(check_alignment(centers, mask[:, ::-1], PITCH), centers, mask.shape) is None
+    found = check_alignment(centers, mask.T.copy(), PITCH)
+    assert "transposed (x and y swapped)" in found.ties + (found.best,)
+    assert "cannot tell which" in explain(found, centers, (180, 100))
+
+
+@pytest.mark.parametrize("scale", [0.3, 3.3])
+def test_a_wrong_scale_is_told_with_numbers(scale):
+    mask = np.zeros((300, 360), bool)
+    mask[100:250, 120:330] = True
+    centers = spots(mask) * scale
+    message = explain(check_alignment(centers, mask, PITCH * scale), centers, mask.shape)
+    assert message.startswith(f"{len(centers)} of {len(centers)} spots lie" if scale < 1 else "")
+    assert ("off the tissue" if scale < 1 else "outside the image") in message
+    assert f"x {centers[:, 1].min():.0f} to {centers[:, 1].max():.0f} px" in message
+    assert "300 x 360 px (y, x)" in message
+    assert "scale factor" in message
+
+
+def test_shares_are_counted():
+    mask = np.zeros((40, 60), bool)
+    mask[:, :30] = True
+    centers = np.array([[10.0, 10.0], [20.0, 29.9], [10.0, 30.0], [10.0, 60.0], [-0.1, 5.0]])
+    found = check_alignment(centers, mask, 10.0)
+    assert found.inside == pytest.approx(3 / 5)
+    assert found.on_tissue == pytest.approx(2 / 5)
+    assert "2 of 5 spots lie outside the image" in explain(found, centers, mask.shape)
+
+
+def test_an_empty_mask_fits_nothing():
+    mask = np.zeros((100, 100), bool)
+    centers = spots(~mask)
+    found = check_alignment(centers, mask, PITCH)
+    assert (found.on_tissue, found.fit, found.best) == (0.0, 0.0, AS_GIVEN)
+    assert "off the tissue" in explain(found, centers, mask.shape)
+
+
+def test_scale_of_the_raster_does_not_matter():
+    mask = section()
+    centers = spots(mask)
+    fine = mask.repeat(7, 0).repeat(7, 1)
+    assert check_alignment(centers * 7, fine, PITCH * 7).fit == pytest.approx(
+        check_alignment(centers, mask, PITCH).fit, abs=0.03
+    )
+
+
+def test_wrong_arguments_are_named():
+    mask, centers = section(), spots(section())
+    with pytest.raises(ValueError, match=r"spots have shape \(3,\), expected \(n, 2\)"):
+        check_alignment(np.zeros(3), mask, PITCH)
+    with pytest.raises(ValueError, match="at least one spot"):
+        check_alignment(np.zeros((0, 2)), mask, PITCH)
+    with pytest.raises(ValueError, match="finite"):
+        check_alignment(np.full((1, 2), np.nan), mask, PITCH)
+    with pytest.raises(ValueError, match="mask is an array of shape .* and dtype uint8, expected"):
+        check_alignment(centers, mask.astype(np.uint8), PITCH)
+    with pytest.raises(ValueError, match="pitch_px is 0, expected a positive number"):
+        check_alignment(centers, mask, 0)
+
+
+def test_the_result_is_frozen():
+    with pytest.raises(AttributeError):
+        Alignment(1, 1.0, 1.0, 1.0, AS_GIVEN, 1.0).fit = 0.0

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import sphisto as sp
+from sphisto.field.config import FieldConfig
+from sphisto.genes.factorize import fit_factors
+from sphisto.io.slides import make_slide
+from sphisto.predict.conditioning import features_of, fit_field
+from sphisto.train.crops import Crops, pool
+
+
+@pytest.fixture
+def crops(small_toy):
+    return make_crops(make_slide(sp.io.section(small_toy)))
+
+
+def make_crops(slide, epoch=0, shape=(64, 64), held_out=()):
+    n = len(slide.spots.centers)
+    watched = np.zeros(n, dtype=bool)
+    watched[list(held_out)] = True
+    factors = fit_factors(slide.spots, ~watched, 4, 0)
+    config = FieldConfig()
+    field = fit_field(slide, factors, ~watched, features_of(slide, config), config)
+    genes = np.arange(len(slide.spots.genes))
+    return Crops(slide, slide.footprint(), field, genes, ~watched, watched, shape, 3, 8, 5, epoch)
+
+
+def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):
+    """A raster of the whole section, cut and turned as the picture was, pools to the same values."""
+    slide = make_slide(sp.io.section(small_toy))
+    # hide a raster in the picture: what the crops cut out of it must pool as it does as a whole
+    raster = rng.integers(0, 256, (3, *slide.grid.shape)).astype(np.uint8)
+    from dataclasses import replace
+
+    whole = replace(slide, image=raster)
+    expected = slide.footprint().mean(raster.astype(float) * slide.tissue)
+    values = slide.spots.values.toarray()
+    crops = make_crops(whole)
+    seen = set()
+    for batch in crops:
+        found = pool(batch.picture * 255, batch).numpy()
+        for row, counts in zip(found, batch.values.numpy(), strict=True):
+            spot = int(np.flatnonzero((values == counts).all(axis=1))[0])
+            np.testing.assert_allclose(row, expected[spot], rtol=1e-4)
+            seen.add(spot)
+    assert len(seen) > 0.8 * len(values)
+
+
+def test_a_batch_is_decided_by_seed_epoch_and_number(small_toy):
+    slide = make_slide(sp.io.section(small_toy))
+    one, other, later = make_crops(slide)[3], make_crops(slide)[3], make_crops(slide, epoch=1)[3]
+    torch.testing.assert_close(one.picture, other.picture)
+    torch.testing.assert_close(one.prior, other.prior)
+    assert not torch.equal(one.picture, later.picture)
+
+
+def test_held_out_spots_are_always_hidden_and_never_in_the_prior(small_toy):
+    slide = make_slide(sp.io.section(small_toy))
+    crops = make_crops(slide, held_out=[0, 5, 9])
+    assert not set(crops.field.observations.spots) & {0, 5, 9}
+    batches = list(crops)
+    assert any(batch.held_out.any() for batch in batches)
+    for batch in batches:
+        assert (batch.hidden | ~batch.held_out).all()
+
+
+def test_some_crops_hide_everything(crops):
+    shares = [float(batch.hidden.float().mean()) for batch in crops if len(batch.hidden)]
+    assert 0.1 < np.mean(shares) < 0.8
+
+
+def test_a_picture_smaller_than_a_crop_is_mirrored(small_toy):
+    slide = make_slide(sp.io.section(small_toy))
+    batch = make_crops(slide, shape=(128, 128))[0]
+    assert batch.picture.shape == (3, 3, 128, 128)
+    assert len(batch.values) == 3 * len(slide.spots.centers)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+import sphisto as sp
+from sphisto.core.tiles import Window
+from sphisto.field.config import FieldConfig
+from sphisto.io.slides import make_slide
+from sphisto.predict.conditioning import posterior_for
+from sphisto.train.config import FitConfig
+from sphisto.train.fit import fit
+
+
+@pytest.fixture
+def slide(small_toy):
+    return make_slide(sp.io.section(small_toy))
+
+
+def with_counts(slide, counts):
+    values = sparse.csr_array(np.asarray(counts, dtype=np.float32))
+    return replace(slide, measured=replace(slide.spots, values=values))
+
+
+def test_a_picture_that_does_not_help_is_said_not_to(slide, tmp_path, caplog):
+    blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
+    config = FitConfig(max_epochs=1)
+    fit(
+        blank, name="unet", genes=(), config=config, seed=0, device=torch.device("cpu"), checkpoint=tmp_path / "c",
+        progress=False,
+    )  # fmt: skip
+    assert caplog.text.count("image did not help") == 1
+
+
+@pytest.mark.parametrize("solver", ["kriging", "gaussian"])
+def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slide, tmp_path, monkeypatch, solver):
+    """Nor in the one that is trained with, nor in the levels of the network, to the last bit."""
+    monkeypatch.setattr("sphisto.train.fit.FieldConfig", lambda: FieldConfig(solver=solver))
+    judged = []
+
+    def gated(fitted, slide, posterior, watched, device):
+        judged.append((fitted, posterior, watched))
+        return fitted, 1.0
+
+    def train(task, **_):
+        assert not (task.learned & task.held_out).any()
+        return {}, task.precision
+
+    monkeypatch.setattr("sphisto.train.fit.gated", gated)
+    monkeypatch.setattr("sphisto.train.fit.train", train)
+
+    def run(section):
+        return fit(
+            section, name="unet", genes=(), config=FitConfig(max_epochs=1, held_out=0.2), seed=0, device=torch.device("cpu"),
+            checkpoint=tmp_path / "c", progress=False,
+        )  # fmt: skip
+
+    everything = [run(slide)[1]]
+    watched, counts = judged[0][2], slide.spots.values.toarray()
+    assert watched.sum() >= 5
+    counts[watched] += np.arange(counts.shape[1]) % 7 * 50
+    everything.append(run(with_counts(slide, counts))[1])
+    window = Window(0, 0, 96, 112)
+    (one, before, _), (other, after, still_watched) = judged
+    np.testing.assert_array_equal(still_watched, watched)
+    np.testing.assert_array_equal(one.model.loadings, other.model.loadings)
+    np.testing.assert_array_equal(one.level, other.level)
+    np.testing.assert_array_equal(one.mean, other.mean)
+    np.testing.assert_array_equal(before.maps(window), after.maps(window))
+    assert not np.allclose(everything[0].maps(window), everything[1].maps(window))  # the last one knows them all
+
+
+def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path):
+    """As a resumed run makes it, to end in the same rasters."""
+    fitted, posterior = fit(
+        slide, name="unet", genes=(), config=FitConfig(max_epochs=1), seed=0, device=torch.device("cpu"),
+        checkpoint=tmp_path / "c", progress=False,
+    )  # fmt: skip
+    window = Window(0, 0, 96, 112)
+    np.testing.assert_array_equal(posterior_for(fitted, slide).maps(window), posterior.maps(window))

@@ -1,0 +1,130 @@
+"""Training on several devices: gradients are averaged over batches, whoever computed them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import sphisto as sp
+from sphisto.field.config import FieldConfig
+from sphisto.genes.factorize import fit_factors
+from sphisto.genes.model import rates
+from sphisto.io.slides import make_slide
+from sphisto.networks.registry import network
+from sphisto.predict.conditioning import features_of, fit_field
+from sphisto.train import loop as training
+from sphisto.train.config import FitConfig
+from sphisto.train.crops import Crops, pool
+from sphisto.train.losses import dissimilarity, poisson_deviance
+
+N_BATCHES = 16  # of an epoch of such a small section: the processes do not know what tests patch
+
+
+@pytest.fixture
+def make_task(small_toy, monkeypatch):
+    monkeypatch.setattr(training, "_LEAST_BATCHES", N_BATCHES)
+    slide = make_slide(sp.io.section(small_toy))
+    watched = np.arange(len(slide.spots.centers)) % 5 == 0
+    factors = fit_factors(slide.spots, ~watched, 4, 0)
+    config = FieldConfig()
+    field = fit_field(slide, factors, ~watched, features_of(slide, config), config)
+    level = field.mean[: factors.n_factors - factors.n_contrasts]
+    spec = network("unet")
+
+    def make(devices, max_epochs):
+        torch.manual_seed(0)
+        module = spec.build(torch.from_numpy(level.astype(np.float32)))
+        config = FitConfig(max_epochs=max_epochs, image_share=0.5, crop=48, batch=1, devices=devices)
+        call = {"devices": devices}
+        return training.Task(slide, spec, module, factors, field, ~watched, watched, config, 3, "float32", call)
+
+    return make
+
+
+def train(task, path, **options):
+    device = torch.device("cpu")
+    return training.train(task, device=device, checkpoint=path, progress=False, **options).history
+
+
+def train_by_hand(task):
+    """Train with the mean gradient of as many batches as there are devices; return the mean losses of the epochs."""
+    state, config, losses = training._Training(task), task.config, []
+    options = state.configure_optimizers()
+    optimizer, schedule = options["optimizer"], options["lr_scheduler"]["scheduler"]
+    for epoch in range(config.max_epochs):
+        losses.append([])
+        crops = Crops(
+            task.slide, task.slide.footprint(), task.field, state.genes, task.learned, task.held_out,
+            state.crop, config.batch, N_BATCHES, task.seed, epoch,
+        )  # fmt: skip
+        for first in range(0, N_BATCHES, config.devices):
+            optimizer.zero_grad()
+            for number in range(first, first + config.devices):
+                batch = crops[number]
+                drawn, maps = task.module(batch.picture, batch.prior)
+                loss = dissimilarity(drawn, batch.picture, task.network.colour_weight)
+                if epoch >= config.image_epochs:
+                    expected = rates(pool(maps, batch), state.loadings, task.model.n_contrasts)
+                    weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out
+                    loss = config.image_weight * loss + poisson_deviance(expected, batch.values, weight)
+                losses[-1].append(float(loss.detach()))
+                (loss / config.devices).backward()
+            torch.nn.utils.clip_grad_norm_(task.module.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return np.mean(losses, axis=1)
+
+
+def test_two_processes_train_as_one_with_both_their_batches(make_task, tmp_path):
+    """Were the two not of one mind after any step, their mean gradients would not be those of the one."""
+    together, alone, single = make_task(2, 2), make_task(2, 2), make_task(1, 2)
+    history, expected = train(together, tmp_path / "a"), train_by_hand(alone)
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-4)
+    assert history["phase"].tolist() == ["image", "joint"]
+    assert np.isfinite(history["held_out_loss"][1])
+    train(single, tmp_path / "b")
+    found, by_hand, other = (task.module.state_dict() for task in (together, alone, single))
+    apart = max(float((found[name] - by_hand[name]).abs().max()) for name in found)
+    usual = max(float((found[name] - other[name]).abs().max()) for name in found)
+    assert apart < 0.02 * usual
+
+
+@pytest.mark.slow
+def test_one_of_two_killed_the_training_goes_on_to_the_same(make_task, tmp_path):
+    unbroken, broken, resumed = make_task(2, 4), make_task(2, 4), make_task(2, 4)
+    expected = train(unbroken, tmp_path / "a")
+
+    def kill():
+        while not (tmp_path / "b").exists():
+            time.sleep(0.005)
+        multiprocessing.active_children()[-1].kill()
+
+    killing = threading.Thread(target=kill, daemon=True)
+    killing.start()
+    with pytest.raises(RuntimeError, match=r"ended early .*kept: call again with resume=True"):
+        train(broken, tmp_path / "b")
+    killing.join()
+    assert not multiprocessing.active_children()
+    history = train(resumed, tmp_path / "b", resume=True)
+    assert history["epoch"].tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-3)
+    with pytest.raises(ValueError, match=r"of another call: devices \(there 2, here 1\)"):
+        train(make_task(1, 4), tmp_path / "b", resume=True)
+
+
+def test_a_loss_that_is_not_finite_is_said_and_the_checkpoint_stays_that_of_the_epoch_before(
+    make_task, tmp_path, monkeypatch
+):
+    def broken(expected, measured, weight):
+        return poisson_deviance(expected, measured, weight) * (float("nan") if (tmp_path / "a").exists() else 1)
+
+    monkeypatch.setattr(training, "_objective", lambda *_: broken)
+    with pytest.raises(FloatingPointError, match=r"became nan in epoch 1; the checkpoint holds the epoch before"):
+        train(make_task(1, 2), tmp_path / "a")
+    left = torch.load(tmp_path / "a", weights_only=True)["sphisto"]["history"]
+    assert [entry["epoch"] for entry in left] == [0]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import sphisto as sp
+from sphisto.core.tiles import plan_tiles
+from sphisto.field.config import FieldConfig
+from sphisto.io.slides import make_slide
+from sphisto.networks.unet import UNet
+from sphisto.predict.conditioning import features_of, fit_field
+from sphisto.train import shrinkage as room
+from sphisto.train.config import FitConfig
+from sphisto.train.fit import fit
+from sphisto.train.shrinkage import _fullest, _with_share, gated
+
+
+@pytest.fixture
+def fitted(small_toy, tmp_path):
+    slide = make_slide(sp.io.section(small_toy))
+    found, _ = fit(
+        slide, name="unet", genes=(), config=FitConfig(max_epochs=2), seed=0, device=torch.device("cpu"),
+        checkpoint=tmp_path / "c", progress=False,
+    )  # fmt: skip
+    return slide, found
+
+
+def posterior_of(slide, model, known):
+    config = FieldConfig()
+    return fit_field(slide, model, known, features_of(slide, config), config).given("all")
+
+
+def choose(slide, fitted, values, loadings_over=1.0):
+    """Gate of a network whose last layer says ``values`` for every factor."""
+    weights = {name: tensor.clone() for name, tensor in fitted.weights.items()}
+    weights["last.weight"][3:] = 0
+    weights["last.bias"][3:] = torch.as_tensor(values, dtype=torch.float32)
+    known = np.arange(len(slide.spots.centers)) % 3 > 0
+    posterior = posterior_of(slide, fitted.model, known)
+    model = replace(fitted.model, loadings=fitted.model.loadings / loadings_over)
+    return gated(replace(fitted, weights=weights, model=model), slide, posterior, ~known, torch.device("cpu"))
+
+
+def test_a_network_that_makes_things_worse_is_shut_out(fitted, caplog):
+    slide, found = fitted
+    shut, gate = choose(slide, found, 3.0)
+    assert gate == 0
+    assert float(shut.weights["gate"]) == 0
+    assert "did not help" in caplog.text
+
+
+def test_a_network_that_helps_is_let_in(fitted):
+    """A prior that says half of the truth is put right by a ratio of two."""
+    slide, found = fitted
+    _, gate = choose(slide, found, np.log(2.0), loadings_over=2.0)
+    assert gate == 1
+
+
+def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):
+    slide, found = fitted
+    known = np.ones(len(slide.spots.centers), dtype=bool)
+    posterior = posterior_of(slide, found.model, known)
+    assert gated(found, slide, posterior, ~known, torch.device("cpu"))[1] == 0
+    assert "Too few spots" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_shares_are_what_the_network_draws_with_them(rng, share):
+    """Contrasts too, which have signs and cross zero: they are multiplied by what becomes of the sum."""
+    network = UNet(torch.ones(3))
+    with torch.no_grad():
+        network.last.weight[3:] = torch.as_tensor(rng.normal(0, 0.3, network.last.weight[3:].shape))
+    picture = torch.as_tensor(rng.random((1, 3, 16, 16)), dtype=torch.float32)
+    prior = torch.as_tensor(rng.random((1, 5, 2, 2)), dtype=torch.float32)
+    prior[:, 3:] = torch.as_tensor([[[[-1.0, 1.0], [0.5, -0.5]]] * 2])
+
+    def draw(gate):
+        network.gate.fill_(gate)
+        with torch.no_grad():
+            return network(picture, prior)[1][0].reshape(5, -1).numpy()
+
+    np.testing.assert_allclose(_with_share(draw(1.0), draw(0.0), 2, share), draw(share), rtol=1e-4, atol=1e-6)
+
+
+def test_the_tiles_with_most_of_the_spots_are_looked_at(small_toy, monkeypatch):
+    """Counted in the footprints of the whole slide, drawn at once."""
+    monkeypatch.setattr(room, "_MOST_TILES", 4)
+    slide = make_slide(sp.io.section(small_toy))
+    spots = slide.footprint().select(np.arange(0, len(slide.spots.centers), 3))
+    tiles, whole = plan_tiles(slide.grid.shape, size=32), spots.drawn()
+    sizes = [len(whole.within(tile.core).y) for tile in tiles]
+    chosen, inside = _fullest(tiles, spots)
+    assert sorted(len(whole.within(tile.core).y) for tile in chosen) == sorted(sizes)[-4:]
+    seen = np.zeros(slide.grid.shape)
+    for tile in chosen:
+        seen[tile.core.slices] = 1
+    np.testing.assert_array_equal(inside, whole.pool(seen)[:, 0] == whole.covered)
+    assert 0 < inside.sum() < len(spots)
