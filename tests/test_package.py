@@ -174,8 +174,8 @@ def is_typing_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every module that a file imports, inside functions too, but for types only; plus its names, for packages."""
+def imports_of(path: Path, *, for_types: bool = False) -> set[str]:
+    """Every module that a file imports, inside functions too; plus its names, for packages."""
     found: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
@@ -184,14 +184,14 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
-        waiting += node.orelse if is_typing_only(node) else list(ast.iter_child_nodes(node))
+        waiting += node.orelse if is_typing_only(node) and not for_types else list(ast.iter_child_nodes(node))
     return found
 
 
 def own_imports(path: Path) -> set[str]:
-    """Modules of sphisto that a file imports: the deepest that exist."""
+    """Modules of sphisto that a file imports, be it for types only: the deepest that exist."""
     known = modules()
-    found = {name for name in imports_of(path) if name in known}
+    found = {name for name in imports_of(path, for_types=True) if name in known}
     return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
 
 
@@ -202,8 +202,8 @@ def room_of(module: str) -> str:
 # bottom first; a room imports from lower floors only, and what a user calls knows of each other what is allowed here
 FLOORS = [
     {"core"},
-    {"slide", "features"},
-    {"genes"},
+    {"slide"},
+    {"features", "genes"},
     {"field"},
     {"scoring", "networks", "io"},
     {"predict"},
@@ -239,6 +239,28 @@ def test_imports_go_down_only(room):
 def test_every_room_is_on_a_floor():
     rooms = {room_of(name) for name, path in modules().items() if path.name == "__init__.py"} - {""}
     assert rooms <= set().union(*FLOORS)
+
+
+STORES = {"zarr", "spatialdata", "ome_zarr", "h5py", "tifffile", "PIL", "openslide", "imagecodecs"}
+
+
+def test_only_io_reads_and_writes_files_and_stores():
+    """Elements of a SpatialData are told by their types elsewhere; nothing is opened there."""
+    found = {name: third_party(path) & STORES for name, path in modules().items() if room_of(name) != "io"}
+    assert {name: tops for name, tops in found.items() if tops} == {}
+
+
+def test_private_names_stay_in_their_room():
+    def taken(name: str, path: Path) -> list[str]:
+        return [
+            f"{name} imports {alias.name} of {node.module}"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sphisto.")
+            for alias in node.names
+            if alias.name.startswith("_") and room_of(str(node.module)) != room_of(name)
+        ]
+
+    assert [line for name, path in modules().items() for line in taken(name, path)] == []
 
 
 def third_party(path: Path) -> set[str]:
