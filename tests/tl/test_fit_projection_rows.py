@@ -27,7 +27,7 @@ def joined(small_toy):
 def test_a_library_of_a_joined_table(joined, tmp_path):
     import spatialdata as sd
 
-    own = (joined.obs["library_id"] == "A").to_numpy()
+    own = np.array(joined.obs["library_id"] == "A")
     joined.obs["in_tissue"] = np.where(np.arange(joined.n_obs) == 3, 0, 1)
     own[3] = False
     fit(joined, tmp_path / "a.zarr", library_id="A")
@@ -46,7 +46,7 @@ def test_a_library_of_a_joined_table(joined, tmp_path):
 
 
 def test_an_evaluation_of_one_library_leaves_the_others_alone(joined):
-    own = (joined.obs["library_id"] == "A").to_numpy()
+    own = np.array(joined.obs["library_id"] == "A")
     sp.tl.evaluate(joined, library_id="A", max_epochs=1, device="cpu")
     held_out = joined.obs["evaluation_held_out"].to_numpy()
     assert held_out.dtype == bool
