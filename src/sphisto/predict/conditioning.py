@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sphisto.features.maps import SectionFeatures
 from sphisto.field.config import FieldConfig
 from sphisto.field.field import COARSEST, Field, stride_of
@@ -12,7 +14,6 @@ from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.observations import informative, observe
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from sphisto.genes.model import GeneModel
@@ -36,10 +37,11 @@ def fit_field(
 
 def posterior_for(fitted: Fitted, slide: Slide) -> Posterior:
     """Condition the field of a slide on all its spots; without any that tells something the prior mean is everywhere."""
-    if slide.measured is None or not informative(slide).any():
+    known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)
+    if not known.any():
         return prior_mean(fitted.mean, COARSEST)
     config = FieldConfig()
-    field = fit_field(slide, fitted.model, informative(slide), features_of(slide, config), config)
+    field = fit_field(slide, fitted.model, known, features_of(slide, config), config)
     warn_without_features(field, slide)
     return field.given("all")
 
