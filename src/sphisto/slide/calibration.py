@@ -465,10 +465,11 @@ def _sized(
     if np.isfinite(size_um):
         if not is_true and abs(size_um / SPACERANGER_SPOT_UM - 1) < _NOMINAL:
             return VISIUM.spot_um, "disc", "spot_diameter_fullres, which is Space Ranger's for a Visium spot"
+        source = "the size of the spots drawn" if is_true or drawn else "spot_diameter_fullres"
         if not is_true and not _SPARSE * pitch_um <= size_um <= _OVERLAP * pitch_um:
-            logger.warning("Found spots of %.3g um that lie %.3g um apart in no known array. If they "
-                           "are cells: %s", size_um, pitch_um, _CELLS)  # fmt: skip
-        return size_um, drawn or "disc", "the size of the spots drawn" if is_true or drawn else "spot_diameter_fullres"
+            logger.warning("Found spots of %.3g um (%s) that lie %.3g um apart in no known array. If they "
+                           "are cells: %s", size_um, source, pitch_um, _CELLS)  # fmt: skip
+        return size_um, drawn or "disc", source
     if pitch_um < VISIUM.spot_um:
         return np.nan, "disc", "nothing"
     logger.warning("Nothing tells how large a spot is: taken for a Visium spot of 55 um. Else give `spot_um`.")
