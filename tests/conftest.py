@@ -26,9 +26,11 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session", autouse=True)
 def _short_epochs() -> Iterator[None]:
-    """Train small sections for four batches an epoch instead of sixteen."""
+    """Train small sections for four batches an epoch instead of sixteen, by default."""
+    from sphisto.config import PRESETS, FitConfig, TrainConfig
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sphisto.train.loop._LEAST_BATCHES", 4)
+        patch.setitem(PRESETS, "default", FitConfig(train=TrainConfig(least_batches=4)))
         yield
 
 

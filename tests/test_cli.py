@@ -17,9 +17,10 @@ from PIL import Image
 
 import sphisto as sp
 from sphisto import __version__, _demo, cli
+from sphisto.config import PresetName
 from sphisto.core.spot import SpotShape
 from sphisto.io.store.summary import summarise
-from sphisto.train.config import PresetName
+from sphisto.train.settings import with_devices
 
 FAULTS = {
     "missing": FileNotFoundError("Found no picture at missing.tif."),
@@ -74,7 +75,7 @@ def test_fit_passes_options_on_to_the_functions_that_take_them(calls, capsys):
     assert repr(section).startswith("Section")
     assert given == {
         "store": "out.zarr", "genes": ["A", "B"], "um_per_px": 0.5, "rng": 3, "resume": True, "device": "cpu",
-        "preset": "fast", "devices": 2,
+        "config": with_devices("fast", 2),
     }  # fmt: skip
     shown = capsys.readouterr()
     assert "read 3 spots x 2 genes from folder" in shown.err
@@ -118,13 +119,15 @@ NOT_FOR_A_SHELL = {
         "data": "the section",
         "image": "told to the section",
         "library_id": "told to the section",
+        "config": "an object; --preset and --devices stand for what is in it",
+        "features": "objects",
         "client": "an object; docs/scaling.md says how a cluster is used",
         "copy": "nobody holds the table",
     },
 }
 BEHIND = {"read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT}
 TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io", "fit_projection": "tl"}
-OPTIONS = {"check": {*cli.READ, *cli.SECTION}, "fit": {*cli.READ, *cli.CLEAN, *cli.SECTION, *cli.FIT}}
+OPTIONS = {"check": {*cli.READ, *cli.SECTION}, "fit": {*cli.READ, *cli.CLEAN, *cli.SECTION, *cli.FIT, *cli.CONFIG}}
 
 
 def signature(name):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "sphisto"
 HEAVY = {"anndata", "dask", "lightning", "matplotlib", "pandas", "scanpy", "skimage", "sklearn", "spatialdata"}
 HEAVY |= {"torch", "xarray", "zarr"}
-ROOMS = ["datasets", "get", "io", "pl", "pp", "tl"]
+ROOMS = ["config", "datasets", "get", "io", "pl", "pp", "tl"]
 # the data, and what may be said without its name after it because the verb has no meaning without it
 POSITIONAL = {"data", "genes", "name", "path", "regions", "store"}
 DISTRIBUTIONS = {
@@ -99,7 +99,7 @@ def test_command_line_answers_without_heavy_libraries(words):
 def test_unknown_names_are_answered_with_the_known_ones():
     import sphisto
 
-    with pytest.raises(AttributeError, match="has no attribute 'qc'. It offers: datasets, get, io, pl, pp, tl"):
+    with pytest.raises(AttributeError, match="has no attribute 'qc'. It offers: config, datasets, get, io, pl, pp, tl"):
         _ = sphisto.qc
     with pytest.raises(AttributeError, match="has no attribute 'normalise'. It offers: .*normalize"):
         _ = sphisto.pp.normalise
@@ -205,6 +205,7 @@ FLOORS = [
     {"slide"},
     {"features", "genes"},
     {"field"},
+    {"config"},
     {"scoring", "networks", "io"},
     {"predict"},
     {"train"},

@@ -91,10 +91,10 @@ def steps(device: str, side: int, n_spots: int, *, rounds: int = 3) -> dict[str,
     import torch
 
     from sphisto.genes.model import rates
+    from sphisto.networks.losses import dissimilarity, poisson_deviance, scaled_squares
     from sphisto.networks.precision import channels_last, computed, fastest
     from sphisto.networks.registry import network
     from sphisto.train.crops import pool
-    from sphisto.train.losses import dissimilarity, poisson_deviance, scaled_squares
 
     torch.manual_seed(0)
     batch, windows = spots(side, n_spots, device)

@@ -1,7 +1,8 @@
 """Gene expression at every pixel of a spatial transcriptomics section.
 
 The verbs live in rooms: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
-``io`` (read instruments' folders) and ``datasets``. A room is imported when it is first used.
+``io`` (read instruments' folders) and ``datasets``; ``config`` holds the settings of a fit. Each is imported when it is
+first used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from sphisto import _forks as _forks  # looks after forked processes from now on
 
 __version__ = version("sphisto")
-__all__ = ["datasets", "get", "io", "pl", "pp", "tl"]
+__all__ = ["config", "datasets", "get", "io", "pl", "pp", "tl"]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,8 +29,10 @@ READ = ("image", "library_id")
 CLEAN = ("min_genes", "min_cells", "max_counts")
 SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "tissue", "check")
 FIT = (
-    "store", "genes", "network", "um_per_px", "preset", "max_epochs", "device", "devices", "rng", "key_added", "resume",
+    "store", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added", "resume",
 )  # fmt: skip
+
+CONFIG = ("preset", "devices")  # which stand for settings in `config`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +121,7 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
         help="genes to write as rasters of their own; by default the 16 most variable ones, and any other is made from "
         "the factor maps when it is asked for",
     )  # fmt: skip
-    fit.add_argument("--network", metavar="NAME", help="unet, or seed: the prototype (default: unet)")
+    fit.add_argument("--network", metavar="NAME", help="unet or prototype (default: unet)")
     fit.add_argument(
         "--um-per-px", type=float, metavar="NUMBER",
         help="resolution of the rasters; time and disk grow with its inverse square (by default the picture's own)",
@@ -143,7 +145,18 @@ def _fit(options: argparse.Namespace) -> None:
     adata = _read(options)
     pp.qc(adata, **_given(options, CLEAN))
     say(f"kept {adata.n_obs} spots x {adata.n_vars} genes", error=True)
-    tl.fit_projection(_section(adata, options), **_given(options, FIT))  # says itself where the store is
+    given = _given(options, FIT) | _config(options)
+    tl.fit_projection(_section(adata, options), **given)  # says itself where the store is
+
+
+def _config(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that a preset and a number of devices stand for, if any is given."""
+    preset: Any = getattr(options, "preset", "default")
+    if hasattr(options, "devices"):
+        from sphisto.train.settings import with_devices
+
+        return {"config": with_devices(preset, options.devices)}
+    return {"config": preset} if hasattr(options, "preset") else {}
 
 
 def _add_section_options(command: argparse.ArgumentParser) -> None:

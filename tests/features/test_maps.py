@@ -8,7 +8,7 @@ import pytest
 import sphisto as sp
 from sphisto.core.spot import Spot
 from sphisto.features.maps import FeatureMaps, SectionFeatures, principal_components
-from sphisto.features.texture import texture
+from sphisto.features.texture import Texture, texture
 from sphisto.io.slides import make_slide
 
 
@@ -18,9 +18,11 @@ def slide(small_toy):
 
 
 def test_texture_of_a_section_is_that_of_its_image_and_computed_once(slide):
-    features = SectionFeatures(slide, 4)
+    features, source = SectionFeatures(slide, (Texture(),)), Texture().of(slide)
     radius = slide.spot.um / slide.grid.um_per_px / 2
-    np.testing.assert_array_equal(features.maps.values, texture(slide.image, radius, 4))
+    assert source.stride == 2  # at least four to a pitch of 12 px
+    np.testing.assert_array_equal(features.maps.values, texture(slide.image, radius, 2))
+    assert len(source.channels) == len(features.maps.values)
     assert features.maps is features.maps
 
 
@@ -33,7 +35,7 @@ def test_features_at_spots_are_means_over_their_area(rng):
 
 
 def test_principal_components_have_a_mean_squared_length_of_one_at_the_spots(slide, rng):
-    maps = SectionFeatures(slide, 4).maps
+    maps = SectionFeatures(slide, (Texture(),)).maps
     centers = slide.spots.centers
     components, at_spots = principal_components(maps, centers)
     assert np.square(at_spots).sum(axis=1).mean() == pytest.approx(1)
@@ -48,7 +50,7 @@ def test_principal_components_have_a_mean_squared_length_of_one_at_the_spots(sli
 
 def test_a_blank_image_has_one_component_that_is_nothing(slide):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
-    components, at_spots = principal_components(SectionFeatures(blank, 4).maps, slide.spots.centers)
+    components, at_spots = principal_components(SectionFeatures(blank, (Texture(),)).maps, slide.spots.centers)
     assert components.values.shape[0] == at_spots.shape[1] == 1
     assert not components.values.any()
     assert not at_spots.any()

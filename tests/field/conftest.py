@@ -5,8 +5,10 @@ import pytest
 
 import sphisto as sp
 from sphisto.features.maps import SectionFeatures
+from sphisto.features.texture import Texture
 from sphisto.field.config import FieldConfig
-from sphisto.field.field import Field, stride_of
+from sphisto.field.field import Field
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.observations import observe
 from sphisto.io.slides import make_slide
@@ -24,9 +26,9 @@ def fit():
     def fitted(slide, known=None, model=None, config=FieldConfig()):
         known = np.ones(len(slide.spots.centers), dtype=bool) if known is None else known
         if model is None:
-            found = fit_factors(slide.spots, known, 4, 0)
+            found = fit_factors(slide.spots, known, GeneModelConfig(n_factors=4), 0)
             model = type(found)(found.genes, found.loadings[:, : found.n_factors - found.n_contrasts])
-        features = SectionFeatures(slide, stride_of(slide.spots.pitch, config))
-        return Field.fit(observe(slide, model, known), features, config)
+        features = SectionFeatures(slide, (Texture(),))
+        return Field.fit(observe(slide, model, known, GeneModelConfig()), features, config)
 
     return fitted

@@ -10,6 +10,7 @@ import sphisto as sp
 from sphisto.core.tiles import Window
 from sphisto.datasets import toy
 from sphisto.field.cokriging import Roots
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.io.slides import make_slide
 
@@ -61,7 +62,7 @@ def test_spots_are_brought_to_a_common_sum_only_where_sums_tell_of_the_measureme
     even = make_slide(sp.io.section(toy(240, 240, pitch_um=24, rng=1)))
     for section, brought in ((even, False), (unevenly_measured(even, rng), True)):
         known = np.ones(len(section.spots.centers), dtype=bool)
-        field = fit(section, model=fit_factors(section.spots, known, 8, 0))
+        field = fit(section, model=fit_factors(section.spots, known, GeneModelConfig(n_factors=8), 0))
         assert (field.solver.roots.level is not None) == brought
 
 

@@ -8,11 +8,14 @@ import pytest
 from scipy import sparse
 
 from sphisto.core.tiles import Window
+from sphisto.core.upsample import stride_for
 from sphisto.features.maps import SectionFeatures
+from sphisto.features.texture import Texture
 from sphisto.field.cokriging import CoKriging
 from sphisto.field.config import FieldConfig
-from sphisto.field.field import Field, stride_of
+from sphisto.field.field import Field
 from sphisto.field.gaussian import Averaged
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import observe
@@ -40,9 +43,9 @@ def test_an_unknown_solver_is_refused(slide, fit):
     ("options", "message"),
     [
         ({"far": 0}, "Found far=0"),
-        ({"nuggets": ()}, "Found nuggets"),
+        ({"nuggets": ()}, "Found no nuggets"),
         ({"nuggets": (0.1, -1)}, "Found nuggets"),
-        ({"alike_weight": -0.1}, "Found a negative weight"),
+        ({"alike_weight": -0.1}, "Found alike_weight=-0.1"),
         ({"points_per_pitch": 0}, "Found points_per_pitch=0"),
     ],
 )
@@ -52,8 +55,8 @@ def test_settings_that_cannot_be_are_refused(options, message):
 
 
 def test_the_stride_keeps_four_points_to_a_pitch():
-    assert [stride_of(p, FieldConfig()) for p in (3, 8, 17, 40, 1000)] == [1, 2, 4, 8, 8]
-    assert stride_of(40, FieldConfig(points_per_pitch=8)) == 4
+    assert [stride_for(p, 4) for p in (3, 8, 17, 40, 1000)] == [1, 2, 4, 8, 8]
+    assert stride_for(40, 8) == 4
 
 
 @pytest.mark.parametrize("kind", ["kriging", "gaussian"])
@@ -95,7 +98,7 @@ def test_counts_of_spots_that_are_not_known_change_nothing(slide, fit, kind, nob
     """To the last bit; those of spots that are known do."""
     n = len(slide.spots.centers)
     known = np.arange(n) % 3 > 0
-    model = fit_factors(slide.spots, known, 4, 0)
+    model = fit_factors(slide.spots, known, GeneModelConfig(n_factors=4), 0)
 
     def read(changed):
         counts = slide.spots.values.toarray()
@@ -158,7 +161,7 @@ def test_where_nothing_is_known_the_mean_holds_and_no_deviation_is_known(slide, 
 
 
 def test_standard_deviations_are_the_same_in_any_window_and_follow_the_expression(slide, fit):
-    model = fit_factors(slide.spots, np.ones(len(slide.spots.centers), bool), 4, 0)
+    model = fit_factors(slide.spots, np.ones(len(slide.spots.centers), bool), GeneModelConfig(n_factors=4), 0)
     posterior, two = fit(slide, model=model).given("all"), model.of(list(model.genes[:2]))
     told = np.random.default_rng(0).gamma(1, 1, (2, 64, 64)).astype(np.float32)
     whole = posterior.sd(Window(0, 0, 64, 64), two, told)
@@ -223,9 +226,10 @@ def test_glass_around_the_tissue_is_not_described_and_changes_nothing(slide):
     )  # fmt: skip
     everywhere = replace(around, tissue=np.ones((side, side), dtype=bool))
     known = np.ones(len(slide.spots.centers), bool)
-    observations = observe(around, fit_factors(slide.spots, known, 4, 0), known)
-    stride = stride_of(slide.spots.pitch, FieldConfig())
-    features = [SectionFeatures(each, stride) for each in (around, everywhere)]
+    observations = observe(
+        around, fit_factors(slide.spots, known, GeneModelConfig(n_factors=4), 0), known, GeneModelConfig()
+    )
+    features = [SectionFeatures(each, (Texture(),)) for each in (around, everywhere)]
     found, expected = (Field.fit(observations, each, FieldConfig()).given("all") for each in features)
     assert features[0].maps.values.nbytes < features[1].maps.values.nbytes / 4
     tile = Window(1024, 512, 1536, 1024)

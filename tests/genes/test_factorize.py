@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import _contrasts, _shrunken, fit_factors, gene_factors, scores, split_counts
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Measured
@@ -19,15 +20,15 @@ def measured(rng):
 
 
 def test_factors_are_non_negative_and_sum_to_one(measured):
-    factors = fit_factors(measured, np.ones(60, dtype=bool), 3, 0)
+    factors = fit_factors(measured, np.ones(60, dtype=bool), GeneModelConfig(n_factors=3), 0)
     plain = factors.loadings[:, : factors.n_factors - factors.n_contrasts]
     assert (plain >= 0).all()
     np.testing.assert_allclose(plain.sum(axis=0), 1, rtol=1e-5)
 
 
 def test_scores_times_loadings_explain_the_counts(measured):
-    factors = fit_factors(measured, np.ones(60, dtype=bool), 3, 0)
-    expected = scores(factors, measured.values, is_counts=True) @ factors.loadings.T
+    factors = fit_factors(measured, np.ones(60, dtype=bool), GeneModelConfig(n_factors=3), 0)
+    expected = scores(factors, measured.values, GeneModelConfig(), is_counts=True) @ factors.loadings.T
     counts = measured.values.toarray()
     np.testing.assert_allclose(expected.sum(axis=1), counts.sum(axis=1), rtol=0.01)
     assert np.corrcoef(expected.ravel(), counts.ravel())[0, 1] > 0.95
@@ -38,18 +39,18 @@ def test_spots_that_are_not_kept_do_not_matter(measured):
     changed = measured.values.toarray()
     changed[40:] = 1000
     other = Measured(measured.centers, sparse.csr_array(changed), measured.genes, True, 1.0)
-    a, b = (fit_factors(m, kept, 3, 0).loadings for m in (measured, other))
+    a, b = (fit_factors(m, kept, GeneModelConfig(n_factors=3), 0).loadings for m in (measured, other))
     np.testing.assert_array_equal(a, b)
 
 
 def test_no_more_factors_than_spots_or_genes(measured):
-    assert fit_factors(measured, np.arange(60) < 2, 32, 0).n_factors == 2
-    assert fit_factors(measured, np.ones(60, dtype=bool), 32, 0).n_factors == 12
+    assert fit_factors(measured, np.arange(60) < 2, GeneModelConfig(n_factors=32), 0).n_factors == 2
+    assert fit_factors(measured, np.ones(60, dtype=bool), GeneModelConfig(n_factors=32), 0).n_factors == 12
 
 
 def test_genes_as_factors_are_their_own_counts(measured):
     factors = gene_factors(measured, ["g7", "g2"])
-    found = scores(factors, measured.values, is_counts=True)
+    found = scores(factors, measured.values, GeneModelConfig(), is_counts=True)
     np.testing.assert_array_equal(found, measured.values.toarray()[:, [7, 2]])
     assert np.isnan(factors.loadings).all(axis=1).sum() == 10
 
@@ -59,7 +60,7 @@ def test_loadings_of_rare_genes_are_drawn_to_their_share_of_all_counts(rng):
     weights = rng.gamma(2.0, 50, (80, 2))
     true = np.array([[0.6, 0.1], [0.006, 0.001], [0.394, 0.899]])
     values = rng.poisson(weights @ true.T).astype(np.float32)
-    found = _shrunken(true / true.sum(axis=0), weights, values)
+    found = _shrunken(true / true.sum(axis=0), weights, values, GeneModelConfig())
     contrast = np.log(found[:, 0] / found[:, 1])
     assert contrast[0] == pytest.approx(np.log(6), abs=0.2)
     assert 0.1 < contrast[1] < 0.9 * np.log(6)
@@ -77,8 +78,8 @@ def test_halves_of_counts_are_two_measurements_of_the_same(measured):
 
 
 def test_as_many_factors_as_genes_are_still_factors(measured):
-    factors = fit_factors(measured, np.ones(60, dtype=bool), 12, 0)
-    expected = scores(factors, measured.values, is_counts=True) @ factors.loadings.T
+    factors = fit_factors(measured, np.ones(60, dtype=bool), GeneModelConfig(n_factors=12), 0)
+    expected = scores(factors, measured.values, GeneModelConfig(), is_counts=True) @ factors.loadings.T
     np.testing.assert_allclose(expected.sum(axis=1), measured.values.sum(axis=1), rtol=0.02)
 
 
@@ -86,7 +87,7 @@ def test_noise_of_counting_alone_gives_no_contrasts(rng):
     """Neither with few spots and many genes nor the other way round, nor where genes and spots differ in level."""
     for n, g in ((60, 900), (300, 100)):
         level = np.outer(rng.gamma(2, 1, n), rng.gamma(0.5, 2, g))
-        assert _contrasts(rng.poisson(level).astype(np.float32), level, 20).shape == (g, 0)
+        assert _contrasts(rng.poisson(level).astype(np.float32), level, 20, GeneModelConfig()).shape == (g, 0)
 
 
 def test_what_factors_leave_over_is_found_as_contrasts(rng):
@@ -95,12 +96,12 @@ def test_what_factors_leave_over_is_found_as_contrasts(rng):
     direction, strength = rng.normal(size=200), rng.normal(size=300)
     direction *= 0.4 * np.sqrt(5) / np.sqrt(np.mean(direction**2))
     counts = rng.poisson(np.maximum(level + np.outer(strength, direction), 0)).astype(np.float32)
-    loadings = _contrasts(counts, level, 20)
+    loadings = _contrasts(counts, level, 20, GeneModelConfig())
     assert loadings.shape == (200, 1)
     assert abs(np.corrcoef(loadings[:, 0], direction)[0, 1]) > 0.95
     flat = np.full((200, 1), 1 / 200)
     both = GeneModel(tuple(map(str, range(200))), np.column_stack([flat, loadings]).astype(np.float32), 1)
-    values = scores(both, sparse.csr_array(counts), is_counts=True)
+    values = scores(both, sparse.csr_array(counts), GeneModelConfig(), is_counts=True)
     correction = np.outer(values[:, 1], loadings[:, 0])
     assert np.corrcoef(correction.ravel(), np.outer(strength, direction).ravel())[0, 1] > 0.9
     slope = np.polyfit(np.outer(strength, direction).ravel(), correction.ravel(), 1)[0]

@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 
 import sphisto as sp
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors, scores
 from sphisto.genes.observations import informative, observe
 from sphisto.io.slides import make_slide
@@ -41,13 +42,13 @@ def test_spots_off_the_image_tell_nothing(slide):
 
 def test_observations_are_densities_of_the_known_spots(slide):
     known = np.arange(len(slide.spots.centers)) % 3 > 0
-    model = fit_factors(slide.spots, known, 4, 0)
-    found = observe(slide, model, known)
+    model = fit_factors(slide.spots, known, GeneModelConfig(n_factors=4), 0)
+    found = observe(slide, model, known, GeneModelConfig())
     np.testing.assert_array_equal(found.spots, np.flatnonzero(known))
     np.testing.assert_array_equal(found.centers, slide.spots.centers[known])
     assert (found.section == 0).all()
     share = slide.footprint().mean(slide.tissue)[known, 0]
-    values = scores(model, slide.spots.values[np.flatnonzero(known)], is_counts=True)
+    values = scores(model, slide.spots.values[np.flatnonzero(known)], GeneModelConfig(), is_counts=True)
     np.testing.assert_allclose(found.density * np.maximum(share, 0.25)[:, None], values, rtol=1e-6)
     assert found.plain.shape == (known.sum(), 4)
     # both halves are measurements of the same, with twice the noise
@@ -58,4 +59,9 @@ def test_observations_are_densities_of_the_known_spots(slide):
 def test_values_that_are_no_counts_have_no_halves(slide):
     plain = replace(slide, measured=replace(slide.spots, is_counts=False))
     known = np.ones(len(slide.spots.centers), dtype=bool)
-    assert observe(plain, fit_factors(plain.spots, known, 4, 0), known).halves is None
+    assert (
+        observe(
+            plain, fit_factors(plain.spots, known, GeneModelConfig(n_factors=4), 0), known, GeneModelConfig()
+        ).halves
+        is None
+    )

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from sphisto.networks import precision
+from sphisto.networks.losses import dissimilarity
 from sphisto.networks.precision import computed, fastest
 from sphisto.networks.unet import UNet
 from sphisto.train.crops import Batch, pool
-from sphisto.train.losses import dissimilarity
 
 CPU = torch.device("cpu")
 

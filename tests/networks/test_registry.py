@@ -82,7 +82,7 @@ def test_contrasts_are_scaled_with_the_sum_of_the_factors():
 
 
 def test_unknown_networks_list_the_known():
-    with pytest.raises(ValueError, match="Found network='resnet'; expected one of 'unet', 'seed'"):
+    with pytest.raises(ValueError, match="Found network='resnet'; expected one of 'unet', 'prototype'"):
         network("resnet")
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import sphisto as sp
+from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import posterior_for
 from sphisto.predict.tiles import device_of, predict_tiles, tiles_of
@@ -14,7 +15,7 @@ def whole(fitted, slide, tile):
     maps = np.full((fitted.model.n_factors, *slide.grid.shape), -1, dtype=np.float32)
     picture = np.full((3, *slide.grid.shape), -1, dtype=np.float32)
     for part, found in predict_tiles(
-        fitted, slide, posterior_for(fitted, slide), device=torch.device("cpu"), tile=tile
+        fitted, slide, posterior_for(fitted, slide, [Texture()]), device=torch.device("cpu"), tile=tile
     ):
         maps[:, *part.core.slices] = found.factors
         picture[:, *part.core.slices] = found.picture
@@ -45,7 +46,7 @@ def test_devices_that_are_not_there_are_said():
 
 def test_some_tiles_are_predicted_as_among_all(fitted):
     model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
-    prior, device = posterior_for(model, slide), torch.device("cpu")
+    prior, device = posterior_for(model, slide, [Texture()]), torch.device("cpu")
     chosen = tiles_of(model, slide, tile=40)[3:5]
     every = dict(predict_tiles(model, slide, prior, device=device, tile=40))
     found = list(predict_tiles(model, slide, prior, device=device, tiles=chosen))

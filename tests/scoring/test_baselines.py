@@ -4,36 +4,49 @@ import numpy as np
 import pytest
 
 import sphisto as sp
-from sphisto.core.tiles import plan_tiles
+from sphisto.field.gaussian import choose_width
 from sphisto.io.slides import make_slide
-from sphisto.scoring import baselines
+from sphisto.scoring.baselines import gaussian, interpolated, nearest
+from sphisto.scoring.held_out import hold_out, without
 
 
-@pytest.fixture
-def slide(small_toy):
-    return make_slide(sp.io.section(small_toy))
+@pytest.fixture(scope="module")
+def slide(small_toy_once):
+    return make_slide(sp.io.section(small_toy_once))
 
 
-def whole(tiles, slide):
-    maps = np.zeros((len(slide.spots.genes), *slide.grid.shape))
-    for tile, values in tiles:
-        maps[:, *tile.core.slices] = values
-    return maps
+@pytest.fixture(scope="module")
+def held_out(slide):
+    return hold_out(slide, "random", 0.3, np.random.default_rng(0))
 
 
-def test_nearest_is_the_nearest(slide):
-    maps = whole(baselines.nearest(slide, plan_tiles(slide.grid.shape, size=32)), slide)
-    values = slide.spots.values.toarray()
-    for y, x in ((0, 0), (50, 60), (95, 111)):
-        distance = np.square(slide.spots.centers - (y + 0.5, x + 0.5)).sum(axis=1)
-        np.testing.assert_allclose(maps[:, y, x], values[distance.argmin()])
+@pytest.fixture(scope="module")
+def spots(slide, held_out):
+    return slide.footprint().select(held_out)
 
 
-def test_gaussian_averages_and_does_not_depend_on_tiles(slide):
-    maps = whole(baselines.gaussian(slide, plan_tiles(slide.grid.shape, size=32)), slide)
-    other = whole(baselines.gaussian(slide, plan_tiles(slide.grid.shape, size=512)), slide)
-    np.testing.assert_allclose(maps, other, rtol=1e-5)
-    assert maps.max() <= slide.spots.values.max()
-    narrow = whole(baselines.gaussian(slide, plan_tiles(slide.grid.shape), width=1e-3), slide)
-    near = whole(baselines.nearest(slide, plan_tiles(slide.grid.shape)), slide)
-    assert np.mean(np.abs(narrow - near) < 1e-3) > 0.99
+def maps(train, width):
+    """(G, y, x) averages of all training spots at each pixel, by the definition."""
+    y, x = np.indices(train.grid.shape)
+    distance = np.hypot(*(at[..., None] + 0.5 - c for at, c in zip((y, x), train.spots.centers.T, strict=True)))
+    weight = distance == distance.min(axis=2, keepdims=True) if width == 0 else np.exp(-((distance / width) ** 2) / 2)
+    weight = weight / weight.sum(axis=2, keepdims=True)
+    return np.einsum("yxn,ng->gyx", weight, train.spots.values.toarray())
+
+
+@pytest.mark.parametrize("pixels", [200_000, 100])
+@pytest.mark.parametrize("width", [0.0, 9.0])
+def test_averages_over_spots_are_those_of_the_maps(slide, held_out, spots, width, pixels):
+    train = without(slide, held_out)
+    found = interpolated(train, spots, width, pixels_at_once=pixels)
+    np.testing.assert_allclose(found, spots.mean(maps(train, width)), rtol=1e-3)
+
+
+def test_nearest_and_gaussian_are_these_averages(slide, held_out, spots):
+    train = without(slide, held_out)
+    np.testing.assert_array_equal(nearest(train, spots).values, interpolated(train, spots, 0.0))
+    found, width = gaussian(train, spots)
+    known = train.spots
+    assert width == choose_width(known.centers, known.values.toarray(), known.pitch)
+    np.testing.assert_array_equal(found.values, interpolated(train, spots, width))
+    assert gaussian(train, spots, choosing=20)[1] / known.pitch == pytest.approx(0.6, abs=0.5)

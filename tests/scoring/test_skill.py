@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 import sphisto as sp
+from sphisto.config import FitConfig
 from sphisto.datasets import toy
-from sphisto.field.config import FieldConfig
+from sphisto.features.texture import Texture
+from sphisto.genes.config import GeneModelConfig
+from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.genes.observations import informative
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.scoring.metrics import predictive_place
 from sphisto.scoring.skill import _dispersion, _tempered_pearson, left_out_skill
-from sphisto.train.fit import find_factors
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +25,9 @@ def section():
 def skill_of(adata):
     slide = make_slide(sp.io.section(adata))
     known = informative(slide)
-    factors = find_factors(slide.spots, known, 12, 0)
-    config = FieldConfig()
-    field = fit_field(slide, factors, known, features_of(slide, config), config)
+    factors = fit_factors(slide.spots, known, GeneModelConfig(n_factors=12), 0)
+    config = FitConfig()
+    field = fit_field(slide, factors, known, features_of(slide, [Texture()], config), config)
     return slide, factors, field, left_out_skill(field, factors, slide)
 
 

@@ -6,9 +6,10 @@ import pytest
 from scipy import sparse, stats
 
 import sphisto as sp
+from sphisto.config import FitConfig, TrainConfig
 from sphisto.scoring import metrics
+from sphisto.scoring.at_spots import Prediction
 from sphisto.tl import _evaluate
-from sphisto.tl._held_out import Told
 
 KEY = "evaluation"
 METHODS = ["sphisto", "prior", "gaussian", "nearest"]
@@ -94,7 +95,7 @@ def test_coverage_tells_right_variances_from_wrong_ones(rng):
     mean = rng.uniform(1, 20, (4000, 3))
     counts = rng.poisson(rng.gamma(4, mean / 4)).astype(float)  # rates of variance mean ** 2 / 4
     told = {
-        name: Told(mean, 1.0, np.square(mean) / 4 * times)
+        name: Prediction(mean, 1.0, np.square(mean) / 4 * times)
         for name, times in (("sphisto", 1.0), ("gaussian", 0.1), ("wide", 4.0))
     }
     scores = _evaluate.score(told, counts, mean.mean(axis=0), np.ones(3, bool), is_counts=True, rng=rng)
@@ -107,8 +108,8 @@ def test_a_perfect_predictor_reaches_the_ceiling_and_a_constant_nothing(rng):
     rate = rng.gamma(2, 5, (2000, 6))
     counts = rng.poisson(rate).astype(float)
     constant = rate.mean(axis=0)
-    flat = Told(np.broadcast_to(constant, rate.shape), 1.0)
-    told = {"sphisto": Told(rate, 1.0), "gaussian": flat}
+    flat = Prediction(np.broadcast_to(constant, rate.shape), 1.0)
+    told = {"sphisto": Prediction(rate, 1.0), "gaussian": flat}
     scores = _evaluate.score(told, counts, constant, np.ones(6, bool), is_counts=True, rng=rng)
     table = _evaluate.methods_table(scores, {"sphisto": 1.0, "gaussian": 1.0})
     assert table.loc["sphisto", "share_of_ceiling"] == pytest.approx(1, abs=0.03)
@@ -231,7 +232,7 @@ def test_rare_genes_are_not_scored(small_toy):
 
 
 def test_the_seed_network_is_scored_on_its_genes(small_toy):
-    found = evaluate(small_toy, network="seed", genes=["nuclei_a", "class1_a"], max_epochs=1)
+    found = evaluate(small_toy, network="prototype", genes=["nuclei_a", "class1_a"], max_epochs=1)
     assert list(found.index) == METHODS
     scored = small_toy.var_names[np.isfinite(small_toy.var[f"{KEY}_pearson"])]
     assert set(scored) == {"nuclei_a", "class1_a"}
@@ -250,12 +251,15 @@ def test_the_seed_network_is_scored_on_its_genes(small_toy):
         ({"share": 0.9}, ValueError, "leaves 4; expected at least 5 held out and 10 left"),
         ({"genes": ["Nrgn"]}, KeyError, "Found no gene 'Nrgn' among"),
         ({"genes": []}, ValueError, "empty list of genes"),
-        ({"network": "seed"}, ValueError, "models single genes, found none named"),
-        ({"network": "resnet"}, ValueError, "expected one of 'unet', 'seed'"),
+        ({"network": "prototype"}, ValueError, "models single genes, found none named"),
+        ({"config": "fas"}, ValueError, "Found config='fas'; expected a"),
+        ({"config": FitConfig(train=TrainConfig(devices=999))}, ValueError, "devices=999"),
+        ({"features": "colour"}, ValueError, "Found features='colour'; expected \"texture\""),
+        ({"network": "resnet"}, ValueError, "expected one of 'unet', 'prototype'"),
     ],
 )
 def test_wrong_arguments_are_said_at_once(small_toy, options, error, message, monkeypatch):
-    monkeypatch.setattr(_evaluate, "project", None)
+    monkeypatch.setattr(_evaluate, "predict_at_spots", None)
     with pytest.raises(error, match=message):
         evaluate(small_toy, **options)
     assert KEY not in small_toy.uns

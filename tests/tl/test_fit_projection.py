@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sphisto as sp
+from sphisto.train.settings import with_devices
 
 KEY = "projection"
 
@@ -210,8 +211,8 @@ def test_a_place_where_nothing_can_be_written(small_toy):
 # --- the prototype's network ------------------------------------------------------------------------------------------
 
 
-def test_the_seed_network_models_its_genes_only(small_toy, tmp_path):
-    fit(small_toy, tmp_path / "a.zarr", network="seed", genes=["class1_a", "nuclei_a"])
+def test_the_prototype_models_its_genes_only(small_toy, tmp_path):
+    fit(small_toy, tmp_path / "a.zarr", network="prototype", genes=["class1_a", "nuclei_a"])
     assert raster(tmp_path / "a.zarr", "projection_factors").shape[0] == 2
     assert np.isnan(small_toy.varm["projection_loadings"]).all(axis=1).sum() == small_toy.n_vars - 2
     largest = small_toy[:, "nuclei_a"].X.max()
@@ -254,11 +255,11 @@ def test_two_devices_train_together_and_say_so(small_toy, tmp_path, monkeypatch)
     from sphisto.train import processes as ranks
 
     monkeypatch.setattr(ranks, "n_cores", lambda: 2)
-    fit(small_toy, tmp_path / "toy.zarr", devices=2, preset="fast")
+    fit(small_toy, tmp_path / "toy.zarr", config=with_devices("fast", 2))
     found = small_toy.uns[KEY]
-    assert found["params"]["devices"] == 2
+    assert found["params"]["config"]["train"]["devices"] == 2
     assert np.isfinite(found["history"]["loss"]).all()
     assert np.isfinite(raster(tmp_path / "toy.zarr", "projection_factors")).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.projection.pt", "toy.zarr"]
     with pytest.raises(ValueError, match="devices=3 and 2 processor cores"):
-        fit(small_toy, tmp_path / "other.zarr", devices=3)
+        fit(small_toy, tmp_path / "other.zarr", config=with_devices("default", 3))

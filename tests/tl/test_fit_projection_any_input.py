@@ -21,10 +21,12 @@ from scipy import sparse
 from spatialdata.models import get_channel_names
 
 import sphisto as sp
+from sphisto.config import FitConfig, TrainConfig
 from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
 from sphisto.io.store.read import n_contrasts
 
+ONE_BATCH = FitConfig(train=TrainConfig(least_batches=1))
 SOURCES = Path(sp.__file__).parent
 PHASES = (Phase.explicit, Phase.generate)  # a case that fails is named in full; making it smaller takes many fits
 PICTURES = {
@@ -291,8 +293,7 @@ def test_any_section_is_fitted_or_is_refused(case):
     import spatialdata as sd
 
     adata = section_of(case)
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sphisto.train.loop._LEAST_BATCHES", 1)
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "deep" / "section.zarr"
 
         def fit() -> Path:
@@ -300,7 +301,13 @@ def test_any_section_is_fitted_or_is_refused(case):
             um_per_px = options.pop("um_per_px")
             section = sp.io.section(adata, **options)
             sp.tl.fit_projection(
-                section, store=path, key_added=case.key, um_per_px=um_per_px, max_epochs=1, device="cpu"
+                section,
+                store=path,
+                key_added=case.key,
+                um_per_px=um_per_px,
+                max_epochs=1,
+                device="cpu",
+                config=ONE_BATCH,
             )
             return path
 

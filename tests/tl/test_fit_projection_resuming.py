@@ -46,7 +46,6 @@ import sphisto as sp
 from sphisto.train import fit
 from sphisto.train import loop as training
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
-training._LEAST_BATCHES = 4  # as in the tests
 fit.fastest = lambda device: "float32"
 keep = training._Keeper.on_train_epoch_end
 def keep_and_wait(*args):  # so that the signal finds it running
@@ -55,7 +54,8 @@ def keep_and_wait(*args):  # so that the signal finds it running
 if len(sys.argv) == 2:
     training._Keeper.on_train_epoch_end = keep_and_wait
 adata = sp.datasets.toy(96, 112, pitch_um=24, rng=1)
-sp.tl.fit_projection(adata, store=sys.argv[1], max_epochs=8, device="cpu", resume=len(sys.argv) > 2)
+sp.tl.fit_projection(adata, store=sys.argv[1], max_epochs=8, device="cpu", resume=len(sys.argv) > 2,
+    config=sp.config.FitConfig(train=sp.config.TrainConfig(least_batches=4)))  # as in the tests
 """
 
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import sphisto as sp
-from sphisto.field.config import FieldConfig
+from sphisto.config import FitConfig, TrainConfig
+from sphisto.features.texture import Texture
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import features_of, fit_field
@@ -21,11 +23,11 @@ def make_crops(slide, epoch=0, shape=(64, 64), held_out=()):
     n = len(slide.spots.centers)
     watched = np.zeros(n, dtype=bool)
     watched[list(held_out)] = True
-    factors = fit_factors(slide.spots, ~watched, 4, 0)
-    config = FieldConfig()
-    field = fit_field(slide, factors, ~watched, features_of(slide, config), config)
+    factors = fit_factors(slide.spots, ~watched, GeneModelConfig(n_factors=4), 0)
+    config = FitConfig()
+    field = fit_field(slide, factors, ~watched, features_of(slide, [Texture()], config), config)
     genes = np.arange(len(slide.spots.genes))
-    return Crops(slide, slide.footprint(), field, genes, ~watched, watched, shape, 3, 8, 5, epoch)
+    return Crops(slide, slide.footprint(), field, genes, ~watched, watched, shape, TrainConfig(batch=3), 8, 5, epoch)
 
 
 def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):

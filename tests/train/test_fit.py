@@ -8,12 +8,14 @@ import torch
 from scipy import sparse
 
 import sphisto as sp
+from sphisto.config import FieldConfig, FitConfig, TrainConfig
 from sphisto.core.tiles import Window
-from sphisto.field.config import FieldConfig
+from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import posterior_for
-from sphisto.train.config import FitConfig
 from sphisto.train.fit import fit
+
+ONE_EPOCH = FitConfig(train=TrainConfig(max_epochs=1))
 
 
 @pytest.fixture
@@ -28,9 +30,8 @@ def with_counts(slide, counts):
 
 def test_a_picture_that_does_not_help_is_said_not_to(slide, tmp_path, caplog):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
-    config = FitConfig(max_epochs=1)
     fit(
-        blank, name="unet", genes=(), config=config, seed=0, device=torch.device("cpu"), checkpoint=tmp_path / "c",
+        blank, network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()], seed=0, device=torch.device("cpu"), checkpoint=tmp_path / "c",
         progress=False,
     )  # fmt: skip
     assert caplog.text.count("image did not help") == 1
@@ -39,7 +40,7 @@ def test_a_picture_that_does_not_help_is_said_not_to(slide, tmp_path, caplog):
 @pytest.mark.parametrize("solver", ["kriging", "gaussian"])
 def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slide, tmp_path, monkeypatch, solver):
     """Nor in the one that is trained with, nor in the levels of the network, to the last bit."""
-    monkeypatch.setattr("sphisto.train.fit.FieldConfig", lambda: FieldConfig(solver=solver))
+    config = FitConfig(field=FieldConfig(solver=solver), train=TrainConfig(max_epochs=1, held_out=0.2))
     judged = []
 
     def gated(fitted, slide, posterior, watched, device):
@@ -55,7 +56,7 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
 
     def run(section):
         return fit(
-            section, name="unet", genes=(), config=FitConfig(max_epochs=1, held_out=0.2), seed=0, device=torch.device("cpu"),
+            section, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
             checkpoint=tmp_path / "c", progress=False,
         )  # fmt: skip
 
@@ -77,8 +78,8 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
 def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path):
     """As a resumed run makes it, to end in the same rasters."""
     fitted, posterior = fit(
-        slide, name="unet", genes=(), config=FitConfig(max_epochs=1), seed=0, device=torch.device("cpu"),
+        slide, network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()], seed=0, device=torch.device("cpu"),
         checkpoint=tmp_path / "c", progress=False,
     )  # fmt: skip
     window = Window(0, 0, 96, 112)
-    np.testing.assert_array_equal(posterior_for(fitted, slide).maps(window), posterior.maps(window))
+    np.testing.assert_array_equal(posterior_for(fitted, slide, [Texture()]).maps(window), posterior.maps(window))

@@ -11,35 +11,38 @@ import pytest
 import torch
 
 import sphisto as sp
-from sphisto.field.config import FieldConfig
+from sphisto.config import FitConfig, TrainConfig
+from sphisto.features.texture import Texture
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
+from sphisto.networks.losses import dissimilarity, poisson_deviance
 from sphisto.networks.registry import network
+from sphisto.networks.unet import ResidualUNet
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.train import loop as training
-from sphisto.train.config import FitConfig
 from sphisto.train.crops import Crops, pool
-from sphisto.train.losses import dissimilarity, poisson_deviance
 
 N_BATCHES = 16  # of an epoch of such a small section: the processes do not know what tests patch
 
 
 @pytest.fixture
-def make_task(small_toy, monkeypatch):
-    monkeypatch.setattr(training, "_LEAST_BATCHES", N_BATCHES)
+def make_task(small_toy):
     slide = make_slide(sp.io.section(small_toy))
     watched = np.arange(len(slide.spots.centers)) % 5 == 0
-    factors = fit_factors(slide.spots, ~watched, 4, 0)
-    config = FieldConfig()
-    field = fit_field(slide, factors, ~watched, features_of(slide, config), config)
+    factors = fit_factors(slide.spots, ~watched, GeneModelConfig(n_factors=4), 0)
+    config = FitConfig()
+    field = fit_field(slide, factors, ~watched, features_of(slide, [Texture()], config), config)
     level = field.mean[: factors.n_factors - factors.n_contrasts]
     spec = network("unet")
 
     def make(devices, max_epochs):
         torch.manual_seed(0)
         module = spec.build(torch.from_numpy(level.astype(np.float32)))
-        config = FitConfig(max_epochs=max_epochs, image_share=0.5, crop=48, batch=1, devices=devices)
+        config = TrainConfig(
+            max_epochs=max_epochs, image_share=0.5, crop=48, batch=1, devices=devices, least_batches=N_BATCHES
+        )
         call = {"devices": devices}
         return training.Task(slide, spec, module, factors, field, ~watched, watched, config, 3, "float32", call)
 
@@ -60,14 +63,14 @@ def train_by_hand(task):
         losses.append([])
         crops = Crops(
             task.slide, task.slide.footprint(), task.field, state.genes, task.learned, task.held_out,
-            state.crop, config.batch, N_BATCHES, task.seed, epoch,
+            state.crop, config, N_BATCHES, task.seed, epoch,
         )  # fmt: skip
         for first in range(0, N_BATCHES, config.devices):
             optimizer.zero_grad()
             for number in range(first, first + config.devices):
                 batch = crops[number]
                 drawn, maps = task.module(batch.picture, batch.prior)
-                loss = dissimilarity(drawn, batch.picture, task.network.colour_weight)
+                loss = dissimilarity(drawn, batch.picture, ResidualUNet.colour_weight)
                 if epoch >= config.image_epochs:
                     expected = rates(pool(maps, batch), state.loadings, task.model.n_contrasts)
                     weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out
@@ -123,7 +126,7 @@ def test_a_loss_that_is_not_finite_is_said_and_the_checkpoint_stays_that_of_the_
     def broken(expected, measured, weight):
         return poisson_deviance(expected, measured, weight) * (float("nan") if (tmp_path / "a").exists() else 1)
 
-    monkeypatch.setattr(training, "_objective", lambda *_: broken)
+    monkeypatch.setattr(ResidualUNet, "spot_loss", lambda *_, **__: broken)
     with pytest.raises(FloatingPointError, match=r"became nan in epoch 1; the checkpoint holds the epoch before"):
         train(make_task(1, 2), tmp_path / "a")
     left = torch.load(tmp_path / "a", weights_only=True)["sphisto"]["history"]

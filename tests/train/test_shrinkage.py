@@ -7,13 +7,12 @@ import pytest
 import torch
 
 import sphisto as sp
+from sphisto.config import FitConfig, TrainConfig
 from sphisto.core.tiles import plan_tiles
-from sphisto.field.config import FieldConfig
+from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.networks.unet import UNet
 from sphisto.predict.conditioning import features_of, fit_field
-from sphisto.train import shrinkage as room
-from sphisto.train.config import FitConfig
 from sphisto.train.fit import fit
 from sphisto.train.shrinkage import _fullest, _with_share, gated
 
@@ -22,15 +21,15 @@ from sphisto.train.shrinkage import _fullest, _with_share, gated
 def fitted(small_toy, tmp_path):
     slide = make_slide(sp.io.section(small_toy))
     found, _ = fit(
-        slide, name="unet", genes=(), config=FitConfig(max_epochs=2), seed=0, device=torch.device("cpu"),
+        slide, network="unet", genes=(), config=FitConfig(train=TrainConfig(max_epochs=2)), sources=[Texture()], seed=0, device=torch.device("cpu"),
         checkpoint=tmp_path / "c", progress=False,
     )  # fmt: skip
     return slide, found
 
 
 def posterior_of(slide, model, known):
-    config = FieldConfig()
-    return fit_field(slide, model, known, features_of(slide, config), config).given("all")
+    config = FitConfig()
+    return fit_field(slide, model, known, features_of(slide, [Texture()], config), config).given("all")
 
 
 def choose(slide, fitted, values, loadings_over=1.0):
@@ -85,14 +84,13 @@ def test_shares_are_what_the_network_draws_with_them(rng, share):
     np.testing.assert_allclose(_with_share(draw(1.0), draw(0.0), 2, share), draw(share), rtol=1e-4, atol=1e-6)
 
 
-def test_the_tiles_with_most_of_the_spots_are_looked_at(small_toy, monkeypatch):
+def test_the_tiles_with_most_of_the_spots_are_looked_at(small_toy):
     """Counted in the footprints of the whole slide, drawn at once."""
-    monkeypatch.setattr(room, "_MOST_TILES", 4)
     slide = make_slide(sp.io.section(small_toy))
     spots = slide.footprint().select(np.arange(0, len(slide.spots.centers), 3))
     tiles, whole = plan_tiles(slide.grid.shape, size=32), spots.drawn()
     sizes = [len(whole.within(tile.core).y) for tile in tiles]
-    chosen, inside = _fullest(tiles, spots)
+    chosen, inside = _fullest(tiles, spots, 4)
     assert sorted(len(whole.within(tile.core).y) for tile in chosen) == sorted(sizes)[-4:]
     seen = np.zeros(slide.grid.shape)
     for tile in chosen:

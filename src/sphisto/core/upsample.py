@@ -13,6 +13,17 @@ from sphisto.core.tiles import Window
 
 Floats = NDArray[np.floating]
 
+COARSEST = 8
+"""Px along a side of the largest block on which something is computed that is then interpolated."""
+
+
+def stride_for(pitch: float, points_per_pitch: int) -> int:
+    """Return the largest power of two up to :data:`COARSEST` that puts enough points into a pitch in px."""
+    stride = COARSEST
+    while stride > 1 and stride * points_per_pitch > pitch:
+        stride //= 2
+    return stride
+
 
 def blocks_around(window: Window, stride: int) -> Window:
     """Return whole blocks that hold a window, and one more on each side: all that its pixels are interpolated from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
-from sphisto.core.upsample import at_points
-from sphisto.features.texture import block_of, texture
+from sphisto.core.upsample import at_points, block_middles
 
 if TYPE_CHECKING:
     from sphisto.core.spot import Spot
+    from sphisto.features.source import FeatureSource, PixelFeatures
     from sphisto.slide.slide import Slide
+
+logger = logging.getLogger("sphisto")
 
 _AROUND = 128  # px around tiles with tissue that a network sees, or less
 _LEAST_FEATURE = 0.02  # of the largest principal component
@@ -38,6 +41,9 @@ class FeatureMaps:
         Over which area features are averaged at a spot.
     um_per_px
         Of the section's grid.
+    weight
+        (p,) by which features are multiplied once they are standardised, so that each of several sources counts as much
+        as another, however many features it has; ``None``: 1.
     """
 
     values: NDArray[np.float32]
@@ -45,6 +51,7 @@ class FeatureMaps:
     stride: int
     spot: Spot
     um_per_px: float
+    weight: NDArray[np.float32] | None = None
 
     def at(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
         """(m, p) features at (m, 2) points (y, x) in px of the section's grid."""
@@ -65,22 +72,68 @@ class SectionFeatures:
     ----------
     slide
         Of which the image is read.
-    stride
-        Px along a side of a block; where pixels are far finer than spots, blocks are larger.
+    sources
+        At least one; their features are brought to the finest of their grids.
     """
 
     slide: Slide
-    stride: int
+    sources: tuple[FeatureSource, ...]
 
     @cached_property
     def maps(self) -> FeatureMaps:
-        """Texture around the tissue."""
-        slide = self.slide
-        radius = slide.spot.um / slide.grid.um_per_px / 2
-        stride = self.stride * block_of(radius)
+        """Features around the tissue.
+
+        Raises
+        ------
+        ValueError
+            If a source gives features of another shape than it promises, or some that are not finite.
+        """
+        slide, bound = self.slide, [source.of(self.slide) for source in self.sources]
+        stride = min(features.stride for features in bound)
         window = _around_tissue(slide, stride)
-        values = texture(slide.image, radius, stride, window)
-        return FeatureMaps(values, (window.y0, window.x0), stride, slide.spot, slide.grid.um_per_px)
+        parts = [_read(source.name, each, window, stride) for source, each in zip(self.sources, bound, strict=True)]
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        weight = np.concatenate([np.full(len(part), len(parts[0]) / len(part)) for part in parts])
+        return FeatureMaps(
+            values, (window.y0, window.x0), stride, slide.spot, slide.grid.um_per_px, np.sqrt(weight, dtype=np.float32)
+        )
+
+
+def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> NDArray[np.float32]:
+    """(c, h, w) features of a source in the blocks of a window, of a stride that is at most its own."""
+    own = features.stride
+    y0, x0 = window.y0 // own * own, window.x0 // own * own
+    around = Window(y0, x0, window.y1, window.x1)
+    try:
+        found = np.asarray(features.read(around))
+    except Exception as error:
+        error.add_note(f"While the features {name!r} were read.")
+        raise
+    expected = (len(features.channels), *(-(-side // own) for side in around.shape))
+    if found.shape != expected or found.dtype.kind not in "fiu":
+        msg = (
+            f"Found features {name!r} of shape {found.shape} and dtype {found.dtype} in a window of {around.shape} px; "
+            f"expected numbers of shape {expected}: (channels, height, width) in blocks of {own} px."
+        )
+        raise ValueError(msg)
+    strange = int(found.size - np.isfinite(found).sum())
+    if strange:
+        msg = (
+            f"Found {strange} of {found.size} values of the features {name!r} that are not finite; expected numbers "
+            "everywhere. Fill in what is missing, outside of the tissue for instance by the mean."
+        )
+        raise ValueError(msg)
+    found = found.astype(np.float32, copy=False)
+    if not (np.ptp(found, axis=(1, 2)) > 0).any():
+        logger.warning("The features %r are the same everywhere; they tell no place from another.", name)
+    if own == stride:
+        return found
+    height, width = (-(-side // stride) for side in window.shape)
+    points = block_middles(
+        Window(window.y0, window.x0, window.y0 + height * stride, window.x0 + width * stride), stride
+    )
+    fine = at_points(found, points, (y0, x0), own)
+    return np.ascontiguousarray(fine.T.reshape(-1, height, width))
 
 
 def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tuple[FeatureMaps, NDArray[np.float64]]:
@@ -104,6 +157,8 @@ def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tup
     values -= raw.mean(axis=0)[:, None, None].astype(np.float32)
     values /= (raw.std(axis=0) + 1e-6)[:, None, None].astype(np.float32)
     np.clip(values, -_EXTREME, _EXTREME, out=values)
+    if maps.weight is not None:
+        values *= maps.weight[:, None, None]
     standard = replace(maps, values=values).at_spots(centers)
     _, sizes, axes = np.linalg.svd(standard, full_matrices=False)
     kept = sizes > max(_LEAST_FEATURE * sizes[0], 1e-9)

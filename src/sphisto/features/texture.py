@@ -1,8 +1,9 @@
-"""What a stained picture looks like around each place: colour, spread and grain at several distances, by hand."""
+"""Texture of a stained image around each place: colour, spread and grain at several distances, by hand."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sphisto.core.tiles import Window, plan_tiles, read_window
+from sphisto.core.upsample import stride_for
+from sphisto.slide.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sphisto.slide.slide import Slide
 
 _SCALES = (0.5, 1.0, 2.0, 4.0)  # standard deviations of the surroundings, in spot radii
 _GRAINS = (0.0, 0.12, 0.25, 0.5, 1.0)  # grain lies between one of these and the next, in spot radii
@@ -21,6 +26,60 @@ _TILE = 1024  # px, or blocks of px
 _STRIP = 256  # blocks; of the picture that much is read at once
 _TRUNCATE = 3.0  # standard deviations at which the Gaussians end
 _LEAST = 1e-5  # energy of a picture without grain
+
+
+@dataclass(frozen=True)
+class Texture:
+    """Texture as a :class:`sphisto.features.source.FeatureSource`: what is used unless others are named.
+
+    Parameters
+    ----------
+    points_per_pitch
+        Blocks per spot distance at least, unless pixels are coarser.
+    """
+
+    points_per_pitch: int = 4
+    name = "texture"
+
+    @property
+    def hash(self) -> str:
+        """Of the settings."""
+        return fingerprint([self.points_per_pitch, _SCALES, _GRAINS])
+
+    def of(self, slide: Slide) -> TextureOf:
+        """Return the texture of a section with spots, on a grid that their distance decides."""
+        radius = slide.spot.um / slide.grid.um_per_px / 2
+        stride = stride_for(slide.spots.pitch, self.points_per_pitch) * block_of(radius)
+        return TextureOf(slide, radius, stride)
+
+
+@dataclass(frozen=True, eq=False)
+class TextureOf:
+    """Texture of a section; parameters as of :func:`texture`."""
+
+    slide: Slide
+    radius: float
+    stride: int
+
+    @property
+    def um_per_px(self) -> float:
+        """Side of a block in um."""
+        return self.slide.grid.um_per_px * self.stride
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the features."""
+        names = []
+        for scale in _SCALES:
+            names += [
+                f"{what} of {colour} at {scale}" for colour in ("red", "green", "blue") for what in ("mean", "sd")
+            ]
+            names += [f"slope at {scale}"] + [f"grain {grain} at {scale}" for grain in _GRAINS[1:] if grain <= scale]
+        return names
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """(c, h / stride, w / stride) features of the blocks of a window, rounded up."""
+        return texture(self.slide.image, self.radius, self.stride, window)
 
 
 def block_of(radius: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sphisto._checks import require_positive
+from sphisto._ranges import require_ranges
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,14 @@ class FieldConfig:
     least_sum: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in (
-            "far",
-            "near",
-            "likeness",
-            "least_spots",
-            "most_spots",
-            "choosing",
-            "left_out",
-            "points_per_pitch",
-        ):
-            require_positive(getattr(self, name), name)
-        object.__setattr__(self, "nuggets", tuple(float(nugget) for nugget in self.nuggets))  # of a file: a list
-        if not self.nuggets or min(self.nuggets) <= 0:
-            msg = f"Found nuggets={self.nuggets!r}; expected at least one, and all above 0."
-            raise ValueError(msg)
-        if min(self.near_weight, self.alike_weight, self.trust, self.least_sum) < 0:
-            msg = f"Found a negative weight in {self}; expected 0 or more."
+        require_ranges(
+            self,
+            whole=("least_spots", "most_spots", "choosing", "left_out", "points_per_pitch"),
+            positive=("far", "near", "likeness", "nuggets"),
+            several=("nuggets",),
+            switches=("use_features",),
+            not_negative=("near_weight", "alike_weight", "trust", "least_sum"),
+        )
+        if not self.nuggets:
+            msg = "Found no nuggets in FieldConfig; expected at least one."
             raise ValueError(msg)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.upsample import stride_for
 from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.field.solvers import solver_for
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from sphisto.field.solvers import Solver
     from sphisto.genes.model import GeneModel
     from sphisto.genes.observations import Observations
-
-COARSEST = 8
-"""Px between the points of a field at most: the stride of the network."""
 
 
 class LeftOut(NamedTuple):
@@ -70,7 +68,11 @@ class Field:
         """
         solver = solver_for(len(observations), config)(observations, features, config)
         return cls(
-            observations, solver, observations.density.mean(axis=0), stride_of(observations.pitch, config), config
+            observations,
+            solver,
+            observations.density.mean(axis=0),
+            stride_for(observations.pitch, config.points_per_pitch),
+            config,
         )
 
     @property
@@ -123,11 +125,3 @@ class Surroundings:
         every = np.ones(len(self.field.observations), dtype=bool)
         every[self.rows] = known
         return self.field.given(every)
-
-
-def stride_of(pitch: float, config: FieldConfig) -> int:
-    """Return the largest power of two up to 8 px that still puts enough points into a pitch."""
-    stride = COARSEST
-    while stride > 1 and stride * config.points_per_pitch > pitch:
-        stride //= 2
-    return stride

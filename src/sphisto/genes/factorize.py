@@ -17,27 +17,21 @@ from sphisto.genes.model import GeneModel
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from sphisto.genes.config import GeneModelConfig
     from sphisto.slide.slide import Measured
 
-_SHAPE = 1.0  # of the gamma prior of loadings: genes' loadings vary over factors by a factor of two or so
-_SHRINKING = 10  # passes until loadings agree with their prior
-_ITERATIONS = 60  # more tell a deep section better, but fit the noise of shallow ones
-_LEAST_CERTAIN = 0.5  # squared cosine of a contrast and what was found for it, from which it is kept
-_FAINT = 0.1  # counts in a spot, added to a gene's level: a single count of a rarer gene would stand out as a contrast
-_BELIEVED = 0.75  # of a contrast: its values at the spots hold the noise that its loadings were found from
-_MOST_SPOTS = 4_000  # dense rows at once; more add little to the factors and much to the memory
 
-
-def fit_factors(measured: Measured, kept: NDArray[np.bool_], n_factors: int, seed: int) -> GeneModel:
-    """Find loadings of all genes on at most ``n_factors`` factors and as many contrasts, from the ``kept`` spots only."""
+def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int) -> GeneModel:
+    """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only."""
     from sklearn.decomposition import NMF
 
     rows = np.flatnonzero(kept)
-    if len(rows) > _MOST_SPOTS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, _MOST_SPOTS, replace=False))
+    n_factors = config.n_factors_for(len(rows))
+    if len(rows) > config.most_spots:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, config.most_spots, replace=False))
     values = measured.values[rows].toarray()
     k = min(n_factors, *values.shape)
-    model = NMF(k, init="nndsvda", max_iter=_ITERATIONS, random_state=seed, **_divergence(measured.is_counts))
+    model = NMF(k, init="nndsvda", max_iter=config.iterations, random_state=seed, **_divergence(measured.is_counts))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Maximum number of iterations")
         weights = model.fit_transform(values)
@@ -46,14 +40,14 @@ def fit_factors(measured: Measured, kept: NDArray[np.bool_], n_factors: int, see
     loadings /= total
     if not measured.is_counts:
         return GeneModel(measured.genes, loadings.astype(np.float32))
-    loadings = _shrunken(loadings, weights * total, values)
-    contrasts = _contrasts(values, (weights * total) @ loadings.T, n_factors)
+    loadings = _shrunken(loadings, weights * total, values, config)
+    contrasts = _contrasts(values, (weights * total) @ loadings.T, n_factors, config)
     both = np.column_stack([loadings, contrasts]).astype(np.float32)
     return GeneModel(measured.genes, both, contrasts.shape[1])
 
 
 def _shrunken(
-    loadings: NDArray[np.float64], weights: NDArray[np.float64], values: NDArray[np.float32]
+    loadings: NDArray[np.float64], weights: NDArray[np.float64], values: NDArray[np.float32], config: GeneModelConfig
 ) -> NDArray[np.float64]:
     """Shrink (G, K) loadings towards each gene's share of all counts, the more the fewer counts speak against it.
 
@@ -63,13 +57,15 @@ def _shrunken(
     share = np.maximum(values.sum(axis=0, dtype=np.float64) / max(values.sum(dtype=np.float64), 1), 1e-12)[:, None]
     exposure = weights.sum(axis=0)
     out = loadings
-    for _ in range(_SHRINKING):
+    for _ in range(config.shrinking_passes):
         ratio = values / np.maximum(weights @ out.T, 1e-12)
-        out = (out * (ratio.T @ weights) + _SHAPE) / (exposure + _SHAPE / share)
+        out = (out * (ratio.T @ weights) + config.loading_shape) / (exposure + config.loading_shape / share)
     return np.asarray(out / out.sum(axis=0))
 
 
-def _contrasts(values: NDArray[np.float32], fitted: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+def _contrasts(
+    values: NDArray[np.float32], fitted: NDArray[np.float64], most: int, config: GeneModelConfig
+) -> NDArray[np.float64]:
     """Find (G, R) loadings of what non-negative factors leave over, as far as it stands out from noise of counting.
 
     Divided by the square roots of spots' and genes' levels, that noise has variance 1, and it is known by how far it
@@ -78,17 +74,17 @@ def _contrasts(values: NDArray[np.float32], fitted: NDArray[np.float64], most: i
     """
     gene, depth = fitted.mean(axis=0), fitted.sum(axis=1, keepdims=True) / fitted.sum() * len(fitted)
     known = gene > 0
-    left = ((values - fitted) / np.sqrt((gene + _FAINT) * np.maximum(depth, 1e-12)))[:, known]
+    left = ((values - fitted) / np.sqrt((gene + config.faint) * np.maximum(depth, 1e-12)))[:, known]
     sizes, spots = np.linalg.eigh(left @ left.T)
     n, g = left.shape
     aspect, lifted = n / g, np.maximum(sizes[::-1][:most] / g, 1e-12) - 1
     beyond = lifted - aspect
     signal = np.where(beyond > 2 * np.sqrt(aspect), (beyond + np.sqrt(np.maximum(beyond**2 - 4 * aspect, 0))) / 2, 0)
     certain = np.maximum(signal**2 - aspect, 0) / np.maximum(signal**2 + signal, 1e-12)
-    kept = certain > _LEAST_CERTAIN
+    kept = certain > config.least_certain
     axes = left.T @ spots[:, ::-1][:, :most][:, kept] / np.sqrt(sizes[::-1][:most][kept])
     out = np.zeros((len(gene), int(kept.sum())))
-    out[known] = _BELIEVED * certain[kept] ** 2 * axes * np.sqrt(gene[known] + _FAINT)[:, None]
+    out[known] = config.contrast_share * certain[kept] ** 2 * axes * np.sqrt(gene[known] + config.faint)[:, None]
     return out
 
 
@@ -113,7 +109,9 @@ def gene_factors(measured: Measured, genes: list[str]) -> GeneModel:
     return GeneModel(measured.genes, loadings)
 
 
-def scores(factors: GeneModel, values: sparse.csr_array, *, is_counts: bool) -> NDArray[np.float64]:
+def scores(
+    factors: GeneModel, values: sparse.csr_array, config: GeneModelConfig, *, is_counts: bool
+) -> NDArray[np.float64]:
     """(n, K) factor values of spots under given loadings: the counts each factor contributes; then contrasts."""
     from sklearn.decomposition import non_negative_factorization
 
@@ -123,8 +121,8 @@ def scores(factors: GeneModel, values: sparse.csr_array, *, is_counts: bool) -> 
         return np.asarray(values[:, modelled[own_gene]].toarray(), dtype=np.float64)
     plain, contrasts = np.split(factors.loadings.astype(np.float64), [factors.n_factors - factors.n_contrasts], axis=1)
     parts = []
-    for start in range(0, values.shape[0], _MOST_SPOTS):
-        dense = values[start : start + _MOST_SPOTS].toarray()
+    for start in range(0, values.shape[0], config.most_spots):
+        dense = values[start : start + config.most_spots].toarray()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Maximum number of iterations")
             part, _, _ = non_negative_factorization(
@@ -132,19 +130,23 @@ def scores(factors: GeneModel, values: sparse.csr_array, *, is_counts: bool) -> 
                 H=np.ascontiguousarray(plain.T.astype(dense.dtype)),
                 n_components=plain.shape[1],
                 update_H=False,
-                max_iter=_ITERATIONS,
+                max_iter=config.iterations,
                 **_divergence(is_counts),
             )
-        parts.append(np.column_stack([part, _contrast_values(dense, part, plain, contrasts)]))
+        parts.append(np.column_stack([part, _contrast_values(dense, part, plain, contrasts, config.faint)]))
     return np.concatenate(parts).astype(np.float64)
 
 
 def _contrast_values(
-    dense: NDArray[np.float32], part: NDArray[np.float64], plain: NDArray[np.float64], contrasts: NDArray[np.float64]
+    dense: NDArray[np.float32],
+    part: NDArray[np.float64],
+    plain: NDArray[np.float64],
+    contrasts: NDArray[np.float64],
+    faint: float,
 ) -> NDArray[np.float64]:
     """(n, R) values of contrasts in what the other factors leave over, each gene weighted by its noise of counting."""
     usual = plain @ part.mean(axis=0)
-    weighted = contrasts / (usual + _FAINT)[:, None]
+    weighted = contrasts / (usual + faint)[:, None]
     return np.asarray(
         (dense @ weighted - part @ (plain.T @ weighted)) / np.sqrt((contrasts * weighted).sum(axis=0).clip(1e-12))
     )

@@ -13,13 +13,13 @@ from sphisto.genes.factorize import scores, split_counts
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from sphisto.genes.config import GeneModelConfig
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.float64]
 
 _PLENTY = 20  # counts in a spot, from which one without any has failed
-_LEAST_TISSUE = 0.25  # share of a spot; its density is not blown up beyond fourfold for lying at the tissue's edge
 _HALVING = 0  # seed of the halves of the counts that tell the noise: any will do, always the same
 
 
@@ -69,14 +69,15 @@ def informative(slide: Slide) -> NDArray[np.bool_]:
     return np.asarray((total > 0) | (slide.spots.is_counts and 0 < total.mean() < _PLENTY)) & slide.on_image
 
 
-def observe(slide: Slide, model: GeneModel, known: NDArray[np.bool_]) -> Observations:
+def observe(slide: Slide, model: GeneModel, known: NDArray[np.bool_], config: GeneModelConfig) -> Observations:
     """Put what the ``known`` (n,) spots of a slide measured into factors, without reading the others."""
     measured, rows = slide.spots, np.flatnonzero(known)
     values = measured.values[rows]
     share = np.nan_to_num(slide.footprint().select(rows).mean(slide.tissue)[:, 0])
 
     def density(counts: sparse.csr_array) -> Floats:
-        return scores(model, counts, is_counts=measured.is_counts) / np.clip(share, _LEAST_TISSUE, 1)[:, None]
+        values = scores(model, counts, config, is_counts=measured.is_counts)
+        return values / np.clip(share, config.least_tissue, 1)[:, None]
 
     halves = None
     if measured.is_counts:

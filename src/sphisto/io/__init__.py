@@ -4,4 +4,11 @@ from __future__ import annotations
 
 from sphisto._lazy import attach
 
-__getattr__, __dir__, __all__ = attach(__name__, {"spaceranger": ["read_visium"], "sections": ["Section", "section"]})
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "spaceranger": ["read_visium"],
+        "sections": ["Section", "section"],
+        "raster_features": ["RasterFeatures"],
+    },
+)

@@ -1,62 +1,68 @@
-"""The networks one can choose by name, and what each needs around it."""
+"""The networks one can choose by name, and what a fit asks of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import warnings
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor, nn
+from sphisto.networks.prototype import Prototype
+from sphisto.networks.unet import ResidualUNet
 
-from sphisto.networks import prototype as seed
-from sphisto.networks import unet
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from scipy import sparse
+    from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Network:
-    """A network with its face to the rest: ``build(level) -> module``.
-
-    The module turns pictures (b, 3, h, w; 0 to 1) and priors (b, K, h / s, w / s; counts per spot area) into redrawn
-    pictures and factor maps (b, K, h, w; counts per spot area); with a ``margin`` of some px, without these at each side.
-
-    Parameters
-    ----------
-    build
-        Makes the module from one level of each factor; contrasts have none.
-    level
-        Which level ``build`` wants: the mean over the spots or the largest.
-    factors
-        ``"low_rank"``: K factors carry all genes. ``"genes"``: each map is one of the chosen genes.
-    loss
-        Spot loss: ``"likelihood"`` of the values, or the ``"scaled_mse"`` of the prototype.
-    colour_weight
-        Weight of the mean absolute colour error beside 1 - SSIM in the image loss; 0 in the prototype.
-    footprint
-        ``"true"``: the spot's own shape. ``"square"``: the prototype's square window as wide as the spot.
-    stride, reach
-        Geometry in px: tiles start at multiples of ``stride`` and see ``reach`` px beyond themselves.
-    max_epochs
-        Epochs by default.
-    longest_side
-        The picture is worked on at most this large (px); ``None``: at its own resolution.
-    """
-
-    build: Callable[[Tensor], nn.Module]
-    level: Literal["mean", "largest"]
-    factors: Literal["low_rank", "genes"]
-    loss: Literal["likelihood", "scaled_mse"]
-    colour_weight: float
-    footprint: Literal["true", "square"]
-    stride: int
-    reach: int
-    max_epochs: int
-    longest_side: int | None = None
+    from sphisto.core.spot import Spot
+    from sphisto.networks.losses import SpotLoss
 
 
-NETWORKS: dict[str, Network] = {
-    "unet": Network(unet.UNet, "mean", "low_rank", "likelihood", 2.0, "true", unet.STRIDE, unet.REACH, 12),
-    "seed": Network(seed.SeedNet, "largest", "genes", "scaled_mse", 0.0, "square", seed.STRIDE, seed.REACH, 60, 608),
-}
+class Network(Protocol):
+    """A network with its losses and its defaults; another one is a second class with an entry in :data:`NETWORKS`."""
+
+    @property
+    def stride(self) -> int:
+        """Px: tiles begin at multiples of it."""
+
+    @property
+    def reach(self) -> int:
+        """Px beyond a tile that decide what is in it."""
+
+    @property
+    def one_map_per_gene(self) -> bool:
+        """Whether each map is one of the genes that are asked for; otherwise maps are factors, which carry all genes."""
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs by default."""
+
+    @property
+    def longest_side(self) -> int | None:
+        """Px: the image is worked on at most this large by default; ``None``: at its own resolution."""
+
+    def level(self, density: NDArray[np.floating]) -> NDArray[np.floating]:
+        """(K,) level of each map, from (n, K) densities at the spots: what :meth:`build` scales its output by."""
+
+    def build(self, level: Tensor) -> nn.Module:
+        """Make the module from (K,) levels.
+
+        It turns images (b, 3, h, w; 0 to 1) and priors (b, K, h / s, w / s; counts per spot area) into redrawn images
+        and maps (b, K, h, w; counts per spot area); called with a margin in px, without these at each side.
+        """
+
+    def image_loss(self, drawn: Tensor, image: Tensor) -> Tensor:
+        """Compare (b, 3, h, w) redrawn images with the images."""
+
+    def spot_loss(self, values: sparse.csr_array, *, is_counts: bool) -> SpotLoss:
+        """Return the loss of spots, given the (n, G) values that are learned from."""
+
+    def loss_spot(self, spot: Spot) -> Spot:
+        """Return the spot over which the loss averages maps."""
+
+
+NETWORKS: dict[str, Network] = {"unet": ResidualUNet(), "prototype": Prototype()}
+_ALIASES = {"seed": "prototype"}  # former names, which models and scripts may hold
 
 
 def network(name: str) -> Network:
@@ -67,7 +73,18 @@ def network(name: str) -> Network:
     ValueError
         If there is none; the message lists those there are.
     """
-    if name not in NETWORKS:
+    known = NETWORKS.get(_ALIASES.get(name, name))
+    if known is None:
         msg = f"Found network={name!r}; expected one of {', '.join(map(repr, NETWORKS))}."
         raise ValueError(msg)
-    return NETWORKS[name]
+    return known
+
+
+def current_name(name: str) -> str:
+    """Return the name that a network has now, and warn if it was called by a former one."""
+    if name in _ALIASES:
+        msg = (
+            f"network={name!r} is called {_ALIASES[name]!r} now; the former name will not be read in the next release."
+        )
+        warnings.warn(msg, FutureWarning, stacklevel=3)
+    return _ALIASES.get(name, name)

@@ -12,15 +12,57 @@ the tile it was computed in.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STRIDE = 8
-REACH = 64  # px that decide a pixel, in each direction: 59 by the gradient, rounded up to the stride
+from sphisto.networks.losses import dissimilarity, poisson_deviance, scaled_squares
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from sphisto.core.spot import Spot
+    from sphisto.networks.losses import SpotLoss
+
 _LARGEST_RATIO = 3.0  # exp(3) = 20-fold: nuclei against cytoplasm differ less
+
+
+class ResidualUNet:
+    """The default network, as a :class:`sphisto.networks.registry.Network`."""
+
+    stride = 8
+    reach = 64  # 59 by the gradient, rounded up to the stride
+    one_map_per_gene = False
+    max_epochs = 12
+    longest_side = None
+    colour_weight = 2.0  # SSIM compares structure and hardly feels a colour cast
+
+    def level(self, density: NDArray[np.floating]) -> NDArray[np.floating]:
+        """(K,) mean density, to which the prior is compared."""
+        return np.asarray(density.mean(axis=0))
+
+    def build(self, level: Tensor) -> nn.Module:
+        """Make the module."""
+        return UNet(level)
+
+    def image_loss(self, drawn: Tensor, image: Tensor) -> Tensor:
+        """1 - SSIM, plus the mean absolute difference of colours."""
+        return dissimilarity(drawn, image, self.colour_weight)
+
+    def spot_loss(self, values: sparse.csr_array, *, is_counts: bool) -> SpotLoss:
+        """Poisson deviance of counts; of other values their squared error over their spread."""
+        if is_counts:
+            return poisson_deviance
+        variance = values.multiply(values).mean(axis=0) - np.square(values.mean(axis=0))
+        return scaled_squares(np.sqrt(np.maximum(variance, 0)))
+
+    def loss_spot(self, spot: Spot) -> Spot:
+        """Return the spot itself."""
+        return spot
 
 
 class Block(nn.Module):

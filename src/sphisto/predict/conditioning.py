@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sphisto.core.upsample import COARSEST
 from sphisto.features.maps import SectionFeatures
-from sphisto.field.config import FieldConfig
-from sphisto.field.field import COARSEST, Field, stride_of
+from sphisto.features.sources import require_same
+from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.observations import informative, observe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from sphisto.config import FitConfig
+    from sphisto.features.source import FeatureSource
     from sphisto.genes.model import GeneModel
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
@@ -23,34 +28,40 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 
-def features_of(slide: Slide, config: FieldConfig) -> SectionFeatures:
-    """Return the features of a slide on the grid of its field."""
-    return SectionFeatures(slide, stride_of(slide.spots.pitch, config))
+def features_of(slide: Slide, sources: Sequence[FeatureSource], config: FitConfig) -> SectionFeatures | None:
+    """Return the features of a slide, which are read when they are first asked for; ``None`` if none are to be used."""
+    return SectionFeatures(slide, tuple(sources)) if sources and config.field.use_features else None
 
 
 def fit_field(
-    slide: Slide, model: GeneModel, known: NDArray[np.bool_], features: SectionFeatures, config: FieldConfig
+    slide: Slide, model: GeneModel, known: NDArray[np.bool_], features: SectionFeatures | None, config: FitConfig
 ) -> Field:
     """Fit the field of a slide to its ``known`` (n,) spots."""
-    return Field.fit(observe(slide, model, known), features, config)
+    return Field.fit(observe(slide, model, known, config.genes), features, config.field)
 
 
-def posterior_for(fitted: Fitted, slide: Slide) -> Posterior:
-    """Condition the field of a slide on all its spots; without any that tells something the prior mean is everywhere."""
+def posterior_for(fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource]) -> Posterior:
+    """Condition the field of a slide on all its spots; without any that were measured the prior mean is everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the sources of features are not those of the fit.
+    """
+    require_same(sources, fitted.features)
     known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)
     if not known.any():
         return prior_mean(fitted.mean, COARSEST)
-    config = FieldConfig()
-    field = fit_field(slide, fitted.model, known, features_of(slide, config), config)
+    field = fit_field(slide, fitted.model, known, features_of(slide, sources, fitted.config), fitted.config)
     warn_without_features(field, slide)
     return field.given("all")
 
 
 def warn_without_features(field: Field, slide: Slide) -> None:
-    """Say so if a field does not use the image."""
+    """Warn if a field does not use the image."""
     if not field.uses_features:
         logger.warning(
-            "The image did not help to predict left-out spots of %r, or there are too few or too many spots to tell: "
-            "what the spots around predict goes by position alone.",
+            "The image did not help to predict left-out spots of %r, or there are too few or too many spots to decide: "
+            "the prior between spots depends on position alone.",
             slide.name,
         )

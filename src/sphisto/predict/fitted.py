@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,11 @@ import torch
 from torch import nn
 
 from sphisto import __version__
+from sphisto.config import FitConfig, as_plain, from_plain
 from sphisto.core.atomic import whole_file
 from sphisto.core.spot import Spot
+from sphisto.features import sources
+from sphisto.features.texture import Texture
 from sphisto.genes.model import GeneModel
 from sphisto.networks.precision import channels_last
 from sphisto.networks.registry import network
@@ -55,6 +58,10 @@ class Fitted:
         One array per quantity, one entry per epoch.
     skill
         Of each gene.
+    config
+        Settings of the fit.
+    features
+        Names and hashes of the sources of features it was fitted with.
     """
 
     network: str
@@ -69,6 +76,8 @@ class Fitted:
     params: dict[str, Any]
     history: dict[str, NDArray[Any]]
     skill: Skill
+    config: FitConfig = field(default_factory=FitConfig)
+    features: dict[str, str] = field(default_factory=lambda: sources.record_of([Texture()]))
 
     def module(self) -> nn.Module:
         """Build the network with its weights, ready to predict."""
@@ -104,6 +113,8 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "genes": list(fitted.genes),
         "params": fitted.params,
         "history": {name: values.tolist() for name, values in fitted.history.items()},
+        "config": as_plain(fitted.config),
+        "features": fitted.features,
         "skill": {name: torch.from_numpy(values) for name, values in vars(fitted.skill).items()},
     }
     with whole_file(path) as new, new.open("wb") as file:  # of a file of ours, so that a full disk is said by Python
@@ -169,4 +180,7 @@ def _fitted(content: dict[str, Any]) -> Fitted:
         params=content["params"],
         history={name: np.asarray(values) for name, values in content["history"].items()},
         skill=Skill(**{name: values.numpy() for name, values in content["skill"].items()}),
+        # older files hold neither: settings had no names, and texture was the only source
+        config=from_plain(content.get("config", {})),
+        features=content.get("features", sources.record_of([Texture()])),
     )

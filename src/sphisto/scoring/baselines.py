@@ -1,70 +1,56 @@
-"""Predictors without a network, with the network's face: a slide in, maps tile by tile out.
-
-So they go through the same pooling and the same scores as the network.
-"""
+"""Predictions without a network or a covariance, which every other is compared with."""
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import sparse
 
 from sphisto.field.gaussian import choose_width, gaussian_weights
+from sphisto.scoring.at_spots import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from numpy.typing import NDArray
 
-    from sphisto.core.tiles import Tile
+    from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.slide.slide import Slide
 
 
-def nearest(slide: Slide, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-    """Give each pixel the values of the nearest spot.
+def nearest(train: Slide, spots: LazyFootprint) -> Prediction:
+    """Give each pixel the values of the nearest training spot, and average over other spots."""
+    started = time.perf_counter()
+    return Prediction(interpolated(train, spots, 0.0), time.perf_counter() - started)
 
-    Parameters
-    ----------
-    slide
-        With measured spots.
-    tiles
-        Where to predict, from :func:`sphisto.core.tiles.plan_tiles`.
 
-    Yields
-    ------
-    Tile and (G, h, w) values at its core, in counts per spot area.
+def gaussian(train: Slide, spots: LazyFootprint, *, choosing: int = 4_000) -> tuple[Prediction, float]:
+    """Give each pixel the Gaussian-weighted average of the training spots around, and average over other spots.
+
+    Also returns the standard deviation of the weights in px, the one that predicts left-out training spots best; it is
+    chosen on the ``choosing`` spots in the middle of the section.
     """
-    return _interpolated(slide, tiles, 0.0)
+    started, known = time.perf_counter(), train.spots
+    from_middle = np.square(known.centers - np.median(known.centers, axis=0)).sum(axis=1)
+    piece = np.sort(np.argsort(from_middle, kind="stable")[:choosing])
+    width = choose_width(known.centers[piece], known.values[piece].toarray(), known.pitch)
+    return Prediction(interpolated(train, spots, width), time.perf_counter() - started), width
 
 
-def gaussian(
-    slide: Slide, tiles: Iterable[Tile], *, width: float | None = None
-) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-    """Give each pixel the Gaussian-weighted average of the spots around it.
+def interpolated(
+    train: Slide, spots: LazyFootprint, width: float, *, pixels_at_once: int = 200_000
+) -> NDArray[np.float64]:
+    """(m, G) means over spots of Gaussian-weighted averages at pixels; of a width of 0, of the nearest spot's values.
 
-    Parameters
-    ----------
-    slide
-        With measured spots.
-    tiles
-        Where to predict, from :func:`sphisto.core.tiles.plan_tiles`.
-    width
-        Standard deviation in px; by default the one that predicts left-out spots best.
-
-    Yields
-    ------
-    Tile and (G, h, w) values at its core, in counts per spot area.
+    Weights are averaged instead of maps, which would be too many for all genes.
     """
-    if width is None:
-        spots = slide.spots
-        width = choose_width(spots.centers, spots.values.toarray(), spots.pitch)
-    return _interpolated(slide, tiles, width)
-
-
-def _interpolated(slide: Slide, tiles: Iterable[Tile], width: float) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-    values = slide.spots.values.toarray()
-    for tile in tiles:
-        y, x = (np.arange(a, b) + 0.5 for a, b in ((tile.core.y0, tile.core.y1), (tile.core.x0, tile.core.x1)))
-        points = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
-        maps = gaussian_weights(points, slide.spots.centers, width) @ values
-        yield tile, np.ascontiguousarray(maps.T.reshape(-1, *tile.core.shape), dtype=np.float32)
+    n_chunks = min(max(1, math.ceil(spots.area.sum() / pixels_at_once)), len(spots))
+    weights = []
+    for rows in np.array_split(np.arange(len(spots)), n_chunks):
+        part = spots.select(rows).drawn()
+        points = np.stack([part.y, part.x], axis=1).astype(np.float64) + 0.5
+        share = part.weight / np.repeat(part.covered, np.diff(part.indptr))
+        average = sparse.csr_array((share, np.arange(len(share)), part.indptr), shape=(len(rows), len(share)))
+        weights.append(average @ gaussian_weights(points, train.spots.centers, width))
+    return np.asarray((sparse.vstack(weights) @ train.spots.values).toarray(), dtype=np.float64)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto._rng import RNG, seed_of
+from sphisto.config import as_plain
+from sphisto.features.sources import record_of, sources_of
 from sphisto.genes.model import GeneModel
 from sphisto.io.sections import Section, as_section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store.tables import require_free_key
-from sphisto.networks.registry import Network
+from sphisto.networks.registry import Network, current_name
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.tiles import device_of
-from sphisto.scoring import metrics
-from sphisto.tl._held_out import Told, check_split, gaussian, hold_out, nearest, project, some_of, without
-from sphisto.train.config import FitConfig
+from sphisto.scoring.baselines import gaussian, nearest
+from sphisto.scoring.held_out import check_split, hold_out, some_of, without
+from sphisto.scoring.scores import OWN, average, methods_table, score
+from sphisto.train.at_spots import predict_at_spots
+from sphisto.train.processes import check_devices
+from sphisto.train.settings import settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -30,14 +34,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from sphisto.config import FitConfig, PresetName
+    from sphisto.features.source import FeatureSource
+    from sphisto.scoring.scores import Scores
     from sphisto.slide.slide import Slide
 
     Floats = NDArray[np.float64]
 
 logger = logging.getLogger("sphisto")
 
-_OWN = "sphisto"
-_LEVEL = 0.9  # of the predictive intervals
 _LEAST_SEEN = 0.03  # of the training spots: of genes seen in fewer, the held-out spots cannot tell much
 
 
@@ -51,7 +56,9 @@ def evaluate(
     library_id: str | None = None,
     network: str = "unet",
     um_per_px: float | None = None,
+    config: FitConfig | PresetName = "default",
     max_epochs: int | None = None,
+    features: str | FeatureSource | Sequence[FeatureSource] = "texture",
     device: str = "auto",
     rng: RNG = 0,
     key_added: str = "evaluation",
@@ -73,8 +80,8 @@ def evaluate(
         ``"random"``: single spots, whose neighbours are mostly known, as at the pixels between spots. ``"blocks"``:
         pieces of some 5 x 5 spots, where neighbours tell little and the picture has to.
     genes
-        Genes to score; default: all. A network that models single genes (``"seed"``) needs them named.
-    image, library_id, network, um_per_px, max_epochs, device
+        Genes to score; default: all. A network that models single genes (``"prototype"``) needs them named.
+    image, library_id, network, um_per_px, config, max_epochs, features, device
         As in :func:`sphisto.tl.fit_projection`.
     rng
         Seed of the split, the fit and the noise ceiling.
@@ -135,31 +142,37 @@ def evaluate(
     >>> scores.loc["sphisto", "share_of_ceiling"]  # doctest: +SKIP
     """
     check_split(split, share)
-    seed, spec, where = seed_of(rng), network_of(network), device_of(device)
-    config = FitConfig(max_epochs=spec.max_epochs if max_epochs is None else max_epochs)
+    seed, where, network = seed_of(rng), device_of(device), current_name(network)
+    spec, sources = network_of(network), sources_of(features)
+    settings = settings_for(config, spec, max_epochs)
+    check_devices(where, settings.train.devices)
     section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     section.require_spots()
     require_free_key(section.table, key_added)
     names = _named(genes, spec, section)
-    if um_per_px is None and spec.longest_side is not None:
-        um_per_px = um_per_px_for(section, spec.longest_side)
+    if um_per_px is None and settings.train.longest_side is not None:
+        um_per_px = um_per_px_for(section, settings.train.longest_side)
     slide = make_slide(section, um_per_px=um_per_px)
     generator = np.random.default_rng(seed)
     held_out = hold_out(slide, split, share, generator)
     rows = some_of(held_out, generator)
     train, spots = without(slide, held_out), slide.footprint().select(rows)
-    told, modelled = project(train, spots, network=network, genes=names, config=config, seed=seed, device=where)
+    predicted, modelled = predict_at_spots(
+        train, spots, network=network, genes=names, config=settings, sources=sources, seed=seed, device=where
+    )
     smooth, width = gaussian(train, spots)
-    told |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
+    predicted |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
     truth = slide.spots.values[rows].toarray()[:, modelled].astype(np.float64)
     scored = _scored(train, names)[modelled]
-    scores = score(told, truth, _mean(train)[modelled], scored, is_counts=slide.spots.is_counts, rng=generator)
-    table = methods_table(scores, {name: method.seconds for name, method in told.items()})
+    scores = score(predicted, truth, _mean(train)[modelled], scored, is_counts=slide.spots.is_counts, rng=generator)
+    table = methods_table(scores, {name: method.seconds for name, method in predicted.items()})
     params = {
         "network": network,
         "rng": seed,
-        "max_epochs": config.max_epochs,
+        "max_epochs": settings.train.epochs,
+        "config": as_plain(settings),
+        "features": record_of(sources),
         "gaussian_um": width * slide.grid.um_per_px,
         "n_genes": int(scored.sum()),
         **_params_of(slide),
@@ -169,7 +182,7 @@ def evaluate(
         "table": table,
         "params": params,
         "split": {"kind": split, "share": share} | _counted(held_out, rows),
-        "ceiling": _average(scores.ceiling),
+        "ceiling": average(scores.ceiling),
     }
     if copy:
         section = section.copy()
@@ -179,88 +192,13 @@ def evaluate(
     return section.adata if copy else table.copy()
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Scores of g genes.
-
-    Parameters
-    ----------
-    pearson
-        (g,) correlation over the spots, by method.
-    explained
-        (g,) share of the deviance that is explained, by method.
-    deviance
-        (g,) deviance of the constant.
-    ceiling
-        (g,) noise ceiling of the correlation.
-    coverage
-        (g,) share of the counts inside the predictive interval, by method, of those that give one.
-    """
-
-    pearson: dict[str, Floats]
-    explained: dict[str, Floats]
-    deviance: Floats
-    ceiling: Floats
-    coverage: dict[str, Floats]
-
-
-def score(
-    told: Mapping[str, Told],
-    truth: Floats,
-    constant: Floats,
-    scored: NDArray[np.bool_],
-    *,
-    is_counts: bool,
-    rng: np.random.Generator,
-) -> Scores:
-    """Score what methods say of (m, G) values, for the ``scored`` (G,) genes; all genes make up a spot's total."""
-    if not is_counts:
-        unknown = np.full(int(scored.sum()), np.nan)
-        pearson = {name: metrics.pearson(m.values[:, scored], truth[:, scored]) for name, m in told.items()}
-        return Scores(pearson, dict.fromkeys(told, unknown), unknown, unknown, {})
-    normal = metrics.log_normalised(truth)[:, scored]
-    ceiling = metrics.noise_ceiling(truth, rng)[scored]
-    truth, constant = truth[:, scored], constant[scored]
-    pearson, explained, coverage = {}, {}, {}
-    for name, method in told.items():
-        pearson[name] = metrics.pearson(metrics.expected_log_normalised(method.values)[:, scored], normal)
-        explained[name] = metrics.deviance_explained(method.values[:, scored], truth, constant)
-        if method.variance is not None:
-            mean = np.maximum(method.values[:, scored], 1e-9)
-            place = metrics.predictive_place(truth, mean, method.variance[:, scored], rng)
-            coverage[name] = (np.abs(place - 0.5) < _LEVEL / 2).mean(axis=0)
-    flat = metrics.poisson_deviance(np.broadcast_to(constant, truth.shape), truth)
-    return Scores(pearson, explained, flat, np.where(np.isfinite(pearson[_OWN]), ceiling, np.nan), coverage)
-
-
-def methods_table(scores: Scores, seconds: Mapping[str, float]) -> pd.DataFrame:
-    """Summarise scores over genes, a row for each method."""
-    import pandas as pd
-
-    has_ceiling = np.isfinite(scores.ceiling)
-    rows = {}
-    for name, values in scores.pearson.items():
-        known = np.isfinite(values)
-        better = values[known] > scores.pearson["gaussian"][known]
-        rows[name] = {
-            "mean_pearson": _average(values),
-            "median_pearson": float(np.median(values[known])) if known.any() else np.nan,
-            "share_of_ceiling": _average(values[has_ceiling]) / _average(scores.ceiling),
-            "deviance_explained": _average(scores.explained[name], scores.deviance),
-            "better_than_gaussian": np.nan if name == "gaussian" else _average(better),
-            "coverage": _average(scores.coverage[name]) if name in scores.coverage else np.nan,
-            "seconds": float(seconds[name]),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
-
-
 def _named(genes: str | Sequence[str] | None, spec: Network, section: Section) -> tuple[str, ...]:
     """Names of the genes asked for, none for all."""
     names = () if genes is None else (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
     if genes is not None and not names:
         msg = "Found an empty list of genes; expected at least one, or None for all."
         raise ValueError(msg)
-    if not names and spec.factors == "genes":
+    if not names and spec.one_map_per_gene:
         msg = "This network models single genes, found none named; expected their names in `genes`."
         raise ValueError(msg)
     known = section.measured.genes if section.measured else ()
@@ -295,14 +233,6 @@ def _counted(held_out: NDArray[np.bool_], rows: NDArray[np.int64]) -> dict[str, 
     return {"held_out": int(held_out.sum()), "scored": len(rows), "left": int((~held_out).sum())}
 
 
-def _average(values: NDArray[Any], weights: Floats | None = None) -> float:
-    """Average of what is known; NaN if nothing is."""
-    known = np.isfinite(values)
-    if not known.any():
-        return float("nan")
-    return float(np.average(values[known], weights=None if weights is None else weights[known]))
-
-
 def _write(
     section: Section,
     scores: Scores,
@@ -323,10 +253,10 @@ def _write(
         return whole
 
     adata.uns[key] = record
-    adata.var[_keys.skill(key)] = spread(scores.pearson[_OWN])
-    adata.var[_keys.deviance_explained(key)] = spread(scores.explained[_OWN])
+    adata.var[_keys.skill(key)] = spread(scores.pearson[OWN])
+    adata.var[_keys.deviance_explained(key)] = spread(scores.explained[OWN])
     adata.var[_keys.ceiling(key)] = spread(scores.ceiling)
-    adata.var[_keys.coverage(key)] = spread(scores.coverage.get(_OWN, np.full(len(columns), np.nan)))
+    adata.var[_keys.coverage(key)] = spread(scores.coverage.get(OWN, np.full(len(columns), np.nan)))
     by_method = {name: spread(values) for name, values in scores.pearson.items()}
     adata.varm[_keys.by_method(key)] = pd.DataFrame(by_method, index=adata.var_names)
     adata.obs[_keys.held_out(key)] = section.spread(held_out, fill=False)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import __version__
+from sphisto._former import former_keywords
 from sphisto._rng import RNG, seed_of
 from sphisto._say import say
+from sphisto.config import as_plain
+from sphisto.features.sources import record_of as features_record
+from sphisto.features.sources import sources_of
 from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.io.store.transaction import replacing
+from sphisto.networks.registry import current_name
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import posterior_for
 from sphisto.predict.fitted import load_fitted, save_fitted
@@ -25,9 +30,9 @@ from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
 from sphisto.tl._project import annotate, record_of, stream
-from sphisto.train.config import FitConfig, PresetName, preset_of
 from sphisto.train.fit import fit
 from sphisto.train.processes import check_devices
+from sphisto.train.settings import from_devices, from_preset, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from distributed import Client
     from spatialdata import SpatialData
 
+    from sphisto.config import FitConfig, PresetName
+    from sphisto.features.source import FeatureSource
     from sphisto.io.sections import Section
     from sphisto.slide.slide import Slide
 
@@ -47,6 +54,7 @@ _DEFAULT_GENES = 16
 _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
 
+@former_keywords(preset=from_preset, devices=from_devices)
 def fit_projection(
     data: Section | AnnData | SpatialData | str | Path,
     *,
@@ -56,10 +64,10 @@ def fit_projection(
     genes: str | Sequence[str] | None = None,
     network: str = "unet",
     um_per_px: float | None = None,
-    preset: PresetName = "default",
+    config: FitConfig | PresetName = "default",
     max_epochs: int | None = None,
+    features: str | FeatureSource | Sequence[FeatureSource] = "texture",
     device: str = "auto",
-    devices: int = 1,
     client: Client | None = None,
     rng: RNG = 0,
     key_added: str = "projection",
@@ -92,22 +100,24 @@ def fit_projection(
         Genes to write as rasters of their own; default: the markers of :func:`sphisto.pp.explore`, else the 16 most
         variable genes. All other genes are had from :func:`sphisto.get.gene_raster`.
     network
-        ``"unet"``, or ``"seed"``: the architecture and loss of the prototype, kept as a baseline; it models only
+        ``"unet"``, or ``"prototype"``: the architecture and loss of the prototype, kept as a baseline; it models only
         ``genes``.
     um_per_px
         Resolution of the rasters in um per px; default: the picture's own. Raise it to save time and disk: both grow
         with its inverse square.
-    preset
-        ``"default"``, or ``"fast"`` for a first look: the picture at most 1,000 px long, 32 factors, one epoch. ``um_per_px``
-        and ``max_epochs``, where given, count instead.
+    config
+        A :class:`sphisto.config.FitConfig` with the settings of gene model, co-kriging and training, or a preset's name:
+        ``"default"``, or ``"fast"`` for a first look (the image at most 1,000 px long, 32 factors, one epoch).
+        ``um_per_px`` and ``max_epochs``, where given, count instead. Train on several devices by
+        ``FitConfig(train=TrainConfig(devices=2))``.
     max_epochs
-        Epochs in all, a quarter of them on the picture alone; default 12, or 60 for ``"seed"``, which learns slowly.
+        Epochs in all, a quarter of them on the image alone; default 12, or 60 for ``"prototype"``, which learns slowly.
+    features
+        Features of the image by which the co-kriging recognises places that are alike: ``"texture"``, or one or several
+        sources such as :class:`sphisto.io.RasterFeatures` (an encoder's output) or your own, with ``name``, ``hash`` and
+        ``of(slide)``. They enter where they help to predict left-out spots. :func:`sphisto.tl.predict` wants the same.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-    devices
-        Number of devices of that kind that train together (GPUs, or processes on the CPU): an optimiser step then sees
-        so many times the crops, and there are fewer steps. They run in processes of their own, which read your script
-        again: what it does must stand under ``if __name__ == "__main__":``.
     client
         Cluster whose workers compute and write tiles once the training has ended; default: here, one after another. The
         rasters are the same. Workers need sphisto and the folder of the store under the same path.
@@ -171,13 +181,11 @@ def fit_projection(
     """
     started = time.perf_counter()
     seed = seed_of(rng)
-    spec = network_of(network)
-    haste = preset_of(preset)
-    usual = spec.max_epochs if haste.max_epochs is None else haste.max_epochs
-    epochs = usual if max_epochs is None else max_epochs
-    config = FitConfig(n_factors=haste.n_factors, batch=haste.batch, max_epochs=epochs, devices=devices)
+    network = current_name(network)
+    spec, sources = network_of(network), sources_of(features)
+    settings = settings_for(config, spec, max_epochs)
     where = device_of(device)
-    check_devices(where, devices)
+    check_devices(where, settings.train.devices)
     check_client(client)
     section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
@@ -185,18 +193,17 @@ def fit_projection(
     require_free_key(section.table, key_added)
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
-    sides = [side for side in (spec.longest_side, haste.longest_side) if side is not None]
-    if um_per_px is None and sides:
-        um_per_px = um_per_px_for(section, min(sides))
+    if um_per_px is None and settings.train.longest_side is not None:
+        um_per_px = um_per_px_for(section, settings.train.longest_side)
     slide = make_slide(section, um_per_px=um_per_px)
     if copy:
         section = section.copy()
     chosen = _choose_genes(genes, section.table, slide)
-    n_maps = 2 * config.n_factors if spec.factors == "low_rank" else len(chosen)
+    n_maps = len(chosen) if spec.one_map_per_gene else 2 * settings.genes.n_factors
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
-        "version": __version__, "key": key_added, "network": network, "rng": seed, **asdict(config),
-        "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
+        "version": __version__, "key": key_added, "network": network, "rng": seed,
+        "config": as_plain(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
         building.check_space(work.staging, slide.grid, n_maps + 2 * len(chosen) + 3)
@@ -205,17 +212,18 @@ def fit_projection(
             # early: a table that cannot be written is found before the training
             building.write_table(work.staging, path, slide, section.table, key_added)
             work.journal.note(_PREPARED)
+        if settings.train.devices > 1 or not isinstance(slide.image, np.ndarray):
+            # a file is decoded once: training and prediction read what was stored, other processes can, too
+            slide = replace(slide, image=building.stored_picture(work.staging, slide))
         prepared = time.perf_counter()
         draft = work.draft(model)
         if draft.exists():
             fitted = load_fitted(draft)
-            posterior = posterior_for(fitted, slide)
+            posterior = posterior_for(fitted, slide, sources)
         else:
-            # processes that train together are sent the slide: its picture may be a file that only this one reads
-            seen = slide if devices == 1 else replace(slide, image=building.stored_picture(work.staging, slide))
             fitted, posterior = fit(
-                seen, name=network, genes=chosen, config=config, seed=seed, device=where, checkpoint=checkpoint,
-                resume=resume and checkpoint.exists(),
+                slide, network=network, genes=chosen, config=settings, sources=sources, seed=seed, device=where,
+                checkpoint=checkpoint, resume=resume and checkpoint.exists(),
             )  # fmt: skip
             save_fitted(fitted, draft)
         trained = time.perf_counter()

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from sphisto import __version__
 from sphisto._say import say
+from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
 from sphisto.io.slides import make_slide
@@ -27,10 +28,13 @@ from sphisto.tl._cluster import check_client
 from sphisto.tl._project import annotate, record_of, stream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from distributed import Client
     from spatialdata import SpatialData
 
+    from sphisto.features.source import FeatureSource
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
@@ -47,6 +51,7 @@ def predict(
     store: str | Path,
     image: Any = None,
     library_id: str | None = None,
+    features: str | FeatureSource | Sequence[FeatureSource] = "texture",
     device: str = "auto",
     client: Client | None = None,
     key_added: str = "projection",
@@ -69,6 +74,8 @@ def predict(
         Folder of the SpatialData zarr store to write.
     image, library_id, device, key_added
         As in :func:`sphisto.tl.fit_projection`.
+    features
+        The sources that the projection was fitted with, as in :func:`sphisto.tl.fit_projection`; others are refused.
     client
         As in :func:`sphisto.tl.fit_projection`; ``device`` then is one of the workers'.
     resume
@@ -88,8 +95,8 @@ def predict(
     Raises
     ------
     ValueError
-        If the slide shares too few genes with the model, its spots have another size or shape, the scale of a picture is
-        missing, or the input cannot be right.
+        If the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
+        missing, the sources of features are others, or the input cannot be right.
 
     Examples
     --------
@@ -100,6 +107,8 @@ def predict(
     """
     started = time.perf_counter()
     check_client(client)
+    sources = sources_of(features)
+    require_same(sources, fitted.features)
     if client is None:
         device_of(device)  # said before anything is read
     path = store_path(store)
@@ -116,15 +125,18 @@ def predict(
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     call = {
         "version": __version__, "key": key_added, "slide": fingerprint_of_slide(slide),
-        "model": fingerprint([*weights, fitted.model.genes, fitted.model.loadings, fitted.mean, fitted.genes]),
+        "model": fingerprint([*weights, fitted.model.genes, fitted.model.loadings, fitted.mean, fitted.genes, fitted.config]),
+        "features": fitted.features,
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
         building.check_space(work.staging, slide.grid, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             building.write_slide(work.staging, slide, key_added)
             work.journal.note(_PREPARED)
+        if not isinstance(slide.image, np.ndarray):
+            slide = replace(slide, image=building.stored_picture(work.staging, slide))  # a file is decoded once
         prepared = time.perf_counter()
-        spots = stream(fitted, slide, posterior_for(fitted, slide), work, key_added, device, client)
+        spots = stream(fitted, slide, posterior_for(fitted, slide, sources), work, key_added, device, client)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
         annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
         building.write_table(work.staging, path, slide, section.table, key_added)

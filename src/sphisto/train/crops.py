@@ -14,14 +14,10 @@ from torch.utils.data import Dataset
 from sphisto.core.tiles import Window, read_window
 
 if TYPE_CHECKING:
+    from sphisto.config import TrainConfig
     from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.field.field import Field
     from sphisto.slide.slide import Slide
-
-_HIDDEN = (0.1, 0.5)  # share of the spots that a crop hides from the prior: filling gaps is the task
-_MOST_SPOTS = 128  # per crop; the likelihood of all genes at more spots takes longer than the network itself
-_NEAR = 3  # pitches around a crop in which spots are hidden
-_BLIND = 1 / 8  # share of the crops that hide all spots, so that the picture alone can carry a slide without spots
 
 
 @dataclass
@@ -86,6 +82,14 @@ class Crops(Dataset[Batch]):
         (n,) bool: spots that may be learned from.
     held_out
         (n,) bool: spots that are only watched.
+    shape
+        (height, width) of a crop in px.
+    config
+        How many crops make a batch, and how many spots are hidden from them.
+    n_batches
+        In the epoch.
+    seed, epoch
+        What is drawn depends on.
     """
 
     slide: Slide
@@ -95,7 +99,7 @@ class Crops(Dataset[Batch]):
     learned: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
     shape: tuple[int, int]
-    batch: int
+    config: TrainConfig
     n_batches: int
     seed: int
     epoch: int
@@ -107,22 +111,22 @@ class Crops(Dataset[Batch]):
         if number >= self.n_batches:
             raise IndexError(number)
         rng = np.random.default_rng([self.seed, self.epoch, number])
-        return _collate([self._crop(rng) for _ in range(self.batch)])
+        return _collate([self._crop(rng) for _ in range(self.config.batch)])
 
     def _crop(self, rng: np.random.Generator) -> _Crop:
         measured = self.slide.spots
         window = self._window(measured.centers, rng)
-        share = 1.0 if rng.random() < _BLIND else rng.uniform(*_HIDDEN)
+        share = 1.0 if rng.random() < self.config.blind else rng.uniform(*self.config.hidden)
         drawn = rng.random(len(measured.centers)) < share
         if share < 1:  # what is far from the crop makes no difference to it
-            drawn &= _near(measured.centers, window, _NEAR * measured.pitch)
+            drawn &= _near(measured.centers, window, self.config.hidden_within * measured.pitch)
         hidden = drawn | ~self.learned
         around = self.field.around(window)
         prior = around.given(~hidden[self.field.observations.spots[around.rows]]).maps(window)
         inside = _inside(self.footprint, window) & (self.learned | self.held_out)
         spots = np.flatnonzero(inside)
-        if len(spots) > _MOST_SPOTS:
-            spots = np.sort(rng.choice(spots, _MOST_SPOTS, replace=False))
+        if len(spots) > self.config.most_spots:
+            spots = np.sort(rng.choice(spots, self.config.most_spots, replace=False))
         part = self.footprint.select(spots).within(window)
         lengths = np.diff(part.indptr)
         crop = _Crop(

@@ -22,12 +22,10 @@ from torch.utils.data import DataLoader
 
 from sphisto._say import bar
 from sphisto.core.atomic import whole_file
-from sphisto.core.spot import Spot
 from sphisto.genes.model import rates
 from sphisto.networks.precision import computed
 from sphisto.predict.fitted import read_safely
 from sphisto.train.crops import Batch, Crops, pool
-from sphisto.train.losses import Objective, dissimilarity, poisson_deviance, scaled_squares
 from sphisto.train.processes import run_together
 
 if TYPE_CHECKING:
@@ -37,19 +35,17 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
     from numpy.typing import NDArray
 
+    from sphisto.config import TrainConfig
     from sphisto.field.field import Field
     from sphisto.genes.model import GeneModel
     from sphisto.networks.precision import Precision
     from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
-    from sphisto.train.config import FitConfig
 
 logger = logging.getLogger("sphisto")
 
 _LOSSES = ("loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated")
 HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")
-_LEAST_BATCHES = 16  # per epoch, so that an epoch of a small section means something
-_WARM_UP = 0.2  # share of all steps; with less some runs saturate in the first steps and stay there
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +83,7 @@ class Task:
     field: Field
     learned: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
-    config: FitConfig
+    config: TrainConfig
     seed: int
     precision: Precision
     call: dict[str, Any]
@@ -143,7 +139,7 @@ def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: 
             devices=[device.index] if device.index is not None else n,
             strategy="ddp" if n > 1 else "auto",
             plugins=[LightningEnvironment()],  # tasks of a batch system are not taken for devices
-            max_epochs=task.config.max_epochs,
+            max_epochs=task.config.epochs,
             callbacks=callbacks,
             logger=False,
             enable_progress_bar=False,
@@ -168,16 +164,17 @@ class _Training(lightning.LightningModule):
         modelled = np.flatnonzero(~np.isnan(task.model.loadings[:, 0]))
         self.genes = modelled
         self.register_buffer("loadings", torch.from_numpy(task.model.loadings[modelled]), persistent=False)
-        self.objective = _objective(task, modelled)
+        learned = task.slide.spots.values[np.flatnonzero(task.learned)][:, modelled]
+        self.spot_loss = task.network.spot_loss(learned, is_counts=task.slide.spots.is_counts)
         height, width = (
             -(-min(task.config.crop, side) // task.network.stride) * task.network.stride
             for side in task.slide.grid.shape
         )
         self.crop = (height, width)
         pixels = task.config.batch * height * width
-        n_batches = max(_LEAST_BATCHES, math.ceil(task.slide.tissue.sum() / pixels))
+        n_batches = max(task.config.least_batches, math.ceil(task.slide.tissue.sum() / pixels))
         self.n_steps = math.ceil(n_batches / task.config.devices)
-        self.footprint = replace(task.slide, spot=_loss_spot(task)).footprint()
+        self.footprint = replace(task.slide, spot=task.network.loss_spot(task.slide.spot)).footprint()
         self.history: list[dict[str, Any]] = []
         self.noted: dict[str, list[Tensor]] = {}  # left on the device, so that no step waits for it
         self.started = 0.0
@@ -186,7 +183,7 @@ class _Training(lightning.LightningModule):
         task, n_batches = self.task, self.n_steps * self.task.config.devices
         crops = Crops(
             task.slide, self.footprint, task.field, self.genes, task.learned, task.held_out,
-            self.crop, task.config.batch, n_batches, task.seed, self.current_epoch,
+            self.crop, task.config, n_batches, task.seed, self.current_epoch,
         )  # fmt: skip
         return DataLoader(
             crops, batch_size=None, sampler=range(self.global_rank, n_batches, task.config.devices),
@@ -195,10 +192,10 @@ class _Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.config.learning_rate, weight_decay=1e-4)
-        total = self.task.config.max_epochs * self.n_steps
+        total = self.task.config.epochs * self.n_steps
 
         def schedule(step: int) -> float:
-            warm = (step + 1) / max(1.0, _WARM_UP * total)
+            warm = (step + 1) / max(1.0, self.task.config.warm_up * total)
             return min(warm, 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
@@ -211,14 +208,14 @@ class _Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         drawn, maps = computed(self.net, batch.picture, batch.prior, self.precision)
-        image_loss = dissimilarity(drawn, batch.picture, self.task.network.colour_weight)
+        image_loss = self.task.network.image_loss(drawn, batch.picture)
         self._note("image_loss", image_loss)
         if self.phase == "image":
             self._note("loss", image_loss)
             return image_loss
         expected = rates(pool(maps, batch), self.loadings, self.task.model.n_contrasts)
         weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
-        spot_loss = self.objective(expected, batch.values, weight)
+        spot_loss = self.spot_loss(expected, batch.values, weight)
         self._watch(batch, expected)
         loss = self.task.config.image_weight * image_loss + spot_loss
         self._note("spot_loss", spot_loss)
@@ -235,8 +232,8 @@ class _Training(lightning.LightningModule):
             batch.prior, size=batch.picture.shape[2:], mode="bilinear", align_corners=False
         )
         interpolated = rates(pool(smooth, batch), self.loadings, self.task.model.n_contrasts)
-        self._note("held_out_loss", self.objective(expected, batch.values, watched))
-        self._note("held_out_interpolated", self.objective(interpolated, batch.values, watched))
+        self._note("held_out_loss", self.spot_loss(expected, batch.values, watched))
+        self._note("held_out_interpolated", self.spot_loss(interpolated, batch.values, watched))
 
     def _note(self, name: str, value: Tensor) -> None:
         self.noted.setdefault(name, []).append(value.detach())
@@ -292,22 +289,6 @@ def _check_call(checkpoint: Path, call: dict[str, Any]) -> None:
             "with resume=False."
         )
         raise ValueError(msg)
-
-
-def _objective(task: Task, modelled: NDArray[np.int64]) -> Objective:
-    measured = task.slide.spots
-    values = measured.values[np.flatnonzero(task.learned)][:, modelled]
-    if task.network.loss == "scaled_mse":
-        scale = values.max(axis=0).toarray().ravel()
-    elif measured.is_counts:
-        return poisson_deviance
-    else:
-        scale = np.sqrt(np.maximum(values.multiply(values).mean(axis=0) - np.square(values.mean(axis=0)), 0))
-    return scaled_squares(torch.from_numpy(np.where(scale > 0, scale, 1).astype(np.float32)))
-
-
-def _loss_spot(task: Task) -> Spot:
-    return task.slide.spot if task.network.footprint == "true" else Spot(task.slide.spot.um, "square")
 
 
 class _Keeper(Checkpoint):

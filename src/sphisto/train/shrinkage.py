@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_GATES = (0.25, 0.5, 1.0)
-_MOST_TILES = 8  # on which it is decided: those with most spots
-
 
 def gated(
     fitted: Fitted, slide: Slide, posterior: Posterior, watched: NDArray[np.bool_], device: torch.device
@@ -41,9 +38,9 @@ def gated(
     if len(rows) < 2:
         logger.warning("Too few spots to tell whether the network helps: the rasters are the prior, told by the spots.")
         return _at(fitted, 0.0), 0.0
-    spots = slide.footprint().select(rows)
-    tiles, whole = _fullest(tiles_of(fitted, slide), spots)
-    sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *_GATES)}
+    spots, gates = slide.footprint().select(rows), fitted.config.train.shares
+    tiles, whole = _fullest(tiles_of(fitted, slide), spots, fitted.config.train.most_tiles)
+    sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *gates)}
     for tile, maps in predict_tiles(_at(fitted, 1.0), slide, posterior, device=device, tiles=tiles):
         part = spots.within(tile.core)
         full, alone = maps.factors[:, part.y, part.x], posterior.at_pixels(tile.core, part.y, part.x)
@@ -57,7 +54,7 @@ def gated(
         )
         for gate, total in sums.items()
     }
-    best = min(_GATES, key=lambda gate: losses[gate].mean())
+    best = min(gates, key=lambda gate: losses[gate].mean())
     gain = losses[0.0] - losses[best]
     if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
         logger.warning(
@@ -68,14 +65,14 @@ def gated(
     return _at(fitted, best), best
 
 
-def _fullest(tiles: list[Tile], spots: LazyFootprint) -> tuple[list[Tile], NDArray[np.bool_]]:
+def _fullest(tiles: list[Tile], spots: LazyFootprint, most: int) -> tuple[list[Tile], NDArray[np.bool_]]:
     """Choose the tiles with most of the spots' pixels; also tell which spots have all of theirs in them."""
     left, sizes = np.zeros(len(spots), dtype=np.int64), []
     for tile in tiles:
         entries = np.diff(spots.within(tile.core).indptr)
         left += entries
         sizes.append(entries.sum())
-    chosen = [tiles[i] for i in np.argsort(-np.array(sizes), kind="stable")[:_MOST_TILES]]
+    chosen = [tiles[i] for i in np.argsort(-np.array(sizes), kind="stable")[:most]]
     for tile in chosen:
         left -= np.diff(spots.within(tile.core).indptr)
     return chosen, left == 0

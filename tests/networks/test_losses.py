@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.stats import poisson
 
-from sphisto.train.losses import dissimilarity, poisson_deviance, scaled_squares
+from sphisto.networks.losses import dissimilarity, poisson_deviance, scaled_squares
 
 
 def test_deviance_is_twice_the_gap_of_log_likelihoods_per_count(rng):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]  # (m, G) expected, (m, G) measured, (m,) weight -> scalar
+SpotLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (m, G) expected, (m, G) measured, (m,) weight -> scalar
 _LEAST = 1e-6  # counts; the logarithm needs more than none
 _SSIM_WINDOW = 11  # px
 
@@ -24,11 +26,12 @@ def poisson_deviance(expected: Tensor, measured: Tensor, weight: Tensor) -> Tens
     return (weight * deviance).sum() / (weight * measured.sum(dim=1)).sum().clamp_min(1)
 
 
-def scaled_squares(scale: Tensor) -> Objective:
+def scaled_squares(scale: NDArray[np.floating]) -> SpotLoss:
     """Mean squared error of values divided by a (G,) scale: a Gaussian likelihood if it is their spread."""
+    divisor = torch.from_numpy(np.where(scale > 0, scale, 1).astype(np.float32))
 
     def objective(expected: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
-        error = torch.square((expected - measured) / scale).mean(dim=1)
+        error = torch.square((expected - measured) / divisor.to(expected.device)).mean(dim=1)
         return (weight * error).sum() / weight.sum().clamp_min(_LEAST)
 
     return objective

@@ -1,0 +1,40 @@
+"""Keywords that have another name now: they work for one more release, with a warning."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Translate = Callable[[dict[str, Any], Any], str]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def former_keywords(**translate: Translate) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function be called by former keywords.
+
+    Parameters
+    ----------
+    translate
+        For each of them a function of the keywords of the call and the value given, which puts what is meant into the
+        keywords and returns how to write it now.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def called(*args: P.args, **keywords: P.kwargs) -> R:
+            for name in [name for name in keywords if name in translate]:
+                value = keywords.pop(name)
+                now = translate[name](keywords, value)
+                msg = f"{name}={value!r} is written {now} now; the former keyword will go in the next release."
+                warnings.warn(msg, FutureWarning, stacklevel=2)
+            return function(*args, **keywords)
+
+        return called
+
+    return decorate

@@ -1,0 +1,72 @@
+"""Ranges that settings must lie in."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def require_ranges(
+    settings: Any,
+    *,
+    whole: Sequence[str] = (),
+    positive: Sequence[str] = (),
+    not_negative: Sequence[str] = (),
+    shares: Sequence[str] = (),
+    below_one: Sequence[str] = (),
+    several: Sequence[str] = (),
+    switches: Sequence[str] = (),
+) -> None:
+    """Raise if a setting is not what it must be; lists, as files hold them, are turned into tuples.
+
+    Parameters
+    ----------
+    settings
+        Object whose attributes are the settings; one that is a tuple is checked value by value.
+    whole
+        Names of settings that are whole numbers from 1.
+    positive, not_negative
+        Finite numbers above 0; from 0.
+    shares, below_one
+        Numbers from 0 to 1; from 0 and below 1.
+    several
+        Settings that are sequences of such numbers.
+    switches
+        True or false.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Saying which setting was found to be what, and what is expected.
+    """
+    rules: list[tuple[Sequence[str], Callable[[float], bool], str]] = [
+        (whole, lambda x: x >= 1 and x == int(x), "a whole number from 1"),
+        (positive, lambda x: x > 0, "a finite number above 0"),
+        (not_negative, lambda x: x >= 0, "a finite number from 0"),
+        (shares, lambda x: 0 <= x <= 1, "a number from 0 to 1"),
+        (below_one, lambda x: 0 <= x < 1, "a number from 0 and below 1"),
+    ]
+    kind = type(settings).__name__
+    for name in several:
+        found = getattr(settings, name)
+        if not isinstance(found, tuple | list):
+            msg = f"Found {name}={found!r} in {kind}; expected several numbers, as a tuple."
+            raise TypeError(msg)
+        object.__setattr__(settings, name, tuple(found))
+    for name in switches:
+        if not isinstance(getattr(settings, name), bool):
+            msg = f"Found {name}={getattr(settings, name)!r} in {kind}; expected True or False."
+            raise TypeError(msg)
+    for names, is_right, expected in rules:
+        for name in names:
+            found = getattr(settings, name)
+            for value in found if isinstance(found, tuple) else (found,):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    msg = f"Found {name}={found!r} in {kind}; expected {expected}."
+                    raise TypeError(msg)
+                if not (math.isfinite(value) and is_right(value)):
+                    msg = f"Found {name}={found!r} in {kind}; expected {expected}."
+                    raise ValueError(msg)

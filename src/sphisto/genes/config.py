@@ -1,0 +1,62 @@
+"""Settings of the gene model, with the reason for each default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sphisto._ranges import require_ranges
+
+
+@dataclass(frozen=True)
+class GeneModelConfig:
+    """Settings of the factors and contrasts that carry all genes.
+
+    Parameters
+    ----------
+    n_factors
+        Most factor maps that carry all genes, and most contrasts that correct them. Time, memory and disk grow with it.
+    least_factors, spots_per_factor
+        A small section gets so many factors, or one for so many spots if that is more: with fewer spots to a factor,
+        factors hold their noise.
+    iterations
+        Passes of the factorisation. More fit a deep section better, but the noise of shallow ones.
+    loading_shape
+        Shape of the gamma prior of loadings, to which those of rare genes are shrunken: loadings vary over factors by a
+        factor of two or so.
+    shrinking_passes
+        Passes until loadings agree with their prior.
+    least_certain
+        Squared cosine of a contrast and what was estimated for it, from which it is kept. Set it to 1 for no contrasts.
+    contrast_share
+        Share of a contrast that is used: its values at the spots hold the noise that its loadings were estimated from.
+    faint
+        Counts in a spot that are added to a gene's level: a single count of a rarer gene would stand out as a contrast.
+    most_spots
+        Spots from which factors are found, and which are dense in memory at once; more add little.
+    least_tissue
+        Share of a spot on tissue below which its density is not scaled up further, for lying at the tissue's edge.
+    """
+
+    n_factors: int = 48
+    least_factors: int = 12
+    spots_per_factor: int = 6
+    iterations: int = 60
+    loading_shape: float = 1.0
+    shrinking_passes: int = 10
+    least_certain: float = 0.5
+    contrast_share: float = 0.75
+    faint: float = 0.1
+    most_spots: int = 4_000
+    least_tissue: float = 0.25
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            whole=("n_factors", "least_factors", "spots_per_factor", "iterations", "shrinking_passes", "most_spots"),
+            positive=("loading_shape", "faint"),
+            shares=("least_certain", "contrast_share", "least_tissue"),
+        )
+
+    def n_factors_for(self, n_spots: int) -> int:
+        """Return how many factors a section of so many spots may have."""
+        return min(self.n_factors, max(self.least_factors, n_spots // self.spots_per_factor))

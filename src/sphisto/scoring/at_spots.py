@@ -1,0 +1,73 @@
+"""What methods predict at spots that they were not given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.core.tiles import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sphisto.core.footprint import Footprint
+    from sphisto.core.lazy_footprint import LazyFootprint
+    from sphisto.core.tiles import Tile
+    from sphisto.field.posterior import Posterior
+    from sphisto.genes.model import GeneModel
+    from sphisto.slide.slide import Slide
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a method predicts at m spots.
+
+    Parameters
+    ----------
+    values
+        (m, G) expected values.
+    seconds
+        That it took.
+    variance
+        (m, G) of the rates; ``None`` if the method gives none.
+    """
+
+    values: NDArray[np.float64]
+    seconds: float
+    variance: NDArray[np.float64] | None = None
+
+    def of(self, genes: NDArray[np.bool_]) -> Prediction:
+        """Keep the values of some genes."""
+        variance = None if self.variance is None else self.variance[:, genes]
+        return replace(self, values=self.values[:, genes], variance=variance)
+
+
+def variance_at(
+    posterior: Posterior,
+    centers: NDArray[np.float64],
+    model: GeneModel,
+    expected: NDArray[np.float64],
+    scatter: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(m, G) variance of the rates at spots with (m, 2) centres in grid px, where (m, G) counts are expected."""
+    sd = np.empty_like(expected)
+    for i, (y, x) in enumerate(centers.astype(int)):
+        here = expected[i].astype(np.float32)[:, None, None]
+        sd[i] = posterior.sd(Window(y, x, y + 1, x + 1), model, here)[:, 0, 0]
+    return np.asarray(np.square(sd) + scatter * np.square(expected))
+
+
+def pool_posterior(
+    posterior: Posterior, slide: Slide, spots: Footprint | LazyFootprint, tiles: Iterable[Tile]
+) -> NDArray[np.float64]:
+    """(m, K) means of densities over spots, without a network."""
+    sums = np.zeros((len(spots), len(posterior.mean)))
+    for tile in tiles:
+        part = spots.within(tile.core)
+        inside = slide.tissue[tile.core.slices][part.y, part.x]
+        sums += part.pool_points(posterior.at_pixels(tile.core, part.y, part.x) * inside)
+    covered = spots.covered[:, None]
+    return np.divide(sums, covered, where=covered > 0, out=np.zeros_like(sums))

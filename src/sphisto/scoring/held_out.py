@@ -1,0 +1,74 @@
+"""Spots held out before anything is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto.core.splits import random_spots, spot_blocks
+from sphisto.core.spot import median_pitch
+from sphisto.genes.observations import informative
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sphisto.slide.slide import Slide
+
+SPLITS = ("random", "blocks")
+
+
+def check_split(split: str, share: float) -> None:
+    """Refuse a way to split, or a share of the spots, that makes no sense."""
+    if split not in SPLITS:
+        msg = f"Found split={split!r}; expected one of {', '.join(map(repr, SPLITS))}."
+        raise ValueError(msg)
+    if not 0 < share < 1:
+        msg = f"Found share={share:g}; expected a number between 0 and 1, for instance 0.2 to hold out a fifth."
+        raise ValueError(msg)
+
+
+def hold_out(
+    slide: Slide, split: str, share: float, rng: np.random.Generator, *, least: int = 5, least_left: int = 10
+) -> NDArray[np.bool_]:
+    """Choose the (n,) spots to hold out, among those with counts.
+
+    Raises
+    ------
+    ValueError
+        If fewer than ``least`` are held out, over which no correlation means anything, or fewer than ``least_left`` left.
+    """
+    spots = slide.spots
+    known = np.flatnonzero(informative(slide))
+    drawn = (
+        random_spots(len(known), share, rng)
+        if split == "random"
+        else spot_blocks(spots.centers[known], spots.pitch, share, rng)
+    )
+    n_out, n_left = int(drawn.sum()), int((~drawn).sum())
+    if n_out < least or n_left < least_left:
+        msg = (
+            f"Found {len(known)} spots with counts, of which share={share:g} holds out {n_out} and leaves {n_left}; "
+            f"expected at least {least} held out and {least_left} left. Change `share`, or evaluate a "
+            "section with more spots."
+        )
+        raise ValueError(msg)
+    held_out = np.zeros(len(spots.centers), dtype=bool)
+    held_out[known[drawn]] = True
+    return held_out
+
+
+def some_of(held_out: NDArray[np.bool_], rng: np.random.Generator, *, most: int = 2_000) -> NDArray[np.int64]:
+    """Positions of the held-out spots to score: all, or ``most`` of very many, whose genes would not fit into memory."""
+    rows = np.flatnonzero(held_out)
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def without(slide: Slide, held_out: NDArray[np.bool_]) -> Slide:
+    """Return the slide as if the held-out spots had not been measured."""
+    spots, kept = slide.spots, np.flatnonzero(~held_out)
+    centers = spots.centers[kept]
+    return replace(
+        slide, measured=replace(spots, centers=centers, values=spots.values[kept], pitch=median_pitch(centers))
+    )

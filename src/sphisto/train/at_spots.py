@@ -1,0 +1,81 @@
+"""Fit some spots of a section, predict others."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto.core.pooling import TilePool
+from sphisto.genes.model import rates
+from sphisto.predict.tiles import predict_tiles, tiles_of
+from sphisto.scoring.at_spots import Prediction, pool_posterior, variance_at
+from sphisto.train.fit import fit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from sphisto.config import FitConfig
+    from sphisto.core.lazy_footprint import LazyFootprint
+    from sphisto.features.source import FeatureSource
+    from sphisto.genes.model import GeneModel
+    from sphisto.slide.slide import Slide
+
+
+def predict_at_spots(
+    train: Slide,
+    spots: LazyFootprint,
+    *,
+    network: str,
+    genes: tuple[str, ...],
+    config: FitConfig,
+    sources: Sequence[FeatureSource],
+    seed: int,
+    device: torch.device,
+) -> tuple[dict[str, Prediction], NDArray[np.bool_]]:
+    """Fit a slide and average what it predicts over other spots: ``"sphisto"``, and ``"prior"``, without the network.
+
+    Only tiles that the spots touch are predicted. Also returns which (G,) genes are modelled.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "evaluation.ckpt"
+        fitted, posterior = fit(
+            train, network=network, genes=genes, config=config, sources=sources, seed=seed, device=device,
+            checkpoint=checkpoint,
+        )  # fmt: skip
+    trained = time.perf_counter()
+    tiles = [tile for tile in tiles_of(fitted, train) if len(spots.within(tile.core).weight)]
+    pool = TilePool(spots, fitted.model.n_factors)
+    for tile, maps in predict_tiles(fitted, train, posterior, device=device, tiles=tiles):
+        pool.add(tile.core, maps.factors)
+    predicted = time.perf_counter()
+    alone = pool_posterior(posterior, train, spots, tiles)
+    before_epochs = max(trained - started - float(fitted.history["seconds"].sum()), 0.0)  # factors and kriging
+    modelled = ~np.isnan(fitted.model.loadings[:, 0])
+    found = {
+        "sphisto": Prediction(_expression(fitted.model, pool.means(), modelled), predicted - started),
+        "prior": Prediction(
+            _expression(fitted.model, alone, modelled), before_epochs + time.perf_counter() - predicted
+        ),
+    }
+    if fitted.is_counts and np.isfinite(fitted.skill.dispersion[modelled]).any():
+        some = fitted.model.of([gene for gene, known in zip(fitted.model.genes, modelled, strict=True) if known])
+        scatter = fitted.skill.dispersion[modelled]
+        found = {
+            name: replace(m, variance=variance_at(posterior, spots.centers, some, m.values, scatter))
+            for name, m in found.items()
+        }
+    return found, modelled
+
+
+def _expression(model: GeneModel, values: NDArray[np.float64], modelled: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(m, G) expression of the modelled genes from (m, K) factor values."""
+    return np.asarray(rates(values, model.loadings[modelled].astype(np.float64), model.n_contrasts), dtype=np.float64)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+import pytest
+
+from sphisto.config import PRESETS, FieldConfig, FitConfig, GeneModelConfig, TrainConfig, as_plain, from_plain
+from sphisto.networks.registry import network
+from sphisto.train.settings import settings_for, with_devices
+
+CONFIGS = [GeneModelConfig, FieldConfig, TrainConfig]
+
+
+def test_a_quarter_of_the_epochs_is_for_the_image():
+    assert TrainConfig(max_epochs=12).image_epochs == 3
+    assert TrainConfig(max_epochs=1).image_epochs == 0
+    with pytest.raises(ValueError, match="settings without max_epochs"):
+        _ = TrainConfig().image_epochs
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_setting_refuses_what_it_cannot_be(kind):
+    for name in (field.name for field in dataclasses.fields(kind)):
+        for wrong in (float("nan"), -1, [], "many", True, float("inf")):
+            if (name, wrong) in [("use_features", True), ("shares", [])] or name == "solver":
+                continue  # which names are solvers is known where the field is fitted
+            with pytest.raises((ValueError, TypeError), match=rf"Found (no )?{name}"):
+                kind(**{name: wrong})
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_unknown_settings_are_refused(kind):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nugget'"):
+        kind(nugget=1)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_setting_is_documented(kind):
+    about = inspect.getdoc(kind).split("----------")[1].splitlines()
+    named = {name.strip() for line in about if line and line[0] != " " for name in line.split(",")}
+    assert named == {field.name for field in dataclasses.fields(kind)}
+
+
+def test_parts_of_the_wrong_kind_are_refused():
+    with pytest.raises(TypeError, match="Found train=FieldConfig.*; expected a TrainConfig"):
+        FitConfig(train=FieldConfig())
+
+
+def test_settings_survive_plain_values():
+    config = FitConfig(
+        GeneModelConfig(n_factors=7), FieldConfig(nuggets=(0.5, 1)), TrainConfig(max_epochs=3, hidden=(0, 1))
+    )
+    plain = as_plain(config)
+    assert plain["field"]["nuggets"] == [0.5, 1]
+    assert "longest_side" not in plain["train"]
+    assert from_plain(plain) == config
+    assert from_plain({}) == FitConfig()
+
+
+def test_what_settings_leave_open_is_the_networks():
+    unet, prototype = network("unet"), network("prototype")
+    assert settings_for("default", unet).train.epochs == unet.max_epochs
+    assert settings_for("default", prototype).train.epochs == prototype.max_epochs
+    assert settings_for("fast", unet, 5).train.epochs == 5
+    assert settings_for("fast", unet).train.longest_side == 1000
+    assert settings_for("fast", prototype).train.longest_side == prototype.longest_side
+    given = FitConfig(train=TrainConfig(max_epochs=2, batch=3))
+    assert settings_for(given, unet).train == given.train
+    assert with_devices("fast", 2).train == dataclasses.replace(PRESETS["fast"].train, devices=2)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [("fas", ValueError), (TrainConfig(), TypeError), (None, TypeError)])
+def test_what_is_no_settings_is_refused(wrong, kind):
+    with pytest.raises(
+        kind, match="Found config=.*; expected a `sphisto.config.FitConfig`, or one of 'default', 'fast'"
+    ):
+        settings_for(wrong, network("unet"))
