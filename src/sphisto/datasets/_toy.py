@@ -12,7 +12,7 @@ from sphisto._rng import RNG, seed_of
 from sphisto.core.footprint import Footprint
 from sphisto.core.tiles import Window, plan_tiles
 from sphisto.datasets._drawing import Drawing
-from sphisto.slide.calibration import SPACERANGER_SPOT_UM, VISIUM
+from sphisto.slide.arrays import SPACERANGER_SPOT_UM, VISIUM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,25 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from sphisto.slide.config import PlacementConfig
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.mask import Mask
 
-CELL_RADIUS = 0.6
-"""Radius of a spot's cell in pitches: discs of 0.58 cover a hexagonal array, and a square one but for its corners."""
-STEPS_PER_PITCH = 6
-"""Pixels per pitch of the grid that is scored: enough to draw a disc, few enough to be done in a moment."""
-CLEARLY_BETTER = 0.10
-"""How much more of the tissue another orientation must explain: near-symmetric tissue differs by less."""
-PLAUSIBLE = 0.6
-"""An orientation that explains less of the tissue is no explanation: the picture or its scale is wrong."""
-AS_GOOD = 0.02
-"""Orientations closer than this to the best one cannot be told from it."""
-MAX_OUTSIDE = 0.01
-"""Share of spots that may lie beyond the edge of the picture: a cropped picture loses a few."""
-MIN_ON_TISSUE = 0.5
-"""Fewer spots on tissue are no matter of a coarse mask."""
 
 SCALE = "that the scale factor is the one of this image (hires and lowres have their own, the full-resolution image 1)"
 
@@ -89,7 +77,13 @@ class Alignment:
     ties: tuple[str, ...] = ()
 
 
-def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bool_], pitch_px: float) -> Alignment:
+def check_alignment(
+    centers_yx: NDArray[np.floating],
+    mask: Mask | NDArray[np.bool_],
+    pitch_px: float,
+    *,
+    config: PlacementConfig = PlacementConfig(),
+) -> Alignment:
     """Compare spots with a tissue mask, as given and in the seven other orientations.
 
     Parameters
@@ -124,11 +118,14 @@ def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bo
     """
     centers = np.asarray(centers_yx, dtype=np.float64)
     _check(centers, mask, pitch_px)
-    step = max(1, int(pitch_px // STEPS_PER_PITCH))
+    step = max(1, int(pitch_px // config.steps_per_pitch))
     small = mask[step // 2 :: step, step // 2 :: step]
     inside = _inside(centers, mask.shape)
     on_tissue = mask[tuple(np.floor(centers[inside]).astype(np.intp).T)]
-    fits = {name: _fit(_turn(centers, turn, mask.shape) / step, small, pitch_px / step) for name, turn in TURNS.items()}
+    fits = {
+        name: _fit(_turn(centers, turn, mask.shape) / step, small, pitch_px / step, config)
+        for name, turn in TURNS.items()
+    }
     best = max(fits, key=lambda name: fits[name])
     return Alignment(
         n_spots=len(centers),
@@ -137,11 +134,17 @@ def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bo
         fit=fits[AS_GIVEN],
         best=best,
         best_fit=fits[best],
-        ties=tuple(name for name, fit in fits.items() if name != best and fits[best] - fit < AS_GOOD),
+        ties=tuple(name for name, fit in fits.items() if name != best and fits[best] - fit < config.as_good),
     )
 
 
-def explain(alignment: Alignment, centers_yx: NDArray[np.floating], shape: tuple[int, int]) -> str | None:
+def explain(
+    alignment: Alignment,
+    centers_yx: NDArray[np.floating],
+    shape: tuple[int, int],
+    *,
+    config: PlacementConfig = PlacementConfig(),
+) -> str | None:
     """Return what is wrong with the spots or the picture and what to do about it, None if nothing is.
 
     Parameters
@@ -170,10 +173,10 @@ def explain(alignment: Alignment, centers_yx: NDArray[np.floating], shape: tuple
     >>> print(explain(check_alignment(centers, mask[:, ::-1], pitch_px=3.0), centers, mask.shape).split(". ")[-2])
     Mend the image with `image[:, ::-1]`
     """
-    turned = alignment.best_fit >= max(alignment.fit + CLEARLY_BETTER, PLAUSIBLE)
-    if alignment.inside < 1 - MAX_OUTSIDE:
+    turned = alignment.best_fit >= max(alignment.fit + config.clearly_better, config.plausible)
+    if alignment.inside < 1 - config.max_outside:
         found = f"{_count(1 - alignment.inside, alignment)} spots lie outside the image: {_extent(centers_yx, shape)}"
-    elif alignment.on_tissue < MIN_ON_TISSUE:
+    elif alignment.on_tissue < config.min_on_tissue:
         found = f"{_count(1 - alignment.on_tissue, alignment)} spots lie off the tissue: {_extent(centers_yx, shape)}"
     elif turned:
         found = f"The spots lie in the image, but do not follow the outline of the tissue: {_extent(centers_yx, shape)}"
@@ -226,9 +229,9 @@ def _turn(centers: NDArray[np.float64], turn: _Turn, shape: tuple[int, ...]) -> 
     return np.stack([shape[0] - y if turn.flip_y else y, shape[1] - x if turn.flip_x else x], axis=1)
 
 
-def _fit(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch: float) -> float:
+def _fit(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch: float, config: PlacementConfig) -> float:
     """Return the intersection over union of the spots' cells and the mask, in the rectangle around the cells."""
-    radius = CELL_RADIUS * pitch
+    radius = config.cell_radius * pitch
     reach = np.arange(-int(radius) - 1, int(radius) + 2)
     dy, dx = (d.ravel() for d in np.meshgrid(reach, reach, indexing="ij"))
     near = dy**2 + dx**2 <= radius**2

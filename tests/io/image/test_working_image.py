@@ -125,8 +125,7 @@ def test_of_a_finer_mask_most_of_a_pixel_counts(rng):
     np.testing.assert_array_equal(np.asarray(resized_mask(mask, Grid(10, 15, 1.0))), share >= 0.5)
 
 
-def test_a_lazy_picture_is_looked_at_by_strips(section, monkeypatch):
-    monkeypatch.setattr("sphisto.slide.tissue.STRIP", 2000)
+def test_a_lazy_image_has_the_tissue_of_one_in_memory(section, monkeypatch):
     image = picture_of(section)
     whole = sp.pp.tissue_mask(image, um_per_px=2.0)
     monkeypatch.setattr(pyramids, "_KEPT", 0)
