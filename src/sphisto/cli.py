@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from sphisto import __version__
@@ -20,9 +21,14 @@ from sphisto._say import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WRONG_INPUT = 2
-STOPPED = 130
-_GENES_SHOWN = 12
+
+class Exit(IntEnum):
+    """What the command exits with, as shells know it."""
+
+    DONE = 0
+    WRONG_INPUT = 2
+    STOPPED = 130  # as after an interrupt (128 + SIGINT)
+
 
 # keyword arguments, by the function that takes them; `image` goes to two
 READ = ("image", "library_id")
@@ -48,12 +54,12 @@ def _run(options: argparse.Namespace) -> int:
         options.run(options)
     except KeyboardInterrupt:
         say("sphisto: stopped.", error=True)
-        return STOPPED
+        return Exit.STOPPED
     except (ValueError, OSError, LookupError, ImportError, FloatingPointError, MemoryError, RuntimeError) as error:
         message = f"sphisto {options.command}: {_message(error)}"
         say("".join(traceback.format_exception(error)) if options.traceback else message, error=True)
-        return WRONG_INPUT
-    return 0
+        return Exit.WRONG_INPUT
+    return Exit.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -251,9 +257,10 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def _shortened(values: Sequence[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:_GENES_SHOWN])
-    return shown + (f", ... ({len(values)} in all)" if len(values) > _GENES_SHOWN else "")
+def _shortened(values: Sequence[Any], most: int = 12) -> str:
+    """Return the first values as words, and how many there are if they are more."""
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown + (f", ... ({len(values)} in all)" if len(values) > most else "")
 
 
 def _message(error: Exception) -> str:

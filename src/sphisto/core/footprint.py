@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from sphisto.core.tiles import Window
 
-_DISC_CORNERS = 96  # a 96-gon of the disc's area leaves the circle by less than 0.06 % of the radius
-_CHUNK = 50_000  # regions rasterised at once: bounds memory where there are millions of bins
-
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
@@ -49,10 +46,15 @@ class Footprint:
         return len(self.indptr) - 1
 
     @classmethod
-    def from_discs(cls, shape: tuple[int, int], centers: ArrayLike, radius: ArrayLike) -> Footprint:
-        """Discs around (n, 2) (y, x) centres; ``radius`` in px, one or (n,)."""
-        angle = 2 * np.pi * np.arange(_DISC_CORNERS) / _DISC_CORNERS
-        equal_area = np.sqrt(2 * np.pi / (_DISC_CORNERS * np.sin(2 * np.pi / _DISC_CORNERS)))
+    def from_discs(
+        cls, shape: tuple[int, int], centers: ArrayLike, radius: ArrayLike, *, n_corners: int = 96
+    ) -> Footprint:
+        """Discs around (n, 2) (y, x) centres; ``radius`` in px, one or (n,).
+
+        They are polygons of the disc's area: one of 96 corners departs from the circle by less than 0.06 % of the radius.
+        """
+        angle = 2 * np.pi * np.arange(n_corners) / n_corners
+        equal_area = np.sqrt(2 * np.pi / (n_corners * np.sin(2 * np.pi / n_corners)))
         corners = equal_area * np.stack([np.sin(angle), np.cos(angle)], axis=1)
         return cls._from_shifted(shape, centers, radius, corners)
 
@@ -158,16 +160,23 @@ class Footprint:
 
     @classmethod
     def _from_shifted(
-        cls, shape: tuple[int, int], centers: ArrayLike, size: ArrayLike, corners: NDArray[np.float64]
+        cls,
+        shape: tuple[int, int],
+        centers: ArrayLike,
+        size: ArrayLike,
+        corners: NDArray[np.float64],
+        *,
+        at_once: int = 50_000,
     ) -> Footprint:
+        """Regions of one form; ``at_once`` are rasterised together, which bounds memory where there are millions of bins."""
         centers = np.asarray(centers, dtype=np.float64).reshape(-1, 2)
         sizes = np.broadcast_to(np.asarray(size, dtype=np.float64), len(centers))
         if len(sizes) and not (sizes > 0).all():
             msg = f"The size of a region must be positive, found {sizes.min()} px."
             raise ValueError(msg)
         parts = []
-        for start in range(0, max(len(centers), 1), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
+        for start in range(0, max(len(centers), 1), at_once):
+            chunk = slice(start, start + at_once)
             rings = centers[chunk, None] + sizes[chunk, None, None] * corners
             region = np.repeat(np.arange(len(rings)), len(corners))
             parts.append(cls._from_edges(shape, ring_edges(rings), region, len(rings)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.pooling import TilePool
-from sphisto.core.tiles import plan_tiles
+from sphisto.core.tiles import TILE, plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sphisto.core.spot import Spot
     from sphisto.core.tiles import Window
 
-_TILE = 512  # px; rasters are read, and spots drawn, that much at once
-_AT_ONCE = 2**19  # px of spots drawn at once, where no window bounds them
 _HALF = 0.51  # of a spot's width: the corners of what a disc is drawn as lie beyond the circle by a hair
 
 
@@ -72,9 +70,9 @@ class LazyFootprint:
         """Draw all of them at once: for some spots only."""
         return self.spot.footprint(self.grid.shape, self.centers, self.grid.um_per_px)
 
-    def parts(self) -> Iterator[Footprint]:
-        """Draw all of them, a few at a time, in their order."""
-        n = max(1, int(_AT_ONCE / self.spot.area_px(self.grid.um_per_px)))
+    def parts(self, *, at_once: int = 2**19) -> Iterator[Footprint]:
+        """Draw all of them in their order, as many at a time as cover ``at_once`` px: this bounds the memory."""
+        n = max(1, int(at_once / self.spot.area_px(self.grid.um_per_px)))
         for start in range(0, len(self), n):
             yield self.select(slice(start, start + n)).drawn()
 
@@ -87,14 +85,14 @@ class LazyFootprint:
         lengths[near] = np.diff(part.indptr)
         return replace(part, indptr=np.concatenate([[0], np.cumsum(lengths)]), area=self.area)
 
-    def mean(self, raster: Any) -> NDArray[np.float64]:
+    def mean(self, raster: Any, *, tile: int = TILE) -> NDArray[np.float64]:
         """Average a raster over the part of each spot that the grid sees: (n, c); NaN where it sees nothing.
 
-        The raster, (c, y, x) or (y, x), may be lazy: it is read window by window.
+        The raster, (c, y, x) or (y, x), may be lazy: it is read by tiles.
         """
         pool = TilePool(self, raster.shape[0] if len(raster.shape) == 3 else 1)
-        for tile in plan_tiles(self.grid.shape, size=_TILE):
-            pool.add(tile.core, np.asarray(raster[..., *tile.core.slices]))
+        for part in plan_tiles(self.grid.shape, size=tile):
+            pool.add(part.core, np.asarray(raster[..., *part.core.slices]))
         return np.where(self.covered[:, None] > 0, pool.means(), np.nan)
 
     @property

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from sphisto.core.footprint import Footprint
     from sphisto.core.tiles import Window
 
-_CHANNELS = 8  # pooled at once while a raster passes by: their pixels are gathered in double precision
-
 
 class Regions(Protocol):
     """Footprints of regions, drawn or not."""
@@ -36,10 +34,12 @@ class TilePool:
         The regions.
     channels
         Channels of the raster.
+    at_once
+        Channels that are summed together: their pixels are gathered in double precision, so that more take more memory.
     """
 
-    def __init__(self, footprint: Regions, channels: int) -> None:
-        self.footprint = footprint
+    def __init__(self, footprint: Regions, channels: int, *, at_once: int = 8) -> None:
+        self.footprint, self.at_once = footprint, at_once
         self.sums: NDArray[np.float64] = np.zeros((len(footprint), channels))
 
     def add(self, window: Window, values: NDArray[Any]) -> None:
@@ -50,8 +50,8 @@ class TilePool:
         if len(seen) == 0:
             return
         part = part.select(seen)
-        for c in range(0, len(planes), _CHANNELS):
-            self.sums[seen, c : c + _CHANNELS] += part.pool(planes[c : c + _CHANNELS])
+        for c in range(0, len(planes), self.at_once):
+            self.sums[seen, c : c + self.at_once] += part.pool(planes[c : c + self.at_once])
 
     def means(self) -> NDArray[np.float64]:
         """(n, c) averages over the part of each region within the raster; 0 where there is none."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_ROOM = 2**22  # fine px in memory as float32 at once (48 MB of a colour picture)
-
 
 def coarse_window(
     read: Callable[[Window], NDArray[np.uint8]],
@@ -27,6 +25,7 @@ def coarse_window(
     *,
     ratio: tuple[float, float],
     fine_shape: tuple[int, int],
+    at_once: int = 2**22,
 ) -> NDArray[np.uint8]:
     """Return a window of a picture at a coarser resolution, reading no more of the fine one than it covers.
 
@@ -43,6 +42,8 @@ def coarse_window(
         Fine pixels per coarse pixel along (y, x).
     fine_shape
         (height, width) of the fine picture in pixels.
+    at_once
+        Most fine pixels in memory as float32 at a time: 48 MB of a colour image.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def coarse_window(
     if ratio == (1.0, 1.0):
         return read(window)
     across, x0, x1 = _overlaps(window.x0, window.x1, ratio[1], fine_shape[1])
-    rows = max(1, int(_ROOM / (ratio[0] * (x1 - x0))))
+    rows = max(1, int(at_once / (ratio[0] * (x1 - x0))))
     parts = []
     for y in range(window.y0, window.y1, rows):
         down, y0, y1 = _overlaps(y, min(y + rows, window.y1), ratio[0], fine_shape[0])

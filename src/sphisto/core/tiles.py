@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TILE = 512
+"""Side in px of what is computed, read and written at a time, and of the chunks of a store: a tile fills whole chunks."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -55,7 +58,7 @@ class Tile:
     view: Window
 
 
-def plan_tiles(shape: tuple[int, int], *, size: int = 512, halo: int = 0, multiple: int = 1) -> list[Tile]:
+def plan_tiles(shape: tuple[int, int], *, size: int = TILE, halo: int = 0, multiple: int = 1) -> list[Tile]:
     """Cut a raster into tiles whose cores cover each pixel exactly once.
 
     All views have one shape, so that the memory a tile needs does not depend on where it lies; at the border they
