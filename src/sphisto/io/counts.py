@@ -21,7 +21,7 @@ RAW = "raw"
 """What ``layer`` is called that means ``adata.raw``."""
 
 _COUNTS = "counts"
-_EXACT = 2**24  # the largest number up to which float32 holds every whole one
+_EXACT = 2 ** (np.finfo(np.float32).nmant + 1)  # the largest number up to which float32 holds every whole one
 _FILL = "Fill them (`adata.X = adata.X.filled(0)`), or leave out these spots or genes."
 _LOAD = "Call `adata = adata.to_memory()` first."
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.counts import require_frames
 from sphisto.io.elements import is_shifted, matrix_to, relative_scale, scale_and_shift
 from sphisto.io.image.channels import CHANNELS
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_ALIKE = 0.05  # relative spread of sizes up to which shapes are spots or bins; cells differ by more
-_TURNED = 0.1  # of its side, by which a square's bounds may exceed it: turned by up to 6 degrees
-_AGREE = 1.05  # fold; scales of one picture in several coordinate systems differ by rounding only
-_SAME_PX = 1.0  # full-resolution px, within which obsm["spatial"] and the shapes agree
 _REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced picture
 # ends of pictures' names, perhaps with the key that `spatialdata.concatenate` puts after the names of all elements
 _KIND = re.compile(
@@ -199,8 +196,20 @@ def _rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray
     return kept, shapes.iloc[place], told + (f"; {gone} have no shape in {region!r} and are left out" if gone else "")
 
 
-def _size_of(shapes: GeoDataFrame, region: str) -> tuple[float, SpotShape]:
-    """Return diameter or side of spots or bins, and which; refuse outlines of cells, which differ."""
+def _size_of(
+    shapes: GeoDataFrame, region: str, *, spread: float = 0.05, excess: float = 0.1
+) -> tuple[float, SpotShape]:
+    """Return diameter or side of spots or bins, and which; refuse outlines of cells, which differ.
+
+    Parameters
+    ----------
+    shapes, region
+        The region's shapes, and its name.
+    spread
+        Relative spread of sizes up to which shapes are spots or bins; cells differ by more.
+    excess
+        Share of its side by which the bounds of a square may exceed it: turned by up to 6 degrees.
+    """
     import shapely
 
     discs = "radius" in shapes
@@ -212,9 +221,9 @@ def _size_of(shapes: GeoDataFrame, region: str) -> tuple[float, SpotShape]:
         corners = shapely.get_num_coordinates(shapes.geometry.to_numpy())
         low_x, low_y, high_x, high_y = shapely.bounds(shapes.geometry.to_numpy()).T
         across = np.maximum(high_x - low_x, high_y - low_y)
-        regular = bool((corners == 5).all() and (across < (1 + _TURNED) * size).all())
+        regular = bool((corners == 5).all() and (across < (1 + excess) * size).all())
     median = float(np.median(size))
-    alike = median > 0 and bool((np.abs(size / median - 1) < _ALIKE).mean() > 0.99)
+    alike = median > 0 and bool((np.abs(size / median - 1) < spread).mean() > 0.99)
     if alike and not regular:
         msg = (
             f"Found equal polygons in {region!r} that are no upright squares (bins), {int(corners[0]) - 1} corners each and "
@@ -253,7 +262,9 @@ def _full_resolution(
         if stated.ndim == 2 and stated.shape[1] >= 2 and np.issubdtype(stated.dtype, np.number):
             for system in [*named, ""]:
                 there = xy @ matrices[system][:2, :2].T + matrices[system][:2, 2]
-                if any(np.allclose(at, stated[:, :2], atol=_SAME_PX, rtol=0) for at in (there, xy * scales[system])):
+                if any(
+                    np.allclose(at, stated[:, :2], atol=SAME_PLACE_PX, rtol=0) for at in (there, xy * scales[system])
+                ):
                     which = f"coordinate system {system!r}" if system else INTRINSIC
                     frame = f'{which}, where the shapes lie as obsm["spatial"] of the table says'
                     return scales[system], frame + _shift(matrices[system], system, region)
@@ -383,8 +394,10 @@ def _is_colour(element: Any) -> bool:
     return len(get_channel_names(element)) in CHANNELS
 
 
-def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str) -> float:
+def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str, *, most: float = 1.05) -> float:
     """Px of an image per unit of a region's own coordinates, wherever both lie together.
+
+    Scales in several coordinate systems differ by rounding only: by no more than ``most``, largest over smallest.
 
     Raises
     ------
@@ -400,7 +413,7 @@ def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str) -> fl
         for system, matrix in zip(sorted(map(str, systems)), relative, strict=True)
         if (scale := relative_scale(np.asarray(matrix, dtype=np.float64))) is not None
     }
-    if found and max(found.values()) > _AGREE * min(found.values()):
+    if found and max(found.values()) > most * min(found.values()):
         said = ", ".join(f"{scale:.4g} in {system!r}" for system, scale in found.items())
         msg = (
             f"Found {name!r} at different scales against {region!r}: {said} px per unit of the shapes; expected one. Correct "

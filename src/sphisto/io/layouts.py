@@ -28,7 +28,6 @@ logger = logging.getLogger("sphisto")
 
 _ON_TISSUE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _BIN = re.compile(r"s_(\d{3})um_\d+_\d+")  # how Space Ranger names bins of a side in um
-_LOOKED_AT = 1000  # names
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +134,9 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
     return rows[kept], f'{len(rows) - beside} of {of}: {beside} are left out, as obs["in_tissue"] is 0'
 
 
-def bin_um_of(names: Any) -> float | None:
-    """Side of the bins in um by their names; ``None`` if they are not Space Ranger's for bins."""
-    seen = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // _LOOKED_AT)]}
+def bin_um_of(names: Any, most: int = 1000) -> float | None:
+    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's."""
+    seen = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // most)]}
     sides = {None if match is None else float(match.group(1)) for match in seen}
     return sides.pop() if len(sides) == 1 else None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import SAME_SCALE
 from sphisto.io.elements import finest, is_shifted
 from sphisto.io.paths import located
 from sphisto.io.store import read as stores
@@ -28,8 +29,6 @@ _KINDS = (
     "element, itself or its name in the store"
 )
 _SYSTEM = "global"
-_ROUNDING = 0.02  # relative; scales of pictures whose sides were rounded to whole pixels differ along x and y
-_SHOWN = 5  # names in a message
 
 
 def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
@@ -125,7 +124,7 @@ def _scale_of_circles(matrix: NDArray[np.float64], name: str) -> float:
     """How much circles grow; refuses what makes ellipses of them."""
     square = matrix[:2, :2].T @ matrix[:2, :2]
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    if scale == 0 or not np.allclose(square, scale**2 * np.eye(2), rtol=0, atol=2 * _ROUNDING * scale**2):
+    if scale == 0 or not np.allclose(square, scale**2 * np.eye(2), rtol=0, atol=2 * SAME_SCALE * scale**2):
         msg = (
             f"The circles of {name} lie in {_SYSTEM!r} by {np.round(matrix, 4).tolist()}, which makes ellipses of them. "
             "Turn them into polygons first (`spatialdata.to_polygons`)."
@@ -332,7 +331,7 @@ def _places(
     return np.clip(at, 0, n - 1), (at >= 0) & (at < n)
 
 
-def _some(names: Any) -> str:
+def _some(names: Any, most: int = 5) -> str:
     """Name the first of some regions."""
-    shown = ", ".join(repr(name) for name in np.asarray(names).tolist()[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    shown = ", ".join(repr(name) for name in np.asarray(names).tolist()[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
-from sphisto.core.grid import Grid
+from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.counts import gene_names, values_of
 from sphisto.io.image.open import open_image
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_SAME_SCALE = 0.02  # relative
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
 _ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # one of which is in every folder of a zarr store
 _LEAST_SPOTS = 2
-_WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
 
@@ -343,7 +341,7 @@ def _scale_of_stated(image_um: float | None, scale: Calibration) -> float:
     found = scale.um_per_px / image_um
     return (
         1.0
-        if abs(found - 1) < _SAME_SCALE
+        if abs(found - 1) < SAME_SCALE
         else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
     )
 
@@ -367,14 +365,19 @@ def calibration_of(
         spot_um=spot_um,
         spot_shape=spot_shape,
     )
-    if scale.spot_um > _WIDEST * scale.pitch_um:
+    _refuse_wide_spots(scale)
+    return scale
+
+
+def _refuse_wide_spots(scale: Calibration, most_pitches: float = 5.0) -> None:
+    """Raise for spots that cannot lie side by side; the areas of far larger ones would fill the memory."""
+    if scale.spot_um > most_pitches * scale.pitch_um:
         msg = (
             f"Found spots of {scale.spot_um:.3g} um that lie {scale.pitch_um:.3g} um apart (the scale is taken from "
             f"{scale.scale_source}); expected spots side by side. Give `spot_um` in um (not in pixels), correct the scale, or "
             "take one section of several that were joined."
         )
         raise ValueError(msg)
-    return scale
 
 
 def _column(found: Layout, name: str) -> NDArray[np.float64] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_picture
 from sphisto.slide.placement import check_alignment, explain
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from sphisto.io.sections import Section
 
 logger = logging.getLogger("sphisto")
-
-_ON_MASK = 0.5  # a spot with less tissue than this under it was missed by the mask: it did measure RNA
-_LEAST_PX = 4  # across a spot: with fewer, pixels are larger than cells
-_SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
 
 
 def make_slide(
@@ -61,7 +58,7 @@ def make_slide(
         raise ValueError(msg)
     if section.measured is None:
         return Slide(section.library_id, picture, grid, mask, size)
-    if size.um < _LEAST_PX * grid.um_per_px:
+    if _is_coarse(grid, size):
         logger.warning(
             "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the picture shows no cells: the rasters will "
             "hardly be finer than the spots. Give a picture of higher resolution, or a smaller um_per_px.",
@@ -105,15 +102,23 @@ def _other_scale(section: Section) -> str:
         for name, value in factors.items() if isinstance(factors, Mapping) else ():
             factor = number_of(value)
             fits = "scalef" in str(name) and bool(np.all(section.measured.centers * factor < extent))
-            if fits and abs(factor / own - 1) > _SAME_EXTENT:
+            if fits and abs(factor / own - 1) > SAME_SCALE:
                 return f" The scale factor {name} = {factor:.4g} would fit (`image_scale={factor:.4g}`)."
     return ""
 
 
-def _with_missed_spots(slide: Slide, mask: Mask) -> Mask:
-    """Add the area of spots that measured RNA where the mask sees no tissue, in whole blocks of the mask."""
+def _is_coarse(grid: Grid, spot: Spot, least_px: float = 4) -> bool:
+    """Whether a spot is fewer than ``least_px`` wide: pixels are then larger than cells."""
+    return spot.um < least_px * grid.um_per_px
+
+
+def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Mask:
+    """Add the area of spots that measured RNA where the mask has no tissue, in whole blocks of the mask.
+
+    The mask missed a spot if less than ``least_share`` of it is tissue: it did measure RNA.
+    """
     spots = slide.footprint()
-    missed = spots.select(spots.mean(mask)[:, 0] < _ON_MASK)
+    missed = spots.select(spots.mean(mask)[:, 0] < least_share)
     if len(missed) == 0:
         return mask
     logger.warning(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sphisto import _keys, get
+from sphisto.core.tiles import TILE
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.layout_anndata import library_of, spots_of_anndata
 from sphisto.io.sections import calibration_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     BBox: TypeAlias = tuple[float, float, float, float]
     Data: TypeAlias = str | Path | SpatialData | AnnData
 
-_MOST_PX = 1024  # on a panel's longer side: more than a screen or a printed column resolves
+_MOST_PX = 2 * TILE  # on a panel's longer side: more than a screen or a printed column resolves
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
 
 from sphisto.core.tiles import Window, read_window
-from sphisto.io.image import pyramid
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.open import open_image
 
 FULL = np.random.default_rng(0).integers(0, 256, (80, 64, 3), dtype=np.uint8)
@@ -91,11 +92,9 @@ def test_stacks_and_broken_metadata_are_refused(tmp_path):
 
 
 @pytest.fixture
-def lazy(tmp_path, monkeypatch):
-    monkeypatch.setattr(pyramid, "_KEPT", 0)
-    monkeypatch.setattr(pyramid, "_BLOCK", 16)
+def lazy(tmp_path):
     path = write(tmp_path / "a.zarr", "0.5", "yxc", [FULL])
-    picture = open_image(path).picture()
+    picture = replace(open_image(path), config=PyramidConfig(kept=0, block=16)).picture()
     read_window(picture, Window(0, 0, 8, 8))
     return path, picture
 

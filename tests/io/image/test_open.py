@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sphisto.io.image import open as images
 from sphisto.io.image import tiff as tiffs
+from sphisto.io.image.config import FileConfig
 from sphisto.io.image.open import open_image, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
@@ -54,11 +54,10 @@ def test_compressions_that_tifffile_lacks_are_left_to_pillow(tmp_path, monkeypat
 def test_large_files_of_such_compressions_name_the_extra(tmp_path, monkeypatch, no_openslide):
     Image.fromarray(RGB).save(tmp_path / "a.tif", compression="tiff_lzw")
     monkeypatch.setattr(tiffs, "_decodes", lambda *_: False)
-    monkeypatch.setattr(images, "_WHOLE", 10)
     with pytest.raises(
         ValueError, match=r'by window: its 0.0 GB are compressed as LZW. .* `pip install "sphisto\[slides\]"`'
     ):
-        open_image(tmp_path / "a.tif")
+        open_image(tmp_path / "a.tif", config=FileConfig(largest_whole=10))
 
 
 @pytest.mark.parametrize("name", ["a.svs", "a.mrxs", "a.BIF"])

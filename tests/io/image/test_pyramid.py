@@ -14,6 +14,7 @@ from xarray import DataArray
 
 from sphisto.core.tiles import Window, read_window
 from sphisto.io.image import pyramid
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.pyramid import Blocks, Pyramid, as_pyramid
 
 
@@ -40,12 +41,7 @@ def image_of(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Nothing is kept but one block of 16 px."""
-    monkeypatch.setattr(pyramid, "_KEPT", 0)
-    monkeypatch.setattr(pyramid, "_BLOCK", 16)
-    monkeypatch.setattr(pyramid, "_CHUNK", 32)
+SMALL_BLOCKS = PyramidConfig(kept=0, block=16, chunk=32)
 
 
 @pytest.mark.parametrize(
@@ -72,19 +68,17 @@ def test_windows_of_a_lazy_picture_are_those_of_the_whole(data):
     n_levels = data.draw(st.integers(1, 3))
     factor = data.draw(st.integers(1, 6))
     levels = tuple(image if i == 0 else halved(image, i) for i in range(n_levels))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyramid, "_BLOCK", data.draw(st.sampled_from([7, 16])))
-        patch.setattr(pyramid, "_CHUNK", data.draw(st.sampled_from([8, 20])))
-        whole = Pyramid(levels).picture(factor)
-        patch.setattr(pyramid, "_KEPT", 0)
-        lazy = Pyramid(tuple(Stored(level) for level in levels)).picture(factor)
-        assert isinstance(whole, np.ndarray)
-        assert isinstance(lazy, da.Array)
-        height, width = whole.shape[1:]
-        y, x = data.draw(st.integers(-5, height - 1)), data.draw(st.integers(-5, width - 1))
-        window = Window(y, x, y + data.draw(st.integers(1, 40)), x + data.draw(st.integers(1, 40)))
-        np.testing.assert_array_equal(read_window(lazy, window), read_window(whole, window))
-        np.testing.assert_array_equal(np.moveaxis(lazy, 0, -1)[3:9].compute(), np.moveaxis(whole, 0, -1)[3:9])
+    block, chunk = data.draw(st.sampled_from([7, 16])), data.draw(st.sampled_from([8, 20]))
+    config = PyramidConfig(kept=0, block=block, chunk=chunk)
+    whole = Pyramid(levels).picture(factor)
+    lazy = Pyramid(tuple(Stored(level) for level in levels), config=config).picture(factor)
+    assert isinstance(whole, np.ndarray)
+    assert isinstance(lazy, da.Array)
+    height, width = whole.shape[1:]
+    y, x = data.draw(st.integers(-5, height - 1)), data.draw(st.integers(-5, width - 1))
+    window = Window(y, x, y + data.draw(st.integers(1, 40)), x + data.draw(st.integers(1, 40)))
+    np.testing.assert_array_equal(read_window(lazy, window), read_window(whole, window))
+    np.testing.assert_array_equal(np.moveaxis(lazy, 0, -1)[3:9].compute(), np.moveaxis(whole, 0, -1)[3:9])
 
 
 def test_one_level_is_averaged_over_whole_blocks():
@@ -111,9 +105,9 @@ def test_levels_that_cut_or_pad_their_sides_stay_in_place():
         assert np.abs(found[0, :, 0] - (np.arange(40) * 5 + 2)).max() <= 1
 
 
-def test_of_a_level_only_the_window_is_read(small_blocks):
+def test_of_a_level_only_the_window_is_read():
     stored = Stored(image_of(320, 320))
-    lazy = Pyramid((stored,)).picture(2)
+    lazy = Pyramid((stored,), config=SMALL_BLOCKS).picture(2)
     assert stored.asked == []
     read_window(lazy, Window(40, 40, 50, 50))
     assert {(r.start, r.stop, c.start, c.stop) for r, c in stored.asked} == {
@@ -121,16 +115,14 @@ def test_of_a_level_only_the_window_is_read(small_blocks):
     }
 
 
-def test_blocks_that_were_made_are_kept_up_to_a_bound(monkeypatch):
-    monkeypatch.setattr(pyramid, "_BLOCK", 8)
-    monkeypatch.setattr(pyramid, "_LAST", 4 * 3 * 8**2)
+def test_blocks_that_were_made_are_kept_up_to_a_bound():
     made = []
 
     def make(window):
         made.append(window)
         return np.zeros((*window.shape, 3), np.uint8)
 
-    blocks = Blocks(make, (64, 64))
+    blocks = Blocks(make, (64, 64), PyramidConfig(block=8, kept_blocks=4 * 3 * 8**2))
     key = (slice(None), slice(0, 16), slice(0, 16))
     for _ in range(3):
         assert blocks[key].shape == (3, 16, 16)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -11,8 +12,8 @@ import tifffile
 
 import sphisto as sp
 from sphisto.core.grid import Grid
-from sphisto.io.image import pyramid as pyramids
 from sphisto.io.image import working_image as module
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_picture
@@ -27,6 +28,11 @@ def section():
 
 def picture_of(adata):
     return adata.uns["spatial"]["toy"]["images"]["hires"]
+
+
+def lazy_of(image, chunks, **settings):
+    """An image that is made block by block, however small it is."""
+    return replace(as_pyramid(da.from_array(image, chunks=chunks)), config=PyramidConfig(kept=0, **settings))
 
 
 def halved(image):
@@ -72,11 +78,9 @@ def test_scales_that_cannot_be(caplog):
     assert "um_per_px=0.5 is finer than the picture's 1; the picture's own resolution is used" in caplog.text
 
 
-def test_a_lazy_section_is_the_section_in_memory(section, tif, monkeypatch):
+def test_a_lazy_section_is_the_section_in_memory(section):
     in_memory = make_slide(sp.io.section(section))
-    monkeypatch.setattr(pyramids, "_KEPT", 0)
-    monkeypatch.setattr(pyramids, "_BLOCK", 48)
-    lazy = make_slide(sp.io.section(section, image=da.from_array(picture_of(section), chunks=50)))
+    lazy = make_slide(sp.io.section(section, image=lazy_of(picture_of(section), chunks=50, block=48)))
     assert isinstance(lazy.image, da.Array)
     assert lazy.grid == in_memory.grid
     np.testing.assert_array_equal(lazy.image.compute(), in_memory.image)
@@ -125,22 +129,19 @@ def test_of_a_finer_mask_most_of_a_pixel_counts(rng):
     np.testing.assert_array_equal(np.asarray(resized_mask(mask, Grid(10, 15, 1.0))), share >= 0.5)
 
 
-def test_a_lazy_image_has_the_tissue_of_one_in_memory(section, monkeypatch):
+def test_a_lazy_image_has_the_tissue_of_one_in_memory(section):
     image = picture_of(section)
     whole = sp.pp.tissue_mask(image, um_per_px=2.0)
-    monkeypatch.setattr(pyramids, "_KEPT", 0)
-    lazy = sp.pp.tissue_mask(da.from_array(image, chunks=100), um_per_px=2.0)
+    lazy = sp.pp.tissue_mask(lazy_of(image, chunks=100), um_per_px=2.0)
     np.testing.assert_array_equal(lazy, whole)
 
 
-def test_a_lazy_section_is_fitted_as_one_in_memory(small_toy, tmp_path, monkeypatch):
+def test_a_lazy_section_is_fitted_as_one_in_memory(small_toy, tmp_path):
     results = []
-    for name, kept in (("memory", pyramids._KEPT), ("lazy", 0)):
+    for name in ("memory", "lazy"):
         adata = small_toy.copy()
         image = picture_of(adata)
-        monkeypatch.setattr(pyramids, "_KEPT", kept)
-        monkeypatch.setattr(pyramids, "_BLOCK", 32)
-        given = da.from_array(image, chunks=40) if name == "lazy" else image
+        given = lazy_of(image, chunks=40, block=32) if name == "lazy" else image
         sp.tl.fit_projection(
             adata,
             store=tmp_path / f"{name}.zarr",
@@ -155,6 +156,7 @@ def test_a_lazy_section_is_fitted_as_one_in_memory(small_toy, tmp_path, monkeypa
 
 MEASURE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import dask.array, scanpy, skimage.transform
 import sphisto as sp

@@ -18,6 +18,7 @@ from sphisto._checks import unmasked
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
 from sphisto.io.image.channels import colour_order, named_alpha
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.pillow import mode_of
 from sphisto.io.image.rgb import Alpha, Conversion, channels_last, conversion_of
 
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
 
 _CHANNEL_DIMS = frozenset({"c", "channel", "channels", "s", "band", "bands", "rgb", "rgba"})
 _FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `dask.array.ma.filled(image, 255)`)."
-_KEPT = 2**26  # bytes; a picture that is no larger is made once and kept
-_LAST = 2**25  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
-_BLOCK = 512  # px, of what is made and kept at once
-_CHUNK = 1024  # px, of the dask arrays: each costs a task
-_AT_ONCE = 4  # blocks that are made by different threads: each may take 100 MB meanwhile
-_AS_FINE = 1.01  # relative; levels round their sides to whole pixels, and nobody sees a hundredth
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +46,15 @@ class Pyramid:
         What was done to the pixels to have these levels.
     alpha
         What the source says of a fourth channel; ``None`` if it says nothing.
+    config
+        How its images of other resolutions are made.
     """
 
     levels: tuple[Any, ...]
     token: str = ""
     notes: tuple[str, ...] = ()
     alpha: Alpha | None = None
+    config: PyramidConfig = PyramidConfig()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +66,9 @@ class Pyramid:
     def conversion(self) -> Conversion:
         """How its values become 8-bit RGB."""
         overview = self.levels[-1] if len(self.levels) > 1 else None
-        return conversion_of(self.levels[0], notes=self.notes, alpha=self.alpha, overview=overview)
+        return conversion_of(
+            self.levels[0], notes=self.notes, alpha=self.alpha, overview=overview, config=self.config.colours
+        )
 
     @cached_property
     def factors(self) -> tuple[tuple[float, float], ...]:
@@ -77,7 +77,7 @@ class Pyramid:
 
     def level_for(self, factor: float) -> int:
         """Return the coarsest level with pixels no larger than ``factor`` of the finest."""
-        return max(i for i, own in enumerate(self.factors) if i == 0 or max(own) <= factor * _AS_FINE)
+        return max(i for i, own in enumerate(self.factors) if i == 0 or max(own) <= factor * self.config.as_fine)
 
     def picture(self, factor: int = 1) -> Any:
         """Return the picture with pixels of ``factor`` x ``factor`` of the finest; the last that fill none are cut off.
@@ -99,14 +99,14 @@ class Pyramid:
         def coarse(window: Window) -> NDArray[np.uint8]:
             return coarse_window(fine, window, ratio=ratio, fine_shape=shape)
 
-        if isinstance(source, np.ndarray) or 3 * height * width <= _KEPT:
+        if isinstance(source, np.ndarray) or 3 * height * width <= self.config.kept:
             return np.moveaxis(coarse(Window(0, 0, height, width)), -1, 0)
         from dask.array import from_array
         from dask.base import tokenize
 
-        blocks = Blocks(coarse, (height, width))
+        blocks = Blocks(coarse, (height, width), self.config)
         name = f"picture-{tokenize(self.token, factor)}" if self.token else False
-        return from_array(blocks, chunks=(3, _CHUNK, _CHUNK), name=name)
+        return from_array(blocks, chunks=(3, self.config.chunk, self.config.chunk), name=name)
 
 
 class Blocks:
@@ -118,22 +118,30 @@ class Blocks:
         Gives a window as (h, w, 3); called from several threads.
     shape
         (height, width) in pixels.
+    config
+        How large blocks are, and how many are made at a time and kept.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 3
 
-    def __init__(self, make: Callable[[Window], NDArray[np.uint8]], shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        make: Callable[[Window], NDArray[np.uint8]],
+        shape: tuple[int, int],
+        config: PyramidConfig = PyramidConfig(),
+    ) -> None:
         self.shape = (3, *shape)
-        self._make, self._room = make, BoundedSemaphore(_AT_ONCE)
-        self._block = lru_cache(maxsize=max(1, _LAST // (3 * _BLOCK**2)))(self._made)
+        self._make, self._side, self._room = make, config.block, BoundedSemaphore(config.at_once)
+        self._block = lru_cache(maxsize=max(1, config.kept_blocks // (3 * config.block**2)))(self._made)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
         channels, rows, columns = key
         (y0, y1, _), (x0, x1, _) = rows.indices(self.shape[1]), columns.indices(self.shape[2])
         out = np.empty((3, max(y1 - y0, 0), max(x1 - x0, 0)), dtype=np.uint8)
-        for y in range(y0 // _BLOCK * _BLOCK, y1, _BLOCK):
-            for x in range(x0 // _BLOCK * _BLOCK, x1, _BLOCK):
+        side = self._side
+        for y in range(y0 // side * side, y1, side):
+            for x in range(x0 // side * side, x1, side):
                 part = self._block(y, x)[max(y0 - y, 0) : y1 - y, max(x0 - x, 0) : x1 - x]
                 at_y, at_x = max(y - y0, 0), max(x - x0, 0)
                 out[:, at_y : at_y + part.shape[0], at_x : at_x + part.shape[1]] = np.moveaxis(part, -1, 0)
@@ -141,7 +149,7 @@ class Blocks:
 
     def _made(self, y: int, x: int) -> NDArray[np.uint8]:
         with self._room:
-            return self._make(Window(y, x, min(y + _BLOCK, self.shape[1]), min(x + _BLOCK, self.shape[2])))
+            return self._make(Window(y, x, min(y + self._side, self.shape[1]), min(x + self._side, self.shape[2])))
 
 
 def as_pyramid(image: Any) -> Pyramid:

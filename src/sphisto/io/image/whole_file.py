@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto.io.image.config import FileConfig
 from sphisto.io.image.openslide import EXTRA
 from sphisto.io.image.pillow import Mode, mode_of
 from sphisto.io.image.pyramid import Pyramid
@@ -25,15 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_IN_MEMORY = 2**26  # bytes; larger pictures are decoded to a temporary file
-_STRIP = 2**22  # px that are moved at once
-_HARMLESS = 2**30  # bytes; what a file declares is not doubted below
-_ORIENTATION, _TIFF_BITS = 274, 258  # tags
-_PNG_BITS = 24  # where a png tells the bits of a sample
+_PNG_BITS = 24  # place of the byte of a png that holds the bits of a sample
 _JP2_MARK, _JP2_BITS = b"\xff\x4f\xff\x51", 42  # begin of a JPEG 2000 code stream, and where from there it tells them
-_DARK = 128  # of 256; the brightest of pictures that fill their bits is brighter
 _LAYERED = frozenset({"PSD"})  # formats whose frames are the parts of one picture
-_PLAUSIBLE = 500  # bytes of picture per byte of file; slides have 5 to 100, blank ones up to 300
 
 
 class FileLevel:
@@ -69,7 +64,7 @@ class _Decoded:
         return self._values[y0:y1, x0:x1]
 
 
-def decode(path: Path) -> Pyramid:
+def decode(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid:
     """Decode a png, jpg or anything else that Pillow reads, once: to memory, or above 64 MB to a temporary file.
 
     Orientation tags are not applied. Of several frames the largest is taken. What was done is in the pyramid's notes;
@@ -83,16 +78,21 @@ def decode(path: Path) -> Pyramid:
         If the temporary folder cannot hold it.
     """
     with _any_size():
-        picture, mode, notes = _loaded(path)
+        picture, mode, notes = _loaded(path, config)
         width, height = picture.size
-        rows = max(1, _STRIP // width)
+        rows = max(1, config.strip_px // width)
         first = _strip(picture, mode, 0, 1)
         strips = (_strip(picture, mode, y, rows) for y in range(0, height, rows))
-        return Pyramid((kept(strips, (height, *first.shape[1:]), first.dtype, path),), notes=notes)
+        return Pyramid((kept(strips, (height, *first.shape[1:]), first.dtype, path, config=config),), notes=notes)
 
 
 def kept(
-    strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+    strips: Iterable[NDArray[Any]],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    path: Path,
+    *,
+    config: FileConfig = FileConfig(),
 ) -> NDArray[Any] | FileLevel:
     """Join strips of rows (h, x, c) in memory, or above 64 MB in a temporary file.
 
@@ -102,7 +102,7 @@ def kept(
         If the temporary folder cannot hold them.
     """
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if nbytes <= _IN_MEMORY:
+    if nbytes <= config.in_memory:
         return np.concatenate(list(strips))
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
@@ -124,7 +124,7 @@ def kept(
     return level
 
 
-def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int) -> None:
+def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int, *, config: FileConfig = FileConfig()) -> None:
     """Raise for a file that declares far more pixels than its bytes can hold; whole slides pass.
 
     Raises
@@ -134,24 +134,24 @@ def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int) -> None:
     """
     declared = int(np.prod(shape, dtype=object)) * itemsize
     size = path.stat().st_size
-    if declared > max(_HARMLESS, _PLAUSIBLE * size):
+    if declared > max(config.harmless, config.plausible * size):
         msg = (
             f"{str(path)!r} declares {' x '.join(map(str, shape))} values, {declared / 1e9:.1f} GB, in a file of {size:,} bytes; "
-            f"expected no more than {_PLAUSIBLE} bytes of picture per byte of file. It is damaged or made to fill the "
+            f"expected no more than {config.plausible} bytes of picture per byte of file. It is damaged or made to fill the "
             "memory: get it again from where it came."
         )
         raise ValueError(msg)
 
 
-def _loaded(path: Path) -> tuple[Any, Mode, tuple[str, ...]]:
+def _loaded(path: Path, config: FileConfig) -> tuple[Any, Mode, tuple[str, ...]]:
     """Return the decoded picture, how its strips become arrays, and what is to be said of it."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import ExifTags, Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as picture:
             chosen = _seek_largest(picture)
-            refuse_bomb(path, (picture.size[1], picture.size[0], len(picture.getbands())), 1)
-            turned, bits = picture.getexif().get(_ORIENTATION, 1), _bits(path, picture)
+            refuse_bomb(path, (picture.size[1], picture.size[0], len(picture.getbands())), 1, config=config)
+            turned, bits = picture.getexif().get(ExifTags.Base.Orientation, 1), _bits(path, picture)
             deep = bits > 8 and mode_of(picture).bits == 8
             if deep and (read := _with_all_bits(path, picture.format)) is not None:
                 return read, Mode(bits=bits), tuple(note for note in (chosen, orientation_note(turned)) if note)
@@ -166,7 +166,7 @@ def _loaded(path: Path) -> tuple[Any, Mode, tuple[str, ...]]:
         )
         raise ValueError(msg) from error
     if deep:
-        _refuse_cut(path, stored, bits)
+        _refuse_cut(path, stored, bits, config)
     cut = f"its {bits} bits were cut to 8 in decoding" if deep else None
     notes = (chosen, cut, mode.note, orientation_note(turned))
     return stored, mode, tuple(note for note in notes if note)
@@ -195,7 +195,9 @@ def _as_stored(picture: Any, turned: int) -> Any:
 
 
 def _bits(path: Path, picture: Any) -> int:
-    """Return bits per sample, as far as the file tells."""
+    """Return bits per sample, as far as the file states them."""
+    from PIL import ExifTags
+
     if picture.format == "PNG":
         with path.open("rb") as file:
             return file.read(_PNG_BITS + 1)[_PNG_BITS]
@@ -203,7 +205,7 @@ def _bits(path: Path, picture: Any) -> int:
         content = path.read_bytes()
         at = content.find(_JP2_MARK)
         return (content[at + _JP2_BITS] & 0x7F) + 1 if at >= 0 else 8
-    stated = picture.tag_v2.get(_TIFF_BITS, 8) if picture.format == "TIFF" else 8
+    stated = picture.tag_v2.get(ExifTags.Base.BitsPerSample, 8) if picture.format == "TIFF" else 8
     return int(max(np.atleast_1d(stated)))
 
 
@@ -218,9 +220,9 @@ def _with_all_bits(path: Path, kind: str | None) -> Any | None:
     return None if values is None or values.ndim != 3 or values.shape[2] not in (3, 4) else _Decoded(values)
 
 
-def _refuse_cut(path: Path, picture: Any, bits: int) -> None:
+def _refuse_cut(path: Path, picture: Any, bits: int, config: FileConfig) -> None:
     """Raise where what Pillow makes of more than 8 bits is not what they show: in JPEG 2000, and where not all are used."""
-    if picture.format == "JPEG2000" or max(high for _, high in picture.convert("RGB").getextrema()) < _DARK:
+    if picture.format == "JPEG2000" or max(high for _, high in picture.convert("RGB").getextrema()) < config.dark:
         msg = (
             f"{str(path)!r} has {bits} bits per sample, which cannot be read rightly here; expected 8 bits, or a tif. Save it as "
             f"one of these, or install imagecodecs, as `{EXTRA}` does."

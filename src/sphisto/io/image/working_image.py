@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
-from sphisto.core.grid import Grid
+from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.mask import Mask
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
+from sphisto.io.image.colours import BYTE
 from sphisto.slide.tissue import edge_factor, find_tissue
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from sphisto.io.image.pyramid import Pyramid
 
 logger = logging.getLogger("sphisto")
-
-_SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
-_HALF = 127  # of 255, the shade of tissue
 
 
 def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:
@@ -115,7 +113,7 @@ def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
     if all(side // block == own for side, own in zip(mask.shape, grid.shape, strict=True)):
         mask = mask[: grid.height * block, : grid.width * block]  # without what fills no block of the picture
     proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
-    if abs(proportion - 1) > _SAME_EXTENT:
+    if abs(proportion - 1) > SAME_SCALE:
         msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."
         raise ValueError(msg)
     mask = mask.astype(bool, copy=False)
@@ -124,7 +122,7 @@ def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
         return Mask(mask, grid.shape, (1 / ratio[0], 1 / ratio[1]))
 
     def shades(window: Window) -> NDArray[np.uint8]:
-        return np.where(mask[window.slices], np.uint8(255), np.uint8(0))[..., None]
+        return np.where(mask[window.slices], np.uint8(BYTE), np.uint8(0))[..., None]
 
     whole = Window(0, 0, *grid.shape)
-    return Mask(coarse_window(shades, whole, ratio=ratio, fine_shape=mask.shape)[..., 0] > _HALF, grid.shape)
+    return Mask(coarse_window(shades, whole, ratio=ratio, fine_shape=mask.shape)[..., 0] > BYTE // 2, grid.shape)

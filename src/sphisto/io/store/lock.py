@@ -21,7 +21,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_TRIES = 20  # a lock file that vanishes while it is opened: each time another writer has just ended
 
 
 @contextlib.contextmanager
@@ -64,8 +63,9 @@ def lock_file(store: Path) -> Path:
     return store.with_name(f".{store.name}.lock")
 
 
-def _acquire(path: Path, store: Path) -> int:
-    for _ in range(_TRIES):
+def _acquire(path: Path, store: Path, tries: int = 20) -> int:
+    """Open the lock file and lock it; it may vanish meanwhile, each time as another writer has just ended."""
+    for _ in range(tries):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if _try_lock(handle, path) and _is_still(handle, path):

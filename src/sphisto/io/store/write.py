@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
 from sphisto.io.store.errors import RESTORE, naming_damage
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
-
-_SAME_PLACE = 1.0  # full-resolution px
 
 
 @quiet()
@@ -225,7 +224,7 @@ def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
     stated = table.obsm.get("spatial")
     if stated is None:
         return places
-    if np.allclose(np.asarray(stated)[:, :2], places, atol=_SAME_PLACE):
+    if np.allclose(np.asarray(stated)[:, :2], places, atol=SAME_PLACE_PX):
         return np.asarray(stated)  # with a third column, if there is one
     logger.info(
         "obsm['spatial'] of the store's table is in full-resolution px; in the table in memory it stays as it is."
