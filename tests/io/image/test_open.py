@@ -40,6 +40,17 @@ def test_grey_images_have_no_axis_of_channels(tmp_path):
         assert (read_image(tmp_path / name) == RGB[..., 0]).all()
 
 
+def test_alpha_of_sixteen_bits_is_applied_as_an_array_would_not_state_it(tmp_path):
+    alpha = np.full((*RGB.shape[:2], 1), 65535, np.uint16)
+    alpha[:5] = 0
+    stored = np.dstack([RGB.astype(np.uint16) * 257, alpha])
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["unassalpha"])
+    found = read_image(tmp_path / "a.tif")
+    assert found.dtype == np.uint8
+    assert (found[:5] == 255).all()
+    assert (found[5:] == RGB[5:]).all()
+
+
 def test_planar_tifs_come_with_channels_last(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate")
     assert (read_image(tmp_path / "a.tif") == RGB).all()

@@ -69,15 +69,15 @@ def open_image(path: str | Path, *, config: FileConfig = FileConfig()) -> Pyrami
 def read_image(path: str | Path) -> Any:
     """Read a tissue image whole, of a pyramid its full resolution: (y, x) or (y, x, c) in the file's own type.
 
-    Colours that are not stored as grey or RGB(A) come as RGB, and so do those that were multiplied with alpha: an array
-    would not tell.
+    Colours that are not stored as grey or RGB(A) come as 8-bit RGB, and so do those with alpha that was multiplied with
+    them or has more than 8 bits: an array does not state what its fourth channel is.
     """
     pyramid = open_image(path)
-    if pyramid.notes:  # an array would not tell that either
+    if pyramid.notes:  # an array does not state these either
         logger.info("%s: %s.", path, "; ".join(pyramid.notes))
-    if pyramid.alpha == "premultiplied":
-        return np.moveaxis(np.asarray(pyramid.picture()), 0, -1)
     level = pyramid.levels[0]
+    if pyramid.alpha == "premultiplied" or (pyramid.alpha and level.dtype != np.uint8):
+        return np.moveaxis(np.asarray(pyramid.picture()), 0, -1)
     pixels = np.asarray(level[: level.shape[0], : level.shape[1]])
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
