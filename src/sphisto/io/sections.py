@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
-from sphisto.core.grid import SAME_SCALE, Grid
+from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
+from sphisto.io.calibration import calibration_of, scale_of_stated
 from sphisto.io.counts import gene_names, values_of
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.layout_anndata import layout_of_anndata
 from sphisto.io.layout_spatialdata import layout_of_spatialdata
-from sphisto.io.layouts import valid_scale
 from sphisto.io.paths import user_path
-from sphisto.io.spaceranger import is_spaceranger_folder, read_visium
+from sphisto.io.refusals import name_of, refuse_other_files
+from sphisto.io.spaceranger import read_visium
+from sphisto.io.spaceranger_folder import is_spaceranger_folder
 from sphisto.io.store.names import element_name
-from sphisto.slide.calibration import Calibration, calibrate
+from sphisto.slide.calibration import Calibration
 from sphisto.slide.slide import Measured
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
-_ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # one of which is in every folder of a zarr store
 _LEAST_SPOTS = 2
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
@@ -180,7 +180,7 @@ def section(
     Spot(um=55.0, shape='disc')
     >>> print(section)  # doctest: +SKIP
     """
-    library_id = _name_of(library_id)
+    library_id = name_of(library_id)
     if isinstance(data, str | Path) and is_spaceranger_folder(data):
         found = layout_of_anndata(read_visium(data, library_id=library_id), image=image, image_scale=image_scale)
     elif hasattr(data, "obsm"):
@@ -188,7 +188,7 @@ def section(
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
         found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id)
     else:
-        _refuse_other_files(data)
+        refuse_other_files(data)
         return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     if len(found.rows) < _LEAST_SPOTS:
         msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
@@ -196,7 +196,7 @@ def section(
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     assert found.image is not None  # both layouts open it
-    image_scale = found.image_scale or _scale_of_stated(um, scale)
+    image_scale = found.image_scale or scale_of_stated(um, scale)
     grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
     which = found.told["image"]
@@ -243,57 +243,6 @@ def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -
     return data
 
 
-def _refuse_other_files(data: Any) -> None:
-    """Raise for paths of tables and stores, which are read by the libraries that they are of, and of other folders."""
-    if not isinstance(data, str | Path):
-        return
-    path = user_path(data)
-    if not str(data) or not path.exists():
-        msg = f"Found nothing at {str(path) if str(data) else ''!r}; expected the folder of a Space Ranger run, or a picture."
-        raise FileNotFoundError(msg)
-    reader = None
-    if path.suffix.lower() in _TABLES:
-        reader = "anndata.read_h5ad" if path.suffix.lower() == ".h5ad" else "scanpy"
-    elif any((path / room).is_dir() for room in ("tables", "shapes")):
-        reader = "spatialdata.read_zarr"
-    elif (path / "obs").is_dir():
-        reader = "anndata.read_zarr"
-    if reader is not None:
-        msg = (
-            f"Found the path of a table or store, {str(data)!r}; expected what is in it. Read it with `{reader}` and give what "
-            "that returns; a Space Ranger run is given as its folder."
-        )
-        raise ValueError(msg)
-    if (path / "experiment.xenium").is_file():
-        msg = (
-            f"{str(data)!r} is a Xenium run, whose counts are those of cells; expected spots or bins, as Visium and Visium HD "
-            "have them. Use the cells' counts as they are."
-        )
-        raise ValueError(msg)
-    if path.is_dir() and not any((path / name).is_file() for name in _ZARR):
-        holds = ", ".join(sorted(each.name for each in path.iterdir())[:10]) or "nothing"
-        msg = (
-            f"Found a folder that is neither a Space Ranger run nor an OME-Zarr picture, {str(data)!r} (it holds: {holds}). "
-            "Expected the folder with the counts (filtered_feature_bc_matrix.h5) and `spatial` in it."
-        )
-        raise ValueError(msg)
-
-
-def _name_of(library_id: Any) -> str | None:
-    """Return the name of a library as text: joined tables number them, too."""
-    if library_id is None:
-        return None
-    if not isinstance(library_id, str | int | np.integer) or isinstance(library_id, bool):
-        msg = (
-            f"Found `library_id` of type {type(library_id).__name__}; expected the name of one section: {library_id!r}."
-        )
-        raise TypeError(msg)
-    if not str(library_id).strip():
-        msg = "Found an empty `library_id`; expected the name of a section, or none where there is only one."
-        raise ValueError(msg)
-    return str(library_id)
-
-
 def _picture_alone(
     data: Any,
     um_per_px: float | None,
@@ -332,62 +281,6 @@ def _picture_alone(
     }
     spot = None if spot_um is None else Spot(spot_um, spot_shape or "disc")
     return Section(name, pyramid, grid, spot=spot, tissue=tissue, check=check, about=about)
-
-
-def _scale_of_stated(image_um: float | None, scale: Calibration) -> float:
-    """Px of a picture of stated resolution per full-resolution px; of any other, 1: it is taken for the full-resolution one."""
-    if image_um is None:
-        return 1.0
-    found = scale.um_per_px / image_um
-    return (
-        1.0
-        if abs(found - 1) < SAME_SCALE
-        else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
-    )
-
-
-def calibration_of(
-    found: Layout, image_um: float | None = None, spot_um: float | None = None, spot_shape: SpotShape | None = None
-) -> Calibration:
-    """Find scale and spots from what the layout tells and the user states."""
-    if spot_um is not None:
-        spot_um = require_positive(spot_um, "spot_um")
-    stated = None if image_um is None or found.image_scale is None else image_um * found.image_scale
-    scale = calibrate(
-        found.centers,
-        array_row=_column(found, "array_row"),
-        array_col=_column(found, "array_col"),
-        spot_px=found.spot_px,
-        spot_px_is_true=found.spot_px_is_true,
-        drawn=found.drawn,
-        microns_per_px=stated or found.microns_per_px,
-        bin_um=found.bin_um,
-        spot_um=spot_um,
-        spot_shape=spot_shape,
-    )
-    _refuse_wide_spots(scale)
-    return scale
-
-
-def _refuse_wide_spots(scale: Calibration, most_pitches: float = 5.0) -> None:
-    """Raise for spots that cannot lie side by side; the areas of far larger ones would fill the memory."""
-    if scale.spot_um > most_pitches * scale.pitch_um:
-        msg = (
-            f"Found spots of {scale.spot_um:.3g} um that lie {scale.pitch_um:.3g} um apart (the scale is taken from "
-            f"{scale.scale_source}); expected spots side by side. Give `spot_um` in um (not in pixels), correct the scale, or "
-            "take one section of several that were joined."
-        )
-        raise ValueError(msg)
-
-
-def _column(found: Layout, name: str) -> NDArray[np.float64] | None:
-    """Column of ``obs`` at the section's rows as numbers, NaN for what is none; ``None`` where there is no such column."""
-    if name not in found.adata.obs:
-        return None
-    import pandas as pd
-
-    column = found.adata.obs[name].iloc[found.rows].astype(object)
-    return np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
 
 
 def _about(

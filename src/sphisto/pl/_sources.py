@@ -10,9 +10,9 @@ import numpy as np
 
 from sphisto import _keys, get
 from sphisto.core.tiles import TILE
+from sphisto.io.calibration import calibration_of
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.layout_anndata import library_of, spots_of_anndata
-from sphisto.io.sections import calibration_of
 from sphisto.io.store import read as stores
 from sphisto.pl._frame import extent_of
 
