@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from threading import Thread
 
@@ -132,9 +133,9 @@ def test_blocks_that_were_made_are_kept_up_to_a_bound():
     assert len(made) == 4 + 12 + 4
 
 
-def test_several_threads_may_read(small_blocks):
+def test_several_threads_may_read():
     image = image_of(200, 200)
-    lazy = Pyramid((Stored(image),)).picture()
+    lazy = Pyramid((Stored(image),), config=SMALL_BLOCKS).picture()
     wrong = []
 
     def read(seed):
@@ -153,23 +154,27 @@ def test_several_threads_may_read(small_blocks):
     assert wrong == []
 
 
-def test_lazy_images_of_others_are_read_by_window(small_blocks):
+def test_lazy_images_of_others_are_read_by_window():
     image = image_of(90, 70)
     for given_, expected in [
         (da.from_array(image, chunks=13), image),
         (da.from_array(np.moveaxis(image, -1, 0), chunks=13), image),
         (da.from_array(image[..., 0], chunks=13), np.dstack([image[..., 0]] * 3)),
     ]:
-        lazy = as_pyramid(given_).picture()
+        lazy = replace(as_pyramid(given_), config=SMALL_BLOCKS).picture()
         assert isinstance(lazy, da.Array)
         np.testing.assert_array_equal(np.moveaxis(lazy.compute(), 0, -1), expected)
 
 
-def test_the_same_picture_has_the_same_name(small_blocks):
+def test_the_same_picture_has_the_same_name():
     image = Stored(image_of(40, 40))
-    assert Pyramid((image,), "a").picture(2).name == Pyramid((image,), "a").picture(2).name
-    assert Pyramid((image,), "a").picture(2).name != Pyramid((image,), "a").picture(1).name
-    assert Pyramid((image,), "a").picture(2).name != Pyramid((image,), "b").picture(2).name
+
+    def name(token, factor):
+        return Pyramid((image,), token, config=SMALL_BLOCKS).picture(factor).name
+
+    assert name("a", 2) == name("a", 2)
+    assert name("a", 2) != name("a", 1)
+    assert name("a", 2) != name("b", 2)
 
 
 def test_a_picture_in_memory_is_not_copied():
