@@ -1,7 +1,7 @@
 """Gene expression at every pixel of a spatial transcriptomics section.
 
-The verbs live in rooms: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
-``io`` (read instruments' folders) and ``datasets``. A room is imported when it is first used.
+The functions live in subpackages: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
+``io`` (read instruments' folders) and ``datasets``. A subpackage is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 from importlib.metadata import version
 from typing import Any
 
-from sphisto import _forks as _forks  # looks after forked processes from now on
+from sphisto import _forks as _forks  # takes care of forked processes from now on
 
 __version__ = version("sphisto")
 __all__ = ["datasets", "get", "io", "pl", "pp", "tl"]

@@ -1,4 +1,4 @@
-"""Questions asked of arrays before they are used. No heavy imports: arrays in, words out."""
+"""Checks of arrays before they are used. No heavy imports; what is wrong is returned as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo of the command line: a section drawn by rule, fitted, written and pictured; no data, no network."""
+"""The demo of the command line: a section drawn by rule, fitted, written and drawn; no data, no network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# one gene of each kind the section is drawn with: tissue class, nuclei, RNA content, and one the picture cannot show
+# one gene of each kind the section is drawn with: tissue class, nuclei, RNA content, and one the image cannot show
 GENES = ["class1_a", "nuclei_a", "total_a", "gradient_a"]
 
 
@@ -34,9 +34,9 @@ def run(out: Path, *, size: int = 512, pitch_um: float = 100.0, epochs: int = 6)
     pp.qc(adata, min_genes=1, min_cells=3)  # a panel of some 20 genes: the usual floor of 200 would leave nothing
     pp.normalize(adata)
     pp.explore(adata)
-    tl.fit_projection(adata, store=store, genes=GENES, max_epochs=epochs)  # says itself where the store is
+    tl.fit_projection(adata, store=store, genes=GENES, max_epochs=epochs)  # prints where the store is
 
-    pictures: dict[str, Callable[[Path], Any]] = {
+    figures: dict[str, Callable[[Path], Any]] = {
         "reconstruction": lambda path: pl.reconstruction(store, save=path),
         "projection": lambda path: pl.projection(store, GENES, save=path),
         "measured": lambda path: pl.measured(adata, GENES, save=path),
@@ -44,7 +44,7 @@ def run(out: Path, *, size: int = 512, pitch_um: float = 100.0, epochs: int = 6)
         "umap": lambda path: pl.umap(adata, GENES, save=path),
         "history": lambda path: pl.history(adata, save=path),
     }
-    for name, draw in pictures.items():
+    for name, draw in figures.items():
         path = out / f"{name}.png"
         draw(path)
         yield path

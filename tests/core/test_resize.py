@@ -82,5 +82,5 @@ def test_no_more_is_read_than_is_covered_and_little_at_once():
 
 
 def test_pixels_beyond_the_picture_are_refused():
-    with pytest.raises(ValueError, match="Pixels 0 to 4 of 2 px each lie beyond the 6 px of the finer picture"):
+    with pytest.raises(ValueError, match="Pixels 0 to 4 of 2 px each lie beyond the 6 px of the finer image"):
         coarse_window(lambda w: np.zeros((*w.shape, 1), np.uint8), Window(0, 0, 4, 3), ratio=(2, 2), fine_shape=(6, 6))

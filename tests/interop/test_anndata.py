@@ -147,7 +147,7 @@ def test_a_picture_named_at_reading_that_is_gone_is_said(tmp_path, drawing, capl
     adata = sq.read.visium(drawing.run(tmp_path / "outs", drawn), source_image_path=tmp_path / "gone.tif")
     section = sp.io.section(adata)
     drawing.check(section, drawn, drawn.hires, drawing.hires)
-    assert "images['hires'] is used; the full-resolution picture source_image_path = " in caplog.text
+    assert "images['hires'] is used; the full-resolution image source_image_path = " in caplog.text
     assert f"{str(tmp_path / 'gone.tif')!r} is not there" in section.about["image"]
 
 

@@ -1,4 +1,4 @@
-"""What a region of tissue (spot, bin, cell) sees of a raster, and the one operator that sums pixels over it."""
+"""What a region of tissue (spot, bin, cell) covers of a raster, and the one operator that sums pixels over it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Footprint:
         return self._sum(np.ones((len(self.weight), 1)))[:, 0]
 
     def mean(self, raster: NDArray[Any]) -> NDArray[np.float64]:
-        """Average a raster over the part of each region that the raster sees: (n, c); NaN where it sees nothing."""
+        """Average a raster over the part of each region within the raster: (n, c); NaN where there is none."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.pool(raster) / self.covered[:, None]
 
@@ -200,14 +200,14 @@ class Footprint:
     ) -> Footprint:
         area = np.bincount(region, weight, minlength=n).astype(np.float64)
         height, width = shape
-        seen = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        lengths = np.bincount(region[seen], minlength=n)
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        lengths = np.bincount(region[inside], minlength=n)
         return cls(
             (height, width),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            y[seen].astype(np.int32),
-            x[seen].astype(np.int32),
-            weight[seen].astype(np.float32),
+            y[inside].astype(np.int32),
+            x[inside].astype(np.int32),
+            weight[inside].astype(np.float32),
             area,
         )
 

@@ -1,4 +1,4 @@
-"""Footprints of the spots of a slide, drawn only where they are looked at."""
+"""Footprints of the spots of a slide, drawn only where they are needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HALF = 0.51  # of a spot's width: the corners of what a disc is drawn as lie be
 
 @dataclass(frozen=True, eq=False)
 class LazyFootprint:
-    """As :class:`sphisto.core.footprint.Footprint`, but of spots, and without their pixels until a window asks for them.
+    """As :class:`sphisto.core.footprint.Footprint`, but of spots, and without their pixels until a window needs them.
 
     At half a um per px a spot covers some 9,000 px: all of a slide together would take more memory than all else.
 
@@ -86,7 +86,7 @@ class LazyFootprint:
         return replace(part, indptr=np.concatenate([[0], np.cumsum(lengths)]), area=self.area)
 
     def mean(self, raster: Any, *, tile: int = TILE) -> NDArray[np.float64]:
-        """Average a raster over the part of each spot that the grid sees: (n, c); NaN where it sees nothing.
+        """Average a raster over the part of each spot within the grid: (n, c); NaN where there is none.
 
         The raster, (c, y, x) or (y, x), may be lazy: it is read by tiles.
         """

@@ -1,6 +1,6 @@
 """The rule by which the toy section is drawn: stain and expression as pure functions of position and seed.
 
-Nothing here depends on the window that is asked for, so that a section of any size can be drawn block by block, in
+Nothing here depends on the window that is drawn, so that a section of any size can be drawn block by block, in
 any order, and a pixel always gets the same value. All lengths are in um, order is (y, x).
 """
 
@@ -150,7 +150,7 @@ class Drawing:
         return uniform(hashed(self.seed, stream, np.arange(n)))
 
     def _tissue(self, noise: GridNoise | PointNoise) -> NDArray[np.bool_]:
-        """Whether there is tissue: a wobbly disc that fills most of the picture, with a wobbly hole."""
+        """Whether there is tissue: a wobbly disc that fills most of the image, with a wobbly hole."""
         (tall, wide), side = self._size, min(self._size)
         outline = (
             1
@@ -181,7 +181,7 @@ class Drawing:
         return np.asarray(np.argmax(np.stack(scores), axis=0))
 
     def _slopes(self, y: Floats, x: Floats) -> tuple[Floats, Floats]:
-        """Two ramps from 0 to 1 over the section, at a right angle; the picture does not show them."""
+        """Two ramps from 0 to 1 over the section, at a right angle; the image does not show them."""
         tall, wide = self._size
         angle = 2 * np.pi * self._random(_SLOPE, 1)[0]
         down, right = y / tall - 0.5, x / wide - 0.5

@@ -39,13 +39,13 @@ def toy(
     min_tissue: float = 0.5,
     rng: RNG = 0,
 ) -> AnnData:
-    """Draw a Visium section by rule, with an H&E-like picture and genes whose true rate is known at every pixel.
+    """Draw a Visium section by rule, with an H&E-like image and genes whose true rate is known at every pixel.
 
     The section has background glass, a hole, four classes of tissue with irregular borders (0 fibrous stroma,
-    1 lymphoid tissue, 2 epithelium, 3 fat) and nuclei of 6 to 8 um whose density depends on the class. Its genes say
-    in their names what they follow: ``class0_a`` .. ``class3_a`` the class alone and ``_b`` also how strongly it is
+    1 lymphoid tissue, 2 epithelium, 3 fat) and nuclei of 6 to 8 um whose density depends on the class. The names of its
+    genes state what they follow: ``class0_a`` .. ``class3_a`` the class alone and ``_b`` also how strongly it is
     stained, ``nuclei_a`` and ``nuclei_b`` the nuclei (``_b`` times stain strength), ``total_a`` and ``total_b``
-    (a third as high) the RNA content, ``gradient_a`` and ``gradient_b`` ramps over the section which the picture does
+    (a third as high) the RNA content, ``gradient_a`` and ``gradient_b`` ramps over the section which the image does
     NOT show, ``noise_a``, ... nothing: they are constant within tissue.
 
     Counts are Poisson, with the true rate averaged over the exact disc of each spot as their mean.
@@ -53,11 +53,11 @@ def toy(
     Parameters
     ----------
     height, width
-        Size of the full-resolution picture in px. Sections of 20,000 px are drawn block by block, in bounded memory.
+        Size of the full-resolution image in px. Sections of 20,000 px are drawn block by block, in bounded memory.
     um_per_px
         Micrometres per px; above about 4 the nuclei blur away.
     pitch_um
-        Distance of neighbouring spots of the hexagonal array. Lower it for small pictures: 48 x 48 px of 2 um hold
+        Distance of neighbouring spots of the hexagonal array. Lower it for small images: 48 x 48 px of 2 um hold
         no Visium spot, but 11 at ``pitch_um=24``. What takes its scale from Visium's pitch then reads pixels as
         larger than they are, which changes nothing as long as the spots keep their share of the pitch.
     spot_um
@@ -75,7 +75,7 @@ def toy(
     -------
     AnnData (spots x genes) in Visium layout: ``X`` csr float32 raw counts, ``obs`` in_tissue, array_row, array_col,
     ``var["kind"]``, ``obsm["spatial"]`` (x, y) in full-resolution px, ``uns["spatial"]["toy"]`` with images uint8
-    (hires at most 2000 px: the full picture where that is not larger) and scale factors, of which
+    (hires at most 2000 px: the full image where that is not larger) and scale factors, of which
     ``spot_diameter_fullres`` is that of a 65 um spot for each 55 um, as Space Ranger writes it, and ``uns["toy"]`` the
     parameters, from which :func:`toy_image` and :func:`toy_truth` draw the section again.
 
@@ -113,7 +113,7 @@ def toy(
 
 
 def toy_image(adata: AnnData) -> da.Array:
-    """Draw the full-resolution picture of a toy section again, lazily.
+    """Draw the full-resolution image of a toy section again, lazily.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _check(
 def _lattice(
     drawing: Drawing, pitch_um: float, spot_um: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Array row, array column and centre (y, x) in px of all Visium positions whose discs lie in the picture."""
+    """Array row, array column and centre (y, x) in px of all Visium positions whose discs lie in the image."""
     um = drawing.um_per_px
     row_um, col_um = pitch_um * np.sqrt(3) / 2, pitch_um / 2
     free = [side * um - spot_um for side in (drawing.height, drawing.width)]
@@ -308,7 +308,7 @@ def _spatial(
 
 
 def _reduced(image: da.Array, factor: int, block: int) -> NDArray[np.uint8]:
-    """Compute a picture reduced by block means, a block at a time."""
+    """Compute an image reduced by block means, a block at a time."""
     if factor == 1:
         return np.asarray(image.compute())
     side = max(block // factor, 1) * factor
@@ -330,7 +330,7 @@ def _block_mean(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 def _recall(adata: AnnData) -> Drawing:
     """Return the drawing which an AnnData was made from."""
     if LIBRARY_ID not in adata.uns:
-        msg = f"Did not find .uns[{LIBRARY_ID!r}]: only a section drawn by `sphisto.datasets.toy` knows its truth."
+        msg = f"Did not find .uns[{LIBRARY_ID!r}]: only a section drawn by `sphisto.datasets.toy` has a known truth."
         raise ValueError(msg)
     kept = adata.uns[LIBRARY_ID]
     kind: dict[str, type] = {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def calibration_of(
     found: Layout, image_um: float | None = None, spot_um: float | None = None, spot_shape: SpotShape | None = None
 ) -> Calibration:
-    """Find scale and spots from what the layout tells and the user states."""
+    """Find scale and spots from what the layout holds and the user states."""
     if spot_um is not None:
         spot_um = require_positive(spot_um, "spot_um")
     stated = None if image_um is None or found.image_scale is None else image_um * found.image_scale
@@ -63,7 +63,7 @@ def _column(found: Layout, name: str) -> NDArray[np.float64] | None:
 
 
 def scale_of_stated(image_um: float | None, scale: Calibration) -> float:
-    """Px of a picture of stated resolution per full-resolution px; of any other, 1: it is taken for the full-resolution one."""
+    """Px of an image of stated resolution per full-resolution px; of any other, 1: it is taken for the full-resolution one."""
     if image_um is None:
         return 1.0
     found = scale.um_per_px / image_um

@@ -1,4 +1,4 @@
-"""A section in a SpatialData: a table, the circles or squares it annotates, and the picture that belongs to them."""
+"""A section in a SpatialData: a table, the circles or squares it annotates, and the image that belongs to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 logger = logging.getLogger("sphisto")
 
-_REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced picture
+_REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced image
 _BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")  # what spatialdata-io and Space Ranger call bins of a side
 INTRINSIC = "the shapes' own coordinates"
 
@@ -34,7 +34,7 @@ INTRINSIC = "the shapes' own coordinates"
 def layout_of_spatialdata(
     sdata: SpatialData, *, image: Any = None, image_scale: float | None = None, library_id: str | None = None
 ) -> Layout:
-    """Find rows, places, picture and scales of one section in a SpatialData.
+    """Find rows, places, image and scales of one section in a SpatialData.
 
     Raises
     ------
@@ -49,10 +49,10 @@ def layout_of_spatialdata(
     center = shapes.geometry.centroid
     xy = np.column_stack([center.x, center.y])
     to_fullres, frame = _full_resolution(table, rows, sdata.shapes[region], region, xy)
-    pyramid, scale, told_image = choose_image(sdata, region, image, image_scale, to_fullres)
+    pyramid, scale, which_image = choose_image(sdata, region, image, image_scale, to_fullres)
     if scale is not None and scale > 1 and image_scale is None:
-        # the picture is finer than the coordinates: its pixels are the full resolution
-        to_fullres, scale, frame = to_fullres * scale, 1.0, f"pixels of the picture, the finest there are ({frame})"
+        # the image is finer than the coordinates: its pixels are the full resolution
+        to_fullres, scale, frame = to_fullres * scale, 1.0, f"pixels of the image, the finest there are ({frame})"
     factors = _factors_of(table)
     named = _BINS.search(region)
     about = _written_by_us(sdata, region)
@@ -62,17 +62,17 @@ def layout_of_spatialdata(
         rows=rows,
         centers=centers_of(xy * to_fullres),
         image=pyramid,
-        image_scale=None if scale is None else valid_scale(scale, "the picture's scale"),
+        image_scale=None if scale is None else valid_scale(scale, "the image's scale"),
         spot_px=side * to_fullres,
         spot_px_is_true=shape == "square" or about is not None,
         drawn=shape,
         bin_um=positive_or_none(factors.get("bin_size_um"))
         or (float(named.group(1)) if named else bin_um_of(table.obs_names[rows])),
         microns_per_px=about or positive_or_none(factors.get("microns_per_pixel")),
-        told={
+        concluded={
             "layout": f"SpatialData, table {name!r}, which annotates {'circles' if shape == 'disc' else 'squares'} {region!r}",
             "rows": kept,
-            "image": told_image,
+            "image": which_image,
             "frame": frame,
         },
     )
@@ -101,7 +101,7 @@ def _full_resolution(
                     np.allclose(at, stated[:, :2], atol=SAME_PLACE_PX, rtol=0) for at in (there, xy * scales[system])
                 ):
                     which = f"coordinate system {system!r}" if system else INTRINSIC
-                    frame = f'{which}, where the shapes lie as obsm["spatial"] of the table says'
+                    frame = f'{which}, where the shapes lie as obsm["spatial"] of the table states'
                     return scales[system], frame + _shift(matrices[system], system, region)
             note = '; obsm["spatial"] of the table agrees with none of them and is not used'
             logger.warning('%r: obsm["spatial"] of the table agrees with no full-resolution coordinate system of the shapes '
@@ -109,17 +109,17 @@ def _full_resolution(
     if named:
         frame = f"coordinate system {named[0]!r}{note}"
         return scales[named[0]], frame + _shift(matrices[named[0]], named[0], region)
-    return 1.0, f"no coordinate system but of reduced pictures: {INTRINSIC}{note}"
+    return 1.0, f"no coordinate system but of reduced images: {INTRINSIC}{note}"
 
 
 def _shift(matrix: NDArray[np.float64], system: str, region: str) -> str:
-    """Say that shapes lie shifted in a coordinate system, which nothing that is written here repeats."""
+    """Return a note that shapes lie shifted in a coordinate system, which nothing that is written here repeats."""
     if not is_shifted(matrix):
         return ""
     by = " and ".join(f"{shift:.5g}" for shift in matrix[:2, 2])
     logger.warning(
         "%r lies shifted by %s (x and y) in %r of the SpatialData, perhaps beside other sections. `global` of a store begins "
-        "where the section's picture does: give other elements of the SpatialData to `sphisto.tl.aggregate` without that shift.",
+        "where the section's image does: give other elements of the SpatialData to `sphisto.tl.aggregate` without that shift.",
         region, by, system,
     )  # fmt: skip
     return f", without its shift by {by} (x and y)"
@@ -137,7 +137,7 @@ def _factors_of(table: AnnData) -> Mapping[str, Any]:
 
 
 def _written_by_us(sdata: SpatialData, region: str) -> float | None:
-    """Um per full-resolution px by what a store of sphisto says of itself."""
+    """Um per full-resolution px as the marks of a store of sphisto state it."""
     mark = sdata.attrs.get(_keys.MARK)
     grids = mark.get("grids", {}) if isinstance(mark, dict) else {}
     about = grids.get(_keys.image(re.sub(r"_spots$", "", region)))

@@ -1,4 +1,4 @@
-"""Paths as people write them: ``~``, links, folders that end in a slash."""
+"""Paths as users write them: with ``~``, links, or a slash at the end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def store_path(store: str | os.PathLike[str]) -> Path:
     """Return where a store really lies: what is written beside it has to be on its file system.
 
     A store that is a link stays one, and what it points to is written. Links among the folders above are left in the
-    path: they change neither folder nor file system of what lies in them.
+    path: they change neither folder nor file system of what is in them.
 
     Raises
     ------

@@ -19,12 +19,12 @@ def refuse_other_files(data: Any) -> None:
         return
     path = user_path(data)
     if not str(data) or not path.exists():
-        msg = f"Found nothing at {str(path) if str(data) else ''!r}; expected the folder of a Space Ranger run, or a picture."
+        msg = f"Found nothing at {str(path) if str(data) else ''!r}; expected the folder of a Space Ranger run, or an image."
         raise FileNotFoundError(msg)
     reader = None
     if path.suffix.lower() in _TABLES:
         reader = "anndata.read_h5ad" if path.suffix.lower() == ".h5ad" else "scanpy"
-    elif any((path / room).is_dir() for room in ("tables", "shapes")):
+    elif any((path / group).is_dir() for group in ("tables", "shapes")):
         reader = "spatialdata.read_zarr"
     elif (path / "obs").is_dir():
         reader = "anndata.read_zarr"
@@ -43,7 +43,7 @@ def refuse_other_files(data: Any) -> None:
     if path.is_dir() and not any((path / name).is_file() for name in _ZARR):
         holds = ", ".join(sorted(each.name for each in path.iterdir())[:10]) or "nothing"
         msg = (
-            f"Found a folder that is neither a Space Ranger run nor an OME-Zarr picture, {str(data)!r} (it holds: {holds}). "
+            f"Found a folder that is neither a Space Ranger run nor an OME-Zarr image, {str(data)!r} (it holds: {holds}). "
             "Expected the folder with the counts (filtered_feature_bc_matrix.h5) and `spatial` in it."
         )
         raise ValueError(msg)

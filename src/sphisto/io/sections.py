@@ -1,4 +1,4 @@
-"""What the user hands over, understood once: which rows, which picture, what frame, units, spots and counts."""
+"""What the user gives, understood once: which rows, which image, what frame, units, spots and counts."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Section:
-    """A tissue section, understood: what :func:`sphisto.io.section` made of the data. Do not make one by hand.
+    """A tissue section, understood: what :func:`sphisto.io.section` made of the data. Do not construct one yourself.
 
     Parameters
     ----------
     library_id
         Name of the section, as elements of a store are called by it.
     image
-        The picture in all its resolutions, read by window.
+        The image in all its resolutions, read by window.
     grid
-        Where the picture's finest pixels lie: their size in um and in full-resolution px.
+        Where the image's finest pixels lie: their size in um and in full-resolution px.
     adata
-        The very table that was handed over, into which results are written; ``None`` for a picture alone.
+        The very table that was given, into which results are written; ``None`` for an image alone.
     rows
         (n,) rows of the table that are spots of this section.
     measured
-        What these spots measured, with centres (y, x) and pitch in full-resolution px; ``None`` for a picture alone.
+        What these spots measured, with centres (y, x) and pitch in full-resolution px; ``None`` for an image alone.
     spot
-        Size and shape of a spot or bin; ``None`` for a picture alone.
+        Size and shape of a spot or bin; ``None`` for an image alone.
     tissue
-        (y, x) bool mask that was given; ``None``: it is found in the picture.
+        (y, x) bool mask that was given; ``None``: it is found in the image.
     check
-        Whether spots that do not fit the picture are refused.
+        Whether spots that do not fit the image are refused.
     about
         What was understood and from what, by decision, in words.
     seen_shape
-        Rows and columns of ``adata`` when it was looked at.
+        Rows and columns of ``adata`` when the section was made.
     """
 
     library_id: str
@@ -89,9 +89,9 @@ class Section:
         return "\n".join([f"Section {self.library_id!r}", *lines])
 
     def require_spots(self) -> None:
-        """Raise if it is a picture alone."""
+        """Raise if it is an image alone."""
         if self.adata is None:
-            msg = f"The section {self.library_id!r} is a picture alone; expected an AnnData or SpatialData with counts."
+            msg = f"The section {self.library_id!r} is an image alone; expected an AnnData or SpatialData with counts."
             raise ValueError(msg)
 
     def copy(self) -> Section:
@@ -129,27 +129,27 @@ def section(
     tissue: NDArray[np.bool_] | None = None,
     check: bool = True,
 ) -> Section:
-    """Understand a section: its rows, picture, frame, units, spots and counts; nothing is computed or written.
+    """Understand a section: its rows, image, frame, units, spots and counts; nothing is computed or written.
 
-    Print the result: it says what was understood and from what. :func:`sphisto.tl.fit_projection` and all functions that
-    take data take a section, too; call this one where something must be stated that the data do not say.
+    Print the result: it shows what was understood and from what. :func:`sphisto.tl.fit_projection` and all functions that
+    take data take a section, too; call this one where something must be stated that the data do not state.
 
     Parameters
     ----------
     data
         AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), also of Visium HD bins; SpatialData with an
         image, circles or squares, and a table that annotates them; folder of a Space Ranger run (of Visium HD the folder of
-        one bin size); or a picture alone: path or array (y, x, 3).
+        one bin size); or an image alone: path or array (y, x, 3).
     image
-        Picture to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
+        Image to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
         jpg; svs and other slides with the extra ``sphisto[slides]``), array (y, x, 3), image element, or the name of a
-        picture in ``data``. Default: the full-resolution one that the data name, else hires, else lowres.
+        image in ``data``. Default: the full-resolution one that the data name, else hires, else lowres.
     image_scale
-        Pixels of the picture per full-resolution pixel, in (0, 1]; needed only for a picture of neither full, hires nor
+        Pixels of the image per full-resolution pixel, in (0, 1]; needed only for an image of neither full, hires nor
         lowres size.
     image_um_per_px
-        Um per pixel of the picture; required for a picture alone. Of a section with spots it overrides the scale that
-        their array tells; with ``image`` and without ``image_scale`` it says how the picture lies under the spots.
+        Um per pixel of the image; required for an image alone. Of a section with spots it overrides the scale that
+        follows from their array; with ``image`` and without ``image_scale`` it gives the scale of the image under the spots.
     library_id
         Which section to take, where ``data`` holds several, or the name of the only one.
     layer
@@ -159,9 +159,9 @@ def section(
         Diameter in um of the capture area, or side of a bin, and its shape (``"disc"``, ``"square"``); default: those of
         the array found (Visium: discs of 55 um). Set them for other platforms.
     tissue
-        (y, x) bool mask of the tissue, of the picture's size or a coarser one; default: :func:`sphisto.pp.tissue_mask`.
+        (y, x) bool mask of the tissue, of the image's size or a coarser one; default: :func:`sphisto.pp.tissue_mask`.
     check
-        Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
+        Whether to refuse spots that do not fit the image (outside it, off tissue, flipped).
 
     Returns
     -------
@@ -189,7 +189,7 @@ def section(
         found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id)
     else:
         refuse_other_files(data)
-        return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
+        return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     if len(found.rows) < _LEAST_SPOTS:
         msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
         raise ValueError(msg)
@@ -199,7 +199,7 @@ def section(
     image_scale = found.image_scale or scale_of_stated(um, scale)
     grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
-    which = found.told["image"]
+    which = found.concluded["image"]
     if found.image_scale is None:
         which += f", {'taken for the full-resolution one' if image_scale == 1 else 'of the um per px that were stated'}"
     values, is_counts, where = values_of(own, layer)
@@ -235,7 +235,7 @@ def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -
         raise ValueError(msg)
     if data.adata is not None and data.adata.shape != data.seen_shape:
         msg = (
-            f"The table of the section {data.library_id!r} has changed since `sphisto.io.section` looked at it: it had "
+            f"The table of the section {data.library_id!r} has changed since `sphisto.io.section` was called: it had "
             f"{' x '.join(map(str, data.seen_shape))} spots x genes and has {' x '.join(map(str, data.adata.shape))}. Call "
             "`sphisto.io.section` again, after all filtering."
         )
@@ -243,7 +243,7 @@ def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -
     return data
 
 
-def _picture_alone(
+def _image_alone(
     data: Any,
     um_per_px: float | None,
     library_id: str | None,
@@ -259,12 +259,12 @@ def _picture_alone(
         if not known and not hasattr(data, "dims"):
             msg = (
                 f"Found {type(data).__name__}; expected an AnnData in the Visium layout, a SpatialData, the folder of a Space "
-                "Ranger run, or a picture (path or array)."
+                "Ranger run, or an image (path or array)."
             )
             raise TypeError(msg)
         msg = (
-            "A picture alone does not tell its scale; give `sphisto.io.section(picture, image_um_per_px=...)`, in um per pixel of "
-            "the picture."
+            "An image alone has no known scale; give `sphisto.io.section(image, image_um_per_px=...)`, in um per pixel of "
+            "the image."
         )
         raise ValueError(msg)
     um = require_positive(um_per_px, "image_um_per_px")
@@ -273,10 +273,10 @@ def _picture_alone(
     name = element_name(library_id or (Path(data).stem if is_path else "image"))
     grid = Grid(*pyramid.shape, um)
     about = {
-        "layout": "a picture alone, no spots",
+        "layout": "an image alone, no spots",
         "scale": f"{um:.4g} um per px, as stated",
         "image": _image_words(pyramid, grid, str(data) if is_path else "the array that was given"),
-        "frame": "pixels of the picture",
+        "frame": "pixels of the image",
         "tissue": _tissue_words(tissue),
     }
     spot = None if spot_um is None else Spot(spot_um, spot_shape or "disc")
@@ -286,23 +286,23 @@ def _picture_alone(
 def _about(
     found: Layout, scale: Calibration, counts: str, image: str, tissue: NDArray[np.bool_] | None
 ) -> dict[str, str]:
-    """Say what was understood and from what, in the order in which a reader asks."""
+    """Describe what was understood and from what, in the order in which a reader wants to know."""
     kind = "discs" if scale.spot_shape == "disc" else "squares"
     return {
-        "layout": found.told["layout"],
-        "rows": found.told["rows"],
+        "layout": found.concluded["layout"],
+        "rows": found.concluded["rows"],
         "values": counts,
         "array": scale.array,
         "spots": f"{len(found.rows)} {kind} of {scale.spot_um:.4g} um, {scale.pitch_um:.4g} um apart, from {scale.spot_source}",
         "scale": f"{scale.um_per_px:.4g} um per full-resolution px, from {scale.scale_source}",
-        "frame": found.told["frame"],
+        "frame": found.concluded["frame"],
         "image": image,
         "tissue": _tissue_words(tissue),
     }
 
 
 def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
-    """Say which picture it is, and what is converted of it; that is logged, too: not all functions log a section."""
+    """Describe which image it is, and what is converted of it; that is logged, too: not all functions log a section."""
     if pyramid.conversion.note:
         logger.info("%s: %s", which, pyramid.conversion.note)
     levels = f" in {len(pyramid.levels)} resolutions" if len(pyramid.levels) > 1 else ""
@@ -312,7 +312,7 @@ def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
 
 def _tissue_words(tissue: NDArray[np.bool_] | None) -> str:
     return (
-        "found in the picture"
+        "found in the image"
         if tissue is None
         else f"the mask of {' x '.join(map(str, np.shape(tissue)))} px that was given"
     )

@@ -37,7 +37,7 @@ def read_visium(path: str | Path, *, image: str | Path | None = None, library_id
         or the folder ``filtered_feature_bc_matrix``; else the raw matrix) and ``spatial`` with positions and scale
         factors; ``tissue_hires_image`` and ``tissue_lowres_image`` (png or jpg) are read if they are there.
     image
-        The full-resolution picture, the one given to Space Ranger: tif, png, jpg, the folder of an OME-Zarr image, or
+        The full-resolution image, the one given to Space Ranger: tif, png, jpg, the folder of an OME-Zarr image, or
         with the extra ``sphisto[slides]`` a slide in a scanner vendor's format. Only its absolute path is kept, as
         ``source_image_path``; it is read when it is needed.
     library_id
@@ -49,7 +49,7 @@ def read_visium(path: str | Path, *, image: str | Path | None = None, library_id
     array_row, array_col, ``var`` gene_ids and, if known, feature_types, ``obsm["spatial"]`` (x, y) float64 in
     full-resolution px, ``uns["spatial"][library_id]`` images (uint8), scalefactors, metadata. Of a raw matrix the
     spots under tissue are kept; of several feature types the genes; names of genes that occur twice get a number. What
-    is left out is said in the log. Positions may have been saved again by R, pandas or Excel.
+    is left out is logged. Positions may have been saved again by R, pandas or Excel.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_visium(path: str | Path, *, image: str | Path | None = None, library_id
 
 
 def _refuse_joined(adata: AnnData, folder: Path) -> None:
-    """Raise for counts of several runs: the number after a barcode tells them apart, or barcodes come twice."""
+    """Raise for counts of several runs: the number after a barcode distinguishes them, or barcodes occur twice."""
     if not adata.obs_names.is_unique:
         msg = (
             f"The counts in {str(folder)!r} name {adata.obs_names.duplicated().sum()} of {adata.n_obs} barcodes more than "
@@ -198,7 +198,7 @@ def _read_images(spatial: Path) -> dict[str, Any]:
 def _existing_image(image: str | Path) -> str:
     path = existing_path(image)
     if not path.exists():
-        msg = f"Found no image file at {str(path)!r} (`image=`). Give the path of the full-resolution picture."
+        msg = f"Found no image file at {str(path)!r} (`image=`). Give the path of the full-resolution image."
         raise FileNotFoundError(msg)
     return str(path.resolve())
 

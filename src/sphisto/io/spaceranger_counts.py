@@ -22,7 +22,7 @@ _GENES = "Gene Expression"
 
 
 def read_counts(path: Path) -> tuple[AnnData, dict[str, str]]:
-    """Read counts of genes, with what the file says about the run."""
+    """Read counts of genes, with what the file states about the run."""
     from scipy import sparse
 
     adata, attributes = (_read_mtx(path), {}) if path.is_dir() else _read_h5(path)

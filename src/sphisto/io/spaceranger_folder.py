@@ -1,4 +1,4 @@
-"""Which folder of a Space Ranger run is meant, and where its counts are."""
+"""The folder of a Space Ranger run, and the counts in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CELLS = "feature_cell_matrix"
 
 
 def is_spaceranger_folder(path: str | Path) -> bool:
-    """Tell whether a folder is one that Space Ranger wrote, or ``read_visium`` knows what to say about.
+    """Whether a folder is one that Space Ranger wrote, or one that ``read_visium`` refuses with a helpful message.
 
     Folders of Visium HD runs, of segmented cells and of joined sections are among them; zarr folders are not.
     """
@@ -36,7 +36,7 @@ def is_spaceranger_folder(path: str | Path) -> bool:
 
 
 def existing_path(path: Any) -> Path:
-    """Return the path as it is, else with ``~`` and Windows' separators read as they are meant, where that exists."""
+    """Return the path as it is, else with ``~`` and Windows' separators replaced, where that exists."""
     try:
         given = Path(path)
     except TypeError as error:
@@ -82,7 +82,7 @@ def _run_above(path: Path) -> str:
 
 
 def _refuse_hd_run(path: Path, folder: Path) -> None:
-    """Raise for a Visium HD run as a whole: which bins are meant is not guessed."""
+    """Raise for a Visium HD run as a whole: which bins to read is not guessed."""
     bins = sorted((folder / "binned_outputs").glob("square_*um")) or sorted(folder.glob("square_*um"))
     if bins or (folder / "binned_outputs").is_dir():
         choice = ", ".join(repr(str(found)) for found in bins) or "none"
@@ -105,7 +105,7 @@ def _refuse_cells(path: Path, folder: Path) -> None:
 
 
 def refuse_aggregated(folder: Path, libraries: list[str]) -> None:
-    """Raise for sections that ``spaceranger aggr`` joined; they have no common picture."""
+    """Raise for sections that ``spaceranger aggr`` joined; they have no common image."""
     spatial = folder / "spatial"
     listed = next(
         (folder / name for name in ("aggregation.csv", "aggregation_csv.csv") if (folder / name).is_file()), None

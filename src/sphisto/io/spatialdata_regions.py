@@ -95,8 +95,8 @@ def rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[
     lost = [keys[name] for name in ("region_key", "instance_key") if keys.get(name) not in table.obs]
     if lost:
         msg = (
-            f"Found no column {', '.join(map(repr, lost))} in obs, by which the table annotates {region!r} (so its "
-            "uns['spatialdata_attrs'] says); expected it. Add the column again, or parse the table anew (`TableModel.parse`)."
+            f"Found no column {', '.join(map(repr, lost))} in obs, by which the table annotates {region!r} (by its "
+            "uns['spatialdata_attrs']); expected it. Add the column again, or parse the table again (`TableModel.parse`)."
         )
         raise ValueError(msg)
     rows = np.flatnonzero((table.obs[keys["region_key"]].astype(str) == region).to_numpy())
@@ -106,7 +106,7 @@ def rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[
         msg = f"Found {twice} of {len(shapes)} shapes of {region!r} with the id of another; expected one shape for each id."
         raise ValueError(msg)
     place = shapes.index.get_indexer(pd.Index(ids))
-    if (place < 0).all():  # numbers on one side and words on the other
+    if (place < 0).all():  # numbers on one side and text on the other
         place = pd.Index(shapes.index.astype(str)).get_indexer(pd.Index(ids).astype(str))
     found = place[place >= 0]
     if len(np.unique(found)) < len(found):
@@ -122,16 +122,16 @@ def rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[
             f"Found none of the {len(place)} spots of the table (such as {ids[0]!r}, by {keys['instance_key']!r}) among the "
             f"{len(shapes)} shapes of {region!r} (such as {shapes.index[0]!r}); expected their ids. Correct that column."
             if len(place)
-            else f"Found no rows of the table that annotate {region!r}, though it says so; expected some. Correct the "
+            else f"Found no rows of the table that annotate {region!r}, though its attributes do; expected some. Correct the "
             f"column {keys['region_key']!r} of obs."
         )
         raise ValueError(msg)
     if gone:
         logger.warning("%d of %d spots of the table have no shape in %r and are left out.", gone, len(place), region)
     rows = rows[place >= 0]
-    kept, told = under_tissue(table, rows)
+    kept, note = under_tissue(table, rows)
     place = place[place >= 0][np.isin(rows, kept)]
-    return kept, shapes.iloc[place], told + (f"; {gone} have no shape in {region!r} and are left out" if gone else "")
+    return kept, shapes.iloc[place], note + (f"; {gone} have no shape in {region!r} and are left out" if gone else "")
 
 
 def size_of(shapes: GeoDataFrame, region: str, *, spread: float = 0.05, excess: float = 0.1) -> tuple[float, SpotShape]:

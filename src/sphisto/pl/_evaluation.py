@@ -110,8 +110,8 @@ def _draw_against(ax: Axes, other: Any, own: Any, name: str, *, tie: float = 1e-
     known = np.isfinite(other) & np.isfinite(own)
     other, own = other[known], own[known]
     low, high = (min(other.min(), own.min()), max(other.max(), own.max())) if len(own) else (0.0, 1.0)
-    room = 0.03 * max(high - low, 1e-6)
-    ends = (low - room, high + room)
+    margin = 0.03 * max(high - low, 1e-6)
+    ends = (low - margin, high + margin)
     ax.plot(ends, ends, color="0.6", lw=1, zorder=0)
     size = float(np.clip(4_000 / max(len(own), 1), 3, 25))  # points squared: a dozen genes and thousands both show
     ax.scatter(other, own, s=size, color="C0", alpha=0.5, lw=0)

@@ -54,7 +54,7 @@ _SHARED = {
     "show": """
         Whether to call :func:`matplotlib.pyplot.show`; default: only for a new figure that is not saved, on a screen.""",
     "save": """
-        Path of a picture file to write; its ending tells the format.""",
+        Path of an image file to write; its ending decides the format.""",
 }
 
 
@@ -122,7 +122,7 @@ def panels(
 
 
 def finish(axes: Sequence[Axes], *, ax: AnyAxes | None, show: bool | None, save: str | Path | None) -> None:
-    """Save the figure and show it, if that is wanted."""
+    """Save the figure and show it, as requested."""
     # the canvas knows the whole figure, also where the axes lie in a part of one
     canvas = axes[0].figure.canvas
     if save is not None:
@@ -235,7 +235,7 @@ def pixel_size(raster: DataArray) -> tuple[float, float]:
 
 
 def fullres_um_per_px(raster: DataArray) -> float:
-    """Um per full-resolution px of the frame that a raster lies in."""
+    """Um per full-resolution px of a raster's frame."""
     return float(raster.attrs["um_per_px"]) / math.sqrt(math.prod(pixel_size(raster)))
 
 

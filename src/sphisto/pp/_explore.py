@@ -39,7 +39,7 @@ def explore(
 
     scanpy does the work: principal components, nearest neighbours, Leiden (igraph), UMAP, t-tests of each cluster
     against the rest. Each gene can mark only the cluster where its score is highest, and only if it is higher there
-    than in the rest; mitochondrial genes (``var["mt"]``) mark none, they tell the quality of a spot.
+    than in the rest; mitochondrial genes (``var["mt"]``) mark none, they show the quality of a spot.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def explore(
 
 
 def _bare(adata: AnnData, values: Any) -> AnnData:
-    """Return a table of the values and of what scanpy must know of them.
+    """Return a table of the values and of what scanpy needs of them.
 
     scanpy treats matrices of one kind alike in all its versions, so that the result does not depend on it; and of a table
     with ``raw`` it would rank that.
@@ -146,8 +146,8 @@ def _take_over(adata: AnnData, explored: AnnData) -> None:
     for table, found in ((adata.obs, explored.obs), (adata.var, explored.var.drop(columns="mt", errors="ignore"))):
         for name in found:
             table[name] = found[name].array
-    for room in ("obsm", "varm", "obsp"):
-        getattr(adata, room).update(getattr(explored, room))
+    for part in ("obsm", "varm", "obsp"):
+        getattr(adata, part).update(getattr(explored, part))
     adata.uns.update({name: entry for name, entry in explored.uns.items() if name != "log1p"})
 
 

@@ -47,7 +47,7 @@ CELLS_HINT = (
 
 @dataclass(frozen=True)
 class RecognisedArray:
-    """An array that was recognised, as far as it tells something (NaN where it does not)."""
+    """An array that was recognised, with what follows from it (NaN where nothing does)."""
 
     name: str
     pitch_px: float
@@ -56,7 +56,7 @@ class RecognisedArray:
     spot_um: float = np.nan
     spot_shape: Shape = "disc"
     spot_source: str = ""
-    certain: bool = False  # told by scale factors or unusual positions, so that another scale is a contradiction
+    certain: bool = False  # by scale factors or unusual positions, so that another scale is a contradiction
 
 
 def recognise_array(
@@ -121,7 +121,7 @@ def _cells(
         return RecognisedArray("unknown", nearest_px, bin_um / size_px, source, spot_shape="disc")
     msg = (
         f"Found {len(centers)} centres about {nearest_px:.3g} px apart that lie on no lattice of bins, though the scale factors "
-        f"(or names) speak of bins of {bin_um:g} um, {size_px:.3g} px wide; expected bins. They seem to be cells. {CELLS_HINT}"
+        f"(or names) are those of bins of {bin_um:g} um, {size_px:.3g} px wide; expected bins. They seem to be cells. {CELLS_HINT}"
     )
     raise ValueError(msg)
 
@@ -209,7 +209,7 @@ def _hexagonal(centers: Floats, config: ArrayConfig) -> RecognisedArray | None:
 def _by_diameter(
     centers: Floats, size_px: float, is_true: bool, spot_um: float | None, config: ArrayConfig
 ) -> RecognisedArray:
-    """Spots of no known array: nothing but their diameter may tell a scale, Visium's 65 um if they lie as Visium's."""
+    """Spots of no known array: only their diameter may give a scale, Visium's 65 um if they lie as Visium's."""
     nearest_px = median_pitch(centers)
     if are_bins(centers, size_px, config):
         return RecognisedArray(

@@ -1,7 +1,7 @@
 """Which array the spots are of: um per pixel, size and shape of the spots, each with what it was concluded from.
 
 Space Ranger's ``spot_diameter_fullres`` is the diameter of a theoretical 65 um spot, not of the 55 um that capture
-RNA; the distance between spots is a safer ruler, because the arrays are printed with a known pitch.
+RNA; the distance between spots is the more reliable scale, because the arrays are printed with a known pitch.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Calibration:
     um_per_px
         Micrometres per full-resolution pixel.
     scale_source
-        A phrase that says what ``um_per_px`` was taken from.
+        A phrase: what ``um_per_px`` was taken from.
     spot_um
         Diameter of a spot, or side of a bin, in um.
     spot_shape
         ``"disc"`` or ``"square"``.
     spot_source
-        A phrase that says what size and shape were taken from.
+        A phrase: what size and shape were taken from.
     pitch_um
         Distance of neighbouring spots in um (infinite for a single spot).
     array
@@ -66,13 +66,13 @@ def calibrate(
     spot_shape: Shape | None = None,
     config: ArrayConfig = ArrayConfig(),
 ) -> Calibration:
-    """Tell which array the spots are of: um per pixel, size and shape of the spots.
+    """Determine which array the spots are of: um per pixel, size and shape of the spots.
 
     The scale is the stated ``microns_per_px``, else that of the array: bins of ``bin_um``; the lattice of ``array_row``
     and ``array_col``, if it is Visium's or Spatial Transcriptomics'; a square lattice of bins with ``spot_um``; a
     hexagonal arrangement of the centres (taken for Visium); last ``spot_px`` as ``spot_um``, or, where the centres lie as
-    far apart as Visium's, as the 65 um that Space Ranger means. A stated scale that differs from the array's by more than 5 % is warned of and taken. By more than
-    1.5-fold it is refused if ``spot_um`` is not stated too, for then the picture or the array is another one.
+    far apart as Visium's, as Space Ranger's 65 um. A stated scale that differs from the array's by more than 5 % is warned of and taken. By more than
+    1.5-fold it is refused if ``spot_um`` is not stated too, for then the image or the array is another one.
 
     Size and shape are the stated ones, else the array's, else ``spot_px`` at the scale found.
 
@@ -98,7 +98,7 @@ def calibrate(
     Raises
     ------
     ValueError
-        If nothing tells the scale or the size of the spots, if what tells them is contradictory (such as bins that lie
+        If nothing states the scale or the size of the spots, if the statements contradict each other (such as bins that lie
         on no lattice, which are cells), or if spots share their place, in px or on the array, with others.
     """
     centers = np.asarray(centers, dtype=np.float64)
@@ -144,7 +144,7 @@ def calibrate(
     size = spot_um or size
     if not np.isfinite(size):
         msg = (
-            f"Cannot tell how large a spot is: found {len(centers)} spots {pitch_um:.3g} um apart in no known array, and "
+            f"Cannot determine how large a spot is: found {len(centers)} spots {pitch_um:.3g} um apart in no known array, and "
             "no size of them. Give `spot_um` (um) and `spot_shape`."
         )
         raise ValueError(msg)
@@ -155,31 +155,31 @@ def _scaled(
     found: RecognisedArray, stated: float | None, spot_um: float | None, size_px: float, n: int, config: ArrayConfig
 ) -> tuple[RecognisedArray, float, str]:
     """Weigh a stated scale against the array's; return what remains of the array, um per px and its source."""
-    told = found.um_per_px
+    of_array = found.um_per_px
     if stated is None:
-        if np.isfinite(told):
-            return found, told, found.scale_source
-        raise ValueError(_no_scale(found, size_px, n))
-    fold = max(told / stated, stated / told)
+        if np.isfinite(of_array):
+            return found, of_array, found.scale_source
+        raise ValueError(_missing_scale(found, size_px, n))
+    fold = max(of_array / stated, stated / of_array)
     if found.name == "unknown" or (fold > config.scale_contradicts and not found.certain):
-        # an arrangement or a diameter alone makes no array where a scale speaks against it
+        # an arrangement or a diameter alone is no array if a stated scale contradicts it
         return RecognisedArray("unknown", found.pitch_px, spot_shape=found.spot_shape), stated, "the stated scale"
     if not fold > 1 + config.scale_differs:
         return found, stated, "the stated scale"
     if fold > config.scale_contradicts and spot_um is None:
         msg = (
-            f"Found a stated scale (microns_per_pixel, or image_um_per_px times image_scale) of {stated:.4g} um per full-resolution px, but {told:.4g} from "
+            f"Found a stated scale (microns_per_pixel, or image_um_per_px times image_scale) of {stated:.4g} um per full-resolution px, but {of_array:.4g} from "
             f"{found.scale_source}; expected them to agree. Correct or remove the stated scale (that of a smaller "
-            "picture is larger), or, if the array is another one, give `spot_um` or remove array_row and array_col."
+            "image is larger), or, if the array is another one, give `spot_um` or remove array_row and array_col."
         )
         raise ValueError(msg)
-    source = f"the stated scale ({found.scale_source} gives {told:.4g} um per px)"
+    source = f"the stated scale ({found.scale_source} gives {of_array:.4g} um per px)"
     logger.warning("%.4g um per px is taken from %s. If it is wrong, remove microns_per_pixel.", stated, source)
     return found, stated, source
 
 
-def _no_scale(found: RecognisedArray, size_px: float, n: int) -> str:
-    head = f"Cannot tell how many um a pixel measures: found {n} spot centres in no known array"
+def _missing_scale(found: RecognisedArray, size_px: float, n: int) -> str:
+    head = f"Cannot determine how many um a pixel measures: found {n} spot centres in no known array"
     if found.spot_shape == "square":
         return (
             f"{head}: a square one, {found.pitch_px:.4g} px apart. Give the side of a bin as `spot_um` (with "
@@ -190,7 +190,7 @@ def _no_scale(found: RecognisedArray, size_px: float, n: int) -> str:
         f"{head}, no array_row/array_col that fit them and {size}. Set "
         '`scalefactors["microns_per_pixel"]` (um per full-resolution px), '
         f"{'or give `spot_um` and `spot_shape`' if size_px > 0 else 'or give the positions on the array'}. If "
-        "`image_um_per_px` was stated, it is that of the picture: with `image_scale` it tells the scale of the centres, too."
+        "`image_um_per_px` was stated, it is that of the image: with `image_scale` it gives the scale of the centres, too."
     )
 
 
@@ -212,5 +212,5 @@ def _sized(
         return size_um, drawn or "disc", source
     if pitch_um < VISIUM.spot_um:
         return np.nan, "disc", "nothing"
-    logger.warning("Nothing tells how large a spot is: taken for a Visium spot of 55 um. Else give `spot_um`.")
+    logger.warning("Nothing states how large a spot is: taken for a Visium spot of 55 um. Else give `spot_um`.")
     return VISIUM.spot_um, "disc", "nothing (taken for Visium spots)"

@@ -57,7 +57,7 @@ class TissueConfig:
     texture_floor
         Less texture (optical density) may be glass: measured 0.0003-0.008 on glass, 0.010 in the smoothest tissue.
     texture_none
-        Only padding has less texture (optical density): it says nothing about the noise of the image.
+        Only padding has less texture (optical density): it shows nothing of the noise of the image.
     texture_ceiling
         Texture (optical density) that is always tissue, however noisy the glass.
     void
@@ -146,9 +146,9 @@ class ArrayConfig:
         Fewer spots show no arrangement: a spot and its six neighbours.
     whole
         Mean distance of positions on an array from whole numbers; that of the means of cells' bins is 0.2.
-    astray
+    off_lattice
         Mean distance of steps from a lattice, as a share of its side; that of arbitrary steps is 0.38.
-    max_astray
+    max_off_lattice
         The same for coordinates in whole pixels, however few of these a side has.
     sampled
         Steps between neighbours that are compared with a lattice: enough for a mean, few enough to take no time.
@@ -174,8 +174,8 @@ class ArrayConfig:
     min_apart_px: float = 0.5
     min_spots: int = 7
     whole: float = 0.1
-    astray: float = 0.2
-    max_astray: float = 0.3
+    off_lattice: float = 0.2
+    max_off_lattice: float = 0.3
     sampled: int = 2000
     touching_share: float = 0.05
     sparse: float = 0.3

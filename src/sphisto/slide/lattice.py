@@ -17,7 +17,7 @@ _ANGLES = np.linspace(0, np.pi / 2, 180, endpoint=False)
 
 @dataclass(frozen=True)
 class Lattice:
-    """What array_row and array_col say, measured in px: length of their unit steps, and the highest position."""
+    """Lattice of array_row and array_col, measured in px: length of their unit steps, and the highest position."""
 
     row_px: float
     col_px: float
@@ -35,7 +35,7 @@ class Lattice:
 
 
 def positions_on_array(array_row: ArrayLike | None, array_col: ArrayLike | None, config: ArrayConfig) -> Floats | None:
-    """Positions (n, 2) on the array, if they tell spots apart; refused if several spots are at one."""
+    """Positions (n, 2) on the array, if they distinguish spots; refused if several spots are at one."""
     if array_row is None or array_col is None:
         return None
     steps = np.stack([np.asarray(array_row, dtype=np.float64), np.asarray(array_col, dtype=np.float64)], axis=1)
@@ -57,7 +57,7 @@ def positions_on_array(array_row: ArrayLike | None, array_col: ArrayLike | None,
 
 
 def fit_lattice(centers: Floats, steps: Floats, config: ArrayConfig) -> Lattice | None:
-    """Measure the unit steps in px; ``None`` if positions on the array and in the picture do not belong together."""
+    """Measure the unit steps in px; ``None`` if positions on the array and in the image do not belong together."""
     known = np.isfinite(steps).all(axis=1)
     steps, centers = steps[known], centers[known]
     middle = steps.mean(axis=0)
@@ -76,7 +76,7 @@ def fit_lattice(centers: Floats, steps: Floats, config: ArrayConfig) -> Lattice 
 
 
 def refuse_exchanged_rows(centers: Floats, steps: Floats, config: ArrayConfig) -> None:
-    """Raise for spots that lie at places of a Visium array, but not at those that their positions say: rows are mixed up."""
+    """Raise for spots that lie at places of a Visium array, but not at their own positions: rows are mixed up."""
     known = np.isfinite(steps).all(axis=1)
     steps, centers = steps[known], centers[known]
     of_array = (steps == np.rint(steps)).all() and len(np.unique(steps.sum(axis=1) % 2)) == 1
@@ -84,18 +84,18 @@ def refuse_exchanged_rows(centers: Floats, steps: Floats, config: ArrayConfig) -
         return
     design, pitch = np.column_stack([steps, np.ones(len(steps))]), median_pitch(centers)
     kept = np.ones(len(steps), dtype=bool)
-    for _ in range(config.trimmings):  # so that a few astray do not tell where the others belong
+    for _ in range(config.trimmings):  # so that a few outliers do not decide where the others belong
         fit = np.linalg.lstsq(design[kept], centers[kept], rcond=None)[0]
         away = np.hypot(*(design @ fit - centers).T)
         kept = away <= max(float(np.quantile(away, config.majority)), config.scatter * pitch)
-    astray = away > pitch / 2
-    if astray.mean() < 1 - config.majority:
-        low, high = centers[~astray].min(axis=0) - 2 * pitch, centers[~astray].max(axis=0) + 2 * pitch
+    outliers = away > pitch / 2
+    if outliers.mean() < 1 - config.majority:
+        low, high = centers[~outliers].min(axis=0) - 2 * pitch, centers[~outliers].max(axis=0) + 2 * pitch
         inside = ((centers >= low) & (centers <= high)).all(axis=1)
-        if not (inside & astray).sum() > astray.sum() / 2:  # moved away, not exchanged
+        if not (inside & outliers).sum() > outliers.sum() / 2:  # moved away, not exchanged
             return
     msg = (
-        f"Found {int(astray.sum())} of {len(centers)} spots of a hexagonal array at the places of others by array_row and "
+        f"Found {int(outliers.sum())} of {len(centers)} spots of a hexagonal array at the places of others by array_row and "
         "array_col; expected each at its own. Rows of the positions and of the table seem to be exchanged: join them by "
         "barcode. If array_row and array_col are those of another array, remove them."
     )
@@ -111,16 +111,16 @@ def lie_on_lattice(centers: Floats, side: float, *, hexagonal: bool = False, con
 
     if not np.isfinite(side) or len(centers) < 2:
         return False
-    seen = np.linspace(0, len(centers) - 1, min(len(centers), config.sampled)).astype(np.intp)
-    other = cKDTree(centers).query(centers[seen], k=2)[1][:, 1]
-    step = (centers[other] - centers[seen]) / side
+    sample = np.linspace(0, len(centers) - 1, min(len(centers), config.sampled)).astype(np.intp)
+    other = cKDTree(centers).query(centers[sample], k=2)[1][:, 1]
+    step = (centers[other] - centers[sample]) / side
     turned = (step[:, 1] + 1j * step[:, 0]) * np.exp(-1j * _ANGLES)[:, None]
     up = np.exp(1j * np.pi / 3) if hexagonal else 1j
     rows = np.rint(turned.imag / up.imag)
     columns = np.rint(turned.real - rows * up.real)
-    astray = np.where((rows == 0) & (columns == 0), 1, np.abs(turned - rows * up - columns))  # no two at one point
+    distance = np.where((rows == 0) & (columns == 0), 1, np.abs(turned - rows * up - columns))  # no two at one point
     rounding = config.rounding_px / side if (centers == np.rint(centers)).all() else 0
-    return bool(astray.mean(axis=1).min() < min(config.astray + rounding, config.max_astray))
+    return bool(distance.mean(axis=1).min() < min(config.off_lattice + rounding, config.max_off_lattice))
 
 
 def is_square(centers: Floats, side: float, config: ArrayConfig) -> bool:
@@ -143,7 +143,7 @@ def are_bins(centers: Floats, side: float, config: ArrayConfig) -> bool:
     if len(centers) < config.min_spots or not lie_on_lattice(centers, side, config=config):
         return False
     nearest = cKDTree(centers).query(centers, k=2)[0][:, 1]
-    return bool((np.abs(nearest / side - 1) < config.astray).mean() > config.touching_share)
+    return bool((np.abs(nearest / side - 1) < config.off_lattice).mean() > config.touching_share)
 
 
 def hexagonal_pitch(centers: Floats, config: ArrayConfig) -> float | None:
@@ -165,6 +165,6 @@ def hexagonal_pitch(centers: Floats, config: ArrayConfig) -> float | None:
     number = np.bincount(spot, minlength=len(centers))
     order = np.bincount(spot, turned.real, len(centers)) + 1j * np.bincount(spot, turned.imag, len(centers))
     distance = np.hypot(*step.T)
-    astray = np.bincount(spot, np.abs(distance / pitch - 1) > config.tolerance, len(centers))
-    regular = (number >= 3) & (astray == 0) & (np.abs(order) > config.order * number)
+    irregular = np.bincount(spot, np.abs(distance / pitch - 1) > config.tolerance, len(centers))
+    regular = (number >= 3) & (irregular == 0) & (np.abs(order) > config.order * number)
     return float(distance[regular[spot]].mean()) if regular.mean() > 0.5 else None

@@ -1,6 +1,6 @@
-"""Where the tissue is in an H&E (or grey) picture: glass, dust and printed marks out, pale fat in.
+"""Where the tissue is in an H&E (or grey) image: glass, dust and printed marks out, pale fat in.
 
-Glass is smooth and tissue is not. So the picture is first read at about 20 um per pixel, where scanner noise has gone
+Glass is smooth and tissue is not. So the image is first read at about 20 um per pixel, where scanner noise averages out
 and texture remains: what is smooth there, and as bright as the largest bright smooth area, is glass. Blurred printed
 marks, smears of dye and uneven light are smooth, too, so they fall to the glass. Then, at about 8 um per pixel, the
 edge is drawn by colour: a pixel is stained if it absorbs more light than the glass next to it. Pieces that are small,
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 
 def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConfig()) -> Mask:
-    """Return True where the picture shows tissue.
+    """Return True where the image shows tissue.
 
-    Several pieces are kept, holes above 0.02 mm2 stay holes. A picture without any smooth bright area is all tissue,
-    one with nothing but smooth area is all glass. Pictures below about 0.5 mm are too small to tell glass in, so they
+    Several pieces are kept, holes above 0.02 mm2 stay holes. An image without any smooth bright area is all tissue,
+    one with nothing but smooth area is all glass. Images below about 0.5 mm are too small to recognise glass, so they
     are all tissue if they show anything.
 
     Parameters
     ----------
     rgb
-        (y, x, 3) uint8, numpy or lazy; grey pictures have three equal channels.
+        (y, x, 3) uint8, numpy or lazy; grey images have three equal channels.
     um_per_px
-        Size of a pixel in um. Up to about 25; the edge is drawn at about 8 um where the picture allows.
+        Size of a pixel in um. Up to about 25; the edge is drawn at about 8 um where the image allows.
 
     Returns
     -------
@@ -49,15 +49,15 @@ def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConf
     Raises
     ------
     ValueError
-        If the picture is not (y, x, 3) uint8 or the pixel size is not a positive number.
+        If the image is not (y, x, 3) uint8 or the pixel size is not a positive number.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sphisto.slide.tissue import find_tissue
-    >>> picture = np.full((100, 100, 3), 240, np.uint8)
-    >>> picture[30:70, 30:70, 1] = np.random.default_rng(0).integers(80, 200, (40, 40))
-    >>> mask = find_tissue(picture, um_per_px=20.0)
+    >>> image = np.full((100, 100, 3), 240, np.uint8)
+    >>> image[30:70, 30:70, 1] = np.random.default_rng(0).integers(80, 200, (40, 40))
+    >>> mask = find_tissue(image, um_per_px=20.0)
     >>> bool(mask[50, 50]), bool(mask[5, 5])
     (True, False)
     """
@@ -80,23 +80,23 @@ def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConf
 
 
 def edge_factor(shape: tuple[int, ...], um_per_px: float, *, config: TissueConfig = TissueConfig()) -> int:
-    """Return how many pixels (y, x) of a picture of that shape are averaged before anything is looked at."""
+    """Return how many pixels (y, x) of an image of that shape are averaged before tissue is searched for."""
     crowded = min(np.ceil(np.sqrt(shape[0] * shape[1] / config.many_pixels)), config.coarsest_um // um_per_px)
     return _factor(max(config.edge_um / um_per_px, crowded), shape)
 
 
 def _check(rgb: Any, um_per_px: float) -> None:
-    """Raise if the arguments are not a picture and a pixel size."""
+    """Raise if the arguments are not an image and a pixel size."""
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
-        msg = f"The picture has shape {rgb.shape} and dtype {rgb.dtype}, expected (y, x, 3) uint8. Convert it first."
+        msg = f"The image has shape {rgb.shape} and dtype {rgb.dtype}, expected (y, x, 3) uint8. Convert it first."
         raise ValueError(msg)
     if not (np.isfinite(um_per_px) and um_per_px > 0):
-        msg = f"um_per_px is {um_per_px}, expected a positive number: the size of a pixel of the picture in um."
+        msg = f"um_per_px is {um_per_px}, expected a positive number: the size of a pixel of the image in um."
         raise ValueError(msg)
 
 
 def _factor(ratio: float, shape: tuple[int, ...]) -> int:
-    """Return the whole number of pixels to average, at least one and no more than the picture has."""
+    """Return the whole number of pixels to average, at least one and no more than the image has."""
     return max(1, min(round(ratio), *shape[:2]))
 
 
@@ -111,14 +111,14 @@ def _shrink(image: NDArray[np.generic], factor: int) -> Floats:
 
 
 def _shrink_by_strips(rgb: Any, factor: int, config: TissueConfig) -> Floats:
-    """Return the means of blocks of a picture (y, x, c) that may be lazy, a strip of rows in memory at a time."""
+    """Return the means of blocks of an image (y, x, c) that may be lazy, a strip of rows in memory at a time."""
     rows = factor * max(1, config.strip // (factor * rgb.shape[1]))
     whole = max(rgb.shape[0] // factor * factor, 1)
     return np.concatenate([_shrink(np.asarray(rgb[y : y + rows]), factor) for y in range(0, whole, rows)])
 
 
 def _grown(image: NDArray[Value], factor: int, shape: tuple[int, ...]) -> NDArray[Value]:
-    """Return the picture with every pixel repeated, its last row and column continued to ``shape``."""
+    """Return the image with every pixel repeated, its last row and column continued to ``shape``."""
     grown = image.repeat(factor, 0).repeat(factor, 1)
     rest = [(0, shape[0] - grown.shape[0]), (0, shape[1] - grown.shape[1])] + [(0, 0)] * (image.ndim - 2)
     return np.pad(grown, rest, mode="edge")
@@ -135,7 +135,7 @@ def _norm(vectors: Floats) -> Floats:
 
 
 def _blur(image: Floats, sigma: float) -> Floats:
-    """Return the picture (y, x, c) blurred along y and x."""
+    """Return the image (y, x, c) blurred along y and x."""
     return ndimage.gaussian_filter(image, (sigma, sigma, 0)[: image.ndim], truncate=3.0)
 
 
@@ -155,7 +155,7 @@ def _glass(density: Floats, px: float, config: TissueConfig) -> Bools:
 
 
 def _smooth(density: Floats, px: float, config: TissueConfig) -> Bools:
-    """Return where the texture (y, x) is no more than four times that of the quiet part of the picture."""
+    """Return where the texture (y, x) is no more than four times that of the quiet part of the image."""
     rough = np.sqrt(_blur(((density - _blur(density, config.window_um / px)) ** 2).mean(2), config.window_um / px))
     quiet = rough[(rough < config.texture_floor) & (rough > config.texture_none)]
     if quiet.size < 0.1 * rough.size:
@@ -164,13 +164,13 @@ def _smooth(density: Floats, px: float, config: TissueConfig) -> Bools:
 
 
 def _brightest(density: Floats, config: TissueConfig) -> Floats:
-    """Return the density (3,) of the brightest 2 % of the picture, without padding of pure white or black."""
+    """Return the density (3,) of the brightest 2 % of the image, without padding of pure white or black."""
     real = (density > 0).any(2) & ~_void(density, config)
     return np.percentile(density[real] if real.any() else density.reshape(-1, 3), 2, axis=0)
 
 
 def _void(density: Floats, config: TissueConfig) -> Bools:
-    """Return where the picture (y, x) is black: nothing was scanned there."""
+    """Return where the image (y, x) is black: nothing was scanned there."""
     return density.min(2) > config.void
 
 
@@ -192,7 +192,7 @@ def _stained(stain: Floats, glass: Bools, px: float, config: TissueConfig) -> Bo
 
 
 def _depth(mask: Bools) -> Floats:
-    """Return the distance in pixels to the outside of the mask; beyond the picture its edge continues."""
+    """Return the distance in pixels to the outside of the mask; beyond the image its edge continues."""
     return ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
 
 
@@ -263,7 +263,7 @@ def _measure(mask: Bools, px: float) -> tuple[NDArray[np.int32], NDArray[np.floa
 def _coloured(
     label: NDArray[np.int32], area: NDArray[np.float64], stain: Floats, config: TissueConfig
 ) -> NDArray[np.bool_]:
-    """Return which pieces have colour; all of them if the largest has none, as in a grey picture."""
+    """Return which pieces have colour; all of them if the largest has none, as in a grey image."""
     strongest = stain.max(2)
     weight = np.bincount(label.ravel(), strongest.ravel(), minlength=len(area))
     colour = np.bincount(label.ravel(), (strongest - stain.min(2)).ravel(), minlength=len(area))

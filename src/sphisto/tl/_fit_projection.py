@@ -11,7 +11,7 @@ import numpy as np
 
 from sphisto import __version__
 from sphisto._rng import RNG, seed_of
-from sphisto._say import say
+from sphisto._terminal import print_line
 from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
@@ -229,7 +229,7 @@ def fit_projection(
         building.write_table(work.staging, path, slide, section.table, key_added)
         building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
-    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
+    print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
     return section.adata if copy else None
 
 

@@ -31,7 +31,7 @@ def test_reads_what_was_written(tmp_path, name):
     Image.fromarray(RGB).save(tmp_path / name)
     assert (read_image(tmp_path / name) == RGB).all()
     assert (read_image(str(tmp_path / name)) == RGB).all()
-    assert (open_image(tmp_path / name).picture() == np.moveaxis(RGB, -1, 0)).all()
+    assert (open_image(tmp_path / name).rgb() == np.moveaxis(RGB, -1, 0)).all()
 
 
 def test_grey_images_have_no_axis_of_channels(tmp_path):

@@ -71,8 +71,8 @@ def test_windows_of_a_lazy_picture_are_those_of_the_whole(data):
     levels = tuple(image if i == 0 else halved(image, i) for i in range(n_levels))
     block, chunk = data.draw(st.sampled_from([7, 16])), data.draw(st.sampled_from([8, 20]))
     config = PyramidConfig(kept=0, block=block, chunk=chunk)
-    whole = Pyramid(levels).picture(factor)
-    lazy = Pyramid(tuple(Stored(level) for level in levels), config=config).picture(factor)
+    whole = Pyramid(levels).rgb(factor)
+    lazy = Pyramid(tuple(Stored(level) for level in levels), config=config).rgb(factor)
     assert isinstance(whole, np.ndarray)
     assert isinstance(lazy, da.Array)
     height, width = whole.shape[1:]
@@ -85,7 +85,7 @@ def test_windows_of_a_lazy_picture_are_those_of_the_whole(data):
 def test_one_level_is_averaged_over_whole_blocks():
     image = image_of(50, 61)
     expected = image[:48, :60].reshape(16, 3, 20, 3, 3).mean(axis=(1, 3), dtype=np.float32).round()
-    np.testing.assert_array_equal(np.moveaxis(as_pyramid(image).picture(3), 0, -1), expected)
+    np.testing.assert_array_equal(np.moveaxis(as_pyramid(image).rgb(3), 0, -1), expected)
 
 
 def test_levels_of_exact_means_give_what_the_finest_gives():
@@ -93,7 +93,7 @@ def test_levels_of_exact_means_give_what_the_finest_gives():
     image = image_of(32, 24).repeat(2, 0).repeat(2, 1)
     one, two = Pyramid((image,)), Pyramid((image, halved(image, 1)))
     for factor in (2, 4, 6):
-        np.testing.assert_array_equal(two.picture(factor), one.picture(factor))
+        np.testing.assert_array_equal(two.rgb(factor), one.rgb(factor))
 
 
 def test_levels_that_cut_or_pad_their_sides_stay_in_place():
@@ -101,14 +101,14 @@ def test_levels_that_cut_or_pad_their_sides_stay_in_place():
     cut = halved(ramp, 2)
     padded = halved(np.pad(ramp, ((0, 1), (0, 1), (0, 0)), mode="edge"), 2)
     for level in (cut, padded):
-        found = Pyramid((ramp, level)).picture(5)
+        found = Pyramid((ramp, level)).rgb(5)
         assert found.shape == (3, 40, 20)
         assert np.abs(found[0, :, 0] - (np.arange(40) * 5 + 2)).max() <= 1
 
 
 def test_of_a_level_only_the_window_is_read():
     stored = Stored(image_of(320, 320))
-    lazy = Pyramid((stored,), config=SMALL_BLOCKS).picture(2)
+    lazy = Pyramid((stored,), config=SMALL_BLOCKS).rgb(2)
     assert stored.asked == []
     read_window(lazy, Window(40, 40, 50, 50))
     assert {(r.start, r.stop, c.start, c.stop) for r, c in stored.asked} == {
@@ -135,7 +135,7 @@ def test_blocks_that_were_made_are_kept_up_to_a_bound():
 
 def test_several_threads_may_read():
     image = image_of(200, 200)
-    lazy = Pyramid((Stored(image),), config=SMALL_BLOCKS).picture()
+    lazy = Pyramid((Stored(image),), config=SMALL_BLOCKS).rgb()
     wrong = []
 
     def read(seed):
@@ -161,7 +161,7 @@ def test_lazy_images_of_others_are_read_by_window():
         (da.from_array(np.moveaxis(image, -1, 0), chunks=13), image),
         (da.from_array(image[..., 0], chunks=13), np.dstack([image[..., 0]] * 3)),
     ]:
-        lazy = replace(as_pyramid(given_), config=SMALL_BLOCKS).picture()
+        lazy = replace(as_pyramid(given_), config=SMALL_BLOCKS).rgb()
         assert isinstance(lazy, da.Array)
         np.testing.assert_array_equal(np.moveaxis(lazy.compute(), 0, -1), expected)
 
@@ -170,7 +170,7 @@ def test_the_same_picture_has_the_same_name():
     image = Stored(image_of(40, 40))
 
     def name(token, factor):
-        return Pyramid((image,), token, config=SMALL_BLOCKS).picture(factor).name
+        return Pyramid((image,), token, config=SMALL_BLOCKS).rgb(factor).name
 
     assert name("a", 2) == name("a", 2)
     assert name("a", 2) != name("a", 1)
@@ -179,7 +179,7 @@ def test_the_same_picture_has_the_same_name():
 
 def test_a_picture_in_memory_is_not_copied():
     image = image_of(40, 30)
-    assert np.shares_memory(as_pyramid(image).picture(), image)
+    assert np.shares_memory(as_pyramid(image).rgb(), image)
 
 
 # --- images of other libraries ----------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ RGB = image_of(40, 56)
 def read(image):
     """The picture as (y, x, 3), and what was said of it."""
     taken = as_pyramid(image)
-    return np.moveaxis(np.asarray(taken.picture()), 0, -1), taken.conversion.note
+    return np.moveaxis(np.asarray(taken.rgb()), 0, -1), taken.conversion.note
 
 
 @pytest.mark.parametrize("dims", list(permutations("cyx")))
@@ -213,7 +213,7 @@ def test_arrays_without_names_of_axes_say_which_was_taken():
 
 
 def test_planes_of_a_stack_are_refused_by_the_names_of_axes():
-    with pytest.raises(ValueError, match=r"An image of shape \(3, 4, 5\) along z, y, x is not a picture"):
+    with pytest.raises(ValueError, match=r"An image of shape \(3, 4, 5\) along z, y, x has not the axes of one"):
         as_pyramid(DataArray(np.zeros((3, 4, 5)), dims=("z", "y", "x")))
 
 
@@ -224,7 +224,7 @@ def test_image_elements_of_spatialdata(scale_factors):
     opened = as_pyramid(element)
     assert len(opened.levels) == (3 if scale_factors else 1)
     np.testing.assert_array_equal(read(element)[0], image)
-    np.testing.assert_array_equal(np.moveaxis(np.asarray(opened.picture(4)), 0, -1), image[::4, ::4])
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(opened.rgb(4)), 0, -1), image[::4, ::4])
 
 
 def test_channels_of_an_element_are_read_by_their_names():
@@ -293,10 +293,10 @@ def test_a_mask_behind_dask_is_not_dropped():
     import dask.array as da
 
     values = np.ma.masked_array(np.full((8, 8, 3), 200, np.uint8), mask=False)
-    assert (as_pyramid(da.from_array(values, chunks=4, asarray=False)).picture()[:] == 200).all()
+    assert (as_pyramid(da.from_array(values, chunks=4, asarray=False)).rgb()[:] == 200).all()
     values[2:4, 2:4] = np.ma.masked
     with pytest.raises(ValueError, match="Found 12 masked values in the image at Window.*dask.array.ma.filled"):
-        as_pyramid(da.from_array(values, chunks=4, asarray=False)).picture()[:]
+        as_pyramid(da.from_array(values, chunks=4, asarray=False)).rgb()[:]
 
 
 def test_datasets_of_h5py_and_variables_of_xarray(tmp_path):
@@ -307,4 +307,4 @@ def test_datasets_of_h5py_and_variables_of_xarray(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["image"] = values
         for image in (file["image"], xr.Variable(("y", "x", "c"), values)):
-            np.testing.assert_array_equal(np.moveaxis(np.asarray(as_pyramid(image).picture()), 0, -1), values)
+            np.testing.assert_array_equal(np.moveaxis(np.asarray(as_pyramid(image).rgb()), 0, -1), values)

@@ -171,7 +171,7 @@ def tiled(tmp_path):
 
 def lazy_picture(path):
     opened = open_image(path, config=FileConfig(kept_tiles=0))
-    return replace(opened, config=PyramidConfig(kept=0, block=32)).picture()
+    return replace(opened, config=PyramidConfig(kept=0, block=32)).rgb()
 
 
 def test_a_file_that_vanishes_midway(tiled):
@@ -281,14 +281,14 @@ def test_levels_of_a_whole_slide_are_taken_by_scale(slide):
     opened = replace(open_image(slide), config=PyramidConfig(kept=0))
     assert opened.shape == (16384, 16384)
     assert opened.factors == ((1, 1), (4, 4), (16, 16))
-    assert [int(read_window(opened.picture(factor), Window(0, 0, 1, 1))[2, 0, 0]) for factor in (1, 3, 4, 9, 16)] == [
+    assert [int(read_window(opened.rgb(factor), Window(0, 0, 1, 1))[2, 0, 0]) for factor in (1, 3, 4, 9, 16)] == [
         0,
         0,
         1,
         1,
         2,
     ]
-    lazy = opened.picture(1)
+    lazy = opened.rgb(1)
     window = read_window(lazy, Window(5110, 10230, 5130, 10250))
     assert np.unique(window[0]).tolist() == [9 * 7, 10 * 7]
     assert np.unique(window[1]).tolist() == [19 * 7, 20 * 7]
@@ -307,7 +307,7 @@ def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 base = peak()
 config = PyramidConfig(kept=2**24, kept_blocks=2**24)
-picture = replace(open_image(sys.argv[1]), config=config).picture(int(sys.argv[2]))
+picture = replace(open_image(sys.argv[1]), config=config).rgb(int(sys.argv[2]))
 for tile in plan_tiles(picture.shape[1:], size=1024)[:int(sys.argv[3])]:
     read_window(picture, tile.view)
 print(peak() - base)
@@ -328,7 +328,7 @@ def test_reading_windows_of_a_whole_slide_takes_little_memory(slide, factor, n_w
 
 
 def test_a_window_of_a_whole_slide_is_read_at_once(slide):
-    picture = open_image(slide).picture(1)
+    picture = open_image(slide).rgb(1)
     started = time.perf_counter()
     read_window(picture, Window(8000, 8000, 8256, 8256))
     first = time.perf_counter() - started

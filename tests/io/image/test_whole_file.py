@@ -44,7 +44,7 @@ def test_pillow_modes_become_grey_rgb_or_rgba(tmp_path, mode, strip):
     plain = {"1": "1", "L": "L", "RGBA": "RGBA", "LA": "RGBA"}.get(mode, "RGB")
     with Image.open(path) as picture:
         np.testing.assert_array_equal(decode(path, FileConfig(strip_px=strip)), np.atleast_3d(picture.convert(plain)))
-    assert open_image(path).picture().shape == (3, 23, 31)
+    assert open_image(path).rgb().shape == (3, 23, 31)
 
 
 def test_sixteen_bits_survive(tmp_path):
@@ -149,7 +149,7 @@ def test_files_that_are_no_image(tmp_path):
 def read(path):
     """The picture as (y, x, 3), and what was said of it."""
     opened = open_image(path)
-    return np.moveaxis(opened.picture(), 0, -1), opened.conversion.note or ""
+    return np.moveaxis(opened.rgb(), 0, -1), opened.conversion.note or ""
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])

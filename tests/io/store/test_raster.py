@@ -15,8 +15,8 @@ from sphisto.io.store.raster import (
     open_raster,
     pyramid_factors,
     round_mantissa,
+    write_image,
     write_mask,
-    write_picture,
 )
 
 GENES = ("Nrgn", "Ttr/x", "µ gene")
@@ -123,7 +123,7 @@ def test_a_lazy_picture_is_written_as_it_is(empty, rng):
     import zarr
 
     picture = rng.integers(0, 256, (3, 1100, 1500), dtype=np.uint8)
-    write_picture(empty, "picture", da.from_array(picture, chunks=(3, 300, 400)), Grid(1100, 1500, 4.0))
+    write_image(empty, "picture", da.from_array(picture, chunks=(3, 300, 400)), Grid(1100, 1500, 4.0))
     zarr.consolidate_metadata(empty)
     element = sd.read_zarr(empty)["picture"]
     assert list(element["scale0"].image.c.values) == ["r", "g", "b"]

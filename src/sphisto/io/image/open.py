@@ -77,7 +77,7 @@ def read_image(path: str | Path) -> Any:
         logger.info("%s: %s.", path, "; ".join(pyramid.notes))
     level = pyramid.levels[0]
     if pyramid.alpha == "premultiplied" or (pyramid.alpha and level.dtype != np.uint8):
-        return np.moveaxis(np.asarray(pyramid.picture()), 0, -1)
+        return np.moveaxis(np.asarray(pyramid.rgb()), 0, -1)
     pixels = np.asarray(level[: level.shape[0], : level.shape[1]])
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 

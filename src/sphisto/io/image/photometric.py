@@ -45,7 +45,7 @@ class Samples:
     channels, dtype
         Of what comes out.
     alpha
-        What the file says of a fourth channel; ``None`` if it says nothing.
+        What the file states about a fourth channel; ``None`` if nothing.
     notes
         What is done.
     """
@@ -69,14 +69,14 @@ def samples_of(frame: Any, n_pages: int = 1, order: Sequence[int] | None = None)
     frame
         What tifffile knows of its page.
     n_pages
-        Pages that are channels of one picture.
+        Pages that are channels of one image.
     order
         Where red, green, blue (and alpha) lie among these pages, if they have names.
 
     Raises
     ------
     ValueError
-        If they are no picture, or of a kind that is not read here; the message goes on after the name of the file.
+        If they are no image, or of a kind that is not read here; the message goes on after the name of the file.
     """
     kind, n_samples = int(frame.photometric), int(frame.samplesperpixel) * n_pages
     if frame.dtype is None or frame.dtype.kind not in "buif":
@@ -147,7 +147,7 @@ def _extra(frame: Any, kind: int, n_samples: int) -> tuple[int, int | None, Alph
         raise ValueError(msg)
     extras = (extras or [EXTRASAMPLE.UNASSALPHA] * (n_samples - n_colours))[
         : n_samples - n_colours
-    ]  # untold extra samples are alpha
+    ]  # extra samples of no stated kind are alpha
     at = next((i for i, extra in enumerate(extras) if extra in _ALPHA), None)
     if at is None:
         return n_colours, None, None, len(extras)

@@ -1,7 +1,7 @@
-"""A picture in one or several resolutions, of which windows are read; whole slides never lie in memory.
+"""An image in one or several resolutions, of which windows are read; whole slides never lie in memory.
 
-A picture at some resolution is made of the coarsest level that is still as fine, the rest by area-true resizing
-(:mod:`sphisto.core.resize`), block by block. A picture in memory goes the same way, with itself as the only level.
+An image at some resolution is made of the coarsest level that is still as fine, the rest by area-true resizing
+(:mod:`sphisto.core.resize`), block by block. An image in memory goes the same way, with itself as the only level.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `das
 
 @dataclass(frozen=True, eq=False)
 class Pyramid:
-    """A picture in one or several resolutions.
+    """An image in one or several resolutions.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Pyramid:
     notes
         What was done to the pixels to have these levels.
     alpha
-        What the source says of a fourth channel; ``None`` if it says nothing.
+        What the source states about a fourth channel; ``None`` if nothing.
     config
         How its images of other resolutions are made.
     """
@@ -79,8 +79,8 @@ class Pyramid:
         """Return the coarsest level with pixels no larger than ``factor`` of the finest."""
         return max(i for i, own in enumerate(self.factors) if i == 0 or max(own) <= factor * self.config.as_fine)
 
-    def picture(self, factor: int = 1) -> Any:
-        """Return the picture with pixels of ``factor`` x ``factor`` of the finest; the last that fill none are cut off.
+    def rgb(self, factor: int = 1) -> Any:
+        """Return the image with pixels of ``factor`` x ``factor`` of the finest; the last that fill none are cut off.
 
         Returns
         -------
@@ -105,12 +105,12 @@ class Pyramid:
         from dask.base import tokenize
 
         blocks = Blocks(coarse, (height, width), self.config)
-        name = f"picture-{tokenize(self.token, factor)}" if self.token else False
+        name = f"image-{tokenize(self.token, factor)}" if self.token else False
         return from_array(blocks, chunks=(3, self.config.chunk, self.config.chunk), name=name)
 
 
 class Blocks:
-    """A (3, y, x) uint8 picture that is made block by block when windows of it are read; the last blocks are kept.
+    """A (3, y, x) uint8 image that is made block by block when windows of it are read; the last blocks are kept.
 
     Parameters
     ----------
@@ -153,13 +153,13 @@ class Blocks:
 
 
 def as_pyramid(image: Any) -> Pyramid:
-    """Take a picture in any form, as one level unless it has several.
+    """Take an image in any form, as one level unless it has several.
 
     Parameters
     ----------
     image
         A pyramid; an image element of SpatialData or another ``DataArray`` or ``DataTree`` of xarray, whose axes are
-        told by their names; a picture of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
+        recognised by their names; an image of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
         (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is taken.
 
     Raises
@@ -173,13 +173,13 @@ def as_pyramid(image: Any) -> Pyramid:
         return image
     if isinstance(image, str | bytes | PathLike) or (hasattr(image, "read") and not hasattr(image, "shape")):
         msg = (
-            f"Found {type(image).__name__} in place of an image. Expected an array, a DataArray or DataTree, or a picture of "
+            f"Found {type(image).__name__} in place of an image. Expected an array, a DataArray or DataTree, or an image of "
             "Pillow; give the path of a file as `image=`, or open it with `PIL.Image.open`."
         )
         raise TypeError(msg)
     if isinstance(image, np.ndarray) or _is_dask(image):
         return _of_array(image)
-    if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to know it
+    if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to recognise it
         return _of_pillow(image)
     if hasattr(image, "data_vars") or (hasattr(image, "dims") and hasattr(image, "isel")):
         return _of_xarray(image)
@@ -197,9 +197,9 @@ def _of_array(array: Any) -> Pyramid:
     return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
 
 
-def _of_pillow(picture: Any) -> Pyramid:
-    mode = mode_of(picture)
-    return Pyramid((mode.array(picture),), notes=(mode.note,) if mode.note else ())
+def _of_pillow(image: Any) -> Pyramid:
+    mode = mode_of(image)
+    return Pyramid((mode.array(image),), notes=(mode.note,) if mode.note else ())
 
 
 def _of_xarray(element: Any) -> Pyramid:
@@ -246,7 +246,7 @@ def _by_names(array: Any, channel: Any) -> Any:
     others = [dim for dim in array.dims if dim != channel and str(dim).lower() not in {"y", "x"}]
     if not {"y", "x"} <= set(known) or any(array.sizes[dim] != 1 for dim in others) or not array.size:
         msg = (
-            f"An image of shape {array.shape} along {', '.join(map(str, array.dims))} is not a picture. Expected the axes "
+            f"An image of shape {array.shape} along {', '.join(map(str, array.dims))} has not the axes of one. Expected "
             "y, x and perhaps c; choose one plane of a stack, or rename the axes, before passing it."
         )
         raise ValueError(msg)
@@ -268,7 +268,7 @@ def _pixels(level: Any, window: Window) -> NDArray[Any]:
     try:
         # blocks are already made by several threads: a pool within each of them would multiply what is in memory
         pixels = part.compute(scheduler="synchronous")
-    except RuntimeError as error:  # codecs say no more than that they failed
+    except RuntimeError as error:  # codecs report no more than that they failed
         msg = (
             f"The image cannot be read at {window} ({error}): the file or store it comes from is damaged. Copy it again "
             "from where it came, or choose another `image`."

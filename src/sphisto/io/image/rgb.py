@@ -1,4 +1,4 @@
-"""Any form that a picture comes in as plain 8-bit RGB."""
+"""Any form that an image comes in as plain 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Alpha = Literal["straight", "premultiplied"]
-"""Whether the colours of a picture with alpha have been multiplied with it."""
+"""Whether the colours of an image with alpha have been multiplied with it."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """How blocks of one picture become 8-bit RGB.
+    """How blocks of one image become 8-bit RGB.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def conversion_of(
     overview: Any = None,
     config: ColourConfig = ColourConfig(),
 ) -> Conversion:
-    """Look at a (y, x, c) picture and decide how it is converted.
+    """Decide by the values of a (y, x, c) image how it is converted.
 
-    Values are taken by what they look like: 0..255 as they are, 0..1 times 255, larger ones as 10, 12, 14 or 16 bits,
+    Values are interpreted by their range: 0..255 as they are, 0..1 times 255, larger ones as 10, 12, 14 or 16 bits,
     whichever they fit in. Floats that overshoot a little, as interpolation leaves them, are clipped. Grey is repeated,
     transparent parts are put on white; an alpha channel that is zero everywhere, over colours that differ, is an unused
-    plane. Of a picture that is not in memory only some windows are looked at to judge this; values elsewhere that
+    plane. Of an image that is not in memory only some windows are read to decide this; values elsewhere that
     contradict it raise when that part is converted.
 
     Parameters
@@ -95,9 +95,9 @@ def conversion_of(
     notes
         What was done to it before, for the note.
     alpha
-        What the source says of a fourth channel; ``None`` if it says nothing.
+        What the source states about a fourth channel; ``None`` if nothing.
     overview
-        The same picture, coarser, to look at beside the windows of a lazy one.
+        The same image, coarser, to judge beside the windows of a lazy one.
     config
         How values are taken for colours.
 
@@ -107,25 +107,25 @@ def conversion_of(
         If values are NaN, infinite, far below 0 or beyond 16 bits, or of another type; if a fourth channel is not alpha.
     """
     if array.dtype.kind not in "buif":
-        msg = f"An image of type {array.dtype} is not a picture. Expected bool, integers or floats."
+        msg = f"Found values of type {array.dtype} in place of an image. Expected bool, integers or floats."
         raise ValueError(msg)
     lazy = not isinstance(array, np.ndarray)
-    said = list(notes)
+    done = list(notes)
     plain = array.dtype == np.uint8 and array.shape[2] != 4
     parts = [] if plain else (_sampled(array, overview, config) if lazy else [array])
-    seen = " (judged by a sample, as the image is lazy)" if lazy else ""
+    judged = " (judged by a sample, as the image is lazy)" if lazy else ""
     white, note = _white_of([part[..., :3] for part in parts], array.dtype, config)
-    said += [note + seen] if note else []
+    done += [note + judged] if note else []
     if array.shape[2] == 1:
-        said.append("grey was repeated in red, green and blue")
+        done.append("grey was repeated in red, green and blue")
     if array.shape[2] != 4:
-        return Conversion(white, _sentence(said), config=config)
+        return Conversion(white, _sentence(done), config=config)
     kept, opaque, note = _alpha_of(parts, white, alpha, config)
-    return Conversion(white, _sentence([*said, note]), kept, opaque, config)
+    return Conversion(white, _sentence([*done, note]), kept, opaque, config)
 
 
 def channels_last(array: Any) -> tuple[Any, str | None]:
-    """Return a view as (y, x, c), and a note if axes were moved; refuse what has not the shape of a picture."""
+    """Return a view as (y, x, c), and a note if axes were moved; refuse what has not the shape of an image."""
     if array.ndim == 2 and array.size:  # (y, x)
         return array[:, :, None], None
     if array.ndim == 3 and array.size:  # with channels
@@ -137,7 +137,7 @@ def channels_last(array: Any) -> tuple[Any, str | None]:
             return moved, f"channels were moved last, from shape {array.shape} to {moved.shape}"
     few = array.ndim == 3 and min(array.shape[0], array.shape[2]) < 16  # channels rather than planes
     msg = (
-        f"An image of shape {array.shape} is not a picture. Expected (y, x), (y, x, channels) or (channels, y, x) with "
+        f"Found an array of shape {array.shape} in place of an image. Expected (y, x), (y, x, channels) or (channels, y, x) with "
         f"1, 3 or 4 channels; choose one plane of a stack before passing it.{f' {MULTI_CHANNEL}.' if few else ''}"
     )
     raise ValueError(msg)
@@ -173,7 +173,7 @@ def _white_of(parts: Sequence[NDArray[Any]], dtype: np.dtype[Any], config: Colou
 
 
 def _white_for(highest: float, dtype: np.dtype[Any], config: ColourConfig) -> int | None:
-    """Return the white that a picture with this highest value has; ``None`` if there is none."""
+    """Return the white that an image with this highest value has; ``None`` if there is none."""
     if dtype.kind == "f":
         if highest <= 1 + config.overshoot:
             return 1
@@ -188,7 +188,7 @@ def _white_for(highest: float, dtype: np.dtype[Any], config: ColourConfig) -> in
 def _alpha_of(
     parts: Sequence[NDArray[Any]], white: float, stated: Alpha | None, config: ColourConfig
 ) -> tuple[Alpha | None, float, str]:
-    """Return what a fourth channel is and its highest value, by windows of a picture."""
+    """Return what a fourth channel is and its highest value, by windows of an image."""
     dtype, planes = parts[0].dtype, [_finite(part[..., 3]) for part in parts]
     lowest, highest = min(float(plane.min()) for plane in planes), max(float(plane.max()) for plane in planes)
     if highest <= 0 and _differ([part[..., :3] for part in parts]):
@@ -196,9 +196,9 @@ def _alpha_of(
     trusted = stated or dtype in (np.uint8, np.bool_) or (white == 1 and highest <= 1 + config.overshoot)
     if not trusted and lowest != highest:
         msg = (
-            f"Found four channels of {dtype} with values up to {highest:g} in the fourth, and nothing that says it is alpha. "
+            f"Found four channels of {dtype} with values up to {highest:g} in the fourth, and nothing that states it is alpha. "
             f"{MULTI_CHANNEL}; expected grey, RGB or RGBA. Leave out the fourth channel (`image[..., :3]`), or choose "
-            "one and pass it as a grey picture."
+            "one and pass it as a grey image."
         )
         raise ValueError(msg)
     binary = highest == 1
@@ -215,7 +215,7 @@ def _alpha_of(
 
 
 def _differ(parts: Sequence[NDArray[Any]]) -> bool:
-    """Whether there is anything to see."""
+    """Whether the colours differ anywhere."""
     first = parts[0][:1, :1]
     return any(bool((part != first).any()) for part in parts)
 
@@ -229,7 +229,7 @@ def _finite(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _refuse_impossible(values: NDArray[Any], white: float, config: ColourConfig) -> None:
-    """Raise for values that no picture has."""
+    """Raise for values that no image has."""
     lowest, highest = float(_finite(values).min()), float(values.max())
     # integers of 8 bits with signs are bytes that were taken for others: below 0 are the bright ones
     below = config.overshoot * white if values.dtype != np.int8 else 0
@@ -249,7 +249,7 @@ def _refuse_contradiction(highest: float, white: float, dtype: np.dtype[Any], co
     """Raise where a lazy image goes beyond the range that its sample had."""
     if highest > white * (1 + config.overshoot * (dtype.kind == "f")):
         msg = (
-            f"Found image values up to {highest:g} where a sample of the lazy image had promised at most {white:g}. Bring "
+            f"Found image values up to {highest:g} where a sample of the lazy image had at most {white:g}. Bring "
             "the image to uint8 before passing it."
         )
         raise ValueError(msg)
@@ -259,7 +259,7 @@ def _refuse_strange_alpha(highest: float, opaque: float, config: ColourConfig) -
     """Raise where the alpha channel of a lazy image goes beyond the range that its sample had."""
     if highest > opaque * (1 + config.overshoot):
         msg = (
-            f"Found alpha up to {highest:g} where a sample of the lazy image had promised at most {opaque:g}. Leave out the "
+            f"Found alpha up to {highest:g} where a sample of the lazy image had at most {opaque:g}. Leave out the "
             "alpha channel, or bring it to 0 to 255, before passing the image."
         )
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Tif, BigTIFF and OME-TIFF pictures with all their resolutions, read by window.
+"""Tif, BigTIFF and OME-TIFF images with all their resolutions, read by window.
 
 The file is opened for each window and not held: what happens to it in between is noticed, and nothing has to be closed.
 """
@@ -34,13 +34,13 @@ STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # what a channel that ImageJ shows in one pure colour is
 _PURE: dict[tuple[int, ...], str] = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue"}
 # what tifffile raises for a file that is none, and what its decoders and those of imagecodecs raise for bytes that are
-# no picture
+# no image
 _UNREADABLE = (ValueError, IndexError, KeyError, AttributeError, OSError, struct.error)
 _UNDECODABLE = (ValueError, RuntimeError, OSError, IndexError, TypeError, zlib.error, lzma.LZMAError)
 
 
 def open_tiff(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid | None:
-    """Open the largest picture of a tif; ``None`` if it is compressed in a way that cannot be decoded here.
+    """Open the largest image of a tif; ``None`` if it is compressed in a way that cannot be decoded here.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def open_tiff(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid | Non
 
 
 def stored_as(path: Path) -> str:
-    """Say how the first picture of a tif is stored."""
+    """Describe how the first image of a tif is stored."""
     import tifffile
 
     with tifffile.TiffFile(path) as tif:
@@ -100,7 +100,7 @@ def stored_as(path: Path) -> str:
 
 
 def _channel_names(tif: Any, index: int) -> list[str] | None:
-    """Return what the file calls the channels of one of its pictures, if anything."""
+    """Return what the file calls the channels of one of its images, if anything."""
     if tif.is_ome and tif.ome_metadata:
         try:
             root = ElementTree.fromstring(tif.ome_metadata)
@@ -154,7 +154,7 @@ class _File:
             file.close()
             msg = (
                 f"The image {str(self.path)!r} was changed while it was read: expected {self.size:,} bytes, found "
-                f"{now.size:,}, or another time of change. Bring it back as it was, or start anew."
+                f"{now.size:,}, or another time of change. Bring it back as it was, or start again."
             )
             raise ValueError(msg)
         return file

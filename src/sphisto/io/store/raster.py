@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
-_BLOCK = 2 * TILE  # px of a picture written together; files of pictures come in blocks themselves
+_BLOCK = 2 * TILE  # px of an image written together; files of images come in blocks themselves
 _BLANK_BLOCK = 4 * TILE  # px of what is the same everywhere or nearly so
 
 
@@ -164,12 +164,12 @@ def open_raster(store: Path, name: str) -> RasterWriter:
     return RasterWriter(tuple(group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]))
 
 
-def write_picture(store: Path, name: str, picture: Any, grid: Grid) -> None:
-    """Write a (3, y, x) uint8 picture, numpy or lazy, block by block: SpatialData's own writer holds much of it at once."""
+def write_image(store: Path, name: str, image: Any, grid: Grid) -> None:
+    """Write a (3, y, x) uint8 image, numpy or lazy, block by block: SpatialData's own writer holds much of it at once."""
     writer = create_raster(store, name, ("r", "g", "b"), grid, fill=0, dtype="uint8", together=True)
     windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=_BLOCK))]
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
-        writer.write(window, np.asarray(picture[:, *window.slices]))
+        writer.write(window, np.asarray(image[:, *window.slices]))
         for level, coarse in chunks:
             writer.coarsen(level, coarse)
 
