@@ -403,7 +403,7 @@ def test_a_joined_table_by_a_label_of_any_name(joined, small_toy, column, dtype)
 
 
 def test_a_joined_table_without_a_label_is_refused(joined):
-    with pytest.raises(ValueError, match="joined of several sections.*toy, B.*no column of obs says.*belong to 'toy'"):
+    with pytest.raises(ValueError, match="joined of several sections.*toy, B.*no column of obs states.*belong to 'toy'"):
         sp.io.section(joined, library_id="toy")
 
 
@@ -441,7 +441,7 @@ def test_a_word_of_another_column_that_is_the_name_of_the_library_cuts_no_rows(s
     small_toy.obs["annotation"] = ["tumor", "stroma"] * 22
     with caplog.at_level("INFO", logger="sphisto"):
         assert len(sp.io.section(small_toy).rows) == 44
-    assert "obs['annotation'] is not taken to tell sections" in caplog.text
+    assert "obs['annotation'] is not taken for the names of sections" in caplog.text
     del small_toy.obs["array_row"]
     with pytest.raises(
         ValueError, match=r"'tumor' in 22 of 44 rows of obs\['annotation'\].*else add `adata.obs\['library_id'\]"

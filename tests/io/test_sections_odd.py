@@ -183,7 +183,7 @@ def test_rows_that_are_all_of_another_library(small_toy):
     both = joined(small_toy, ["A", "B"], label="sample")
     only = both[both.obs["sample"] == "B"].copy()
     assert sp.io.section(only, library_id="B").table.n_obs == 31
-    with pytest.raises(ValueError, match=r"no row of 'A': obs\['sample'\] says B of all"):
+    with pytest.raises(ValueError, match=r"no row of 'A': obs\['sample'\] is B in all"):
         sp.io.section(only, library_id="A")
 
 

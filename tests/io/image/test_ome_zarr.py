@@ -102,7 +102,7 @@ def lazy(tmp_path):
 def test_an_image_that_vanishes_midway(lazy):
     path, picture = lazy
     shutil.rmtree(path)
-    with pytest.raises(FileNotFoundError, match=r"a.zarr/0' was there and is gone. .* `resume=True`"):
+    with pytest.raises(FileNotFoundError, match=r"a.zarr/0' was there and has been removed. .* `resume=True`"):
         read_window(picture, Window(40, 40, 48, 48))
 
 
