@@ -403,7 +403,9 @@ def test_a_joined_table_by_a_label_of_any_name(joined, small_toy, column, dtype)
 
 
 def test_a_joined_table_without_a_label_is_refused(joined):
-    with pytest.raises(ValueError, match="joined of several sections.*toy, B.*no column of obs states.*belong to 'toy'"):
+    with pytest.raises(
+        ValueError, match="joined of several sections.*toy, B.*no column of obs states.*belong to 'toy'"
+    ):
         sp.io.section(joined, library_id="toy")
 
 

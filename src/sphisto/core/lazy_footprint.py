@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sphisto.core.spot import Spot
     from sphisto.core.tiles import Window
 
-_HALF = 0.51  # of a spot's width: the corners of what a disc is drawn as lie beyond the circle by a hair
+_HALF = 0.51  # of a spot's width: the corners of the polygon that a disc is drawn as lie slightly beyond the circle
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,8 +40,8 @@ def make_slide(
     spot
         The spot whose area is the unit of rasters, for an image alone.
     repair
-        Whether the area of spots that measured RNA off the tissue is added to it, and a section of which no spot shows
-        of the image is refused.
+        Whether the area of spots that measured RNA off the tissue is added to it, and a section without a spot
+        that measured anything on the image is refused.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Ma
 
 
 def _refuse_nothing_measured(slide: Slide, hint: str) -> None:
-    """Raise if no spot measured anything of the image."""
+    """Raise if no spot measured anything on the image."""
     spots, on_image = slide.spots, slide.on_image
     if not on_image.any():
         low, high = spots.centers.min(axis=0), spots.centers.max(axis=0)
