@@ -211,7 +211,7 @@ def test_other_numbers_of_channels(n_channels):
 def test_lazy_alpha_that_the_sample_did_not_show():
     image = np.dstack([RGB, np.zeros_like(GREY)])
     image[11, 7, 3] = 255
-    with pytest.raises(ValueError, match="Found alpha up to 255 where a sample of the lazy image had had at most"):
+    with pytest.raises(ValueError, match="Found alpha up to 255 where a sample of the lazy image had at most"):
         to_rgb8(lazy(image), SPARSELY)[0].compute()
 
 
