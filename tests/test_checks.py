@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sphisto._checks import CHUNK, check_counts, require_counts, require_positive
+from sphisto._checks import check_counts, require_counts, require_positive
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint16, np.int32, np.float32, np.float64])
@@ -22,11 +22,11 @@ def test_whole_numbers_are_counts(dtype, matrix):
         (1.25, "holds a value that is not a whole number (1.25)"),
     ],
 )
-@pytest.mark.parametrize("where", [0, CHUNK - 1, CHUNK, CHUNK + 1])
+@pytest.mark.parametrize("where", [0, 9, 10, 11])
 def test_one_bad_value_is_found_and_shown(value, problem, where):
-    values = np.ones(CHUNK + 2, np.float32)
+    values = np.ones(12, np.float32)
     values[where] = value
-    assert check_counts(values) == problem
+    assert check_counts(values, at_once=10) == problem
 
 
 def test_negative_integers_and_what_is_no_number():

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 from typing import get_args
 
@@ -300,8 +301,7 @@ def test_a_wrong_gene_is_one_message_and_no_store(visium_folder, tmp_path, capsy
 
 @pytest.mark.slow
 def test_demo_writes_its_store_and_pictures_and_says_where(tmp_path, capsys, monkeypatch):
-    for name, value in {"SIZE": 96, "PITCH_UM": 24.0, "EPOCHS": 1}.items():
-        monkeypatch.setattr(_demo, name, value)
+    monkeypatch.setattr(_demo, "run", partial(_demo.run, size=96, pitch_um=24.0, epochs=1))
     out = tmp_path / "new" / "demo"
     for _ in range(2):  # the second time it replaces what the first wrote
         assert cli.main(["demo", "--out", str(out)]) == 0

@@ -53,8 +53,8 @@ def prepare(store: Path, side: int, n_factors: int, n_genes: int) -> None:
 def times(store: Path, window: int, n: int) -> dict[str, list[float]]:
     """Seconds of ``n`` readings of each kind, of random genes at random places; from disk of a fifth as many."""
     import sphisto as sp
+    from sphisto.core.tiles import TILE
     from sphisto.io.store import read as stores
-    from sphisto.io.store.raster import CHUNK
 
     rng, genes = np.random.default_rng(0), stores.factors(store, "projection").genes
     sides = np.array(stores.levels(store, "projection_factors")[0])
@@ -70,7 +70,7 @@ def times(store: Path, window: int, n: int) -> dict[str, list[float]]:
         return rng.integers(sides - window + 1)
 
     def on_chunk() -> Any:
-        return rng.integers((sides - window) // CHUNK + 1) * CHUNK
+        return rng.integers((sides - window) // TILE + 1) * TILE
 
     read(lambda: None)  # loads what is loaded once
     return {

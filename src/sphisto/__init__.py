@@ -1,6 +1,6 @@
 """Gene expression at every pixel of a spatial transcriptomics section.
 
-The verbs live in rooms: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
+The functions live in subpackages: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
 ``io`` (read instruments' folders) and ``datasets``; ``config`` holds the settings of a fit. Each is imported when it is
 first used.
 """
@@ -11,7 +11,7 @@ import importlib
 from importlib.metadata import version
 from typing import Any
 
-from sphisto import _forks as _forks  # looks after forked processes from now on
+from sphisto import _forks as _forks  # takes care of forked processes from now on
 
 __version__ = version("sphisto")
 __all__ = ["config", "datasets", "get", "io", "pl", "pp", "tl"]

@@ -1,4 +1,4 @@
-"""Questions asked of arrays before they are used. No heavy imports: arrays in, words out."""
+"""Checks of arrays before they are used. No heavy imports; what is wrong is returned as text."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHUNK = 1_000_000
-"""Values looked at together: the temporary arrays stay at a few megabytes."""
 
-
-def check_counts(x: Any) -> str | None:
+def check_counts(x: Any, *, at_once: int = 1_000_000) -> str | None:
     """Return what keeps the values from being raw counts, None if nothing does.
 
     Parameters
     ----------
     x
         Spots x genes, a numpy array or a scipy sparse matrix (only its stored values are read).
+    at_once
+        Values that are checked together: the temporary arrays stay at a few megabytes.
 
     Returns
     -------
@@ -42,8 +41,8 @@ def check_counts(x: Any) -> str | None:
     if values.dtype.kind not in "if":
         return f"holds values of dtype {values.dtype}"
     flat = values.reshape(-1)
-    for start in range(0, flat.size, CHUNK):
-        problem = _check_chunk(flat[start : start + CHUNK])
+    for start in range(0, flat.size, at_once):
+        problem = _check_chunk(flat[start : start + at_once])
         if problem:
             return problem
     return None

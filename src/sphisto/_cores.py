@@ -1,4 +1,4 @@
-"""Processor cores: how many there are, and that not too many threads want them."""
+"""Processor cores: how many there are, and limits so that not too many threads use them."""
 
 from __future__ import annotations
 

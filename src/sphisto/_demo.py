@@ -1,4 +1,4 @@
-"""The demo of the command line: a section drawn by rule, fitted, written and pictured; no data, no network."""
+"""The demo of the command line: a section drawn by rule, fitted, written and drawn; no data, no network."""
 
 from __future__ import annotations
 
@@ -8,26 +8,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SIZE = 512  # px of 2 um: about one square millimetre, some 70 spots
-PITCH_UM = 100.0  # Visium's
-EPOCHS = 6  # fewer than usual: here it matters what comes out, not its last digit
-# one gene of each kind the section is drawn with: tissue class, nuclei, RNA content, and one the picture cannot show
+# one gene of each kind the section is drawn with: tissue class, nuclei, RNA content, and one the image cannot show
 GENES = ["class1_a", "nuclei_a", "total_a", "gradient_a"]
 
 
-def run(out: Path) -> Iterator[Path]:
-    """Write the demo's store and pictures into a folder, and yield the path of each picture when it is there."""
+def run(out: Path, *, size: int = 512, pitch_um: float = 100.0, epochs: int = 6) -> Iterator[Path]:
+    """Write the demo's store and figures into a folder, and yield the path of each figure when it is there.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    size
+        Side of the section in px of 2 um: about one square millimetre, some 70 spots.
+    pitch_um
+        Distance of neighbouring spots: Visium's.
+    epochs
+        Epochs of the fit; fewer than usual, as the demo shows what comes out, not how precise it is.
+    """
     from sphisto import datasets, pl, pp, tl
 
     out.mkdir(parents=True, exist_ok=True)
     store = out / "toy.zarr"
-    adata = datasets.toy(SIZE, SIZE, pitch_um=PITCH_UM)
+    adata = datasets.toy(size, size, pitch_um=pitch_um)
     pp.qc(adata, min_genes=1, min_cells=3)  # a panel of some 20 genes: the usual floor of 200 would leave nothing
     pp.normalize(adata)
     pp.explore(adata)
-    tl.fit_projection(adata, store=store, genes=GENES, max_epochs=EPOCHS)  # says itself where the store is
+    tl.fit_projection(adata, store=store, genes=GENES, max_epochs=epochs)  # prints where the store is
 
-    pictures: dict[str, Callable[[Path], Any]] = {
+    figures: dict[str, Callable[[Path], Any]] = {
         "reconstruction": lambda path: pl.reconstruction(store, save=path),
         "projection": lambda path: pl.projection(store, GENES, save=path),
         "measured": lambda path: pl.measured(adata, GENES, save=path),
@@ -35,7 +44,7 @@ def run(out: Path) -> Iterator[Path]:
         "umap": lambda path: pl.umap(adata, GENES, save=path),
         "history": lambda path: pl.history(adata, save=path),
     }
-    for name, draw in pictures.items():
+    for name, draw in figures.items():
         path = out / f"{name}.png"
         draw(path)
         yield path

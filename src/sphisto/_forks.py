@@ -1,7 +1,7 @@
 """Work goes on in a forked process, of which the threads stayed behind in the one it was forked from.
 
 ``multiprocessing`` forks by default on Linux up to Python 3.13, and so does joblib's "multiprocessing". Pools of threads
-that the new process finds in its memory are dead, and whoever hands them work waits for ever.
+that the new process finds in its memory are dead, and a caller that gives them work waits forever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def is_forked() -> bool:
 
 
 def _give_dask_a_pool() -> None:
-    """Let dask have a pool of ours instead of its own, unless it was told where to compute."""
+    """Let dask have a pool of ours instead of its own, unless it was configured where to compute."""
     dask = sys.modules.get("dask")
     if dask is None or dask.config.get("pool", None) is not None or dask.config.get("scheduler", None) is not None:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MARK = "sphisto"  # attribute of a store's root that says the store is ours
+MARK = "sphisto"  # attribute of a store's root that marks it as ours
 TABLE = "table"
 SPOT_ID = "spot_id"
 REGION = "region"
@@ -10,7 +10,7 @@ UNIT = "counts per spot area"
 
 
 def image(library_id: str) -> str:
-    """Name the picture which the network saw."""
+    """Name the image that the network was given."""
     return f"{library_id}_image"
 
 
@@ -25,7 +25,7 @@ def tissue(library_id: str) -> str:
 
 
 def of_library(library_id: str) -> tuple[str, str, str]:
-    """Name the elements of a library but its table: picture, tissue, spots."""
+    """Name the elements of a library but its table: image, tissue, spots."""
     return image(library_id), tissue(library_id), spots(library_id)
 
 

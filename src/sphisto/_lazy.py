@@ -1,4 +1,4 @@
-"""Lazy rooms (PEP 562): a public name is imported when it is first used, so that ``import sphisto`` stays light."""
+"""Lazy subpackages (PEP 562): a public name is imported when it is first used, so that ``import sphisto`` stays light."""
 
 from __future__ import annotations
 

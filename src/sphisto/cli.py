@@ -12,17 +12,23 @@ import logging
 import os
 import sys
 import traceback
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from sphisto import __version__
-from sphisto._say import say
+from sphisto._terminal import print_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WRONG_INPUT = 2
-STOPPED = 130
-_GENES_SHOWN = 12
+
+class Exit(IntEnum):
+    """Exit status of the command, as shells expect it."""
+
+    DONE = 0
+    WRONG_INPUT = 2
+    STOPPED = 130  # as after an interrupt (128 + SIGINT)
+
 
 # keyword arguments, by the function that takes them; `image` goes to two
 READ = ("image", "library_id")
@@ -49,13 +55,13 @@ def _run(options: argparse.Namespace) -> int:
     try:
         options.run(options)
     except KeyboardInterrupt:
-        say("sphisto: stopped.", error=True)
-        return STOPPED
+        print_line("sphisto: stopped.", error=True)
+        return Exit.STOPPED
     except (ValueError, OSError, LookupError, ImportError, FloatingPointError, MemoryError, RuntimeError) as error:
         message = f"sphisto {options.command}: {_message(error)}"
-        say("".join(traceback.format_exception(error)) if options.traceback else message, error=True)
-        return WRONG_INPUT
-    return 0
+        print_line("".join(traceback.format_exception(error)) if options.traceback else message, error=True)
+        return Exit.WRONG_INPUT
+    return Exit.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,10 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text, fill in (
-        ("demo", "fit a small section drawn by rule, and write its store and pictures", _add_demo),
-        ("check", "say how a Space Ranger folder is understood; nothing is written", _add_check),
+        ("demo", "fit a small section drawn by rule, and write its store and figures", _add_demo),
+        ("check", "print how a Space Ranger folder is understood; nothing is written", _add_check),
         ("fit", "read a Space Ranger folder, fit a projection and write its store", _add_fit),
-        ("info", "say what a store holds, from its metadata", _add_info),
+        ("info", "print what a store holds, from its metadata", _add_info),
     ):
         # an option that is not given leaves no trace, so that the function's own default holds
         command = commands.add_parser(
@@ -78,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", metavar="PATH", default="demo", help="folder for store and pictures (default: demo)")
+    command.add_argument("--out", metavar="PATH", default="demo", help="folder for store and figures (default: demo)")
     command.set_defaults(run=_demo)
 
 
@@ -87,7 +93,7 @@ def _demo(options: argparse.Namespace) -> None:
     from sphisto.io.paths import user_path
 
     for path in _demo.run(user_path(options.out)):
-        say(str(path))
+        print_line(str(path))
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
@@ -96,7 +102,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    say(repr(_section(_read(options), options)))
+    print_line(repr(_section(_read(options), options)))
 
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
@@ -119,12 +125,12 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--genes", type=_words, metavar="A,B,...",
         help="genes to write as rasters of their own; by default the 16 most variable ones, and any other is made from "
-        "the factor maps when it is asked for",
+        "the factor maps when it is read",
     )  # fmt: skip
     fit.add_argument("--network", metavar="NAME", help="unet or prototype (default: unet)")
     fit.add_argument(
         "--um-per-px", type=float, metavar="NUMBER",
-        help="resolution of the rasters; time and disk grow with its inverse square (by default the picture's own)",
+        help="resolution of the rasters; time and disk grow with its inverse square (by default the image's own)",
     )  # fmt: skip
     fit.add_argument("--preset", choices=("default", "fast"), help="fast: a first look (default: default)")
     fit.add_argument("--max-epochs", type=int, metavar="N", help="epochs in all (by default those of the preset)")
@@ -144,9 +150,9 @@ def _fit(options: argparse.Namespace) -> None:
 
     adata = _read(options)
     pp.qc(adata, **_given(options, CLEAN))
-    say(f"kept {adata.n_obs} spots x {adata.n_vars} genes", error=True)
+    print_line(f"kept {adata.n_obs} spots x {adata.n_vars} genes", error=True)
     given = _given(options, FIT) | _config(options)
-    tl.fit_projection(_section(adata, options), **given)  # says itself where the store is
+    tl.fit_projection(_section(adata, options), **given)  # prints where the store is
 
 
 def _config(options: argparse.Namespace) -> dict[str, Any]:
@@ -164,15 +170,18 @@ def _add_section_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("section")
     group.add_argument(
         "--image", metavar="PATH",
-        help="the full-resolution picture: tif, png, jpg, OME-Zarr, or a scanner's format with the extra "
-        "sphisto[slides] (by default the hires picture in the folder)",
+        help="the full-resolution image: tif, png, jpg, OME-Zarr, or a scanner's format with the extra "
+        "sphisto[slides] (by default the hires image in the folder)",
     )  # fmt: skip
     group.add_argument(
         "--image-scale", type=float, metavar="NUMBER",
-        help="pixels of the picture per full-resolution pixel, where it is of neither full, hires nor lowres size",
+        help="pixels of the image per full-resolution pixel, where it is of neither full, hires nor lowres size",
     )  # fmt: skip
     group.add_argument(
-        "--image-um-per-px", type=float, metavar="NUMBER", help="um per pixel of the picture, where nothing else tells"
+        "--image-um-per-px",
+        type=float,
+        metavar="NUMBER",
+        help="um per pixel of the image, where nothing else states it",
     )
     group.add_argument(
         "--library-id", metavar="NAME", help="name of the section (by default that in the counts file, or the folder's)"
@@ -188,12 +197,12 @@ def _add_section_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--tissue", metavar="PATH",
-        help="mask of the tissue: a picture or npy file of the whole section, 0 where there is none (by default it is "
-        "found in the picture)",
+        help="mask of the tissue: an image or npy file of the whole section, 0 where there is none (by default it is "
+        "found in the image)",
     )  # fmt: skip
     group.add_argument(
         "--check", action=argparse.BooleanOptionalAction,
-        help="refuse spots that do not fit the picture: outside it, off tissue, flipped (default: True)",
+        help="refuse spots that do not fit the image: outside it, off tissue, flipped (default: True)",
     )  # fmt: skip
 
 
@@ -201,7 +210,7 @@ def _read(options: argparse.Namespace) -> Any:
     from sphisto import io
 
     adata = io.read_visium(options.folder, **_given(options, READ))
-    say(f"read {adata.n_obs} spots x {adata.n_vars} genes from {options.folder}", error=True)
+    print_line(f"read {adata.n_obs} spots x {adata.n_vars} genes from {options.folder}", error=True)
     return adata
 
 
@@ -227,27 +236,27 @@ def _info(options: argparse.Namespace) -> None:
     summary = summarise(options.store)
     for library in summary.libraries:
         table = "no table" if library.n_spots is None else f"{library.n_spots} spots x {library.n_genes} genes"
-        say(f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}")
-    say("\nrasters")
+        print_line(f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}")
+    print_line("\nrasters")
     for raster in summary.rasters:
         sizes = ", ".join(f"{h} x {w}" for h, w in raster.levels)
-        say(f"  {raster.name}: {sizes} px (y, x), {raster.um_per_px[0]:.4g} um per px")
+        print_line(f"  {raster.name}: {sizes} px (y, x), {raster.um_per_px[0]:.4g} um per px")
         if raster.channels:
-            say(f"    channels {_shortened(raster.channels)}")
+            print_line(f"    channels {_shortened(raster.channels)}")
     for key, about in summary.projections.items():
-        say(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
+        print_line(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
         for name, value in sorted(about.get("params", {}).items()):
-            _say_value(name, value)
+            _print_value(name, value)
 
 
-def _say_value(name: str, value: Any) -> None:
+def _print_value(name: str, value: Any) -> None:
     """Say a setting on a line, or what several belong together under one."""
     if not isinstance(value, dict):
-        say(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
+        print_line(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
         return
-    say(f"  {name}:")
+    print_line(f"  {name}:")
     for part, text in value.items():
-        say(f"    {part}: {text}")
+        print_line(f"    {part}: {text}")
 
 
 def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
@@ -264,9 +273,10 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def _shortened(values: Sequence[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:_GENES_SHOWN])
-    return shown + (f", ... ({len(values)} in all)" if len(values) > _GENES_SHOWN else "")
+def _shortened(values: Sequence[Any], most: int = 12) -> str:
+    """Return the first values as words, and how many there are if they are more."""
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown + (f", ... ({len(values)} in all)" if len(values) > most else "")
 
 
 def _message(error: Exception) -> str:
@@ -275,7 +285,7 @@ def _message(error: Exception) -> str:
 
 
 def _forget_closed_pipe() -> None:
-    """Drop what a reader that has gone (``| head``) did not take: Python would report it, and fail, at its end."""
+    """Drop what a reader that has ended (``| head``) did not take: Python would report it, and fail, at its end."""
     for output in (sys.stdout, sys.stderr):
         try:
             if output is not None:

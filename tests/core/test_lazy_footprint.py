@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sphisto.core import lazy_footprint as room
 from sphisto.core.grid import Grid
 from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.pooling import TilePool
@@ -47,22 +46,20 @@ def test_a_window_of_it_is_that_of_the_whole(spots, whole):
         same(spots.within(window), whole.within(window))
 
 
-def test_some_of_it_are_some_of_the_whole(spots, whole, monkeypatch):
+def test_some_of_it_are_some_of_the_whole(spots, whole):
     rows = np.array([40, 3, 3, 17])
     same(spots.select(rows).drawn(), whole.select(rows))
-    monkeypatch.setattr(room, "_AT_ONCE", 300)
-    parts = list(spots.parts())
+    parts = list(spots.parts(at_once=300))
     assert 10 < len(parts) < 90
     np.testing.assert_allclose(np.concatenate([part.weight for part in parts]), whole.weight, atol=1e-6)
 
 
-def test_what_is_covered_and_means_are_those_of_the_whole(spots, whole, raster, monkeypatch):
-    monkeypatch.setattr(room, "_TILE", 16)
+def test_what_is_covered_and_means_are_those_of_the_whole(spots, whole, raster):
     np.testing.assert_allclose(spots.covered, whole.covered, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(spots.covered > 0, whole.covered > 0)
     assert 5 < (whole.covered == 0).sum() < 60
-    np.testing.assert_allclose(spots.mean(raster), whole.mean(raster), rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(spots.mean(raster[0]), whole.mean(raster[0]), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(spots.mean(raster, tile=16), whole.mean(raster), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(spots.mean(raster[0], tile=16), whole.mean(raster[0]), rtol=1e-5, atol=1e-9)
 
 
 def test_a_raster_that_passes_by_is_pooled_as_over_the_whole(spots, whole, raster):

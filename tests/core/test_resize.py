@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sphisto.core import resize
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
 
@@ -66,8 +65,7 @@ def test_where_a_window_begins_changes_nothing(data):
     np.testing.assert_array_equal(part, whole[window.slices])
 
 
-def test_no_more_is_read_than_is_covered_and_little_at_once(monkeypatch):
-    monkeypatch.setattr(resize, "_ROOM", 200)
+def test_no_more_is_read_than_is_covered_and_little_at_once():
     fine = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     windows = []
 
@@ -75,7 +73,7 @@ def test_no_more_is_read_than_is_covered_and_little_at_once(monkeypatch):
         windows.append(window)
         return fine[window.slices]
 
-    coarse_window(read, Window(2, 3, 10, 8), ratio=(4, 4), fine_shape=(64, 64))
+    coarse_window(read, Window(2, 3, 10, 8), ratio=(4, 4), fine_shape=(64, 64), at_once=200)
     assert windows[0].y0 == 8
     assert windows[-1].y1 == 40
     assert {(w.x0, w.x1) for w in windows} == {(12, 32)}
@@ -84,5 +82,5 @@ def test_no_more_is_read_than_is_covered_and_little_at_once(monkeypatch):
 
 
 def test_pixels_beyond_the_picture_are_refused():
-    with pytest.raises(ValueError, match="Pixels 0 to 4 of 2 px each lie beyond the 6 px of the finer picture"):
+    with pytest.raises(ValueError, match="Pixels 0 to 4 of 2 px each lie beyond the 6 px of the finer image"):
         coarse_window(lambda w: np.zeros((*w.shape, 1), np.uint8), Window(0, 0, 4, 3), ratio=(2, 2), fine_shape=(6, 6))

@@ -96,11 +96,10 @@ def test_counts_are_poisson_with_the_truth_under_each_disc_as_mean():
     assert 0.75 < noise.std() < 1.25
 
 
-def test_expected_counts_do_not_depend_on_the_windows(monkeypatch):
+def test_expected_counts_do_not_depend_on_the_windows():
     centers = np.array([[40.0, 50.0], [128.3, 127.9], [200.0, 63.5]])
     means, share = _toy._pooled(DRAWING, centers, 13.75)
-    monkeypatch.setattr(_toy, "_POOL_BLOCK", 64)
-    again, share_again = _toy._pooled(DRAWING, centers, 13.75)
+    again, share_again = _toy._pooled(DRAWING, centers, 13.75, tile=64)
     np.testing.assert_allclose(means, again, rtol=1e-6)
     np.testing.assert_allclose(share, share_again, rtol=1e-6)
 
@@ -113,12 +112,12 @@ def test_any_window_is_that_of_the_whole(window):
     assert (DRAWING.rates(window, genes) == DRAWING.rates(WHOLE, genes)[:, rows, columns]).all()
 
 
-def test_blocks_of_the_lazy_arrays_fit_together(small, monkeypatch):
-    image, truth = datasets.toy_image(small), datasets.toy_truth(small)
-    monkeypatch.setattr(_toy, "_BLOCK", 20)
-    assert datasets.toy_image(small).numblocks == (3, 3, 1)
-    assert (datasets.toy_image(small) == image).all().compute()
-    assert (datasets.toy_truth(small) == truth).all().compute()
+def test_blocks_of_the_lazy_arrays_fit_together(small):
+    drawing, genes = _toy._recall(small), list(small.var_names)
+    image = _toy._lazy_image(drawing, 20)
+    assert image.numblocks == (3, 3, 1)
+    assert (image == datasets.toy_image(small)).all().compute()
+    assert (_toy._lazy_rates(drawing, genes, 20) == datasets.toy_truth(small, genes).data).all().compute()
 
 
 def test_a_part_of_a_huge_section_is_drawn_alone(small):
@@ -220,12 +219,9 @@ def test_truth_survives_subsetting_and_files(small, tmp_path):
     assert (datasets.toy_image(back) == datasets.toy_image(small)).all().compute()
 
 
-def test_large_pictures_are_reduced_by_area_means(monkeypatch):
-    monkeypatch.setattr(_toy, "_HIRES", 60)
-    monkeypatch.setattr(_toy, "_LOWRES", 25)
-    monkeypatch.setattr(_toy, "_BLOCK", 64)
+def test_large_pictures_are_reduced_by_area_means():
     adata = datasets.toy(155, 134, pitch_um=40)
-    library = adata.uns["spatial"]["toy"]
+    library = _toy._spatial(_toy._recall(adata), 22.0, hires_px=60, lowres_px=25, block=64)
     full = datasets.toy_image(adata).compute().astype(float)
     expected = [[full[y : y + 3, x : x + 3].mean(axis=(0, 1)) for x in range(0, 134, 3)] for y in range(0, 155, 3)]
     hires = library["images"]["hires"]

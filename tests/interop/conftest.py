@@ -268,7 +268,7 @@ def check(section: Any, drawn: Drawn, picture: np.ndarray, scale: float, rows: A
     assert section.grid.fullres_um_per_px == pytest.approx(drawn.um_per_px, rel=2e-3)
     assert (section.spot.um, section.spot.shape) == (pytest.approx(drawn.spot_um, rel=2e-3), drawn.shape)
     np.testing.assert_allclose(section.grid.fullres_per_px, (1 / scale, 1 / scale), rtol=1e-6)
-    np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.picture()), 0, -1), picture)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.rgb()), 0, -1), picture)
     assert section.about["array"] == drawn.array
     n, form = len(own), "discs" if drawn.shape == "disc" else "squares"
     assert section.about["spots"].startswith(f"{n} {form} of {drawn.spot_um:.4g} um, ")

@@ -128,7 +128,7 @@ def test_sections_that_were_joined_are_told_apart(tmp_path, drawing, reader):
         drawing.check(section, drawn[name], drawn[name].hires, drawing.hires, first + rows)
         assert section.about["rows"].endswith("; the section's own by obs['library_id']")
     del joined.obs["library_id"]
-    drawing.refused(joined, tmp_path / "written", "joined of several sections.*no column of obs says", library_id="A")
+    drawing.refused(joined, tmp_path / "written", "joined of several sections.*no column of obs states", library_id="A")
 
 
 def test_the_picture_named_at_reading_is_taken(tmp_path, drawing):
@@ -147,7 +147,7 @@ def test_a_picture_named_at_reading_that_is_gone_is_said(tmp_path, drawing, capl
     adata = sq.read.visium(drawing.run(tmp_path / "outs", drawn), source_image_path=tmp_path / "gone.tif")
     section = sp.io.section(adata)
     drawing.check(section, drawn, drawn.hires, drawing.hires)
-    assert "images['hires'] is used; the full-resolution picture source_image_path = " in caplog.text
+    assert "images['hires'] is used; the full-resolution image source_image_path = " in caplog.text
     assert f"{str(tmp_path / 'gone.tif')!r} is not there" in section.about["image"]
 
 
@@ -168,7 +168,7 @@ def test_cells_of_xenium_are_refused(tmp_path, drawing):
     adata.obsm["spatial"] = pd.read_parquet(folder / "cells.parquet")[["x_centroid", "y_centroid"]].to_numpy()
     drawing.refused(adata, tmp_path / "written", "Found no tissue image with its scale factor in uns")
     picture = np.full((480, 480, 3), 128, np.uint8)
-    drawing.refused(adata, tmp_path / "written", "Cannot tell how many um a pixel measures", image=picture)
+    drawing.refused(adata, tmp_path / "written", "Cannot determine how many um a pixel measures", image=picture)
 
 
 def test_segmented_cells_of_visium_hd_are_refused(tmp_path, drawing):
@@ -185,7 +185,7 @@ def test_segmented_cells_of_visium_hd_are_refused(tmp_path, drawing):
     adata.obsm["spatial"] = np.array([np.mean(f["geometry"]["coordinates"][0][:-1], axis=0) for f in outlines])
     factors = {"tissue_hires_scalef": drawing.hires, "microns_per_pixel": drawn.um_per_px}
     adata.uns["spatial"] = {"A": {"images": {"hires": drawn.hires}, "scalefactors": factors}}
-    drawing.refused(adata, tmp_path / "written", "Cannot tell how large a spot is.*in no known array")
+    drawing.refused(adata, tmp_path / "written", "Cannot determine how large a spot is.*in no known array")
 
 
 def test_sections_of_cellxgene_that_are_no_visium_are_refused(tmp_path, drawing):

@@ -46,7 +46,7 @@ def test_coordinates_that_are_not_finite(small_toy):
 
 def test_no_picture(small_toy):
     library(small_toy)["images"] = {}
-    with pytest.raises(ValueError, match="Found no tissue image.*Pass the picture as `image=`"):
+    with pytest.raises(ValueError, match="Found no tissue image.*Pass the image as `image=`"):
         sp.io.section(small_toy)
 
 
@@ -244,7 +244,7 @@ DECISIONS = {
         ({"image": np.zeros((32, 38, 3), np.uint8), "image_scale": 1 / 3}, half_hires, "25 um per px: the array that was given, image_scale=0.333333 as stated."),
     ],
     "tissue": [
-        ({}, lambda a: None, "found in the picture"),
+        ({}, lambda a: None, "found in the image"),
         ({"tissue": np.ones((24, 28), bool)}, lambda a: None, "the mask of 24 x 28 px that was given"),
     ],
 }  # fmt: skip
@@ -269,13 +269,13 @@ def test_a_picture_alone_names_what_it_rests_on(tmp_path):
     assert section.library_id == "slide"
     assert (section.grid.shape, section.grid.um_per_px) == ((40, 60), 0.5)
     assert dict(section.about) == {
-        "layout": "a picture alone, no spots",
+        "layout": "an image alone, no spots",
         "scale": "0.5 um per px, as stated",
         "image": f"40 x 60 px (y, x), 0.5 um per px: {tmp_path / 'slide.png'}.",
-        "frame": "pixels of the picture",
-        "tissue": "found in the picture",
+        "frame": "pixels of the image",
+        "tissue": "found in the image",
     }
-    with pytest.raises(ValueError, match="is a picture alone; expected an AnnData or SpatialData with counts"):
+    with pytest.raises(ValueError, match="is an image alone; expected an AnnData or SpatialData with counts"):
         section.require_spots()
 
 
@@ -335,14 +335,14 @@ def test_a_named_picture_that_is_there_is_taken_and_one_that_is_gone_is_said(sma
     library(small_toy)["scalefactors"] = {"tissue_hires_scalef": 0.5}
     library(small_toy)["metadata"] = {"source_image_path": str(tmp_path / "full.png")}
     section = sp.io.section(small_toy)
-    assert "images['hires'] is used; the full-resolution picture source_image_path = " in caplog.text
+    assert "images['hires'] is used; the full-resolution image source_image_path = " in caplog.text
     assert "is not there" in section.about["image"]
     assert section.grid.fullres_per_px == (2, 2)
     Image.fromarray(picture).save(tmp_path / "full.png")
     section = sp.io.section(small_toy)
     assert f"{tmp_path / 'full.png'}, named at reading (source_image_path)" in section.about["image"]
     assert section.grid.fullres_per_px == (1, 1)
-    np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.picture()), 0, -1), picture)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.rgb()), 0, -1), picture)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,9 @@ def test_a_joined_table_by_a_label_of_any_name(joined, small_toy, column, dtype)
 
 
 def test_a_joined_table_without_a_label_is_refused(joined):
-    with pytest.raises(ValueError, match="joined of several sections.*toy, B.*no column of obs says.*belong to 'toy'"):
+    with pytest.raises(
+        ValueError, match="joined of several sections.*toy, B.*no column of obs states.*belong to 'toy'"
+    ):
         sp.io.section(joined, library_id="toy")
 
 
@@ -441,7 +443,7 @@ def test_a_word_of_another_column_that_is_the_name_of_the_library_cuts_no_rows(s
     small_toy.obs["annotation"] = ["tumor", "stroma"] * 22
     with caplog.at_level("INFO", logger="sphisto"):
         assert len(sp.io.section(small_toy).rows) == 44
-    assert "obs['annotation'] is not taken to tell sections" in caplog.text
+    assert "obs['annotation'] is not taken for the names of sections" in caplog.text
     del small_toy.obs["array_row"]
     with pytest.raises(
         ValueError, match=r"'tumor' in 22 of 44 rows of obs\['annotation'\].*else add `adata.obs\['library_id'\]"

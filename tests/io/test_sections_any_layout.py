@@ -197,7 +197,7 @@ def test_any_layout_is_understood_as_it_was_drawn(drawn):
     assert (found.spot.um, found.spot.shape) == SPOTS[drawn.array]
     assert found.grid.fullres_um_per_px == pytest.approx(drawn.um_per_px, rel=0.01)
     assert found.grid.um_per_px == pytest.approx(drawn.um_per_px / drawn.reduced, rel=0.01)
-    np.testing.assert_array_equal(np.moveaxis(np.asarray(found.image.picture()), 0, -1), truth.picture)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(found.image.rgb()), 0, -1), truth.picture)
     assert repr(found).splitlines()[0] == f"Section {found.library_id!r}"
     for said in ("layout", "rows", "values", "array", "spots", "scale", "frame", "image", "tissue"):
         assert found.about[said]

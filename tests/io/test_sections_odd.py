@@ -139,7 +139,7 @@ def test_a_picture_of_an_unknown_name_is_said(small_toy):
 
 @pytest.mark.parametrize("image", ["fullres", "HIRES", ""])
 def test_the_name_of_no_picture(small_toy, image):
-    with pytest.raises(FileNotFoundError, match="no picture of that name but 'hires', 'lowres'"):
+    with pytest.raises(FileNotFoundError, match="no image of that name but 'hires', 'lowres'"):
         sp.io.section(small_toy, image=image)
 
 
@@ -183,7 +183,7 @@ def test_rows_that_are_all_of_another_library(small_toy):
     both = joined(small_toy, ["A", "B"], label="sample")
     only = both[both.obs["sample"] == "B"].copy()
     assert sp.io.section(only, library_id="B").table.n_obs == 31
-    with pytest.raises(ValueError, match=r"no row of 'A': obs\['sample'\] says B of all"):
+    with pytest.raises(ValueError, match=r"no row of 'A': obs\['sample'\] is B in all"):
         sp.io.section(only, library_id="A")
 
 
@@ -203,7 +203,7 @@ def test_paths_of_nothing(tmp_path):
     for path in ("", tmp_path / "gone", str(tmp_path / "gone.H5AD")):
         with pytest.raises(FileNotFoundError, match="Found nothing at .*; expected the folder of a Space Ranger run"):
             sp.io.section(path, image_um_per_px=1)
-    with pytest.raises(ValueError, match=r"neither a Space Ranger run nor an OME-Zarr picture.*holds: nothing"):
+    with pytest.raises(ValueError, match=r"neither a Space Ranger run nor an OME-Zarr image.*holds: nothing"):
         sp.io.section(tmp_path)
     with pytest.raises(ValueError, match="Found the address 'https://x/a.tif'; expected a path on this machine"):
         sp.io.section("https://x/a.tif")
@@ -245,7 +245,7 @@ def test_shapes_in_um_over_a_finer_picture(small_toy, with_places):
     found = sp.io.section(in_um(small_toy, 0.25, with_places=with_places))
     np.testing.assert_allclose(found.measured.centers, expected.measured.centers)
     assert found.grid.um_per_px == pytest.approx(expected.grid.um_per_px)
-    assert found.about["frame"].startswith("pixels of the picture, the finest there are")
+    assert found.about["frame"].startswith("pixels of the image, the finest there are")
 
 
 def test_spots_drawn_as_hexagons(small_toy):
@@ -265,9 +265,7 @@ def test_spots_drawn_as_hexagons(small_toy):
 
 
 def test_a_picture_that_a_spatialdata_lacks(small_toy):
-    with pytest.raises(
-        FileNotFoundError, match="Found no image file at 'hires', and in the data no picture .* but 'he'"
-    ):
+    with pytest.raises(FileNotFoundError, match="Found no image file at 'hires', and in the data no image .* but 'he'"):
         sp.io.section(in_um(small_toy, 1.0, with_places=True), image="hires")
 
 

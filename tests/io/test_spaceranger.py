@@ -14,7 +14,7 @@ from scipy import io as scipy_io
 from scipy import sparse
 
 from sphisto.io import read_visium
-from sphisto.io.spaceranger import is_spaceranger_folder
+from sphisto.io.spaceranger_folder import is_spaceranger_folder
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 COUNTS = np.array([[1, 0, 2, 5], [0, 3, 0, 6], [4, 0, 0, 7]])  # spots x features

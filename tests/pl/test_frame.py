@@ -231,4 +231,4 @@ def test_every_plot_takes_ax_show_and_save_by_keyword(name):
 def test_shared_descriptions_are_filled_in(name):
     text = inspect.getdoc(getattr(pl, name))
     assert "%(" not in text
-    assert "\nsave\n    Path of a picture file to write; its ending tells the format.\n" in text
+    assert "\nsave\n    Path of an image file to write; its ending decides the format.\n" in text

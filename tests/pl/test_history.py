@@ -51,7 +51,7 @@ def test_phases_are_told_apart(past):
         assert shade.get_x() == -0.5
         assert shade.get_x() + shade.get_width() == 1.5
     phases = {text.get_text(): text.xy[0] for text in pl.history(past)[0].texts}
-    assert phases == {"picture": 0.5, "picture and spots": 3.5}
+    assert phases == {"image": 0.5, "image and spots": 3.5}
 
 
 def test_no_held_out_spots_no_line(past):

@@ -8,7 +8,7 @@ from sphisto import get, pl
 
 def test_picture_and_redrawn_picture_side_by_side(store):
     axes = pl.reconstruction(store)
-    assert [ax.get_title() for ax in axes] == ["picture", "redrawn"]
+    assert [ax.get_title() for ax in axes] == ["image", "redrawn"]
     picture, redrawn = (ax.images[0] for ax in axes)
     assert picture.get_extent() == redrawn.get_extent() == pytest.approx((0, 112, 96, 0))
     stored = get.raster(store, "toy_image").transpose("y", "x", "c").values
@@ -45,7 +45,7 @@ def test_given_axes_and_file(fitted, tmp_path):
     _, given = plt.subplots(2, 1)
     assert pl.reconstruction(fitted, ax=given, save=tmp_path / "r.png") == list(given)
     assert (tmp_path / "r.png").exists()
-    with pytest.raises(ValueError, match="Found 1 axes in `ax`; expected 2, one for each panel: picture, redrawn"):
+    with pytest.raises(ValueError, match="Found 1 axes in `ax`; expected 2, one for each panel: image, redrawn"):
         pl.reconstruction(fitted, ax=given[0])
 
 

@@ -47,16 +47,16 @@ def test_coarsest_level_where_none_is_small_enough(monkeypatch):
 
 
 def test_picture_is_the_hires_one_at_its_place(section):
-    picture = _sources.section_picture(section, None)
+    picture = _sources.section_image(section, None)
     assert picture.extent == pytest.approx((0, 2000, 1800, 0))
     np.testing.assert_array_equal(picture.pixels, section.uns["spatial"]["lib"]["images"]["hires"])
 
 
 def test_picture_falls_back_on_the_lowres_one_then_on_none(section):
     del section.uns["spatial"]["lib"]["images"]["hires"]
-    assert _sources.section_picture(section, "lib").extent == pytest.approx((0, 2000, 1800, 0))
+    assert _sources.section_image(section, "lib").extent == pytest.approx((0, 2000, 1800, 0))
     section.uns["spatial"]["lib"]["images"] = {}
-    assert _sources.section_picture(section, "lib") is None
+    assert _sources.section_image(section, "lib") is None
 
 
 def test_colours_of_any_dtype():
@@ -144,10 +144,10 @@ def test_no_genes(section):
 
 def test_libraries(section):
     with pytest.raises(KeyError, match=r"Found no library 'x' in uns\['spatial'\]; it holds lib"):
-        _sources.section_picture(section, "x")
+        _sources.section_image(section, "x")
     section.uns["spatial"]["second"] = section.uns["spatial"]["lib"]
     with pytest.raises(ValueError, match="Found several libraries .*: lib, second. Choose one with `library_id`"):
-        _sources.section_picture(section, None)
+        _sources.section_image(section, None)
 
 
 # ---- projections

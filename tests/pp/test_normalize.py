@@ -125,7 +125,7 @@ def test_a_second_normalisation_is_refused():
     adata = table()
     pp.normalize(adata)
     once = dense(adata.X).copy()
-    with pytest.raises(ValueError, match=r'uns\["log1p"\] says that adata.X holds logarithms already.*Start again'):
+    with pytest.raises(ValueError, match=r'uns\["log1p"\] marks adata.X as logarithms already.*Start again'):
         pp.normalize(adata)
     del adata.uns["log1p"]
     with pytest.raises(ValueError, match="layers has 'counts': it is normalised already"):

@@ -18,6 +18,6 @@ def test_the_mask_is_the_tissue_that_was_drawn(small_toy):
 
 def test_a_picture_alone_needs_its_scale(small_toy):
     picture = small_toy.uns["spatial"]["toy"]["images"]["hires"]
-    with pytest.raises(ValueError, match="does not tell its scale; give"):
+    with pytest.raises(ValueError, match="has no known scale; give"):
         sp.pp.tissue_mask(picture)
     np.testing.assert_array_equal(sp.pp.tissue_mask(picture, um_per_px=100 / 12), sp.pp.tissue_mask(small_toy))

@@ -177,7 +177,7 @@ def test_a_stated_scale_wins():
 
 
 def test_nothing_known_is_an_error(rng):
-    with pytest.raises(ValueError, match="Cannot tell how many um a pixel measures.*microns_per_pixel"):
+    with pytest.raises(ValueError, match="Cannot determine how many um a pixel measures.*microns_per_pixel"):
         calibrate(rng.uniform(0, 1000, (20, 2)))
 
 
@@ -323,7 +323,9 @@ def test_spacerangers_diameter_is_65_um_or_that_of_another_array(rng, spot_px, s
 
 def test_an_unknown_size_is_asked_for_where_a_visium_spot_has_no_room():
     centers = np.random.default_rng(0).uniform(0, 100, (50, 2))
-    with pytest.raises(ValueError, match=r"Cannot tell how large a spot is.*Give `spot_um` \(um\) and `spot_shape`"):
+    with pytest.raises(
+        ValueError, match=r"Cannot determine how large a spot is.*Give `spot_um` \(um\) and `spot_shape`"
+    ):
         calibrate(centers, microns_per_px=0.5)
 
 

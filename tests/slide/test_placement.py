@@ -110,7 +110,7 @@ def test_tissue_everywhere_cannot_tell_flips_but_tells_what_lies_outside():
     assert explain(check_alignment(centers, mask[:, ::-1], PITCH), centers, mask.shape) is None
     found = check_alignment(centers, mask.T.copy(), PITCH)
     assert "transposed (x and y swapped)" in found.ties + (found.best,)
-    assert "cannot tell which" in explain(found, centers, (180, 100))
+    assert "cannot decide which" in explain(found, centers, (180, 100))
 
 
 @pytest.mark.parametrize("scale", [0.3, 3.3])

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from sphisto import datasets
 from sphisto.slide import tissue as room
+from sphisto.slide.config import TissueConfig
 
 PINK = np.array([205.0, 120.0, 175.0])
 UM = 8.0  # um per px of the drawn slides
@@ -50,6 +51,22 @@ def frame_dots(shape, um, pitch_um=150.0, rows=3):
             for centre in ((near, along), (far[0], along), (along, near), (along, far[1])):
                 away[tuple(np.round(centre).astype(int))] = False
     return ndimage.distance_transform_edt(away) <= 52.5 / um
+
+
+@pytest.mark.parametrize("strip", [1, 2000])
+def test_an_image_read_by_strips_has_the_same_tissue(strip):
+    slide = glass(300, 300)
+    paint(slide, disc(slide.shape, (150, 130), 90))
+    by_strips = room.find_tissue(slide, 2.0, config=TissueConfig(strip=strip))
+    np.testing.assert_array_equal(np.asarray(by_strips), find_tissue(slide, 2.0))
+
+
+def test_the_least_piece_is_a_setting():
+    slide = glass()
+    paint(slide, disc(slide.shape, (150, 130), 90))
+    assert find_tissue(slide, UM).any()
+    large = TissueConfig(min_piece_mm2=5.0, sure_piece_mm2=5.0)  # the disc has 1.6 mm2
+    assert not np.asarray(room.find_tissue(slide, UM, config=large)).any()
 
 
 def test_two_pieces_and_a_hole_are_found_where_they_are():

@@ -98,5 +98,5 @@ def test_a_copy_leaves_the_table_as_it_is(small_toy, tmp_path):
 
 def test_a_picture_alone_cannot_be_fitted(tmp_path):
     section = sp.io.section(np.zeros((50, 50, 3), np.uint8), image_um_per_px=1.0)
-    with pytest.raises(ValueError, match="'image' is a picture alone; expected an AnnData or SpatialData with counts"):
+    with pytest.raises(ValueError, match="'image' is an image alone; expected an AnnData or SpatialData with counts"):
         fit(section, tmp_path / "a.zarr")

@@ -51,7 +51,7 @@ def test_genes_in_another_order_give_the_same(fitted, store, tmp_path):
 
 
 def test_a_picture_without_scale_is_refused(fitted, tmp_path):
-    with pytest.raises(ValueError, match="does not tell its scale; give .*image_um_per_px"):
+    with pytest.raises(ValueError, match="has no known scale; give .*image_um_per_px"):
         sp.tl.predict(sp.tl.load(fitted), np.zeros((50, 50, 3), np.uint8), store=tmp_path / "a.zarr")
 
 

@@ -1,4 +1,4 @@
-"""What a region of tissue (spot, bin, cell) sees of a raster, and the one operator that sums pixels over it."""
+"""What a region of tissue (spot, bin, cell) covers of a raster, and the one operator that sums pixels over it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sphisto.core.tiles import Window
-
-_DISC_CORNERS = 96  # a 96-gon of the disc's area leaves the circle by less than 0.06 % of the radius
-_CHUNK = 50_000  # regions rasterised at once: bounds memory where there are millions of bins
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +46,15 @@ class Footprint:
         return len(self.indptr) - 1
 
     @classmethod
-    def from_discs(cls, shape: tuple[int, int], centers: ArrayLike, radius: ArrayLike) -> Footprint:
-        """Discs around (n, 2) (y, x) centres; ``radius`` in px, one or (n,)."""
-        angle = 2 * np.pi * np.arange(_DISC_CORNERS) / _DISC_CORNERS
-        equal_area = np.sqrt(2 * np.pi / (_DISC_CORNERS * np.sin(2 * np.pi / _DISC_CORNERS)))
+    def from_discs(
+        cls, shape: tuple[int, int], centers: ArrayLike, radius: ArrayLike, *, n_corners: int = 96
+    ) -> Footprint:
+        """Discs around (n, 2) (y, x) centres; ``radius`` in px, one or (n,).
+
+        They are polygons of the disc's area: one of 96 corners departs from the circle by less than 0.06 % of the radius.
+        """
+        angle = 2 * np.pi * np.arange(n_corners) / n_corners
+        equal_area = np.sqrt(2 * np.pi / (n_corners * np.sin(2 * np.pi / n_corners)))
         corners = equal_area * np.stack([np.sin(angle), np.cos(angle)], axis=1)
         return cls._from_shifted(shape, centers, radius, corners)
 
@@ -106,7 +108,7 @@ class Footprint:
         return self._sum(np.ones((len(self.weight), 1)))[:, 0]
 
     def mean(self, raster: NDArray[Any]) -> NDArray[np.float64]:
-        """Average a raster over the part of each region that the raster sees: (n, c); NaN where it sees nothing."""
+        """Average a raster over the part of each region within the raster: (n, c); NaN where there is none."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.pool(raster) / self.covered[:, None]
 
@@ -158,16 +160,23 @@ class Footprint:
 
     @classmethod
     def _from_shifted(
-        cls, shape: tuple[int, int], centers: ArrayLike, size: ArrayLike, corners: NDArray[np.float64]
+        cls,
+        shape: tuple[int, int],
+        centers: ArrayLike,
+        size: ArrayLike,
+        corners: NDArray[np.float64],
+        *,
+        at_once: int = 50_000,
     ) -> Footprint:
+        """Regions of one form; ``at_once`` are rasterised together, which bounds memory where there are millions of bins."""
         centers = np.asarray(centers, dtype=np.float64).reshape(-1, 2)
         sizes = np.broadcast_to(np.asarray(size, dtype=np.float64), len(centers))
         if len(sizes) and not (sizes > 0).all():
             msg = f"The size of a region must be positive, found {sizes.min()} px."
             raise ValueError(msg)
         parts = []
-        for start in range(0, max(len(centers), 1), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
+        for start in range(0, max(len(centers), 1), at_once):
+            chunk = slice(start, start + at_once)
             rings = centers[chunk, None] + sizes[chunk, None, None] * corners
             region = np.repeat(np.arange(len(rings)), len(corners))
             parts.append(cls._from_edges(shape, ring_edges(rings), region, len(rings)))
@@ -191,14 +200,14 @@ class Footprint:
     ) -> Footprint:
         area = np.bincount(region, weight, minlength=n).astype(np.float64)
         height, width = shape
-        seen = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        lengths = np.bincount(region[seen], minlength=n)
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        lengths = np.bincount(region[inside], minlength=n)
         return cls(
             (height, width),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            y[seen].astype(np.int32),
-            x[seen].astype(np.int32),
-            weight[seen].astype(np.float32),
+            y[inside].astype(np.int32),
+            x[inside].astype(np.int32),
+            weight[inside].astype(np.float32),
             area,
         )
 

@@ -11,6 +11,11 @@ from sphisto._checks import require_positive
 
 Points = NDArray[np.float64]
 
+SAME_SCALE = 0.02
+"""Relative difference of scales, or of sides, that rounding sides to whole pixels leaves: of pyramids, hires and others."""
+SAME_PLACE_PX = 1.0
+"""Full-resolution px that two statements of one spot's place may differ by."""
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -1,4 +1,4 @@
-"""Footprints of the spots of a slide, drawn only where they are looked at."""
+"""Footprints of the spots of a slide, drawn only where they are needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.pooling import TilePool
-from sphisto.core.tiles import plan_tiles
+from sphisto.core.tiles import TILE, plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from sphisto.core.spot import Spot
     from sphisto.core.tiles import Window
 
-_TILE = 512  # px; rasters are read, and spots drawn, that much at once
-_AT_ONCE = 2**19  # px of spots drawn at once, where no window bounds them
-_HALF = 0.51  # of a spot's width: the corners of what a disc is drawn as lie beyond the circle by a hair
+_HALF = 0.51  # of a spot's width: the corners of the polygon that a disc is drawn as lie slightly beyond the circle
 
 
 @dataclass(frozen=True, eq=False)
 class LazyFootprint:
-    """As :class:`sphisto.core.footprint.Footprint`, but of spots, and without their pixels until a window asks for them.
+    """As :class:`sphisto.core.footprint.Footprint`, but of spots, and without their pixels until a window needs them.
 
     At half a um per px a spot covers some 9,000 px: all of a slide together would take more memory than all else.
 
@@ -72,9 +70,9 @@ class LazyFootprint:
         """Draw all of them at once: for some spots only."""
         return self.spot.footprint(self.grid.shape, self.centers, self.grid.um_per_px)
 
-    def parts(self) -> Iterator[Footprint]:
-        """Draw all of them, a few at a time, in their order."""
-        n = max(1, int(_AT_ONCE / self.spot.area_px(self.grid.um_per_px)))
+    def parts(self, *, at_once: int = 2**19) -> Iterator[Footprint]:
+        """Draw all of them in their order, as many at a time as cover ``at_once`` px: this bounds the memory."""
+        n = max(1, int(at_once / self.spot.area_px(self.grid.um_per_px)))
         for start in range(0, len(self), n):
             yield self.select(slice(start, start + n)).drawn()
 
@@ -87,14 +85,14 @@ class LazyFootprint:
         lengths[near] = np.diff(part.indptr)
         return replace(part, indptr=np.concatenate([[0], np.cumsum(lengths)]), area=self.area)
 
-    def mean(self, raster: Any) -> NDArray[np.float64]:
-        """Average a raster over the part of each spot that the grid sees: (n, c); NaN where it sees nothing.
+    def mean(self, raster: Any, *, tile: int = TILE) -> NDArray[np.float64]:
+        """Average a raster over the part of each spot within the grid: (n, c); NaN where there is none.
 
-        The raster, (c, y, x) or (y, x), may be lazy: it is read window by window.
+        The raster, (c, y, x) or (y, x), may be lazy: it is read by tiles.
         """
         pool = TilePool(self, raster.shape[0] if len(raster.shape) == 3 else 1)
-        for tile in plan_tiles(self.grid.shape, size=_TILE):
-            pool.add(tile.core, np.asarray(raster[..., *tile.core.slices]))
+        for part in plan_tiles(self.grid.shape, size=tile):
+            pool.add(part.core, np.asarray(raster[..., *part.core.slices]))
         return np.where(self.covered[:, None] > 0, pool.means(), np.nan)
 
     @property

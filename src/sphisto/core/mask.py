@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """A (y, x) mask whose pixels say what the block says that they lie in.
+    """A (y, x) mask whose pixels have the value of the block that they lie in.
 
     It is read as an array is: slices give a window, arrays of indices single pixels, ``np.asarray`` all of it.
 

@@ -1,4 +1,4 @@
-"""Pooling of a raster that passes by window after window."""
+"""Pooling of a raster that is read window by window."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sphisto.core.footprint import Footprint
     from sphisto.core.tiles import Window
-
-_CHANNELS = 8  # pooled at once while a raster passes by: their pixels are gathered in double precision
 
 
 class Regions(Protocol):
@@ -28,7 +26,7 @@ class Regions(Protocol):
 
 
 class TilePool:
-    """Sums a raster over regions while it passes by, window after window.
+    """Sums a raster over regions while it is read, window by window.
 
     Parameters
     ----------
@@ -36,22 +34,24 @@ class TilePool:
         The regions.
     channels
         Channels of the raster.
+    at_once
+        Channels that are summed together: their pixels are gathered in double precision, so that more take more memory.
     """
 
-    def __init__(self, footprint: Regions, channels: int) -> None:
-        self.footprint = footprint
+    def __init__(self, footprint: Regions, channels: int, *, at_once: int = 8) -> None:
+        self.footprint, self.at_once = footprint, at_once
         self.sums: NDArray[np.float64] = np.zeros((len(footprint), channels))
 
     def add(self, window: Window, values: NDArray[Any]) -> None:
-        """Take in the (c, height, width) or (height, width) values of a window; each pixel may pass only once."""
+        """Take in the (c, height, width) or (height, width) values of a window; each pixel may be added only once."""
         planes = values[None] if values.ndim == 2 else values
         part = self.footprint.within(window)
-        seen = np.flatnonzero(np.diff(part.indptr))
-        if len(seen) == 0:
+        here = np.flatnonzero(np.diff(part.indptr))
+        if len(here) == 0:
             return
-        part = part.select(seen)
-        for c in range(0, len(planes), _CHANNELS):
-            self.sums[seen, c : c + _CHANNELS] += part.pool(planes[c : c + _CHANNELS])
+        part = part.select(here)
+        for c in range(0, len(planes), self.at_once):
+            self.sums[here, c : c + self.at_once] += part.pool(planes[c : c + self.at_once])
 
     def means(self) -> NDArray[np.float64]:
         """(n, c) averages over the part of each region within the raster; 0 where there is none."""

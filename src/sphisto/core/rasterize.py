@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_NEGLIGIBLE = 1e-8  # covered shares below this are rounding errors of the running sums
 
-
-def cover(edges: Floats, region: Ints, n_regions: int) -> tuple[Ints, Ints, Ints, Floats]:
+def cover(edges: Floats, region: Ints, n_regions: int, *, negligible: float = 1e-8) -> tuple[Ints, Ints, Ints, Floats]:
     """Return the covered pixels of regions given by their closed outlines.
 
     Parameters
@@ -28,6 +26,8 @@ def cover(edges: Floats, region: Ints, n_regions: int) -> tuple[Ints, Ints, Ints
         (e,) index of the region each edge belongs to, ascending.
     n_regions
         Number of regions; those without edges cover nothing.
+    negligible
+        Covered shares up to this are rounding errors of the running sums.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def cover(edges: Floats, region: Ints, n_regions: int) -> tuple[Ints, Ints, Ints
     signed = np.bincount(cell, rise - right, minlength=total) + np.bincount(cell + 1, right, minlength=total)[:total]
     # every row of every box sums to zero, so one running sum over all of them does not leak from row to row
     share = np.abs(np.cumsum(signed))
-    kept = np.flatnonzero(share > _NEGLIGIBLE)
+    kept = np.flatnonzero(share > negligible)
     of = np.repeat(np.arange(n_regions), sizes)[kept]
     local = kept - offset[of]
     return of, local // width[of] + top[of], local % width[of] + left[of], np.minimum(share[kept], 1.0)

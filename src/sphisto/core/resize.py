@@ -1,7 +1,7 @@
-"""Area-true resizing of pictures that are read by window.
+"""Area-true resizing of images that are read by window.
 
 A coarse pixel is the mean of what it covers of the fine ones, parts of pixels by their area. It is the same number
-wherever the window that is asked for begins and ends.
+wherever the window begins and ends.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_ROOM = 2**22  # fine px in memory as float32 at once (48 MB of a colour picture)
-
 
 def coarse_window(
     read: Callable[[Window], NDArray[np.uint8]],
@@ -27,22 +25,25 @@ def coarse_window(
     *,
     ratio: tuple[float, float],
     fine_shape: tuple[int, int],
+    at_once: int = 2**22,
 ) -> NDArray[np.uint8]:
-    """Return a window of a picture at a coarser resolution, reading no more of the fine one than it covers.
+    """Return a window of an image at a coarser resolution, reading no more of the fine one than it covers.
 
     Coarse pixel ``i`` covers the fine interval ``[i * ratio, (i + 1) * ratio)``, cut off at the border of the fine
-    picture. Means are rounded to the nearest integer, halves to the even one.
+    image. Means are rounded to the nearest integer, halves to the even one.
 
     Parameters
     ----------
     read
-        Gives a window of the fine picture as (h, w, c) uint8.
+        Gives a window of the fine image as (h, w, c) uint8.
     window
-        In coarse pixels; no pixel of it lies wholly beyond the fine picture.
+        In coarse pixels; no pixel of it lies wholly beyond the fine image.
     ratio
         Fine pixels per coarse pixel along (y, x).
     fine_shape
-        (height, width) of the fine picture in pixels.
+        (height, width) of the fine image in pixels.
+    at_once
+        Most fine pixels in memory as float32 at a time: 48 MB of a colour image.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def coarse_window(
     if ratio == (1.0, 1.0):
         return read(window)
     across, x0, x1 = _overlaps(window.x0, window.x1, ratio[1], fine_shape[1])
-    rows = max(1, int(_ROOM / (ratio[0] * (x1 - x0))))
+    rows = max(1, int(at_once / (ratio[0] * (x1 - x0))))
     parts = []
     for y in range(window.y0, window.y1, rows):
         down, y0, y1 = _overlaps(y, min(y + rows, window.y1), ratio[0], fine_shape[0])
@@ -75,7 +76,7 @@ def _overlaps(start: int, stop: int, ratio: float, length: int) -> tuple[sparse.
     first, last = np.floor(edges[:-1]).astype(np.int64), np.ceil(edges[1:]).astype(np.int64)
     counts = last - first
     if (counts < 1).any():
-        msg = f"Pixels {start} to {stop} of {ratio:g} px each lie beyond the {length} px of the finer picture."
+        msg = f"Pixels {start} to {stop} of {ratio:g} px each lie beyond the {length} px of the finer image."
         raise ValueError(msg)
     row = np.repeat(np.arange(stop - start), counts)
     fine = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_SIDE = 5.0  # pitches: a block holds about 5 x 5 spots, so that its middle has no neighbour left
-
 
 def random_spots(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw single spots.
@@ -31,7 +29,7 @@ def random_spots(n: int, share: float, rng: np.random.Generator) -> NDArray[np.b
 
 
 def spot_blocks(
-    centers: NDArray[np.floating], pitch: float, share: float, rng: np.random.Generator
+    centers: NDArray[np.floating], pitch: float, share: float, rng: np.random.Generator, *, pitches: float = 5.0
 ) -> NDArray[np.bool_]:
     """Draw square blocks of about 5 x 5 spots.
 
@@ -45,6 +43,8 @@ def spot_blocks(
         Share of the spots to hold out, above 0 and below 1.
     rng
         Where chance comes from: both where the blocks begin and which are drawn.
+    pitches
+        Side of a block in pitches: it holds about 5 x 5 spots, so that the one in its middle has no neighbour left.
 
     Returns
     -------
@@ -56,14 +56,14 @@ def spot_blocks(
         If a single block holds all spots.
     """
     _check(len(centers), share)
-    side = _BLOCK_SIDE * pitch
+    side = pitches * pitch
     corner = centers.min(axis=0) - rng.random(2) * side
     _, block = np.unique(np.floor((centers - corner) / side).astype(np.int64), axis=0, return_inverse=True)
     block = block.reshape(-1)
     sizes = np.bincount(block)
     if len(sizes) == 1:
         msg = (
-            f"A block of {side:g} (5 pitches) holds all {len(centers)} spots; expected a section of several blocks. "
+            f"A block of {side:g} ({pitches:g} pitches) holds all {len(centers)} spots; expected a section of several blocks. "
             "Hold out single spots instead."
         )
         raise ValueError(msg)

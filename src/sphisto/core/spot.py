@@ -29,7 +29,7 @@ class Spot:
             raise ValueError(msg)
 
     def area_px(self, um_per_px: float) -> float:
-        """Area in px at a given scale: the area which the unit "counts per spot area" speaks of."""
+        """Area in px at a given scale: the area of the unit "counts per spot area"."""
         side = self.um / um_per_px
         return float(np.pi * (side / 2) ** 2 if self.shape == "disc" else side**2)
 

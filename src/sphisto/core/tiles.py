@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TILE = 512
+"""Side in px of what is computed, read and written at a time, and of the chunks of a store: a tile fills whole chunks."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -49,13 +52,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of the raster (``core``) and what must be seen to compute it (``view``: core plus halo)."""
+    """A part of the raster (``core``) and what must be read to compute it (``view``: core plus halo)."""
 
     core: Window
     view: Window
 
 
-def plan_tiles(shape: tuple[int, int], *, size: int = 512, halo: int = 0, multiple: int = 1) -> list[Tile]:
+def plan_tiles(shape: tuple[int, int], *, size: int = TILE, halo: int = 0, multiple: int = 1) -> list[Tile]:
     """Cut a raster into tiles whose cores cover each pixel exactly once.
 
     All views have one shape, so that the memory a tile needs does not depend on where it lies; at the border they
@@ -68,7 +71,7 @@ def plan_tiles(shape: tuple[int, int], *, size: int = 512, halo: int = 0, multip
     size
         Side of a core in pixels; rounded up to ``multiple``.
     halo
-        Pixels seen beyond the core on each side: at least the reach of the network.
+        Pixels read beyond the core on each side: at least the reach of the network.
     multiple
         The network's stride: cores start and views measure whole multiples of it, so that where a tile starts does
         not change what is computed.
@@ -96,7 +99,7 @@ def on_tissue(tiles: list[Tile], tissue: Any) -> list[Tile]:
 def nested(tiles: list[Tile]) -> list[Tile]:
     """Put tiles in an order in which each 2 x 2, 4 x 4, ... of them are neighbours in time as they are in space.
 
-    What is made of such a group (a chunk of a coarser level, a block of a picture that is decoded as a whole) is then
+    What is made of such a group (a chunk of a coarser level, a block of an image that is decoded as a whole) is then
     needed for a short while only.
     """
     if not tiles:

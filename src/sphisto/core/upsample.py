@@ -1,7 +1,7 @@
 """Linear interpolation between the middles of blocks: how all that is computed on a coarse grid is brought to pixels.
 
 Beyond the outermost middles their values go on. Blocks lie on a grid that begins at pixel 0, so that a pixel gets the
-same value whatever window it is asked for in.
+same value whatever window it is read in.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The rule by which the toy section is drawn: stain and expression as pure functions of position and seed.
 
-Nothing here depends on the window that is asked for, so that a section of any size can be drawn block by block, in
+Nothing here depends on the window that is drawn, so that a section of any size can be drawn block by block, in
 any order, and a pixel always gets the same value. All lengths are in um, order is (y, x).
 """
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice, product
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from sphisto.datasets._noise import GridNoise, PointNoise, hashed, uniform
+from sphisto.datasets.config import DrawingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,12 +49,6 @@ GLASS = np.array([243.0, 242.0, 244.0])
 # optical density of haematoxylin and eosin in red, green, blue, as Macenko et al. (2009) found them in sections
 STAINS = np.array([[0.56, 0.72, 0.41], [0.22, 0.80, 0.56]])
 
-_LATTICE = 9.0  # distance of the places that nuclei may take
-_VACUOLE = 42.0  # size of a fat cell
-_CHROMATIN = 1.05  # haematoxylin of a nucleus
-_SUBSAMPLES = 4  # most samples per pixel and axis for the outline of a nucleus
-_BATCH = 4096  # nuclei drawn at once: bounds memory
-
 # streams of random numbers; no two things may share one
 _PLACE, _OUTLINE, _HOLE, _HOME, _CLASS, _STRENGTH, _TEXTURE, _FIBRE, _FAT, _NUCLEUS, _PIXEL, _SLOPE = range(
     0, 1200, 100
@@ -79,6 +74,8 @@ class Layers:
 @dataclass(frozen=True)
 class Drawing:
     """A section drawn by rule; all that is needed to draw any part of it again."""
+
+    config: ClassVar[DrawingConfig] = DrawingConfig()
 
     height: int
     width: int
@@ -153,7 +150,7 @@ class Drawing:
         return uniform(hashed(self.seed, stream, np.arange(n)))
 
     def _tissue(self, noise: GridNoise | PointNoise) -> NDArray[np.bool_]:
-        """Whether there is tissue: a wobbly disc that fills most of the picture, with a wobbly hole."""
+        """Whether there is tissue: a wobbly disc that fills most of the image, with a wobbly hole."""
         (tall, wide), side = self._size, min(self._size)
         outline = (
             1
@@ -184,7 +181,7 @@ class Drawing:
         return np.asarray(np.argmax(np.stack(scores), axis=0))
 
     def _slopes(self, y: Floats, x: Floats) -> tuple[Floats, Floats]:
-        """Two ramps from 0 to 1 over the section, at a right angle; the picture does not show them."""
+        """Two ramps from 0 to 1 over the section, at a right angle; the image does not show them."""
         tall, wide = self._size
         angle = 2 * np.pi * self._random(_SLOPE, 1)[0]
         down, right = y / tall - 0.5, x / wide - 0.5
@@ -205,7 +202,7 @@ class Drawing:
             if len(rows):
                 eosin[rows, columns] = texture(y[rows], x[columns], eosin[rows, columns])
         clumps = np.clip(1 + 0.18 * noise.field(_TEXTURE + 1, 1.6), 0.5, 1.5)
-        haematoxylin = haematoxylin * (1 - 0.5 * layers.nuclei) + _CHROMATIN * layers.chromatin * clumps
+        haematoxylin = haematoxylin * (1 - 0.5 * layers.nuclei) + self.config.chromatin * layers.chromatin * clumps
         eosin *= 1 - 0.4 * layers.nuclei
         return np.maximum(haematoxylin, 0) * layers.tissue, np.maximum(eosin, 0) * layers.tissue
 
@@ -220,13 +217,18 @@ class Drawing:
 
     def _membranes(self, y: Floats, x: Floats, eosin: Floats) -> Floats:
         """Thin membranes around the empty vacuoles of fat: where the two nearest seeds are equally far."""
-        row, column = np.floor(y / _VACUOLE).astype(np.int64), np.floor(x / _VACUOLE).astype(np.int64)
+        row, column = (
+            np.floor(y / self.config.vacuole_um).astype(np.int64),
+            np.floor(x / self.config.vacuole_um).astype(np.int64),
+        )
         first = np.full(y.shape, np.inf)
         second = np.full(y.shape, np.inf)
         for down, right in product((-1, 0, 1), repeat=2):
             key = hashed(self.seed, _FAT, row + down, column + right)
-            seed_y = (row + down + uniform(key)) * _VACUOLE
-            seed_x = (column + right + uniform(hashed(self.seed, _FAT + 1, row + down, column + right))) * _VACUOLE
+            seed_y = (row + down + uniform(key)) * self.config.vacuole_um
+            seed_x = (
+                column + right + uniform(hashed(self.seed, _FAT + 1, row + down, column + right))
+            ) * self.config.vacuole_um
             distance = np.sqrt(np.square(y - seed_y) + np.square(x - seed_x))
             second = np.minimum(second, np.maximum(first, distance))
             first = np.minimum(first, distance)
@@ -239,8 +241,8 @@ class Drawing:
         y, x, radius, elongation, angle, shade = self._nuclei_near(window)
         reach = int(np.ceil(max(c.radius * np.sqrt(c.elongation) for c in CLASSES) * 1.2 / self.um_per_px)) + 1
         patch = np.arange(-reach, reach + 1)
-        for batch in range(0, len(y), _BATCH):
-            some = slice(batch, batch + _BATCH)
+        for batch in range(0, len(y), self.config.batch):
+            some = slice(batch, batch + self.config.batch)
             rows = np.floor(y[some] / self.um_per_px).astype(np.int64)[:, None, None] + patch[:, None]
             columns = np.floor(x[some] / self.um_per_px).astype(np.int64)[:, None, None] + patch
             rows, columns = np.broadcast_arrays(rows, columns)
@@ -258,12 +260,18 @@ class Drawing:
     def _nuclei_near(self, window: Window) -> tuple[Floats, ...]:
         """Centre (y, x), radius, elongation, angle and darkness of the nuclei that may touch a window."""
         um, margin = self.um_per_px, 2
-        rows = np.arange(int(window.y0 * um // _LATTICE) - margin, int(window.y1 * um // _LATTICE) + margin + 1)
-        columns = np.arange(int(window.x0 * um // _LATTICE) - margin, int(window.x1 * um // _LATTICE) + margin + 1)
+        rows = np.arange(
+            int(window.y0 * um // self.config.lattice_um) - margin,
+            int(window.y1 * um // self.config.lattice_um) + margin + 1,
+        )
+        columns = np.arange(
+            int(window.x0 * um // self.config.lattice_um) - margin,
+            int(window.x1 * um // self.config.lattice_um) + margin + 1,
+        )
         row, column = (index.ravel() for index in np.meshgrid(rows, columns, indexing="ij"))
         u = [uniform(hashed(self.seed, _NUCLEUS + i, row, column)) for i in range(6)]
-        y = (row + 0.5 + 0.8 * (u[0] - 0.5)) * _LATTICE
-        x = (column + 0.5 * (row % 2) + 0.5 + 0.8 * (u[1] - 0.5)) * _LATTICE
+        y = (row + 0.5 + 0.8 * (u[0] - 0.5)) * self.config.lattice_um
+        x = (column + 0.5 * (row % 2) + 0.5 + 0.8 * (u[1] - 0.5)) * self.config.lattice_um
         noise = PointNoise(self.seed, y, x)
         label = self._label(noise)
         kept = (u[2] < np.array([c.nuclei for c in CLASSES])[label]) & self._tissue(noise)
@@ -286,7 +294,7 @@ class Drawing:
         angle: Floats,
     ) -> Floats:
         """Share of each pixel that the ellipse around (y, x) covers, by samples with soft edges."""
-        n = int(np.clip(np.ceil(self.um_per_px), 1, _SUBSAMPLES))
+        n = int(np.clip(np.ceil(self.um_per_px), 1, self.config.subsamples))
         edge = max(self.um_per_px / n, 0.3)
         sin, cos = np.sin(angle), np.cos(angle)
         stretch = np.sqrt(elongation)

@@ -10,9 +10,9 @@ import numpy as np
 from sphisto import _keys
 from sphisto._rng import RNG, seed_of
 from sphisto.core.footprint import Footprint
-from sphisto.core.tiles import Window, plan_tiles
+from sphisto.core.tiles import TILE, Window, plan_tiles
 from sphisto.datasets._drawing import Drawing
-from sphisto.slide.calibration import SPACERANGER_SPOT_UM, VISIUM
+from sphisto.slide.arrays import SPACERANGER_SPOT_UM, VISIUM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LIBRARY_ID = "toy"
-_HIRES, _LOWRES = 2000, 600  # px on the longer side, as Space Ranger writes them
-_FIDUCIAL = 105 / 65  # Space Ranger's fiducial diameter over its spot diameter
-_BLOCK = 1024  # px, of lazy arrays
-_POOL_BLOCK = 512  # px, of the windows in which spots are pooled: 19 float32 planes stay below 30 MB
+_FIDUCIAL_UM = 105.0  # Space Ranger's fiducial diameter beside its spot of 65 um
+_BLOCK = 2 * TILE  # px, of lazy arrays
 
 
 def toy(
@@ -41,13 +39,13 @@ def toy(
     min_tissue: float = 0.5,
     rng: RNG = 0,
 ) -> AnnData:
-    """Draw a Visium section by rule, with an H&E-like picture and genes whose true rate is known at every pixel.
+    """Draw a Visium section by rule, with an H&E-like image and genes whose true rate is known at every pixel.
 
     The section has background glass, a hole, four classes of tissue with irregular borders (0 fibrous stroma,
-    1 lymphoid tissue, 2 epithelium, 3 fat) and nuclei of 6 to 8 um whose density depends on the class. Its genes say
-    in their names what they follow: ``class0_a`` .. ``class3_a`` the class alone and ``_b`` also how strongly it is
+    1 lymphoid tissue, 2 epithelium, 3 fat) and nuclei of 6 to 8 um whose density depends on the class. The names of its
+    genes state what they follow: ``class0_a`` .. ``class3_a`` the class alone and ``_b`` also how strongly it is
     stained, ``nuclei_a`` and ``nuclei_b`` the nuclei (``_b`` times stain strength), ``total_a`` and ``total_b``
-    (a third as high) the RNA content, ``gradient_a`` and ``gradient_b`` ramps over the section which the picture does
+    (a third as high) the RNA content, ``gradient_a`` and ``gradient_b`` ramps over the section which the image does
     NOT show, ``noise_a``, ... nothing: they are constant within tissue.
 
     Counts are Poisson, with the true rate averaged over the exact disc of each spot as their mean.
@@ -55,11 +53,11 @@ def toy(
     Parameters
     ----------
     height, width
-        Size of the full-resolution picture in px. Sections of 20,000 px are drawn block by block, in bounded memory.
+        Size of the full-resolution image in px. Sections of 20,000 px are drawn block by block, in bounded memory.
     um_per_px
         Micrometres per px; above about 4 the nuclei blur away.
     pitch_um
-        Distance of neighbouring spots of the hexagonal array. Lower it for small pictures: 48 x 48 px of 2 um hold
+        Distance of neighbouring spots of the hexagonal array. Lower it for small images: 48 x 48 px of 2 um hold
         no Visium spot, but 11 at ``pitch_um=24``. What takes its scale from Visium's pitch then reads pixels as
         larger than they are, which changes nothing as long as the spots keep their share of the pitch.
     spot_um
@@ -77,7 +75,7 @@ def toy(
     -------
     AnnData (spots x genes) in Visium layout: ``X`` csr float32 raw counts, ``obs`` in_tissue, array_row, array_col,
     ``var["kind"]``, ``obsm["spatial"]`` (x, y) in full-resolution px, ``uns["spatial"]["toy"]`` with images uint8
-    (hires at most 2000 px: the full picture where that is not larger) and scale factors, of which
+    (hires at most 2000 px: the full image where that is not larger) and scale factors, of which
     ``spot_diameter_fullres`` is that of a 65 um spot for each 55 um, as Space Ranger writes it, and ``uns["toy"]`` the
     parameters, from which :func:`toy_image` and :func:`toy_truth` draw the section again.
 
@@ -115,7 +113,7 @@ def toy(
 
 
 def toy_image(adata: AnnData) -> da.Array:
-    """Draw the full-resolution picture of a toy section again, lazily.
+    """Draw the full-resolution image of a toy section again, lazily.
 
     Parameters
     ----------
@@ -138,7 +136,7 @@ def toy_image(adata: AnnData) -> da.Array:
     >>> sphisto.datasets.toy_image(adata)[:10, :10].compute().shape
     (10, 10, 3)
     """
-    return _lazy_image(_recall(adata), _BLOCK)
+    return _lazy_image(_recall(adata))
 
 
 def toy_truth(adata: AnnData, genes: str | Sequence[str] | None = None) -> xr.DataArray:
@@ -169,23 +167,13 @@ def toy_truth(adata: AnnData, genes: str | Sequence[str] | None = None) -> xr.Da
     >>> float(truth.min())
     0.0
     """
-    import dask.array as da
     import xarray as xr
 
     drawing = _recall(adata)
     names = _known_genes(drawing, adata, genes)
-    blocks = _blocks(drawing.height, _BLOCK), _blocks(drawing.width, _BLOCK)
-    raster = da.map_blocks(
-        _draw_rates,
-        chunks=((len(names),), *blocks),
-        dtype=np.float32,
-        meta=np.empty((0, 0, 0), dtype=np.float32),
-        drawing=drawing,
-        genes=tuple(names),
-    )
     coords = {"gene": names, "y": np.arange(drawing.height) + 0.5, "x": np.arange(drawing.width) + 0.5}
     attrs = {"unit": _keys.UNIT, "um_per_px": drawing.um_per_px}
-    return xr.DataArray(raster, dims=("gene", "y", "x"), coords=coords, name="rate", attrs=attrs)
+    return xr.DataArray(_lazy_rates(drawing, names), dims=("gene", "y", "x"), coords=coords, name="rate", attrs=attrs)
 
 
 def _check(
@@ -221,7 +209,7 @@ def _check(
 def _lattice(
     drawing: Drawing, pitch_um: float, spot_um: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Array row, array column and centre (y, x) in px of all Visium positions whose discs lie in the picture."""
+    """Array row, array column and centre (y, x) in px of all Visium positions whose discs lie in the image."""
     um = drawing.um_per_px
     row_um, col_um = pitch_um * np.sqrt(3) / 2, pitch_um / 2
     free = [side * um - spot_um for side in (drawing.height, drawing.width)]
@@ -241,14 +229,17 @@ def _lattice(
 
 
 def _pooled(
-    drawing: Drawing, centers: NDArray[np.float64], radius: float
+    drawing: Drawing, centers: NDArray[np.float64], radius: float, *, tile: int = TILE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean rate of each gene (n, g) and share of tissue (n,) under each disc, drawn window by window."""
+    """Mean rate of each gene (n, g) and share of tissue (n,) under each disc, drawn tile by tile.
+
+    The 19 float32 planes of a tile of 512 px stay below 30 MB.
+    """
     genes = list(drawing.kinds)
     means = np.zeros((len(centers), len(genes) + 1))
     margin = int(np.ceil(radius)) + 1
-    for tile in plan_tiles((drawing.height, drawing.width), size=_POOL_BLOCK):
-        core = tile.core
+    for part in plan_tiles((drawing.height, drawing.width), size=tile):
+        core = part.core
         inside = (
             (centers[:, 0] >= core.y0)
             & (centers[:, 0] < core.y1)
@@ -294,12 +285,14 @@ def _barcodes(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> list[str]:
     return ["".join("ACGT"[d] for d in word) + "-1" for word in digits]
 
 
-def _spatial(drawing: Drawing, spot_um: float) -> dict[str, Any]:
-    """Return what Space Ranger writes about the picture."""
+def _spatial(
+    drawing: Drawing, spot_um: float, *, hires_px: int = 2000, lowres_px: int = 600, block: int = _BLOCK
+) -> dict[str, Any]:
+    """Return what Space Ranger writes about the image: two smaller ones, each with px on its longer side, and scales."""
     longer = max(drawing.height, drawing.width)
-    reduction = -(-longer // _HIRES)
-    hires = _reduced(_lazy_image(drawing, _BLOCK), reduction)
-    again = -(-max(hires.shape[:2]) // _LOWRES)
+    reduction = -(-longer // hires_px)
+    hires = _reduced(_lazy_image(drawing, block), reduction, block)
+    again = -(-max(hires.shape[:2]) // lowres_px)
     lowres = _block_mean(hires, again)
     spot_px = spot_um / drawing.um_per_px * SPACERANGER_SPOT_UM / VISIUM.spot_um
     return {
@@ -308,17 +301,17 @@ def _spatial(drawing: Drawing, spot_um: float) -> dict[str, Any]:
             "tissue_hires_scalef": 1.0 / reduction,
             "tissue_lowres_scalef": 1.0 / (reduction * again),
             "spot_diameter_fullres": spot_px,
-            "fiducial_diameter_fullres": spot_px * _FIDUCIAL,
+            "fiducial_diameter_fullres": spot_px * (_FIDUCIAL_UM / SPACERANGER_SPOT_UM),
         },
         "metadata": {"chemistry_description": "none: drawn by sphisto.datasets.toy"},
     }
 
 
-def _reduced(image: da.Array, factor: int) -> NDArray[np.uint8]:
-    """Compute a picture reduced by block means, a block at a time."""
+def _reduced(image: da.Array, factor: int, block: int) -> NDArray[np.uint8]:
+    """Compute an image reduced by block means, a block at a time."""
     if factor == 1:
         return np.asarray(image.compute())
-    side = max(_BLOCK // factor, 1) * factor
+    side = max(block // factor, 1) * factor
     blocks = image.rechunk((side, side, 3))
     chunks = tuple(tuple(-(-n // factor) for n in sides) for sides in blocks.chunks[:2])
     reduced = blocks.map_blocks(_block_mean, factor, dtype=np.uint8, chunks=(*chunks, (3,)))
@@ -337,7 +330,7 @@ def _block_mean(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 def _recall(adata: AnnData) -> Drawing:
     """Return the drawing which an AnnData was made from."""
     if LIBRARY_ID not in adata.uns:
-        msg = f"Did not find .uns[{LIBRARY_ID!r}]: only a section drawn by `sphisto.datasets.toy` knows its truth."
+        msg = f"Did not find .uns[{LIBRARY_ID!r}]: only a section drawn by `sphisto.datasets.toy` has a known truth."
         raise ValueError(msg)
     kept = adata.uns[LIBRARY_ID]
     kind: dict[str, type] = {
@@ -367,7 +360,7 @@ def _known_genes(drawing: Drawing, adata: AnnData, genes: str | Sequence[str] | 
     return names
 
 
-def _lazy_image(drawing: Drawing, block: int) -> da.Array:
+def _lazy_image(drawing: Drawing, block: int = _BLOCK) -> da.Array:
     import dask.array as da
 
     image: da.Array = da.map_blocks(
@@ -378,6 +371,20 @@ def _lazy_image(drawing: Drawing, block: int) -> da.Array:
         drawing=drawing,
     )
     return image
+
+
+def _lazy_rates(drawing: Drawing, genes: Sequence[str], block: int = _BLOCK) -> da.Array:
+    import dask.array as da
+
+    rates: da.Array = da.map_blocks(
+        _draw_rates,
+        chunks=((len(genes),), _blocks(drawing.height, block), _blocks(drawing.width, block)),
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), dtype=np.float32),
+        drawing=drawing,
+        genes=tuple(genes),
+    )
+    return rates
 
 
 def _draw_image(drawing: Drawing, block_info: Any = None) -> NDArray[np.uint8]:

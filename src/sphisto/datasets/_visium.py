@@ -127,7 +127,7 @@ SECTIONS: Mapping[str, Section] = MappingProxyType(
 def visium(name: str, *, path: str | Path | None = None) -> AnnData:
     """Fetch a public 10x Visium section, once, and read it.
 
-    The counts and the archive of positions and images (some tens of MB, without the full-resolution picture) come
+    The counts and the archive of positions and images (some tens of MB, without the full-resolution image) come
     from 10x Genomics and are kept. Their sha256 is checked where it is known; it is not for
     ``CytAssist_FFPE_Human_Breast_Cancer``, whose files are checked by opening them only.
 
@@ -151,7 +151,7 @@ def visium(name: str, *, path: str | Path | None = None) -> AnnData:
     ValueError
         If there is no such section, or a fetched file is not what it should be.
     ConnectionError
-        If a file cannot be fetched; the message says how to put it there by hand.
+        If a file cannot be fetched; the message says how to put it there manually.
 
     Examples
     --------
@@ -216,7 +216,7 @@ def _unpack(archive: Path, target: Path) -> None:
                     (part / place.name).write_bytes(content.read())
     except (tarfile.TarError, EOFError, OSError) as error:
         shutil.rmtree(part)
-        msg = f"{str(archive)!r} cannot be unpacked ({error}). Delete it and call this again to fetch it anew."
+        msg = f"{str(archive)!r} cannot be unpacked ({error}). Delete it and call this again to fetch it."
         raise ValueError(msg) from error
     part.rename(target)
     logger.info("Unpacked %d files into %s.", len(list(target.iterdir())), target)

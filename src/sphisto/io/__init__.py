@@ -1,4 +1,4 @@
-"""Files and containers in and out: the only room that knows anndata, spatialdata and zarr."""
+"""Files and containers in and out: the only subpackage that uses the objects of anndata, spatialdata and zarr."""
 
 from __future__ import annotations
 

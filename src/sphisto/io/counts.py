@@ -1,4 +1,4 @@
-"""What the table of a section holds: counts in whatever kind of matrix, and genes that can be told apart."""
+"""What the table of a section holds: counts in whatever kind of matrix, and genes that can be distinguished."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 RAW = "raw"
-"""What ``layer`` is called that means ``adata.raw``."""
+"""Name of ``layer`` for ``adata.raw``."""
 
 _COUNTS = "counts"
-_EXACT = 2**24  # the largest number up to which float32 holds every whole one
+_EXACT = 2 ** (np.finfo(np.float32).nmant + 1)  # the largest number up to which float32 holds every whole one
 _FILL = "Fill them (`adata.X = adata.X.filled(0)`), or leave out these spots or genes."
 _LOAD = "Call `adata = adata.to_memory()` first."
 
@@ -88,7 +88,7 @@ def matrix_of(table: AnnData, layer: str | None) -> tuple[Any, str]:
 def in_memory(matrix: Any, where: str) -> Any:
     """Return a matrix that is lazy, in its file or of another kind as a numpy array, or as scipy sparse rows or columns.
 
-    Values that are stored twice for one place of a sparse matrix are added, as scipy does on its way.
+    Values that are stored twice for one place of a sparse matrix are added, as scipy does.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def in_memory(matrix: Any, where: str) -> Any:
 
 
 def require_loaded(adata: AnnData) -> None:
-    """Refuse a table that lies in its file or is lazy: what is written into it would be lost or would fail."""
+    """Refuse a table that stays in its file or is lazy: what is written into it would be lost or would fail."""
     if adata.isbacked:
         msg = f"Found a table that stays in its file ({adata.filename}), which cannot be changed in place. {_LOAD}"
         raise ValueError(msg)
@@ -151,7 +151,7 @@ def hint_of_raw(table: AnnData) -> str:
 
 
 def gene_names(table: AnnData) -> tuple[str, ...]:
-    """Return the names of the genes; refuse those that cannot be told apart or be written."""
+    """Return the names of the genes; refuse those that cannot be distinguished or be written."""
     names = tuple(map(str, table.var_names))
     repeated = [name for name, number in Counter(names).items() if number > 1]
     if repeated:

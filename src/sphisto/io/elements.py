@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto.core.grid import SAME_SCALE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_ROUNDING = 0.02  # relative; pyramids and hires pictures round their sides to whole pixels
-_SHIFT = 0.5  # px of the element, that are no shift
 
 
 def matrix_to(element: Any, system: str) -> NDArray[np.float64]:
@@ -29,13 +28,13 @@ def relative_scale(matrix: NDArray[np.float64]) -> float | None:
 def scale_and_shift(matrix: NDArray[np.float64]) -> float | None:
     """Return the scale that a (3, 3) matrix is, a shift aside; ``None`` if it is more than both."""
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    return scale if np.allclose(matrix[:2, :2], scale * np.eye(2), rtol=_ROUNDING, atol=1e-6 * scale) else None
+    return scale if np.allclose(matrix[:2, :2], scale * np.eye(2), rtol=SAME_SCALE, atol=1e-6 * scale) else None
 
 
-def is_shifted(matrix: NDArray[np.float64]) -> bool:
-    """Whether a (3, 3) matrix shifts by more than rounding."""
+def is_shifted(matrix: NDArray[np.float64], most_px: float = 0.5) -> bool:
+    """Whether a (3, 3) matrix shifts by more than rounding: ``most_px`` of the element."""
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    return bool(np.abs(matrix[:2, 2]).max() > _SHIFT * scale)
+    return bool(np.abs(matrix[:2, 2]).max() > most_px * scale)
 
 
 def scale_to(element: Any, system: str, name: str) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 STORED = {"fullres": "", "hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef"}
-"""Pictures of ``uns["spatial"]``, finest first, and the scale factors that they come with; a full-resolution one needs none."""
+"""Images of ``uns["spatial"]``, finest first, and the scale factors that they come with; a full-resolution one needs none."""
 _LABEL = "library_id"  # the column of obs by which joined tables usually name their sections
 _MISSING = {"nan", "None", "<NA>", "NaN"}
 _AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "pxl_row", "pxl_row_in_fullres"))
@@ -33,7 +33,7 @@ _AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "
 def layout_of_anndata(
     adata: AnnData, *, image: Any = None, image_scale: float | None = None, library_id: str | None = None
 ) -> Layout:
-    """Find rows, places, picture and scales of one section in an AnnData.
+    """Find rows, places, image and scales of one section in an AnnData.
 
     Raises
     ------
@@ -42,12 +42,12 @@ def layout_of_anndata(
     """
     spots = spots_of_anndata(adata, library_id)
     _, library = library_of(adata, library_id)
-    pyramid, scale, told = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
-    return replace(spots, image=pyramid, image_scale=scale, told={**spots.told, "image": told})
+    pyramid, scale, which = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
+    return replace(spots, image=pyramid, image_scale=scale, concluded={**spots.concluded, "image": which})
 
 
 def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
-    """Find rows, places and scales of one section in an AnnData, without its picture.
+    """Find rows, places and scales of one section in an AnnData, without its image.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
         spot_px=positive_or_none(factors.get("spot_diameter_fullres")),
         bin_um=bin_um_of(adata.obs_names) if bin_um is None else require_positive(bin_um, "bin_size_um"),
         microns_per_px=None if um_per_px is None else require_positive(um_per_px, "microns_per_pixel"),
-        told={
+        concluded={
             "layout": layout + (f" (the flag {', '.join(flags)} is no library)" if flags else ""),
             "rows": kept + joined,
             "frame": 'obsm["spatial"]: x, y in full-resolution px',
@@ -153,15 +153,15 @@ def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str
 
 
 def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> tuple[NDArray[np.intp], str]:
-    """Return the rows of a table, perhaps joined of several, that belong to one library; and a note on how they are told.
+    """Return the rows of a table, perhaps joined of several, that belong to one library; and a note on how they were found.
 
-    A column of ``obs`` tells them whose values name libraries: usually ``library_id``, as
+    A column of ``obs`` whose values name libraries decides: usually ``library_id``, as
     ``anndata.concat(label="library_id")`` and squidpy write it.
 
     Raises
     ------
     ValueError
-        If the table is joined and nothing, or more than one thing, tells its rows.
+        If the table is joined and nothing, or more than one thing, decides which rows they are.
     """
     every = np.arange(adata.n_obs)
     by_column: dict[str, NDArray[np.bool_]] = {}
@@ -182,7 +182,7 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
         if not {"array_row", "array_col"} <= set(adata.obs):
             raise ValueError(_unclear(adata, name, *next(iter(unclear.items()))))
         if _on_one_array(adata):
-            logger.info("%s: obs[%r] is not taken to tell sections: each spot has its own place on one array.",
+            logger.info("%s: obs[%r] is not taken for the names of sections: each spot has its own place on one array.",
                         name, next(iter(unclear)))  # fmt: skip
         else:
             by_column = unclear
@@ -203,7 +203,7 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
     if of_others:
         column, found = next(iter(of_others.items()))
         msg = (
-            f"Found no row of {name!r}: obs[{column!r}] says {', '.join(sorted(found))} of all. Choose that with "
+            f"Found no row of {name!r}: obs[{column!r}] is {', '.join(sorted(found))} in all. Choose that with "
             f"`library_id`, or give the spots of {name!r}."
         )
         raise ValueError(msg)
@@ -215,7 +215,7 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
     else:
         return every, ""
     msg = (
-        f"Found a table joined of several sections ({named}), and no column of obs says which rows belong to {name!r}; "
+        f"Found a table joined of several sections ({named}), and no column of obs states which rows belong to {name!r}; "
         f"expected one, usually {_LABEL!r}, with that value. Add it, or give the section's own spots, "
         "`adata[rows].copy()`, with its own entry of uns['spatial'] only."
     )
@@ -223,7 +223,7 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
 
 
 def _names(column: Series, *, also_numbers: bool = False) -> NDArray[Any] | None:
-    """Values of a column of words as an array of str; ``None`` for numbers, which may say something else."""
+    """Values of a column of words as an array of str; ``None`` for numbers, which may mean something else."""
     import pandas as pd
 
     of = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
@@ -241,8 +241,8 @@ def _as_word(value: Any) -> str:
 def _unclear(adata: AnnData, name: str, column: str, rows: NDArray[np.bool_]) -> str:
     return (
         f"Found the library's name {name!r} in {int(rows.sum())} of {adata.n_obs} rows of obs[{column!r}], and words there that "
-        "are no libraries; expected a column that tells the sections of a joined table, or none with that name in it. If it "
-        f"tells them, give the section's own spots, `adata[adata.obs[{column!r}] == {name!r}].copy()`; else add "
+        "are no libraries; expected a column that names the sections of a joined table, or none with that name in it. If it "
+        f"names them, give the section's own spots, `adata[adata.obs[{column!r}] == {name!r}].copy()`; else add "
         f"`adata.obs[{_LABEL!r}] = {name!r}`."
     )
 
@@ -250,7 +250,7 @@ def _unclear(adata: AnnData, name: str, column: str, rows: NDArray[np.bool_]) ->
 def _is_one(adata: AnnData, name: str) -> bool:
     """Whether all rows are of one section, whatever ``uns["spatial"]`` still holds of others.
 
-    A column says so, or no two spots lie at one place of the array, as those of two sections would.
+    A column states it, or no two spots lie at one place of the array, as those of two sections would.
     """
     columns = (_names(values) for _, values in adata.obs.items())
     return any(set(names) == {name} for names in columns if names is not None) or _on_one_array(adata)
@@ -279,8 +279,8 @@ def _numbers(spatial: Any, rows: NDArray[np.intp]) -> Any:
 def _find_image(
     library: Mapping[str, Any], factors: dict[str, Any], image: Any, image_scale: float | None
 ) -> tuple[Pyramid, float | None, str]:
-    """Return the picture, its pixels per full-resolution pixel, and where both were found."""
-    images = {key: picture for key, picture in part_of(library, "images").items() if picture is not None}
+    """Return the image, its pixels per full-resolution pixel, and where both were found."""
+    images = {key: pixels for key, pixels in part_of(library, "images").items() if pixels is not None}
     stored = {key: images[key] for key, factor in STORED.items() if key in images and (not factor or factor in factors)}
     if isinstance(image, str) and image in stored:
         return _stored_image(stored, image, factors, image_scale, "as asked for")
@@ -301,7 +301,7 @@ def _find_image(
         if path.exists():
             scale = 1.0 if image_scale is None else valid_scale(image_scale, "image_scale")
             return open_image(path), scale, f"{path}, named at reading (source_image_path), image_scale {scale:.4g}"
-        missing = f"; the full-resolution picture source_image_path = {str(source)!r} is not there"
+        missing = f"; the full-resolution image source_image_path = {str(source)!r} is not there"
     for key in STORED:
         if key in stored:
             if missing:
@@ -311,7 +311,7 @@ def _find_image(
             return _stored_image(stored, key, factors, image_scale, f"from uns{missing}{unused}")
     msg = (
         f"Found no tissue image with its scale factor in uns['spatial']{missing}; expected images['hires'] or "
-        "images['lowres'] and scalefactors['tissue_hires_scalef']. Pass the picture as `image=` (with `image_scale=` if it "
+        "images['lowres'] and scalefactors['tissue_hires_scalef']. Pass the image as `image=` (with `image_scale=` if it "
         "is not the full-resolution one) or read the section with `sphisto.io.read_visium`."
     )
     raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""What a container tells of a section, before it is judged; and what every container's reader asks of places and rows."""
+"""What a container holds of a section, before it is judged; and checks of places and rows that all readers share."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ logger = logging.getLogger("sphisto")
 
 _ON_TISSUE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _BIN = re.compile(r"s_(\d{3})um_\d+_\d+")  # how Space Ranger names bins of a side in um
-_LOOKED_AT = 1000  # names
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What an AnnData or a SpatialData tells of one section.
+    """What an AnnData or a SpatialData holds of one section.
 
     Parameters
     ----------
     library_id
         Name of the section.
     adata
-        The very table that was handed over, perhaps with rows of other sections.
+        The very table that was given, perhaps with rows of other sections.
     rows
         (n,) rows of the table that are spots of this section, under tissue.
     centers
         (n, 2) their centres (y, x) in full-resolution px.
     image
-        The picture in all its resolutions; ``None`` where it was not asked for.
+        The image in all its resolutions; ``None`` where it was not requested.
     image_scale
-        Image px per full-resolution px; ``None`` where nothing tells it, so that it is 1 unless it is stated.
+        Image px per full-resolution px; ``None`` where nothing states it, so that it is 1 unless it is stated.
     spot_px
         Diameter of a spot, or side of a bin, in full-resolution px.
     spot_px_is_true
@@ -59,8 +58,8 @@ class Layout:
         Stated side of a bin in um.
     microns_per_px
         Stated um per full-resolution px.
-    told
-        What was concluded, by decision, in words that say from what.
+    concluded
+        What was concluded and from what, by decision, in words.
     """
 
     library_id: str
@@ -74,7 +73,7 @@ class Layout:
     drawn: SpotShape | None = None
     bin_um: float | None = None
     microns_per_px: float | None = None
-    told: Mapping[str, str] = field(default_factory=dict)
+    concluded: Mapping[str, str] = field(default_factory=dict)
 
 
 def centers_of(xy: Any) -> NDArray[np.float64]:
@@ -101,7 +100,7 @@ def centers_of(xy: Any) -> NDArray[np.float64]:
 
 
 def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], str]:
-    """Leave out rows which ``obs["in_tissue"]`` says lie beside the tissue; also return what was done, in words.
+    """Leave out rows beside the tissue by ``obs["in_tissue"]``; also return what was done, in words.
 
     Raises
     ------
@@ -135,27 +134,27 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
     return rows[kept], f'{len(rows) - beside} of {of}: {beside} are left out, as obs["in_tissue"] is 0'
 
 
-def bin_um_of(names: Any) -> float | None:
-    """Side of the bins in um by their names; ``None`` if they are not Space Ranger's for bins."""
-    seen = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // _LOOKED_AT)]}
-    sides = {None if match is None else float(match.group(1)) for match in seen}
+def bin_um_of(names: Any, most: int = 1000) -> float | None:
+    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's."""
+    matches = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // most)]}
+    sides = {None if match is None else float(match.group(1)) for match in matches}
     return sides.pop() if len(sides) == 1 else None
 
 
 def opened(image: Any, known: Iterable[str]) -> tuple[Pyramid, str]:
-    """Open a picture that was handed over, and say which.
+    """Open an image that was given, and return which it is.
 
     Raises
     ------
     FileNotFoundError
-        If it is the path of no file; the message names the pictures of the data.
+        If it is the path of no file; the message names the images of the data.
     """
     if not isinstance(image, str | Path):
         return as_pyramid(image), "the array that was given"
     path = user_path(image)
     if not str(image) or not path.exists():
         msg = (
-            f"Found no image file at {str(path)!r}, and in the data no picture of that name but "
+            f"Found no image file at {str(path)!r}, and in the data no image of that name but "
             f"{', '.join(map(repr, known)) or 'none'}. Give the path of a tif, png, jpg, OME-Zarr or slide, or one of these names."
         )
         raise FileNotFoundError(msg)

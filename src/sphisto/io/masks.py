@@ -20,7 +20,7 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     Parameters
     ----------
     path
-        An npy file or a picture (png, tif, ...) of shape (y, x). Channels are taken for one if they are all alike.
+        An npy file or an image (png, tif, ...) of shape (y, x). Channels are taken for one if they are all alike.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Paths as people write them: ``~``, links, folders that end in a slash."""
+"""Paths as users write them: with ``~``, links, or a slash at the end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-_LONGEST_NAME = 255  # bytes, on nearly all file systems
-_AROUND = 5  # what a name gets while its file is written, see sphisto.core.atomic
+# bytes: those that nearly all file systems take, less what a name gets while its file is written (sphisto.core.atomic)
+_LONGEST_NAME = 255 - 5
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -38,7 +38,7 @@ def store_path(store: str | os.PathLike[str]) -> Path:
     """Return where a store really lies: what is written beside it has to be on its file system.
 
     A store that is a link stays one, and what it points to is written. Links among the folders above are left in the
-    path: they change neither folder nor file system of what lies in them.
+    path: they change neither folder nor file system of what is in them.
 
     Raises
     ------
@@ -79,10 +79,10 @@ def beside(store: Path, key: str, suffix: str) -> Path:
         If that name is too long for a file: better now than after the work.
     """
     path = store.with_name(f"{store.name.removesuffix('.zarr')}.{key}.{suffix}")
-    if len(os.fsencode(path.name)) > _LONGEST_NAME - _AROUND:
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
         msg = (
             f"The name {path.name!r}, made of store and projection, is too long for a file; expected at most "
-            f"{_LONGEST_NAME - _AROUND} bytes. Choose a shorter `store` or `key_added`."
+            f"{_LONGEST_NAME} bytes. Choose a shorter `store` or `key_added`."
         )
         raise ValueError(msg)
     return path

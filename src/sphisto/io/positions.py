@@ -35,7 +35,7 @@ _TRUTH = {"1": 1, "true": 1, "t": 1, "yes": 1, "0": 0, "false": 0, "f": 0, "no":
 _MISSING = ("", "NA", "nan", "NaN")
 _ASIDE = re.compile(
     r"\s*#|\s*\"?sep=.\"?\s*$", re.IGNORECASE
-)  # comments, and the line by which Excel tells the separator
+)  # comments, and the line by which Excel states the separator
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 

@@ -19,7 +19,7 @@ _KNOWN = (
 )
 
 
-_READER = "ome_zarr.reader"  # its log is told of each mask whose picture it does not know, as SpatialData's never do
+_READER = "ome_zarr.reader"  # it logs each mask whose image it does not find, as SpatialData's never do
 _NO_PICTURE = "no parent found for"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import SAME_SCALE
 from sphisto.io.elements import finest, is_shifted
 from sphisto.io.paths import located
 from sphisto.io.store import read as stores
@@ -28,12 +29,10 @@ _KINDS = (
     "element, itself or its name in the store"
 )
 _SYSTEM = "global"
-_ROUNDING = 0.02  # relative; scales of pictures whose sides were rounded to whole pixels differ along x and y
-_SHOWN = 5  # names in a message
 
 
 def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
-    """Footprints of regions on a grid, and their names. Elements lie where their transformation to ``global`` says.
+    """Footprints of regions on a grid, and their names. Elements lie where their transformation to ``global`` puts them.
 
     Raises
     ------
@@ -96,7 +95,7 @@ def _footprint(regions: Any, name: str, grid: Grid, radius: Any) -> tuple[Footpr
 
 
 def _to_global(element: Any, name: str) -> NDArray[np.float64]:
-    """(3, 3) matrix from an element's own x, y to ``global``; a GeoDataFrame that knows no system lies in ``global``."""
+    """(3, 3) matrix from an element's own x, y to ``global``; a GeoDataFrame without systems lies in ``global``."""
     from spatialdata.transformations import get_transformation
 
     try:
@@ -117,7 +116,7 @@ def _to_global(element: Any, name: str) -> NDArray[np.float64]:
     matrix = np.asarray(systems[_SYSTEM].to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
     if is_shifted(matrix):
         by = " and ".join(f"{shift:.5g}" for shift in matrix[:2, 2])
-        logger.info("%s is shifted by %s px (x and y), as its transformation to %r says.", name, by, _SYSTEM)
+        logger.info("%s is shifted by %s px (x and y), by its transformation to %r.", name, by, _SYSTEM)
     return matrix
 
 
@@ -125,7 +124,7 @@ def _scale_of_circles(matrix: NDArray[np.float64], name: str) -> float:
     """How much circles grow; refuses what makes ellipses of them."""
     square = matrix[:2, :2].T @ matrix[:2, :2]
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    if scale == 0 or not np.allclose(square, scale**2 * np.eye(2), rtol=0, atol=2 * _ROUNDING * scale**2):
+    if scale == 0 or not np.allclose(square, scale**2 * np.eye(2), rtol=0, atol=2 * SAME_SCALE * scale**2):
         msg = (
             f"The circles of {name} lie in {_SYSTEM!r} by {np.round(matrix, 4).tolist()}, which makes ellipses of them. "
             "Turn them into polygons first (`spatialdata.to_polygons`)."
@@ -204,7 +203,7 @@ def _from_geometry(frame: Any, name: str, grid: Grid, radius: Any) -> tuple[Foot
 
 
 def _radius_of_points(frame: Any, radius: Any, scale: float) -> Any:
-    """Radius in ``global``: what was asked for, else a column, which is in the unit of the points."""
+    """Radius in ``global``: the given one, else a column, which is in the unit of the points."""
     own = frame["radius"].to_numpy(dtype=np.float64) if "radius" in getattr(frame, "columns", ()) else None
     if radius is not None:
         if own is not None:
@@ -220,9 +219,9 @@ def _areas_alone(shapes: NDArray[Any], names: NDArray[Any]) -> list[Any]:
     """Turn each geometry into the area that it covers, once: valid polygons, ``None`` where there is no area."""
     import shapely
 
-    mended = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes)
+    invalid = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes)
     collections = shapely.get_type_id(shapes) == shapely.GeometryType.GEOMETRYCOLLECTION
-    whole = np.array([_area(shape) if odd else shape for shape, odd in zip(shapes, mended | collections, strict=True)],
+    whole = np.array([_area(shape) if odd else shape for shape, odd in zip(shapes, invalid | collections, strict=True)],
                      dtype=object)  # fmt: skip
     bare = collections & ~shapely.is_empty(shapes) & (shapely.is_missing(whole) | shapely.is_empty(whole))
     if bare.any():
@@ -231,7 +230,7 @@ def _areas_alone(shapes: NDArray[Any], names: NDArray[Any]) -> list[Any]:
     nothing = shapely.is_missing(whole) | (shapely.area(whole) == 0)
     for which, text in (
         (collections, "Of collections of geometries only the polygons are taken: %s."),
-        (mended & ~collections, "Outlines that cross themselves or overlap count once where they cover tissue: %s."),
+        (invalid & ~collections, "Outlines that cross themselves or overlap count once where they cover tissue: %s."),
         (nothing, "Regions without an area get counts of 0: %s."),
     ):
         if which.any():
@@ -269,8 +268,8 @@ def _from_polygons(shapes: Sequence[Any], names: NDArray[Any], grid: Grid) -> Fo
             continue
         area[i] = shape.area / px_area
         # a region in the wrong unit may be as large as a million rasters
-        seen = shape if raster.covers(shapely.box(*shape.bounds)) else shape.intersection(raster)
-        parts = [shapely.geometry.polygon.orient(part) for part in _polygons(seen)]
+        inside = shape if raster.covers(shapely.box(*shape.bounds)) else shape.intersection(raster)
+        parts = [shapely.geometry.polygon.orient(part) for part in _polygons(inside)]
         rings.append(
             [
                 grid.from_fullres(shapely.get_coordinates(ring)[:-1, ::-1])
@@ -327,12 +326,12 @@ def _places(
     n: int, scale: float, shift: float, n_grid: int, fullres_per_px: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Pixels of labels along one axis that hold the middles of the grid's pixels, and whether they are there."""
-    # a middle that falls on a border between labels' pixels shall not waver with the last digit
+    # a middle that falls on a border between labels' pixels must not depend on the last digit
     at = np.floor(((np.arange(n_grid) + 0.5) * fullres_per_px - shift) / scale + 1e-9).astype(np.int64)
     return np.clip(at, 0, n - 1), (at >= 0) & (at < n)
 
 
-def _some(names: Any) -> str:
+def _some(names: Any, most: int = 5) -> str:
     """Name the first of some regions."""
-    shown = ", ".join(repr(name) for name in np.asarray(names).tolist()[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    shown = ", ".join(repr(name) for name in np.asarray(names).tolist()[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

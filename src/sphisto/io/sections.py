@@ -1,4 +1,4 @@
-"""What the user hands over, understood once: which rows, which picture, what frame, units, spots and counts."""
+"""What the user gives, understood once: which rows, which image, what frame, units, spots and counts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import numpy as np
 from sphisto._checks import require_positive
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
+from sphisto.io.calibration import calibration_of, scale_of_stated
 from sphisto.io.counts import gene_names, values_of
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.layout_anndata import layout_of_anndata
 from sphisto.io.layout_spatialdata import layout_of_spatialdata
-from sphisto.io.layouts import valid_scale
 from sphisto.io.paths import user_path
-from sphisto.io.spaceranger import is_spaceranger_folder, read_visium
+from sphisto.io.refusals import name_of, refuse_other_files
+from sphisto.io.spaceranger import read_visium
+from sphisto.io.spaceranger_folder import is_spaceranger_folder
 from sphisto.io.store.names import element_name
-from sphisto.slide.calibration import Calibration, calibrate
+from sphisto.slide.calibration import Calibration
 from sphisto.slide.slide import Measured
 
 if TYPE_CHECKING:
@@ -35,42 +37,38 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_SAME_SCALE = 0.02  # relative
-_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
-_ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # one of which is in every folder of a zarr store
 _LEAST_SPOTS = 2
-_WIDEST = 5.0  # pitches; spots lie side by side, and the areas of far larger ones fill the memory
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Section:
-    """A tissue section, understood: what :func:`sphisto.io.section` made of the data. Do not make one by hand.
+    """A tissue section, understood: what :func:`sphisto.io.section` made of the data. Do not construct one yourself.
 
     Parameters
     ----------
     library_id
         Name of the section, as elements of a store are called by it.
     image
-        The picture in all its resolutions, read by window.
+        The image in all its resolutions, read by window.
     grid
-        Where the picture's finest pixels lie: their size in um and in full-resolution px.
+        Where the image's finest pixels lie: their size in um and in full-resolution px.
     adata
-        The very table that was handed over, into which results are written; ``None`` for a picture alone.
+        The very table that was given, into which results are written; ``None`` for an image alone.
     rows
         (n,) rows of the table that are spots of this section.
     measured
-        What these spots measured, with centres (y, x) and pitch in full-resolution px; ``None`` for a picture alone.
+        What these spots measured, with centres (y, x) and pitch in full-resolution px; ``None`` for an image alone.
     spot
-        Size and shape of a spot or bin; ``None`` for a picture alone.
+        Size and shape of a spot or bin; ``None`` for an image alone.
     tissue
-        (y, x) bool mask that was given; ``None``: it is found in the picture.
+        (y, x) bool mask that was given; ``None``: it is found in the image.
     check
-        Whether spots that do not fit the picture are refused.
+        Whether spots that do not fit the image are refused.
     about
         What was understood and from what, by decision, in words.
     seen_shape
-        Rows and columns of ``adata`` when it was looked at.
+        Rows and columns of ``adata`` when the section was made.
     """
 
     library_id: str
@@ -91,9 +89,9 @@ class Section:
         return "\n".join([f"Section {self.library_id!r}", *lines])
 
     def require_spots(self) -> None:
-        """Raise if it is a picture alone."""
+        """Raise if it is an image alone."""
         if self.adata is None:
-            msg = f"The section {self.library_id!r} is a picture alone; expected an AnnData or SpatialData with counts."
+            msg = f"The section {self.library_id!r} is an image alone; expected an AnnData or SpatialData with counts."
             raise ValueError(msg)
 
     def copy(self) -> Section:
@@ -131,27 +129,27 @@ def section(
     tissue: NDArray[np.bool_] | None = None,
     check: bool = True,
 ) -> Section:
-    """Understand a section: its rows, picture, frame, units, spots and counts; nothing is computed or written.
+    """Understand a section: its rows, image, frame, units, spots and counts; nothing is computed or written.
 
-    Print the result: it says what was understood and from what. :func:`sphisto.tl.fit_projection` and all functions that
-    take data take a section, too; call this one where something must be stated that the data do not say.
+    Print the result: it shows what was understood and from what. :func:`sphisto.tl.fit_projection` and all functions that
+    take data take a section, too; call this one where something must be stated that the data do not state.
 
     Parameters
     ----------
     data
         AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), also of Visium HD bins; SpatialData with an
         image, circles or squares, and a table that annotates them; folder of a Space Ranger run (of Visium HD the folder of
-        one bin size); or a picture alone: path or array (y, x, 3).
+        one bin size); or an image alone: path or array (y, x, 3).
     image
-        Picture to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
+        Image to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
         jpg; svs and other slides with the extra ``sphisto[slides]``), array (y, x, 3), image element, or the name of a
-        picture in ``data``. Default: the full-resolution one that the data name, else hires, else lowres.
+        image in ``data``. Default: the full-resolution one that the data name, else hires, else lowres.
     image_scale
-        Pixels of the picture per full-resolution pixel, in (0, 1]; needed only for a picture of neither full, hires nor
+        Pixels of the image per full-resolution pixel, in (0, 1]; needed only for an image of neither full, hires nor
         lowres size.
     image_um_per_px
-        Um per pixel of the picture; required for a picture alone. Of a section with spots it overrides the scale that
-        their array tells; with ``image`` and without ``image_scale`` it says how the picture lies under the spots.
+        Um per pixel of the image; required for an image alone. Of a section with spots it overrides the scale that
+        follows from their array; with ``image`` and without ``image_scale`` it gives the scale of the image under the spots.
     library_id
         Which section to take, where ``data`` holds several, or the name of the only one.
     layer
@@ -161,9 +159,9 @@ def section(
         Diameter in um of the capture area, or side of a bin, and its shape (``"disc"``, ``"square"``); default: those of
         the array found (Visium: discs of 55 um). Set them for other platforms.
     tissue
-        (y, x) bool mask of the tissue, of the picture's size or a coarser one; default: :func:`sphisto.pp.tissue_mask`.
+        (y, x) bool mask of the tissue, of the image's size or a coarser one; default: :func:`sphisto.pp.tissue_mask`.
     check
-        Whether to refuse spots that do not fit the picture (outside it, off tissue, flipped).
+        Whether to refuse spots that do not fit the image (outside it, off tissue, flipped).
 
     Returns
     -------
@@ -182,7 +180,7 @@ def section(
     Spot(um=55.0, shape='disc')
     >>> print(section)  # doctest: +SKIP
     """
-    library_id = _name_of(library_id)
+    library_id = name_of(library_id)
     if isinstance(data, str | Path) and is_spaceranger_folder(data):
         found = layout_of_anndata(read_visium(data, library_id=library_id), image=image, image_scale=image_scale)
     elif hasattr(data, "obsm"):
@@ -190,18 +188,18 @@ def section(
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
         found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id)
     else:
-        _refuse_other_files(data)
-        return _picture_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
+        refuse_other_files(data)
+        return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     if len(found.rows) < _LEAST_SPOTS:
         msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
         raise ValueError(msg)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     assert found.image is not None  # both layouts open it
-    image_scale = found.image_scale or _scale_of_stated(um, scale)
+    image_scale = found.image_scale or scale_of_stated(um, scale)
     grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
-    which = found.told["image"]
+    which = found.concluded["image"]
     if found.image_scale is None:
         which += f", {'taken for the full-resolution one' if image_scale == 1 else 'of the um per px that were stated'}"
     values, is_counts, where = values_of(own, layer)
@@ -237,7 +235,7 @@ def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -
         raise ValueError(msg)
     if data.adata is not None and data.adata.shape != data.seen_shape:
         msg = (
-            f"The table of the section {data.library_id!r} has changed since `sphisto.io.section` looked at it: it had "
+            f"The table of the section {data.library_id!r} has changed since `sphisto.io.section` was called: it had "
             f"{' x '.join(map(str, data.seen_shape))} spots x genes and has {' x '.join(map(str, data.adata.shape))}. Call "
             "`sphisto.io.section` again, after all filtering."
         )
@@ -245,58 +243,7 @@ def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -
     return data
 
 
-def _refuse_other_files(data: Any) -> None:
-    """Raise for paths of tables and stores, which are read by the libraries that they are of, and of other folders."""
-    if not isinstance(data, str | Path):
-        return
-    path = user_path(data)
-    if not str(data) or not path.exists():
-        msg = f"Found nothing at {str(path) if str(data) else ''!r}; expected the folder of a Space Ranger run, or a picture."
-        raise FileNotFoundError(msg)
-    reader = None
-    if path.suffix.lower() in _TABLES:
-        reader = "anndata.read_h5ad" if path.suffix.lower() == ".h5ad" else "scanpy"
-    elif any((path / room).is_dir() for room in ("tables", "shapes")):
-        reader = "spatialdata.read_zarr"
-    elif (path / "obs").is_dir():
-        reader = "anndata.read_zarr"
-    if reader is not None:
-        msg = (
-            f"Found the path of a table or store, {str(data)!r}; expected what is in it. Read it with `{reader}` and give what "
-            "that returns; a Space Ranger run is given as its folder."
-        )
-        raise ValueError(msg)
-    if (path / "experiment.xenium").is_file():
-        msg = (
-            f"{str(data)!r} is a Xenium run, whose counts are those of cells; expected spots or bins, as Visium and Visium HD "
-            "have them. Use the cells' counts as they are."
-        )
-        raise ValueError(msg)
-    if path.is_dir() and not any((path / name).is_file() for name in _ZARR):
-        holds = ", ".join(sorted(each.name for each in path.iterdir())[:10]) or "nothing"
-        msg = (
-            f"Found a folder that is neither a Space Ranger run nor an OME-Zarr picture, {str(data)!r} (it holds: {holds}). "
-            "Expected the folder with the counts (filtered_feature_bc_matrix.h5) and `spatial` in it."
-        )
-        raise ValueError(msg)
-
-
-def _name_of(library_id: Any) -> str | None:
-    """Return the name of a library as text: joined tables number them, too."""
-    if library_id is None:
-        return None
-    if not isinstance(library_id, str | int | np.integer) or isinstance(library_id, bool):
-        msg = (
-            f"Found `library_id` of type {type(library_id).__name__}; expected the name of one section: {library_id!r}."
-        )
-        raise TypeError(msg)
-    if not str(library_id).strip():
-        msg = "Found an empty `library_id`; expected the name of a section, or none where there is only one."
-        raise ValueError(msg)
-    return str(library_id)
-
-
-def _picture_alone(
+def _image_alone(
     data: Any,
     um_per_px: float | None,
     library_id: str | None,
@@ -312,12 +259,12 @@ def _picture_alone(
         if not known and not hasattr(data, "dims"):
             msg = (
                 f"Found {type(data).__name__}; expected an AnnData in the Visium layout, a SpatialData, the folder of a Space "
-                "Ranger run, or a picture (path or array)."
+                "Ranger run, or an image (path or array)."
             )
             raise TypeError(msg)
         msg = (
-            "A picture alone does not tell its scale; give `sphisto.io.section(picture, image_um_per_px=...)`, in um per pixel of "
-            "the picture."
+            "An image alone has no known scale; give `sphisto.io.section(image, image_um_per_px=...)`, in um per pixel of "
+            "the image."
         )
         raise ValueError(msg)
     um = require_positive(um_per_px, "image_um_per_px")
@@ -326,87 +273,36 @@ def _picture_alone(
     name = element_name(library_id or (Path(data).stem if is_path else "image"))
     grid = Grid(*pyramid.shape, um)
     about = {
-        "layout": "a picture alone, no spots",
+        "layout": "an image alone, no spots",
         "scale": f"{um:.4g} um per px, as stated",
         "image": _image_words(pyramid, grid, str(data) if is_path else "the array that was given"),
-        "frame": "pixels of the picture",
+        "frame": "pixels of the image",
         "tissue": _tissue_words(tissue),
     }
     spot = None if spot_um is None else Spot(spot_um, spot_shape or "disc")
     return Section(name, pyramid, grid, spot=spot, tissue=tissue, check=check, about=about)
 
 
-def _scale_of_stated(image_um: float | None, scale: Calibration) -> float:
-    """Px of a picture of stated resolution per full-resolution px; of any other, 1: it is taken for the full-resolution one."""
-    if image_um is None:
-        return 1.0
-    found = scale.um_per_px / image_um
-    return (
-        1.0
-        if abs(found - 1) < _SAME_SCALE
-        else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
-    )
-
-
-def calibration_of(
-    found: Layout, image_um: float | None = None, spot_um: float | None = None, spot_shape: SpotShape | None = None
-) -> Calibration:
-    """Find scale and spots from what the layout tells and the user states."""
-    if spot_um is not None:
-        spot_um = require_positive(spot_um, "spot_um")
-    stated = None if image_um is None or found.image_scale is None else image_um * found.image_scale
-    scale = calibrate(
-        found.centers,
-        array_row=_column(found, "array_row"),
-        array_col=_column(found, "array_col"),
-        spot_px=found.spot_px,
-        spot_px_is_true=found.spot_px_is_true,
-        drawn=found.drawn,
-        microns_per_px=stated or found.microns_per_px,
-        bin_um=found.bin_um,
-        spot_um=spot_um,
-        spot_shape=spot_shape,
-    )
-    if scale.spot_um > _WIDEST * scale.pitch_um:
-        msg = (
-            f"Found spots of {scale.spot_um:.3g} um that lie {scale.pitch_um:.3g} um apart (the scale is taken from "
-            f"{scale.scale_source}); expected spots side by side. Give `spot_um` in um (not in pixels), correct the scale, or "
-            "take one section of several that were joined."
-        )
-        raise ValueError(msg)
-    return scale
-
-
-def _column(found: Layout, name: str) -> NDArray[np.float64] | None:
-    """Column of ``obs`` at the section's rows as numbers, NaN for what is none; ``None`` where there is no such column."""
-    if name not in found.adata.obs:
-        return None
-    import pandas as pd
-
-    column = found.adata.obs[name].iloc[found.rows].astype(object)
-    return np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
-
-
 def _about(
     found: Layout, scale: Calibration, counts: str, image: str, tissue: NDArray[np.bool_] | None
 ) -> dict[str, str]:
-    """Say what was understood and from what, in the order in which a reader asks."""
+    """Describe what was understood and from what, in the order in which a reader wants to know."""
     kind = "discs" if scale.spot_shape == "disc" else "squares"
     return {
-        "layout": found.told["layout"],
-        "rows": found.told["rows"],
+        "layout": found.concluded["layout"],
+        "rows": found.concluded["rows"],
         "values": counts,
         "array": scale.array,
         "spots": f"{len(found.rows)} {kind} of {scale.spot_um:.4g} um, {scale.pitch_um:.4g} um apart, from {scale.spot_source}",
         "scale": f"{scale.um_per_px:.4g} um per full-resolution px, from {scale.scale_source}",
-        "frame": found.told["frame"],
+        "frame": found.concluded["frame"],
         "image": image,
         "tissue": _tissue_words(tissue),
     }
 
 
 def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
-    """Say which picture it is, and what is converted of it; that is logged, too: not all functions log a section."""
+    """Describe which image it is, and what is converted of it; that is logged, too: not all functions log a section."""
     if pyramid.conversion.note:
         logger.info("%s: %s", which, pyramid.conversion.note)
     levels = f" in {len(pyramid.levels)} resolutions" if len(pyramid.levels) > 1 else ""
@@ -416,7 +312,7 @@ def _image_words(pyramid: Pyramid, grid: Grid, which: str) -> str:
 
 def _tissue_words(tissue: NDArray[np.bool_] | None) -> str:
     return (
-        "found in the picture"
+        "found in the image"
         if tissue is None
         else f"the mask of {' x '.join(map(str, np.shape(tissue)))} px that was given"
     )

@@ -1,4 +1,4 @@
-"""From a section or a picture to a Slide: everything is looked at, and refused or repaired, before long work starts."""
+"""From a section or an image to a Slide: everything is checked, and refused or repaired, before long work starts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot
-from sphisto.io.image.working_image import resized_mask, tissue_in, working_picture
+from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
 from sphisto.slide.placement import check_alignment, explain
 from sphisto.slide.slide import Slide
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from sphisto.io.sections import Section
 
 logger = logging.getLogger("sphisto")
-
-_ON_MASK = 0.5  # a spot with less tissue than this under it was missed by the mask: it did measure RNA
-_LEAST_PX = 4  # across a spot: with fewer, pixels are larger than cells
-_SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
 
 
 def make_slide(
@@ -41,35 +38,35 @@ def make_slide(
         Wanted um per grid pixel; the image is averaged over whole blocks of pixels, so that the nearest whole multiple
         of its own resolution is used. Default: the image's own.
     spot
-        The area that rasters speak of, for a picture alone.
+        The spot whose area is the unit of rasters, for an image alone.
     repair
-        Whether the area of spots that measured RNA off the tissue is added to it, and a section of which no spot tells
-        of the image is refused.
+        Whether the area of spots that measured RNA off the tissue is added to it, and a section without a spot
+        that measured anything on the image is refused.
 
     Raises
     ------
     ValueError
         If the input cannot be right; the message says what was found and what to do.
     """
-    picture, grid, block = working_picture(section.image, section.grid, um_per_px)
+    image, grid, block = working_image(section.image, section.grid, um_per_px)
     logger.info("%s: working at %.3g um per px on %d x %d px.", section.library_id, grid.um_per_px, *grid.shape)
     given = section.tissue
-    mask = tissue_in(section.image, picture, grid, block) if given is None else resized_mask(given, grid, block)
+    mask = tissue_in(section.image, image, grid, block) if given is None else resized_mask(given, grid, block)
     size = section.spot or spot
     if size is None:
-        msg = f"The section {section.library_id!r} has no spots; expected `spot_um`, the area that rasters speak of."
+        msg = f"The section {section.library_id!r} has no spots; expected `spot_um`: its area is the unit of rasters."
         raise ValueError(msg)
     if section.measured is None:
-        return Slide(section.library_id, picture, grid, mask, size)
-    if size.um < _LEAST_PX * grid.um_per_px:
+        return Slide(section.library_id, image, grid, mask, size)
+    if _is_coarse(grid, size):
         logger.warning(
-            "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the picture shows no cells: the rasters will "
-            "hardly be finer than the spots. Give a picture of higher resolution, or a smaller um_per_px.",
+            "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the image shows no cells: the rasters will "
+            "hardly be finer than the spots. Give an image of higher resolution, or a smaller um_per_px.",
             section.library_id, grid.um_per_px, size.um, size.um / grid.um_per_px,
         )  # fmt: skip
     pitch = section.measured.pitch / float(np.sqrt(np.prod(grid.fullres_per_px)))
     measured = replace(section.measured, centers=grid.from_fullres(section.measured.centers), pitch=pitch)
-    slide = Slide(section.library_id, picture, grid, mask, size, measured)
+    slide = Slide(section.library_id, image, grid, mask, size, measured)
     problem = misfit(section, slide) if section.check else None
     if problem:
         msg = f"{problem} If spots and image are right as they are, pass `check=False` to `sphisto.io.section`."
@@ -81,12 +78,12 @@ def make_slide(
 
 
 def um_per_px_for(section: Section, longest_side: int) -> float:
-    """Um per px at which the picture is at most so many px long."""
+    """Um per px at which the image is at most so many px long."""
     return section.grid.um_per_px * max(1, -(-max(section.grid.shape) // longest_side))
 
 
 def misfit(section: Section, slide: Slide) -> str | None:
-    """Return what cannot be right about spots and picture, and what mends it; ``None`` if nothing is wrong."""
+    """Return what cannot be right about spots and image, and what corrects it; ``None`` if nothing is wrong."""
     centers = slide.spots.centers
     problem = explain(check_alignment(centers, slide.tissue, slide.spots.pitch), centers, slide.grid.shape)
     if problem is None:
@@ -105,26 +102,34 @@ def _other_scale(section: Section) -> str:
         for name, value in factors.items() if isinstance(factors, Mapping) else ():
             factor = number_of(value)
             fits = "scalef" in str(name) and bool(np.all(section.measured.centers * factor < extent))
-            if fits and abs(factor / own - 1) > _SAME_EXTENT:
+            if fits and abs(factor / own - 1) > SAME_SCALE:
                 return f" The scale factor {name} = {factor:.4g} would fit (`image_scale={factor:.4g}`)."
     return ""
 
 
-def _with_missed_spots(slide: Slide, mask: Mask) -> Mask:
-    """Add the area of spots that measured RNA where the mask sees no tissue, in whole blocks of the mask."""
+def _is_coarse(grid: Grid, spot: Spot, least_px: float = 4) -> bool:
+    """Whether a spot is fewer than ``least_px`` wide: pixels are then larger than cells."""
+    return spot.um < least_px * grid.um_per_px
+
+
+def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Mask:
+    """Add the area of spots that measured RNA where the mask has no tissue, in whole blocks of the mask.
+
+    The mask missed a spot if less than ``least_share`` of it is tissue: it did measure RNA.
+    """
     spots = slide.footprint()
-    missed = spots.select(spots.mean(mask)[:, 0] < _ON_MASK)
+    missed = spots.select(spots.mean(mask)[:, 0] < least_share)
     if len(missed) == 0:
         return mask
     logger.warning(
-        "%s: %d of %d spots lie off the tissue found in the picture; their area is added to it.",
+        "%s: %d of %d spots lie off the tissue found in the image; their area is added to it.",
         slide.name, len(missed), len(spots),
     )  # fmt: skip
     return mask.with_spots(missed)
 
 
 def _refuse_nothing_measured(slide: Slide, hint: str) -> None:
-    """Raise if no spot tells anything of the image."""
+    """Raise if no spot measured anything on the image."""
     spots, on_image = slide.spots, slide.on_image
     if not on_image.any():
         low, high = spots.centers.min(axis=0), spots.centers.max(axis=0)

@@ -23,7 +23,7 @@ from sphisto.pl._frame import (
     window_of,
 )
 from sphisto.pl._measured import draw_spots
-from sphisto.pl._sources import counts_of, gene_rasters, names_of, spots_of, store_of, stored_picture, table_of
+from sphisto.pl._sources import counts_of, gene_rasters, names_of, spots_of, store_of, stored_image, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def comparison(
     rasters = gene_rasters(store, names, key=key, bbox=bbox, scale=scale)
     spots = spots_of(table, key=key, library_id=None)
     values = values[spots.rows]
-    picture, _ = stored_picture(store, _keys.image(stores.library_id(store, key)), bbox, scale)
+    tissue, _ = stored_image(store, _keys.image(stores.library_id(store, key)), bbox, scale)
     extent = window_of(bbox, known_extent(rasters), extent_of(rasters))
     shown = _inside(spots.xy, extent)
     titles = [f"{name}, {side}" for name in names for side in ("measured", "projected")]
@@ -99,7 +99,7 @@ def comparison(
         column, raster = values[:, i], rasters[i]
         clim = _common(limits(column[shown], vmin, vmax), limits(raster.values, vmin, vmax))
         left, right = axes[2 * i : 2 * i + 2]
-        draw_spots(left, spots, column, picture, cmap=cmap, clim=clim)
+        draw_spots(left, spots, column, tissue, cmap=cmap, clim=clim)
         image = draw_raster(right, raster, cmap=cmap, clim=clim)
         both = np.concatenate([column[shown], raster.values.ravel()])
         colour_bar(right, image, both, rasters.attrs["unit"])

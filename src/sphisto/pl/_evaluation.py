@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sphisto.pl._frame import AnyAxes
 
 _OWN = "sphisto"
-_TIE = 1e-3  # nearer correlations are no difference: where the network does not help, sphisto is the prior but for rounding
 
 
 @describe
@@ -102,19 +101,23 @@ def _draw_curve(ax: Axes, name: str, scores: Any, style: dict[str, Any]) -> None
         ax.plot(rank, known, label=f"{name}, mean {known.mean():.3f}", **style)
 
 
-def _draw_against(ax: Axes, other: Any, own: Any, name: str) -> None:
-    """Draw (G,) scores of sphisto over those of another method, and say how many genes lie off the line."""
+def _draw_against(ax: Axes, other: Any, own: Any, name: str, *, tie: float = 1e-3) -> None:
+    """Draw (G,) scores of sphisto over those of another method, and write how many genes lie off the line.
+
+    Correlations that differ by less than ``tie`` are equal: where the network does not help, sphisto is the prior but for
+    rounding.
+    """
     known = np.isfinite(other) & np.isfinite(own)
     other, own = other[known], own[known]
     low, high = (min(other.min(), own.min()), max(other.max(), own.max())) if len(own) else (0.0, 1.0)
-    room = 0.03 * max(high - low, 1e-6)
-    ends = (low - room, high + room)
+    margin = 0.03 * max(high - low, 1e-6)
+    ends = (low - margin, high + margin)
     ax.plot(ends, ends, color="0.6", lw=1, zorder=0)
     size = float(np.clip(4_000 / max(len(own), 1), 3, 25))  # points squared: a dozen genes and thousands both show
     ax.scatter(other, own, s=size, color="C0", alpha=0.5, lw=0)
     ax.set(xlim=ends, ylim=ends, xlabel=f"Pearson, {name}", ylabel=f"Pearson, {_OWN}", aspect="equal")
     if len(own):
-        better, worse = np.mean(own > other + _TIE), np.mean(other > own + _TIE)
+        better, worse = np.mean(own > other + tie), np.mean(other > own + tie)
         ax.set_title(f"of {len(own):,} genes {better:.0%} better, {worse:.0%} worse", fontsize="medium")
 
 

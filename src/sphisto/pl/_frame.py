@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 Plot = TypeVar("Plot", bound="Callable[..., Any]")
 
 PANEL = 3.2  # inches, the longer side of a panel
-_BAR = 0.85  # inches, a colour bar with its label
-_MARGIN = 0.05  # of the longer side, around the tissue
-_BAR_SHARE = 0.25  # a scale bar is at most this share of the panel's width
 
 _SHARED = {
     "data": """
@@ -57,7 +54,7 @@ _SHARED = {
     "show": """
         Whether to call :func:`matplotlib.pyplot.show`; default: only for a new figure that is not saved, on a screen.""",
     "save": """
-        Path of a picture file to write; its ending tells the format.""",
+        Path of an image file to write; its ending decides the format.""",
 }
 
 
@@ -78,6 +75,7 @@ def panels(
     ncols: int = 1,
     size: tuple[float, float],
     bars: int = 0,
+    bar: float = 0.85,
     **subplots: Any,
 ) -> list[Axes]:
     """Return one axes a panel: the given ones if their number is right, else those of a new figure.
@@ -94,6 +92,8 @@ def panels(
         (width, height) of a panel in inches.
     bars
         Columns whose panels have colour bars.
+    bar
+        Width of a colour bar with its label in inches.
     subplots
         Passed to :func:`matplotlib.pyplot.subplots`.
     """
@@ -113,7 +113,7 @@ def panels(
         raise ValueError(msg)
     ncols = min(ncols, len(names))
     nrows = -(-len(names) // ncols)
-    figsize = (ncols * size[0] + min(bars, ncols) * _BAR, nrows * size[1])
+    figsize = (ncols * size[0] + min(bars, ncols) * bar, nrows * size[1])
     figure, grid = plt.subplots(nrows, ncols, figsize=figsize, layout="constrained", squeeze=False, **subplots)
     figure.get_layout_engine().set(h_pad=0.08)
     for spare in grid.flat[len(names) :]:
@@ -122,7 +122,7 @@ def panels(
 
 
 def finish(axes: Sequence[Axes], *, ax: AnyAxes | None, show: bool | None, save: str | Path | None) -> None:
-    """Save the figure and show it, if that is wanted."""
+    """Save the figure and show it, as requested."""
     # the canvas knows the whole figure, also where the axes lie in a part of one
     canvas = axes[0].figure.canvas
     if save is not None:
@@ -235,16 +235,21 @@ def pixel_size(raster: DataArray) -> tuple[float, float]:
 
 
 def fullres_um_per_px(raster: DataArray) -> float:
-    """Um per full-resolution px of the frame that a raster lies in."""
+    """Um per full-resolution px of a raster's frame."""
     return float(raster.attrs["um_per_px"]) / math.sqrt(math.prod(pixel_size(raster)))
 
 
-def window_of(bbox: tuple[float, float, float, float] | None, known: Extent, whole: Extent | None = None) -> Extent:
-    """Extent to show: that of a box (x_min, y_min, x_max, y_max), else what is known and a margin within the whole."""
+def window_of(
+    bbox: tuple[float, float, float, float] | None, known: Extent, whole: Extent | None = None, *, margin: float = 0.05
+) -> Extent:
+    """Extent to show: that of a box (x_min, y_min, x_max, y_max), else what is known and a margin within the whole.
+
+    The margin is a share of the longer side.
+    """
     if bbox is None:
         left, right, bottom, top = known
-        margin = _MARGIN * max(right - left, bottom - top)
-        grown = left - margin, right + margin, bottom + margin, top - margin
+        wide = margin * max(right - left, bottom - top)
+        grown = left - wide, right + wide, bottom + wide, top - wide
         if whole is None:
             return grown
         return max(grown[0], whole[0]), min(grown[1], whole[1]), min(grown[2], whole[2]), max(grown[3], whole[3])
@@ -261,12 +266,15 @@ def round_length(longest: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9))
 
 
-def _scale_bar(ax: Axes, extent: Extent, um_per_px: float) -> None:
-    """Draw a bar of a round length below the map's left corner, where it is readable whatever the map shows."""
+def _scale_bar(ax: Axes, extent: Extent, um_per_px: float, *, share: float = 0.25) -> None:
+    """Draw a bar of a round length below the map's left corner, where it is readable whatever the map shows.
+
+    It is at most that share of the map's width.
+    """
     import matplotlib as mpl
 
     left, right = extent[:2]
-    length_um = round_length(_BAR_SHARE * (right - left) * um_per_px)
+    length_um = round_length(share * (right - left) * um_per_px)
     end, y, colour = left + length_um / um_per_px, -0.03, mpl.rcParams["text.color"]
     below = ax.get_xaxis_transform()  # x in px of the map, y as a share of its height
     ax.plot(

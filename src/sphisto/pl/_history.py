@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sphisto.pl._frame import AnyAxes
     from sphisto.pl._sources import Data
 
-_PHASES = {"image": "picture", "joint": "picture and spots"}
+_PHASES = {"image": "image", "joint": "image and spots"}
 _LINE: dict[str, Any] = {"marker": "o", "ms": 3, "lw": 1.5}
 
 
@@ -36,7 +36,7 @@ def history(
 
     The held-out loss is that of spots which were never learned from; where it lies below the dashed line, the network
     predicts them better than the prior it starts from. At the end these spots decide how much of what the network adds
-    is believed (``params["gate"]``).
+    is used (``params["gate"]``).
 
     Parameters
     ----------

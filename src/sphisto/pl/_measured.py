@@ -11,9 +11,9 @@ from sphisto.pl._sources import (
     counts_of,
     is_anndata,
     names_of,
-    section_picture,
+    section_image,
     spots_of,
-    stored_picture,
+    stored_image,
     table_of,
 )
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.pl._frame import AnyAxes, Limits
-    from sphisto.pl._sources import BBox, Data, Picture, Spots
+    from sphisto.pl._sources import BBox, Data, PlacedImage, Spots
 
-_FADED = 0.45  # opacity of the picture under the spots: its structure shows, its colours do not mix with theirs
+_FADED = 0.45  # opacity of the image under the spots: its structure shows, its colours do not mix with theirs
 
 
 @describe
@@ -48,7 +48,7 @@ def measured(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> list[Axes]:
-    """Draw genes as the spots measured them, each spot in its true size over the faded tissue picture.
+    """Draw genes as the spots measured them, each spot in its true size over the faded tissue image.
 
     The size is that of the area which captures RNA (55 um for Visium), not the 65 um of Space Ranger's
     ``spot_diameter_fullres``.
@@ -64,7 +64,7 @@ def measured(
     layer
         Layer of the values, or ``"raw"`` for those of ``.raw``; default ``"counts"`` if there is one, else ``X``.
     key
-        Projection whose parameters tell the size of the spots, where there is one.
+        Projection whose parameters hold the size of the spots, where there is one.
     %(bbox)s
     %(ncols)s
     %(cmap)s
@@ -80,7 +80,7 @@ def measured(
     KeyError
         If there is no such gene, layer or library.
     ValueError
-        If there are no coordinates, or nothing tells the size of the spots.
+        If there are no coordinates, or nothing states the size of the spots.
 
     Examples
     --------
@@ -94,13 +94,13 @@ def measured(
     spots = spots_of(table, key=key, library_id=library_id)
     values = values[spots.rows]
     if is_anndata(data):
-        picture = section_picture(table, library_id)
+        image = section_image(table, library_id)
     else:
-        picture = stored_picture(data, _keys.image(stores.library_id(data, key)), bbox, None)[0]
-    extent = window_of(bbox, spots.extent, picture.extent if picture else None)
+        image = stored_image(data, _keys.image(stores.library_id(data, key)), bbox, None)[0]
+    extent = window_of(bbox, spots.extent, image.extent if image else None)
     axes = panels(ax, names, ncols=ncols, size=panel_size(extent), bars=ncols)
     for axis, name, column in zip(axes, names, values.T, strict=True):
-        drawn = draw_spots(axis, spots, column, picture, cmap=cmap, clim=limits(column, vmin, vmax))
+        drawn = draw_spots(axis, spots, column, image, cmap=cmap, clim=limits(column, vmin, vmax))
         colour_bar(axis, drawn, column, unit)
         dress(axis, name, extent, spots.um_per_px)
     finish(axes, ax=ax, show=show, save=save)
@@ -108,14 +108,14 @@ def measured(
 
 
 def draw_spots(
-    ax: Axes, spots: Spots, values: NDArray[Any], picture: Picture | None, *, cmap: Any, clim: Limits
+    ax: Axes, spots: Spots, values: NDArray[Any], image: PlacedImage | None, *, cmap: Any, clim: Limits
 ) -> Collection:
-    """Draw (n,) values as discs or squares of true size over a faded picture."""
+    """Draw (n,) values as discs or squares of true size over a faded image."""
     import numpy as np
     from matplotlib.collections import EllipseCollection, PolyCollection
 
-    if picture is not None:
-        ax.imshow(picture.pixels, extent=picture.extent, alpha=_FADED)
+    if image is not None:
+        ax.imshow(image.pixels, extent=image.extent, alpha=_FADED)
     if spots.shape == "disc":
         n = len(spots.xy)
         size = np.full(n, spots.size)

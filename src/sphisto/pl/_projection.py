@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sphisto.pl._sources import BBox, Data
 
 _NO_SKILL = 0.05  # chance alone gives such correlations among some hundreds of spots
-_DIMMED = 0.35  # opacity of genes without skill: they are seen, but not read
+_DIMMED = 0.35  # opacity of genes without skill: they are visible, but not prominent
 
 
 @describe

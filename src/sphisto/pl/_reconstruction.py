@@ -1,4 +1,4 @@
-"""The tissue picture beside the redrawn one."""
+"""The tissue image beside the redrawn one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sphisto import _keys
 from sphisto.io.store import read as stores
 from sphisto.pl._frame import describe, dress, finish, fullres_um_per_px, panel_size, panels
-from sphisto.pl._sources import store_of, stored_picture
+from sphisto.pl._sources import store_of, stored_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,9 @@ def reconstruction(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> list[Axes]:
-    """Draw the tissue picture beside the one that the factor maps redraw.
+    """Draw the tissue image beside the one that the factor maps redraw.
 
-    What is not in the right picture is not in the factor maps either, so that no gene can follow it.
+    What is not in the right image is not in the factor maps either, so that no gene can follow it.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def reconstruction(
 
     Returns
     -------
-    Two axes: the picture, the redrawn picture.
+    Two axes: the image, the redrawn image.
 
     Raises
     ------
@@ -57,11 +57,11 @@ def reconstruction(
     """
     store = store_of(data, key)
     stores.spot(store, key)  # an unknown projection is answered with those there are
-    names = {_keys.image(stores.library_id(store, key)): "picture", _keys.reconstruction(key): "redrawn"}
-    pictures = [stored_picture(store, name, bbox, scale) for name in names]
-    axes = panels(ax, list(names.values()), ncols=2, size=panel_size(pictures[0][0].extent))
-    for axis, title, (picture, raster) in zip(axes, names.values(), pictures, strict=True):
-        axis.imshow(picture.pixels, extent=picture.extent)
-        dress(axis, title, picture.extent, fullres_um_per_px(raster))
+    names = {_keys.image(stores.library_id(store, key)): "image", _keys.reconstruction(key): "redrawn"}
+    images = [stored_image(store, name, bbox, scale) for name in names]
+    axes = panels(ax, list(names.values()), ncols=2, size=panel_size(images[0][0].extent))
+    for axis, title, (image, raster) in zip(axes, names.values(), images, strict=True):
+        axis.imshow(image.pixels, extent=image.extent)
+        dress(axis, title, image.extent, fullres_um_per_px(raster))
     finish(axes, ax=ax, show=show, save=save)
     return axes

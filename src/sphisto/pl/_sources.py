@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sphisto import _keys, get
+from sphisto.core.tiles import TILE
+from sphisto.io.calibration import calibration_of
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.layout_anndata import library_of, spots_of_anndata
-from sphisto.io.sections import calibration_of
 from sphisto.io.store import read as stores
 from sphisto.pl._frame import extent_of
 
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     BBox: TypeAlias = tuple[float, float, float, float]
     Data: TypeAlias = str | Path | SpatialData | AnnData
 
-_MOST_PX = 1024  # on a panel's longer side: more than a screen or a printed column resolves
+_MOST_PX = 2 * TILE  # on a panel's longer side: more than a screen or a printed column resolves
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture, (y, x, 3) float in 0 to 1 or with a fourth channel for transparency, and where it lies."""
+class PlacedImage:
+    """An image, (y, x, 3) float in 0 to 1 or with a fourth channel for transparency, and where it lies."""
 
     pixels: NDArray[np.float32]
     extent: Extent
@@ -58,7 +59,7 @@ class Spots:
 
 
 def is_anndata(data: Any) -> bool:
-    """Whether data is an AnnData, told without importing it."""
+    """Whether data is an AnnData, without importing it."""
     return hasattr(data, "obsm")
 
 
@@ -84,7 +85,7 @@ def table_of(data: Data, key: str | None = None) -> AnnData:
 
 
 def choose_scale(store: Store, name: str, bbox: BBox | None, scale: int | None) -> int:
-    """Return the pyramid level asked for, else the finest of which the box is small enough to be drawn."""
+    """Return the pyramid level that was chosen, else the finest of which the box is small enough to be drawn."""
     if scale is not None:
         return scale
     raster = stores.raster(store, name)
@@ -99,14 +100,14 @@ def choose_scale(store: Store, name: str, bbox: BBox | None, scale: int | None) 
     return len(raster.levels) - 1
 
 
-def stored_picture(store: Store, name: str, bbox: BBox | None, scale: int | None) -> tuple[Picture, DataArray]:
-    """Read a colour picture of a store; return it with the raster it was made from."""
+def stored_image(store: Store, name: str, bbox: BBox | None, scale: int | None) -> tuple[PlacedImage, DataArray]:
+    """Read a colour image of a store; return it with the raster it was made from."""
     raster = get.raster(store, name, bbox=bbox, scale=choose_scale(store, name, bbox, scale))
-    return Picture(as_rgb(raster.transpose("y", "x", "c").values), extent_of(raster)), raster
+    return PlacedImage(as_rgb(raster.transpose("y", "x", "c").values), extent_of(raster)), raster
 
 
-def section_picture(adata: AnnData, library_id: str | None) -> Picture | None:
-    """Return the hires or lowres picture of an AnnData, if there is one."""
+def section_image(adata: AnnData, library_id: str | None) -> PlacedImage | None:
+    """Return the hires or lowres image of an AnnData, if there is one."""
     _, section = library_of(adata, library_id)
     for name in ("hires", "lowres"):
         pixels = section.get("images", {}).get(name)
@@ -114,7 +115,7 @@ def section_picture(adata: AnnData, library_id: str | None) -> Picture | None:
         if pixels is not None and factor is not None:
             step = -(-max(pixels.shape[:2]) // (2 * _MOST_PX))
             height, width = (n / float(factor) for n in pixels.shape[:2])
-            return Picture(as_rgb(np.asarray(pixels[::step, ::step])), (0.0, width, height, 0.0))
+            return PlacedImage(as_rgb(np.asarray(pixels[::step, ::step])), (0.0, width, height, 0.0))
     return None
 
 
@@ -169,7 +170,7 @@ def columns_of(table: AnnData, genes: Sequence[str], layer: str | None) -> NDArr
 
 
 def check_genes(genes: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse names that are not there, and say which ones are like them."""
+    """Refuse names that are not there, and name those that are like them."""
     missing = [gene for gene in genes if gene not in known]
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""Do spots and picture belong together as they are?"""
+"""Do spots and image belong together as they are?"""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def check_alignment(
     data: Section | AnnData | SpatialData | str | Path, *, image: Any = None, library_id: str | None = None
 ) -> Alignment:
-    """Compare the spots with the tissue in the picture, as given and in the seven other orientations.
+    """Compare the spots with the tissue in the image, as given and in the seven other orientations.
 
-    The commonest errors are a wrong picture, a flip, swapped axes and a wrong scale factor. An orientation is scored by
-    the intersection over union of the spots' cells and the tissue between them. Tissue that fills the picture, or that
-    is symmetric, cannot tell orientations apart; ``ties`` names those.
+    The commonest errors are a wrong image, a flip, swapped axes and a wrong scale factor. An orientation is scored by
+    the intersection over union of the spots' cells and the tissue between them. Tissue that fills the image, or that
+    is symmetric, cannot distinguish orientations; ``ties`` names those.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def check_alignment(
     Raises
     ------
     ValueError
-        If spots and picture cannot be right together; the message says what is wrong and what mends it.
+        If spots and image cannot be right together; the message says what is wrong and what corrects it.
 
     Examples
     --------

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_MOST_LOG = 30.0  # log(1 + x) of 1e13: no logarithm of counts is larger
-_FEW_SPOTS = 50  # fewer give UMAP's spectral start too few eigenvectors
-_FEWEST = 4  # spots: the first number that has two groups of two
-
 
 def explore(
     adata: AnnData,
@@ -43,7 +39,7 @@ def explore(
 
     scanpy does the work: principal components, nearest neighbours, Leiden (igraph), UMAP, t-tests of each cluster
     against the rest. Each gene can mark only the cluster where its score is highest, and only if it is higher there
-    than in the rest; mitochondrial genes (``var["mt"]``) mark none, they tell the quality of a spot.
+    than in the rest; mitochondrial genes (``var["mt"]``) mark none, they show the quality of a spot.
 
     Parameters
     ----------
@@ -129,7 +125,7 @@ def explore(
 
 
 def _bare(adata: AnnData, values: Any) -> AnnData:
-    """Return a table of the values and of what scanpy must know of them.
+    """Return a table of the values and of what scanpy needs of them.
 
     scanpy treats matrices of one kind alike in all its versions, so that the result does not depend on it; and of a table
     with ``raw`` it would rank that.
@@ -150,8 +146,8 @@ def _take_over(adata: AnnData, explored: AnnData) -> None:
     for table, found in ((adata.obs, explored.obs), (adata.var, explored.var.drop(columns="mt", errors="ignore"))):
         for name in found:
             table[name] = found[name].array
-    for room in ("obsm", "varm", "obsp"):
-        getattr(adata, room).update(getattr(explored, room))
+    for part in ("obsm", "varm", "obsp"):
+        getattr(adata, part).update(getattr(explored, part))
     adata.uns.update({name: entry for name, entry in explored.uns.items() if name != "log1p"})
 
 
@@ -167,15 +163,29 @@ def _check_names(adata: AnnData, key_added: str) -> None:
         require_own(adata.var, name, own, where="var", remedy="Rename or remove that column.")
 
 
-def _check_input(adata: AnnData, values: Any, **at_least_one: int) -> None:
-    """Raise if the table is too small, not log-normalised, or a number is too small."""
+def _check_input(
+    adata: AnnData, values: Any, *, least_spots: int = 4, most_log: float = 30.0, **at_least_one: int
+) -> None:
+    """Raise if the table is too small, not log-normalised, or a number is too small.
+
+    Parameters
+    ----------
+    adata, values
+        The table and its values.
+    least_spots
+        The first number of spots that has two groups of two.
+    most_log
+        No logarithm of counts is larger: it is log(1 + x) of 1e13.
+    **at_least_one
+        Numbers that must not be too small, by name.
+    """
     for name, value in at_least_one.items():
         if value < (0 if name == "n_markers" else 1):
             msg = f"{name} is {value}, expected at least {0 if name == 'n_markers' else 1}."
             raise ValueError(msg)
-    if adata.n_obs < _FEWEST or adata.n_vars < 2:
+    if adata.n_obs < least_spots or adata.n_vars < 2:
         found = f"{adata.n_obs} spots and {adata.n_vars} genes"
-        msg = f"The table has {found}, expected at least {_FEWEST} spots and 2 genes. Keep more of them."
+        msg = f"The table has {found}, expected at least {least_spots} spots and 2 genes. Keep more of them."
         raise ValueError(msg)
     if not adata.var_names.is_unique:
         twice = list(adata.var_names[adata.var_names.duplicated()][:3])
@@ -183,14 +193,17 @@ def _check_input(adata: AnnData, values: Any, **at_least_one: int) -> None:
         raise ValueError(msg)
     highest = values.max()
     raw = "log1p" not in adata.uns and check_counts(values) is None
-    if raw or not highest <= _MOST_LOG:
+    if raw or not highest <= most_log:
         what = "raw counts" if raw else f"values up to {highest:g}"
         msg = f"adata.X holds {what}, expected log-normalised values. Run `sphisto.pp.normalize(adata)` first."
         raise ValueError(msg)
 
 
-def _embed(adata: AnnData, n_top_genes: int, n_pcs: int, n_neighbors: int, seed: int) -> None:
-    """Write principal components, neighbours and UMAP, with numbers that fit a small table."""
+def _embed(adata: AnnData, n_top_genes: int, n_pcs: int, n_neighbors: int, seed: int, *, few: int = 50) -> None:
+    """Write principal components, neighbours and UMAP, with numbers that fit a small table.
+
+    With fewer spots than ``few``, UMAP's spectral start has too few eigenvectors.
+    """
     import scanpy as sc
 
     variable = adata.n_vars > n_top_genes
@@ -200,7 +213,7 @@ def _embed(adata: AnnData, n_top_genes: int, n_pcs: int, n_neighbors: int, seed:
     n_comps = min(n_pcs, adata.n_obs - 1, n_genes - 1)
     sc.pp.pca(adata, n_comps=n_comps, mask_var="highly_variable" if variable else None, random_state=seed)
     sc.pp.neighbors(adata, n_neighbors=min(n_neighbors, adata.n_obs - 1), use_rep="X_pca", random_state=seed)
-    sc.tl.umap(adata, init_pos="random" if adata.n_obs < _FEW_SPOTS else "spectral", random_state=seed)
+    sc.tl.umap(adata, init_pos="random" if adata.n_obs < few else "spectral", random_state=seed)
 
 
 def _cluster(adata: AnnData, resolution: float, key_added: str, seed: int) -> None:

@@ -100,7 +100,7 @@ def _raw_counts(adata: AnnData) -> Any:
     require_loaded(adata)
     undo = 'Start again from raw counts: `adata.X = adata.layers["counts"].copy(); adata.uns.pop("log1p", None)`.'
     if "log1p" in adata.uns:
-        msg = f'adata.uns["log1p"] says that adata.X holds logarithms already, expected raw counts. {undo}'
+        msg = f'adata.uns["log1p"] marks adata.X as logarithms already, expected raw counts. {undo}'
         raise ValueError(msg)
     problem = check_counts(in_memory(adata.X, "adata.X"))
     if problem and "counts" in adata.layers:

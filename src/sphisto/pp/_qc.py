@@ -154,7 +154,7 @@ def _add(table: DataFrame, columns: DataFrame) -> None:
 
 
 def _removed(few: NDArray[np.bool_], many: NDArray[np.bool_], genes: NDArray[np.bool_]) -> dict[str, int]:
-    """Return how many spots and genes went, and why; a spot may have gone for both reasons."""
+    """Return how many spots and genes were removed, and why; a spot may be removed for both reasons."""
     return {
         "spots": int((few | many).sum()),
         "spots_below_min_genes": int(few.sum()),

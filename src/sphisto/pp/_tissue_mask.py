@@ -28,18 +28,18 @@ def tissue_mask(
     library_id: str | None = None,
     key_added: str = "tissue_share",
 ) -> NDArray[np.bool_]:
-    """Find the tissue in an H&E picture: all its pieces, with holes; without fiducial marks, dust and glass.
+    """Find the tissue in an H&E image: all its pieces, with holes; without fiducial marks, dust and glass.
 
-    Glass is told by its lack of texture and stain; gaps up to the size of a fat cell are closed, so that pale fat is
+    Glass is recognised by its lack of texture and stain; gaps up to the size of a fat cell are closed, so that pale fat is
     tissue, and holes above 0.02 mm2 stay holes.
 
     Parameters
     ----------
     data
         AnnData in the Visium layout, SpatialData, the folder of a Space Ranger run, or a :class:`sphisto.io.Section`; or a
-        picture alone, path or array (y, x, 3).
+        image alone, path or array (y, x, 3).
     um_per_px
-        Um per pixel of a picture alone, and so of its mask; required for one, and for one only.
+        Um per pixel of an image alone, and so of its mask; required for one, and for one only.
     image, library_id
         As in :func:`sphisto.io.section`.
     key_added
@@ -47,7 +47,7 @@ def tissue_mask(
 
     Returns
     -------
-    (y, x) bool mask of the picture's size. Change it by hand where it is wrong and pass it on as ``tissue=`` to
+    (y, x) bool mask of the image's size. Edit it where it is wrong and pass it on as ``tissue=`` to
     :func:`sphisto.tl.fit_projection`.
 
     Writes
@@ -58,7 +58,7 @@ def tissue_mask(
     Raises
     ------
     ValueError
-        If a picture comes without its scale, the section cannot be read, or a column of that name holds something else.
+        If an image comes without its scale, the section cannot be read, or a column of that name holds something else.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def tissue_mask(
     if um_per_px is None:
         found = as_section(data, image=image, library_id=library_id)
     elif image is not None or hasattr(data, "obsm") or hasattr(data, "tables") or isinstance(data, Section):
-        msg = f"Found um_per_px={um_per_px!r} with data that tell their scale; expected it with a picture alone. Leave it out."
+        msg = f"Found um_per_px={um_per_px!r} with data of known scale; expected it with an image alone. Leave it out."
         raise ValueError(msg)
     else:
         found = section(data, image_um_per_px=um_per_px, library_id=library_id)
@@ -78,7 +78,7 @@ def tissue_mask(
         obs = found.adata.obs
         own = key_added in obs and obs[key_added].dtype == np.float32
         require_own(obs, key_added, own, where="obs", remedy="Give another `key_added`.")
-    # the mask of a picture alone does not depend on the size of any spot
+    # the mask of an image alone does not depend on the size of any spot
     slide = make_slide(replace(found, check=False), spot=Spot(found.grid.um_per_px), repair=False)
     if found.adata is not None:
         share = slide.footprint().mean(slide.tissue)[:, 0].astype(np.float32)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sphisto._forks import is_forked
-from sphisto.core.tiles import Tile, Window, plan_tiles, read_window
+from sphisto.core.tiles import TILE, Tile, Window, plan_tiles, read_window
 from sphisto.networks.precision import computed, fastest
 from sphisto.networks.registry import network
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-TILE = 512  # px; also the store's chunk, so that a tile fills whole chunks
 _LEAST_PIECE = 64  # px; with the halo around them, smaller pieces take hardly less memory
 
 

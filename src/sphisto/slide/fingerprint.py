@@ -1,4 +1,4 @@
-"""Tell whether two slides are the same without keeping either."""
+"""Digests by which two slides are recognised as the same without keeping either."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sphisto.slide.slide import Slide
-
-_PLACES = 5  # along each axis, at which the picture is looked at: it may be lazy and large
-_SIDE = 16  # px
-_STRIP = 1024  # rows of the mask at once
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
@@ -29,15 +25,25 @@ def fingerprint(parts: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def fingerprint_of_slide(slide: Slide) -> str:
-    """Digest of all that a slide says; of its picture some places only."""
+def fingerprint_of_slide(slide: Slide, *, places: int = 5, side: int = 16, strip: int = 1024) -> str:
+    """Digest of all that a slide holds; of its image some places only, as it may be lazy and large.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    places, side
+        Places along each axis at which the image is read, and the side of each in px.
+    strip
+        Rows of the mask that are read at a time; part of the digest, as the other two are.
+    """
     parts: list[Any] = [slide.name, slide.grid, slide.spot, slide.image.shape]
     height, width = slide.grid.shape
-    parts += [np.packbits(slide.tissue[y : y + _STRIP, :]) for y in range(0, height, _STRIP)]
-    for y in np.linspace(0, max(height - _SIDE, 0), _PLACES).astype(int):
+    parts += [np.packbits(slide.tissue[y : y + strip, :]) for y in range(0, height, strip)]
+    for y in np.linspace(0, max(height - side, 0), places).astype(int):
         parts += [
-            np.asarray(slide.image[:, y : y + _SIDE, x : x + _SIDE])
-            for x in np.linspace(0, max(width - _SIDE, 0), _PLACES).astype(int)
+            np.asarray(slide.image[:, y : y + side, x : x + side])
+            for x in np.linspace(0, max(width - side, 0), places).astype(int)
         ]
     if slide.measured is not None:
         spots = slide.measured

@@ -1,4 +1,4 @@
-"""Do the spots lie where the picture shows tissue, or does the picture belong to them turned or mirrored?
+"""Do the spots lie where the image shows tissue, or does the image belong to them turned or mirrored?
 
 Everything is in (y, x) pixels of one raster: the tissue mask.
 """
@@ -10,25 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from sphisto.slide.config import PlacementConfig
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.mask import Mask
 
-CELL_RADIUS = 0.6
-"""Radius of a spot's cell in pitches: discs of 0.58 cover a hexagonal array, and a square one but for its corners."""
-STEPS_PER_PITCH = 6
-"""Pixels per pitch of the grid that is scored: enough to draw a disc, few enough to be done in a moment."""
-CLEARLY_BETTER = 0.10
-"""How much more of the tissue another orientation must explain: near-symmetric tissue differs by less."""
-PLAUSIBLE = 0.6
-"""An orientation that explains less of the tissue is no explanation: the picture or its scale is wrong."""
-AS_GOOD = 0.02
-"""Orientations closer than this to the best one cannot be told from it."""
-MAX_OUTSIDE = 0.01
-"""Share of spots that may lie beyond the edge of the picture: a cropped picture loses a few."""
-MIN_ON_TISSUE = 0.5
-"""Fewer spots on tissue are no matter of a coarse mask."""
 
 SCALE = "that the scale factor is the one of this image (hires and lowres have their own, the full-resolution image 1)"
 
@@ -37,7 +25,7 @@ SWAPPED = "transposed (x and y swapped)"
 
 
 class _Turn(NamedTuple):
-    """Another orientation of the picture: what moves the spots onto it, and what mends it."""
+    """Another orientation of the image: what moves the spots onto it, and what corrects it."""
 
     swap: bool
     flip_y: bool
@@ -55,7 +43,7 @@ TURNS: dict[str, _Turn] = {
     "rotated 90 degrees counter-clockwise": _Turn(True, True, False, "np.rot90(image, -1)"),
     "transposed and rotated 180 degrees": _Turn(True, True, True, "image[::-1, ::-1].swapaxes(0, 1)"),
 }
-"""The eight orientations, named by what has happened to the picture."""
+"""The eight orientations, named by what has happened to the image."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +55,17 @@ class Alignment:
     n_spots
         Number of spots.
     inside
-        Share of spots with their centre in the picture.
+        Share of spots with their centre in the image.
     on_tissue
         Share of spots with their centre on tissue.
     fit
         Intersection over union of the spots' cells and the tissue between them, 0 to 1.
     best
-        The orientation with the best fit: ``"as given"``, or what seems to have happened to the picture.
+        The orientation with the best fit: ``"as given"``, or what seems to have happened to the image.
     best_fit
         The fit of that orientation.
     ties
-        Other orientations as good as the best, within 0.02: the outline of the tissue cannot tell them apart.
+        Other orientations as good as the best, within 0.02: the outline of the tissue cannot distinguish them.
     """
 
     n_spots: int
@@ -89,7 +77,13 @@ class Alignment:
     ties: tuple[str, ...] = ()
 
 
-def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bool_], pitch_px: float) -> Alignment:
+def check_alignment(
+    centers_yx: NDArray[np.floating],
+    mask: Mask | NDArray[np.bool_],
+    pitch_px: float,
+    *,
+    config: PlacementConfig = PlacementConfig(),
+) -> Alignment:
     """Compare spots with a tissue mask, as given and in the seven other orientations.
 
     Parameters
@@ -103,7 +97,7 @@ def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bo
 
     Returns
     -------
-    The :class:`Alignment`. Tissue beyond the rectangle around the spots is not counted: the array may not have seen it.
+    The :class:`Alignment`. Tissue beyond the rectangle around the spots is not counted: it may lie beyond the array.
 
     Raises
     ------
@@ -124,11 +118,14 @@ def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bo
     """
     centers = np.asarray(centers_yx, dtype=np.float64)
     _check(centers, mask, pitch_px)
-    step = max(1, int(pitch_px // STEPS_PER_PITCH))
+    step = max(1, int(pitch_px // config.steps_per_pitch))
     small = mask[step // 2 :: step, step // 2 :: step]
     inside = _inside(centers, mask.shape)
     on_tissue = mask[tuple(np.floor(centers[inside]).astype(np.intp).T)]
-    fits = {name: _fit(_turn(centers, turn, mask.shape) / step, small, pitch_px / step) for name, turn in TURNS.items()}
+    fits = {
+        name: _fit(_turn(centers, turn, mask.shape) / step, small, pitch_px / step, config)
+        for name, turn in TURNS.items()
+    }
     best = max(fits, key=lambda name: fits[name])
     return Alignment(
         n_spots=len(centers),
@@ -137,25 +134,31 @@ def check_alignment(centers_yx: NDArray[np.floating], mask: Mask | NDArray[np.bo
         fit=fits[AS_GIVEN],
         best=best,
         best_fit=fits[best],
-        ties=tuple(name for name, fit in fits.items() if name != best and fits[best] - fit < AS_GOOD),
+        ties=tuple(name for name, fit in fits.items() if name != best and fits[best] - fit < config.as_good),
     )
 
 
-def explain(alignment: Alignment, centers_yx: NDArray[np.floating], shape: tuple[int, int]) -> str | None:
-    """Return what is wrong with the spots or the picture and what to do about it, None if nothing is.
+def explain(
+    alignment: Alignment,
+    centers_yx: NDArray[np.floating],
+    shape: tuple[int, int],
+    *,
+    config: PlacementConfig = PlacementConfig(),
+) -> str | None:
+    """Return what is wrong with the spots or the image and what to do about it, None if nothing is.
 
     Parameters
     ----------
     alignment
         The result of :func:`check_alignment`.
     centers_yx
-        (n, 2) centres of the spots, (y, x) in pixels of the picture.
+        (n, 2) centres of the spots, (y, x) in pixels of the image.
     shape
-        (height, width) of the picture in pixels.
+        (height, width) of the image in pixels.
 
     Returns
     -------
-    Sentences for an error message, or None: spots beyond the picture (more than 1 %), off the tissue (more than half),
+    Sentences for an error message, or None: spots beyond the image (more than 1 %), off the tissue (more than half),
     or another orientation that explains at least 0.10 more of the tissue.
 
     Examples
@@ -170,10 +173,10 @@ def explain(alignment: Alignment, centers_yx: NDArray[np.floating], shape: tuple
     >>> print(explain(check_alignment(centers, mask[:, ::-1], pitch_px=3.0), centers, mask.shape).split(". ")[-2])
     Mend the image with `image[:, ::-1]`
     """
-    turned = alignment.best_fit >= max(alignment.fit + CLEARLY_BETTER, PLAUSIBLE)
-    if alignment.inside < 1 - MAX_OUTSIDE:
+    turned = alignment.best_fit >= max(alignment.fit + config.clearly_better, config.plausible)
+    if alignment.inside < 1 - config.max_outside:
         found = f"{_count(1 - alignment.inside, alignment)} spots lie outside the image: {_extent(centers_yx, shape)}"
-    elif alignment.on_tissue < MIN_ON_TISSUE:
+    elif alignment.on_tissue < config.min_on_tissue:
         found = f"{_count(1 - alignment.on_tissue, alignment)} spots lie off the tissue: {_extent(centers_yx, shape)}"
     elif turned:
         found = f"The spots lie in the image, but do not follow the outline of the tissue: {_extent(centers_yx, shape)}"
@@ -188,11 +191,11 @@ def explain(alignment: Alignment, centers_yx: NDArray[np.floating], shape: tuple
 
 
 def _explain_turn(alignment: Alignment) -> str:
-    """Return what seems to have happened to the image, and what mends it."""
+    """Return what seems to have happened to the image, and what corrects it."""
     overlap = f"the overlap of spots and tissue would be {alignment.best_fit:.2f} instead of {alignment.fit:.2f}"
     if alignment.ties:
         either = ", or ".join(f"{name} (mended by `{TURNS[name].mend}`)" for name in (alignment.best, *alignment.ties))
-        return f"The image seems to be {either}: {overlap}. The outline of the tissue cannot tell which."
+        return f"The image seems to be {either}: {overlap}. The outline of the tissue cannot decide which."
     mend = f"Mend the image with `{TURNS[alignment.best].mend}`"
     if alignment.best == SWAPPED:
         mend += ', or swap the columns of `adata.obsm["spatial"]`, which are (x, y)'
@@ -216,32 +219,32 @@ def _check(centers: NDArray[np.float64], mask: Mask | NDArray[np.bool_], pitch_p
 
 def _inside(centers: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return which centres (n, 2) lie in a raster."""
-    seen = (centers >= 0) & (centers < shape)
-    return seen[:, 0] & seen[:, 1]
+    within = (centers >= 0) & (centers < shape)
+    return within[:, 0] & within[:, 1]
 
 
 def _turn(centers: NDArray[np.float64], turn: _Turn, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return the centres (n, 2) moved onto a picture of another orientation; flips mirror at its middle."""
+    """Return the centres (n, 2) moved onto an image of another orientation; flips mirror at its middle."""
     y, x = centers.T[::-1] if turn.swap else centers.T
     return np.stack([shape[0] - y if turn.flip_y else y, shape[1] - x if turn.flip_x else x], axis=1)
 
 
-def _fit(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch: float) -> float:
+def _fit(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch: float, config: PlacementConfig) -> float:
     """Return the intersection over union of the spots' cells and the mask, in the rectangle around the cells."""
-    radius = CELL_RADIUS * pitch
+    radius = config.cell_radius * pitch
     reach = np.arange(-int(radius) - 1, int(radius) + 2)
     dy, dx = (d.ravel() for d in np.meshgrid(reach, reach, indexing="ij"))
     near = dy**2 + dx**2 <= radius**2
     at = np.floor(centers).astype(np.intp)
     y, x = at[:, :1] + dy[near], at[:, 1:] + dx[near]
-    seen = (y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1])
-    if not seen.any():
+    inside = (y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1])
+    if not inside.any():
         return 0.0
     cells = np.zeros(mask.shape, bool)
-    cells[y[seen], x[seen]] = True
+    cells[y[inside], x[inside]] = True
     box = tuple(slice(max(0, i.min()), i.max() + 1) for i in (y, x))
-    # Cells beyond the picture explain nothing: they count in the union, in the proportion of what is seen of all cells.
-    beyond = cells.sum() * (1 / seen.mean() - 1)
+    # Cells beyond the image explain nothing: they count in the union, in proportion to the part of all cells that lies inside.
+    beyond = cells.sum() * (1 / inside.mean() - 1)
     return float((cells & mask)[box].sum() / ((cells | mask)[box].sum() + beyond))
 
 

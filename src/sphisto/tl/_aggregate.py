@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_TILE = 512  # px: the store's chunks
-
 
 def aggregate(
     store: Store,
@@ -92,7 +90,7 @@ def _pool(stored: stores.StoredRaster, footprint: Footprint) -> tuple[Any, Any]:
     """Sum factor maps and tissue over the regions, tile by tile; tiles that no region touches are not read."""
     pool = TilePool(footprint, len(stored.channels))
     inside = TilePool(footprint, 1)
-    for tile in plan_tiles(stored.grid.shape, size=_TILE):
+    for tile in plan_tiles(stored.grid.shape):
         if len(footprint.within(tile.core).weight) == 0:
             continue
         maps = stored.read(0, tile.core)

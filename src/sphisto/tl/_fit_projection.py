@@ -12,7 +12,7 @@ import numpy as np
 from sphisto import __version__
 from sphisto._former import former_keywords
 from sphisto._rng import RNG, seed_of
-from sphisto._say import say
+from sphisto._terminal import print_line
 from sphisto.config import as_plain
 from sphisto.features.sources import record_of as features_record
 from sphisto.features.sources import sources_of
@@ -237,7 +237,7 @@ def fit_projection(
         building.write_table(work.staging, path, slide, section.table, key_added)
         building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
-    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
+    print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
     return section.adata if copy else None
 
 

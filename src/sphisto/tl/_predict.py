@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from sphisto import __version__
-from sphisto._say import say
+from sphisto._terminal import print_line
 from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
@@ -141,7 +141,7 @@ def predict(
         annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
         building.write_table(work.staging, path, slide, section.table, key_added)
         building.finish(work.staging)
-    say(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
+    print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
 
 
 def _refuse_other_spots(section: Section, fitted: Fitted) -> None:

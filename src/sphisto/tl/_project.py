@@ -10,7 +10,7 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto._cores import one_blas_thread
-from sphisto._say import bar
+from sphisto._terminal import progress_bar
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io.store import write as building
 from sphisto.io.store.raster import REGION, WITHIN, completed, round_mantissa
@@ -67,7 +67,7 @@ def stream(
     with (
         one_blas_thread(),
         dask.config.set(scheduler="synchronous"),  # threads that read windows would keep memory of their own
-        bar(len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as shown,
+        progress_bar(len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as shown,
     ):
         if client is None:
             # closed at once after Ctrl-C, lest a tile is written once the caller clears up

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sphisto._say import bar
+from sphisto._terminal import progress_bar
 from sphisto.core.atomic import whole_file
 from sphisto.genes.model import rates
 from sphisto.networks.precision import computed
@@ -309,7 +309,7 @@ class _Progress(Callback):
     """One bar over both phases."""
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        self.bar = bar(int(trainer.max_epochs or 0) * module.n_steps, initial=trainer.global_step, unit="step")
+        self.bar = progress_bar(int(trainer.max_epochs or 0) * module.n_steps, initial=trainer.global_step, unit="step")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
         self.bar.set_description(f"fit: {module.phase}", refresh=False)

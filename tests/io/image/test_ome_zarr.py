@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
 
 from sphisto.core.tiles import Window, read_window
-from sphisto.io.image import pyramid
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.open import open_image
 
 FULL = np.random.default_rng(0).integers(0, 256, (80, 64, 3), dtype=np.uint8)
@@ -69,7 +70,7 @@ def test_images_of_a_store_of_spatialdata_are_read(store):
     folder = store / "images" / "toy_image"
     opened = open_image(folder)
     kept = zarr.open_group(folder, mode="r")["s0"][...]
-    np.testing.assert_array_equal(opened.picture(), kept)
+    np.testing.assert_array_equal(opened.rgb(), kept)
 
 
 def test_other_zarrs_are_told_what_they_hold(tmp_path, store):
@@ -91,11 +92,9 @@ def test_stacks_and_broken_metadata_are_refused(tmp_path):
 
 
 @pytest.fixture
-def lazy(tmp_path, monkeypatch):
-    monkeypatch.setattr(pyramid, "_KEPT", 0)
-    monkeypatch.setattr(pyramid, "_BLOCK", 16)
+def lazy(tmp_path):
     path = write(tmp_path / "a.zarr", "0.5", "yxc", [FULL])
-    picture = open_image(path).picture()
+    picture = replace(open_image(path), config=PyramidConfig(kept=0, block=16)).rgb()
     read_window(picture, Window(0, 0, 8, 8))
     return path, picture
 
@@ -103,7 +102,7 @@ def lazy(tmp_path, monkeypatch):
 def test_an_image_that_vanishes_midway(lazy):
     path, picture = lazy
     shutil.rmtree(path)
-    with pytest.raises(FileNotFoundError, match=r"a.zarr/0' was there and is gone. .* `resume=True`"):
+    with pytest.raises(FileNotFoundError, match=r"a.zarr/0' was there and has been removed. .* `resume=True`"):
         read_window(picture, Window(40, 40, 48, 48))
 
 
@@ -130,7 +129,7 @@ def name_channels(path, names, version):
 def test_channels_named_after_colours_are_ordered(tmp_path, version):
     path = write(tmp_path / "a.zarr", version, "cyx", [np.moveaxis(FULL[..., ::-1], -1, 0)])
     opened = open_image(name_channels(path, ["Blue", "Green", "Red"], version))
-    np.testing.assert_array_equal(np.moveaxis(opened.picture(), 0, -1), FULL)
+    np.testing.assert_array_equal(np.moveaxis(opened.rgb(), 0, -1), FULL)
     assert "channels Blue, Green, Red were brought to the order" in opened.conversion.note
 
 
@@ -146,7 +145,7 @@ def test_channels_without_names_are_no_alpha_in_16_bits(tmp_path):
     values = np.random.default_rng(0).integers(0, 60000, (4, 20, 20), dtype=np.uint16)
     opened = open_image(write(tmp_path / "a.zarr", "0.5", "cyx", [values]))
     with pytest.raises(ValueError, match="Found four channels of uint16"):
-        opened.picture()
+        opened.rgb()
     path = write(tmp_path / "b.zarr", "0.5", "cyx", [values[:2]])
     with pytest.raises(ValueError, match=r"b.zarr' has shape \(2, 20, 20\) .* multi-channel"):
         open_image(path)
@@ -155,5 +154,5 @@ def test_channels_without_names_are_no_alpha_in_16_bits(tmp_path):
 def test_labels_are_no_picture(tmp_path):
     path = write(tmp_path / "a.zarr", "0.4", "yx", [np.zeros((8, 8), np.int32)])
     zarr.open_group(path, mode="r+").attrs["image-label"] = {"version": "0.4"}
-    with pytest.raises(ValueError, match=r"a.zarr' holds labels of objects; expected a picture"):
+    with pytest.raises(ValueError, match=r"a.zarr' holds labels of objects; expected an image"):
         open_image(path)

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sphisto.io.image import open as images
 from sphisto.io.image import tiff as tiffs
+from sphisto.io.image.config import FileConfig
 from sphisto.io.image.open import open_image, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
@@ -31,13 +31,24 @@ def test_reads_what_was_written(tmp_path, name):
     Image.fromarray(RGB).save(tmp_path / name)
     assert (read_image(tmp_path / name) == RGB).all()
     assert (read_image(str(tmp_path / name)) == RGB).all()
-    assert (open_image(tmp_path / name).picture() == np.moveaxis(RGB, -1, 0)).all()
+    assert (open_image(tmp_path / name).rgb() == np.moveaxis(RGB, -1, 0)).all()
 
 
 def test_grey_images_have_no_axis_of_channels(tmp_path):
     for name in ("a.png", "a.tif"):
         Image.fromarray(RGB[..., 0]).save(tmp_path / name)
         assert (read_image(tmp_path / name) == RGB[..., 0]).all()
+
+
+def test_alpha_of_sixteen_bits_is_applied_as_an_array_would_not_state_it(tmp_path):
+    alpha = np.full((*RGB.shape[:2], 1), 65535, np.uint16)
+    alpha[:5] = 0
+    stored = np.dstack([RGB.astype(np.uint16) * 257, alpha])
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=["unassalpha"])
+    found = read_image(tmp_path / "a.tif")
+    assert found.dtype == np.uint8
+    assert (found[:5] == 255).all()
+    assert (found[5:] == RGB[5:]).all()
 
 
 def test_planar_tifs_come_with_channels_last(tmp_path):
@@ -54,11 +65,10 @@ def test_compressions_that_tifffile_lacks_are_left_to_pillow(tmp_path, monkeypat
 def test_large_files_of_such_compressions_name_the_extra(tmp_path, monkeypatch, no_openslide):
     Image.fromarray(RGB).save(tmp_path / "a.tif", compression="tiff_lzw")
     monkeypatch.setattr(tiffs, "_decodes", lambda *_: False)
-    monkeypatch.setattr(images, "_WHOLE", 10)
     with pytest.raises(
         ValueError, match=r'by window: its 0.0 GB are compressed as LZW. .* `pip install "sphisto\[slides\]"`'
     ):
-        open_image(tmp_path / "a.tif")
+        open_image(tmp_path / "a.tif", config=FileConfig(largest_whole=10))
 
 
 @pytest.mark.parametrize("name", ["a.svs", "a.mrxs", "a.BIF"])

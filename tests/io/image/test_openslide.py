@@ -42,8 +42,8 @@ def test_slides_are_read_by_window(svs):
     with openslide.OpenSlide(svs) as slide:
         whole = np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"))
         small = np.asarray(slide.read_region((0, 0), 1, slide.level_dimensions[1]).convert("RGB"))
-    np.testing.assert_array_equal(np.moveaxis(opened.picture(), 0, -1), whole)
-    np.testing.assert_array_equal(np.moveaxis(opened.picture(4), 0, -1), small)
+    np.testing.assert_array_equal(np.moveaxis(opened.rgb(), 0, -1), whole)
+    np.testing.assert_array_equal(np.moveaxis(opened.rgb(4), 0, -1), small)
     np.testing.assert_array_equal(
         opened.levels[0][
             100:300,
@@ -61,7 +61,7 @@ def test_damaged_slides_are_named(svs):
     content[offset : offset + count] = bytes(count)
     svs.write_bytes(content)
     with pytest.raises(ValueError, match=r"OpenSlide cannot read the slide .*slide.svs"):
-        open_image(svs).picture()
+        open_image(svs).rgb()
 
 
 def test_other_files_are_left_to_others(tmp_path):

@@ -32,7 +32,7 @@ GREY = RGB[..., 0]
 def read(path):
     """The picture as (y, x, 3), and what was said of it."""
     opened = open_image(path)
-    return np.moveaxis(np.asarray(opened.picture()), 0, -1), opened.conversion.note or ""
+    return np.moveaxis(np.asarray(opened.rgb()), 0, -1), opened.conversion.note or ""
 
 
 def on_white(rgb, alpha):
@@ -172,7 +172,7 @@ def test_a_picture_in_any_format_has_the_same_pixels(tmp_path_factory, data):
     save(path)
     found, _ = read(path)
     # what goes into a table must be read the same when it comes back
-    again = np.moveaxis(pyramid.as_pyramid(read_image(path)).picture(), 0, -1)
+    again = np.moveaxis(pyramid.as_pyramid(read_image(path)).rgb(), 0, -1)
     assert found.dtype == np.uint8
     differences = off(found, expected), off(again, expected)
     assert max(differences) <= loss
@@ -336,7 +336,7 @@ def test_inverted_grey_and_palettes_in_all_levels(tmp_path):
         file.write(255 - full, subifds=1, **options)
         file.write(255 - full[::2, ::2], subfiletype=1, **options)
     opened = open_image(tmp_path / "a.tif")
-    assert off(opened.picture(2)[0], full[::2, ::2]) == 0
+    assert off(opened.rgb(2)[0], full[::2, ::2]) == 0
     assert off(opened.levels[0][5:9, 60:70][..., 0], full[5:9, 60:70]) == 0
 
 

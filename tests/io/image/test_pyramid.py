@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from threading import Thread
 
@@ -14,6 +15,7 @@ from xarray import DataArray
 
 from sphisto.core.tiles import Window, read_window
 from sphisto.io.image import pyramid
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.pyramid import Blocks, Pyramid, as_pyramid
 
 
@@ -40,12 +42,7 @@ def image_of(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Nothing is kept but one block of 16 px."""
-    monkeypatch.setattr(pyramid, "_KEPT", 0)
-    monkeypatch.setattr(pyramid, "_BLOCK", 16)
-    monkeypatch.setattr(pyramid, "_CHUNK", 32)
+SMALL_BLOCKS = PyramidConfig(kept=0, block=16, chunk=32)
 
 
 @pytest.mark.parametrize(
@@ -72,25 +69,23 @@ def test_windows_of_a_lazy_picture_are_those_of_the_whole(data):
     n_levels = data.draw(st.integers(1, 3))
     factor = data.draw(st.integers(1, 6))
     levels = tuple(image if i == 0 else halved(image, i) for i in range(n_levels))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyramid, "_BLOCK", data.draw(st.sampled_from([7, 16])))
-        patch.setattr(pyramid, "_CHUNK", data.draw(st.sampled_from([8, 20])))
-        whole = Pyramid(levels).picture(factor)
-        patch.setattr(pyramid, "_KEPT", 0)
-        lazy = Pyramid(tuple(Stored(level) for level in levels)).picture(factor)
-        assert isinstance(whole, np.ndarray)
-        assert isinstance(lazy, da.Array)
-        height, width = whole.shape[1:]
-        y, x = data.draw(st.integers(-5, height - 1)), data.draw(st.integers(-5, width - 1))
-        window = Window(y, x, y + data.draw(st.integers(1, 40)), x + data.draw(st.integers(1, 40)))
-        np.testing.assert_array_equal(read_window(lazy, window), read_window(whole, window))
-        np.testing.assert_array_equal(np.moveaxis(lazy, 0, -1)[3:9].compute(), np.moveaxis(whole, 0, -1)[3:9])
+    block, chunk = data.draw(st.sampled_from([7, 16])), data.draw(st.sampled_from([8, 20]))
+    config = PyramidConfig(kept=0, block=block, chunk=chunk)
+    whole = Pyramid(levels).rgb(factor)
+    lazy = Pyramid(tuple(Stored(level) for level in levels), config=config).rgb(factor)
+    assert isinstance(whole, np.ndarray)
+    assert isinstance(lazy, da.Array)
+    height, width = whole.shape[1:]
+    y, x = data.draw(st.integers(-5, height - 1)), data.draw(st.integers(-5, width - 1))
+    window = Window(y, x, y + data.draw(st.integers(1, 40)), x + data.draw(st.integers(1, 40)))
+    np.testing.assert_array_equal(read_window(lazy, window), read_window(whole, window))
+    np.testing.assert_array_equal(np.moveaxis(lazy, 0, -1)[3:9].compute(), np.moveaxis(whole, 0, -1)[3:9])
 
 
 def test_one_level_is_averaged_over_whole_blocks():
     image = image_of(50, 61)
     expected = image[:48, :60].reshape(16, 3, 20, 3, 3).mean(axis=(1, 3), dtype=np.float32).round()
-    np.testing.assert_array_equal(np.moveaxis(as_pyramid(image).picture(3), 0, -1), expected)
+    np.testing.assert_array_equal(np.moveaxis(as_pyramid(image).rgb(3), 0, -1), expected)
 
 
 def test_levels_of_exact_means_give_what_the_finest_gives():
@@ -98,7 +93,7 @@ def test_levels_of_exact_means_give_what_the_finest_gives():
     image = image_of(32, 24).repeat(2, 0).repeat(2, 1)
     one, two = Pyramid((image,)), Pyramid((image, halved(image, 1)))
     for factor in (2, 4, 6):
-        np.testing.assert_array_equal(two.picture(factor), one.picture(factor))
+        np.testing.assert_array_equal(two.rgb(factor), one.rgb(factor))
 
 
 def test_levels_that_cut_or_pad_their_sides_stay_in_place():
@@ -106,14 +101,14 @@ def test_levels_that_cut_or_pad_their_sides_stay_in_place():
     cut = halved(ramp, 2)
     padded = halved(np.pad(ramp, ((0, 1), (0, 1), (0, 0)), mode="edge"), 2)
     for level in (cut, padded):
-        found = Pyramid((ramp, level)).picture(5)
+        found = Pyramid((ramp, level)).rgb(5)
         assert found.shape == (3, 40, 20)
         assert np.abs(found[0, :, 0] - (np.arange(40) * 5 + 2)).max() <= 1
 
 
-def test_of_a_level_only_the_window_is_read(small_blocks):
+def test_of_a_level_only_the_window_is_read():
     stored = Stored(image_of(320, 320))
-    lazy = Pyramid((stored,)).picture(2)
+    lazy = Pyramid((stored,), config=SMALL_BLOCKS).rgb(2)
     assert stored.asked == []
     read_window(lazy, Window(40, 40, 50, 50))
     assert {(r.start, r.stop, c.start, c.stop) for r, c in stored.asked} == {
@@ -121,16 +116,14 @@ def test_of_a_level_only_the_window_is_read(small_blocks):
     }
 
 
-def test_blocks_that_were_made_are_kept_up_to_a_bound(monkeypatch):
-    monkeypatch.setattr(pyramid, "_BLOCK", 8)
-    monkeypatch.setattr(pyramid, "_LAST", 4 * 3 * 8**2)
+def test_blocks_that_were_made_are_kept_up_to_a_bound():
     made = []
 
     def make(window):
         made.append(window)
         return np.zeros((*window.shape, 3), np.uint8)
 
-    blocks = Blocks(make, (64, 64))
+    blocks = Blocks(make, (64, 64), PyramidConfig(block=8, kept_blocks=4 * 3 * 8**2))
     key = (slice(None), slice(0, 16), slice(0, 16))
     for _ in range(3):
         assert blocks[key].shape == (3, 16, 16)
@@ -140,9 +133,9 @@ def test_blocks_that_were_made_are_kept_up_to_a_bound(monkeypatch):
     assert len(made) == 4 + 12 + 4
 
 
-def test_several_threads_may_read(small_blocks):
+def test_several_threads_may_read():
     image = image_of(200, 200)
-    lazy = Pyramid((Stored(image),)).picture()
+    lazy = Pyramid((Stored(image),), config=SMALL_BLOCKS).rgb()
     wrong = []
 
     def read(seed):
@@ -161,28 +154,32 @@ def test_several_threads_may_read(small_blocks):
     assert wrong == []
 
 
-def test_lazy_images_of_others_are_read_by_window(small_blocks):
+def test_lazy_images_of_others_are_read_by_window():
     image = image_of(90, 70)
     for given_, expected in [
         (da.from_array(image, chunks=13), image),
         (da.from_array(np.moveaxis(image, -1, 0), chunks=13), image),
         (da.from_array(image[..., 0], chunks=13), np.dstack([image[..., 0]] * 3)),
     ]:
-        lazy = as_pyramid(given_).picture()
+        lazy = replace(as_pyramid(given_), config=SMALL_BLOCKS).rgb()
         assert isinstance(lazy, da.Array)
         np.testing.assert_array_equal(np.moveaxis(lazy.compute(), 0, -1), expected)
 
 
-def test_the_same_picture_has_the_same_name(small_blocks):
+def test_the_same_picture_has_the_same_name():
     image = Stored(image_of(40, 40))
-    assert Pyramid((image,), "a").picture(2).name == Pyramid((image,), "a").picture(2).name
-    assert Pyramid((image,), "a").picture(2).name != Pyramid((image,), "a").picture(1).name
-    assert Pyramid((image,), "a").picture(2).name != Pyramid((image,), "b").picture(2).name
+
+    def name(token, factor):
+        return Pyramid((image,), token, config=SMALL_BLOCKS).rgb(factor).name
+
+    assert name("a", 2) == name("a", 2)
+    assert name("a", 2) != name("a", 1)
+    assert name("a", 2) != name("b", 2)
 
 
 def test_a_picture_in_memory_is_not_copied():
     image = image_of(40, 30)
-    assert np.shares_memory(as_pyramid(image).picture(), image)
+    assert np.shares_memory(as_pyramid(image).rgb(), image)
 
 
 # --- images of other libraries ----------------------------------------------------------------------------------------
@@ -194,7 +191,7 @@ RGB = image_of(40, 56)
 def read(image):
     """The picture as (y, x, 3), and what was said of it."""
     taken = as_pyramid(image)
-    return np.moveaxis(np.asarray(taken.picture()), 0, -1), taken.conversion.note
+    return np.moveaxis(np.asarray(taken.rgb()), 0, -1), taken.conversion.note
 
 
 @pytest.mark.parametrize("dims", list(permutations("cyx")))
@@ -216,7 +213,7 @@ def test_arrays_without_names_of_axes_say_which_was_taken():
 
 
 def test_planes_of_a_stack_are_refused_by_the_names_of_axes():
-    with pytest.raises(ValueError, match=r"An image of shape \(3, 4, 5\) along z, y, x is not a picture"):
+    with pytest.raises(ValueError, match=r"An image of shape \(3, 4, 5\) along z, y, x has not the axes of one"):
         as_pyramid(DataArray(np.zeros((3, 4, 5)), dims=("z", "y", "x")))
 
 
@@ -227,7 +224,7 @@ def test_image_elements_of_spatialdata(scale_factors):
     opened = as_pyramid(element)
     assert len(opened.levels) == (3 if scale_factors else 1)
     np.testing.assert_array_equal(read(element)[0], image)
-    np.testing.assert_array_equal(np.moveaxis(np.asarray(opened.picture(4)), 0, -1), image[::4, ::4])
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(opened.rgb(4)), 0, -1), image[::4, ::4])
 
 
 def test_channels_of_an_element_are_read_by_their_names():
@@ -296,10 +293,10 @@ def test_a_mask_behind_dask_is_not_dropped():
     import dask.array as da
 
     values = np.ma.masked_array(np.full((8, 8, 3), 200, np.uint8), mask=False)
-    assert (as_pyramid(da.from_array(values, chunks=4, asarray=False)).picture()[:] == 200).all()
+    assert (as_pyramid(da.from_array(values, chunks=4, asarray=False)).rgb()[:] == 200).all()
     values[2:4, 2:4] = np.ma.masked
     with pytest.raises(ValueError, match="Found 12 masked values in the image at Window.*dask.array.ma.filled"):
-        as_pyramid(da.from_array(values, chunks=4, asarray=False)).picture()[:]
+        as_pyramid(da.from_array(values, chunks=4, asarray=False)).rgb()[:]
 
 
 def test_datasets_of_h5py_and_variables_of_xarray(tmp_path):
@@ -310,4 +307,4 @@ def test_datasets_of_h5py_and_variables_of_xarray(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["image"] = values
         for image in (file["image"], xr.Variable(("y", "x", "c"), values)):
-            np.testing.assert_array_equal(np.moveaxis(np.asarray(as_pyramid(image).picture()), 0, -1), values)
+            np.testing.assert_array_equal(np.moveaxis(np.asarray(as_pyramid(image).rgb()), 0, -1), values)

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
 import pytest
 
-from sphisto.io.image import pyramid, rgb
-from sphisto.io.image.pyramid import as_pyramid
+from sphisto.io.image.config import ColourConfig, PyramidConfig
+from sphisto.io.image.pyramid import Pyramid, as_pyramid
 
 RGB = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
 
 
-def to_rgb8(image):
-    """The picture as (y, x, 3), and what was said of it."""
-    taken = as_pyramid(image)
-    return np.moveaxis(taken.picture(), 0, -1), taken.conversion.note
+# the least that can be sampled, and nothing that is kept
+SPARSELY = PyramidConfig(kept=0, colours=ColourConfig(sample_px=2, samples=2))
+
+
+def to_rgb8(image, config=PyramidConfig()):
+    """The image as (y, x, 3), and the note on what was done."""
+    taken = replace(as_pyramid(image), config=config)
+    return np.moveaxis(taken.rgb(), 0, -1), taken.conversion.note
 
 
 def lazy(array):
@@ -66,7 +71,7 @@ def test_small_images_with_two_channel_axes_keep_the_last():
 
 @pytest.mark.parametrize("shape", [(5,), (5, 5, 2), (7, 8, 9), (2, 5, 5, 3), (0, 5, 3)])
 def test_other_shapes_are_refused_by_name(shape):
-    with pytest.raises(ValueError, match=rf"An image of shape \({', '.join(map(str, shape))},?\) is not a picture"):
+    with pytest.raises(ValueError, match=rf"an array of shape \({', '.join(map(str, shape))},?\) in place of an image"):
         to_rgb8(np.zeros(shape))
 
 
@@ -88,25 +93,22 @@ def test_impossible_values_are_refused(wrap, value, message):
 
 
 def test_other_types_are_refused():
-    with pytest.raises(ValueError, match="An image of type complex128 is not a picture"):
+    with pytest.raises(ValueError, match="Found values of type complex128 in place of an image"):
         to_rgb8(np.zeros((4, 4), dtype=complex))
 
 
-def test_lazy_images_are_judged_by_a_sample_and_checked_when_computed(monkeypatch):
-    monkeypatch.setattr(rgb, "_SAMPLE", 2)
-    monkeypatch.setattr(rgb, "_SAMPLES", 2)
-    monkeypatch.setattr(pyramid, "_KEPT", 0)
+def test_lazy_images_are_judged_by_a_sample_and_checked_when_computed():
     image = RGB / 255
-    found, note = to_rgb8(lazy(image))
+    found, note = to_rgb8(lazy(image), SPARSELY)
     assert "judged by a sample" in note
     assert isinstance(found, da.Array)
     assert (found.compute() == RGB).all()
     image[11, 7] = np.nan
     with pytest.raises(ValueError, match="Found 3 NaN"):
-        to_rgb8(lazy(image))[0].compute()
+        to_rgb8(lazy(image), SPARSELY)[0].compute()
     image[11, 7] = 200
-    with pytest.raises(ValueError, match=r"values up to 200 where a sample .* promised at most 1"):
-        to_rgb8(lazy(image))[0].compute()
+    with pytest.raises(ValueError, match=r"values up to 200 where a sample .* had at most 1"):
+        to_rgb8(lazy(image), SPARSELY)[0].compute()
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, lazy], ids=["numpy", "dask"])
@@ -159,8 +161,8 @@ def test_dark_floats_stay_dark():
 def test_an_unused_fourth_plane_is_left_out(wrap, alpha):
     image = np.dstack([RGB, np.zeros_like(GREY)])
     level = wrap(image)
-    taken = pyramid.Pyramid((level,), alpha=alpha)
-    assert (np.moveaxis(np.asarray(taken.picture()), 0, -1) == RGB).all()
+    taken = Pyramid((level,), alpha=alpha)
+    assert (np.moveaxis(np.asarray(taken.rgb()), 0, -1) == RGB).all()
     assert "the alpha channel, zero everywhere, was taken for an unused plane" in taken.conversion.note
 
 
@@ -182,9 +184,9 @@ def test_alpha_has_its_own_range(wrap, colours, opaque):
 def test_colours_that_were_multiplied_with_alpha():
     alpha = np.full_like(GREY, 51)
     image = np.dstack([np.rint(RGB * 0.2).astype(np.uint8), alpha])
-    taken = pyramid.Pyramid((image,), alpha="premultiplied")
+    taken = Pyramid((image,), alpha="premultiplied")
     expected = np.rint(RGB * 0.2) + 204
-    assert (np.moveaxis(taken.picture(), 0, -1) == expected).all()
+    assert (np.moveaxis(taken.rgb(), 0, -1) == expected).all()
     assert "its colours were multiplied with, was put on white" in taken.conversion.note
 
 
@@ -202,17 +204,15 @@ def test_opaque_pictures_of_16_bits():
 
 @pytest.mark.parametrize("n_channels", [2, 5])
 def test_other_numbers_of_channels(n_channels):
-    with pytest.raises(ValueError, match="is not a picture. .* fluorescence or other multi-channel image"):
+    with pytest.raises(ValueError, match="in place of an image. .* fluorescence or other multi-channel image"):
         to_rgb8(np.zeros((20, 30, n_channels), np.uint8))
 
 
-def test_lazy_alpha_that_the_sample_did_not_show(monkeypatch):
-    monkeypatch.setattr(rgb, "_SAMPLE", 2)
-    monkeypatch.setattr(rgb, "_SAMPLES", 2)
+def test_lazy_alpha_that_the_sample_did_not_show():
     image = np.dstack([RGB, np.zeros_like(GREY)])
     image[11, 7, 3] = 255
-    with pytest.raises(ValueError, match="Found alpha up to 255 where a sample of the lazy image had promised"):
-        to_rgb8(lazy(image))
+    with pytest.raises(ValueError, match="Found alpha up to 255 where a sample of the lazy image had at most"):
+        to_rgb8(lazy(image), SPARSELY)[0].compute()
 
 
 def test_the_given_image_is_left_as_it_is():

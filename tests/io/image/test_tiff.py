@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -13,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sphisto.core.tiles import Window, read_window
-from sphisto.io.image import pyramid
 from sphisto.io.image import tiff as tiffs
+from sphisto.io.image.config import FileConfig, PyramidConfig
 from sphisto.io.image.open import open_image
 from sphisto.io.image.tiff import ContiguousLevel, TiffLevel
 
@@ -126,11 +127,10 @@ def test_rows_that_lie_in_one_piece_are_read_where_they_lie(tmp_path):
     np.testing.assert_array_equal(level[13:77, 5:96], image[13:77, 5:96])
 
 
-def test_large_strips_are_decoded_once(tmp_path, monkeypatch):
+def test_large_strips_are_decoded_once(tmp_path):
     image = pixels(150, 97, 3)
-    monkeypatch.setattr(tiffs, "_LARGE_CHUNK", 1000)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", rowsperstrip=150, compression="zlib")
-    level = open_image(tmp_path / "a.tif").levels[0]
+    level = open_image(tmp_path / "a.tif", config=FileConfig(large_chunk=1000)).levels[0]
     assert isinstance(level, np.ndarray)
     np.testing.assert_array_equal(level, image)
 
@@ -169,23 +169,21 @@ def tiled(tmp_path):
     return path
 
 
-def lazy_picture(path, monkeypatch):
-    monkeypatch.setattr(pyramid, "_KEPT", 0)
-    monkeypatch.setattr(pyramid, "_BLOCK", 32)
-    monkeypatch.setattr(tiffs, "_KEPT", 0)
-    return open_image(path).picture()
+def lazy_picture(path):
+    opened = open_image(path, config=FileConfig(kept_tiles=0))
+    return replace(opened, config=PyramidConfig(kept=0, block=32)).rgb()
 
 
-def test_a_file_that_vanishes_midway(tiled, monkeypatch):
-    picture = lazy_picture(tiled, monkeypatch)
+def test_a_file_that_vanishes_midway(tiled):
+    picture = lazy_picture(tiled)
     read_window(picture, Window(0, 0, 8, 8))
     tiled.unlink()
     with pytest.raises(FileNotFoundError, match=r"slide.tif' was there and can no longer be read .* `resume=True`"):
         read_window(picture, Window(40, 40, 48, 48))
 
 
-def test_a_file_that_is_changed_midway(tiled, monkeypatch):
-    picture = lazy_picture(tiled, monkeypatch)
+def test_a_file_that_is_changed_midway(tiled):
+    picture = lazy_picture(tiled)
     read_window(picture, Window(0, 0, 8, 8))
     tiled.write_bytes(tiled.read_bytes()[:9000])
     with pytest.raises(
@@ -208,14 +206,14 @@ def test_truncated_files(tmp_path, options):
 
 
 @pytest.mark.parametrize("damage", ["noise", "short"])
-def test_a_damaged_tile_is_named_and_the_others_are_read(tiled, monkeypatch, damage):
+def test_a_damaged_tile_is_named_and_the_others_are_read(tiled, damage):
     with tifffile.TiffFile(tiled) as tif:
         offset, count = tif.pages.first.dataoffsets[4], tif.pages.first.databytecounts[4]
     content = bytearray(tiled.read_bytes())
     instead = pixels(count).tobytes() if damage == "noise" else zlib.compress(b"\0" * 100)
     content[offset : offset + len(instead)] = instead
     tiled.write_bytes(content)
-    picture = lazy_picture(tiled, monkeypatch)
+    picture = lazy_picture(tiled)
     assert (read_window(picture, Window(0, 0, 32, 96)) == np.moveaxis(pixels(96, 96, 3)[:32], -1, 0)).all()
     with pytest.raises(
         ValueError, match=r"slide.tif' is damaged: the 32 x 32 px from y = 32, x = 32 on, .* 96 x 96 px, cannot"
@@ -279,19 +277,18 @@ def slide(tmp_path_factory):
     return path
 
 
-def test_levels_of_a_whole_slide_are_taken_by_scale(slide, monkeypatch):
-    monkeypatch.setattr(pyramid, "_KEPT", 0)
-    opened = open_image(slide)
+def test_levels_of_a_whole_slide_are_taken_by_scale(slide):
+    opened = replace(open_image(slide), config=PyramidConfig(kept=0))
     assert opened.shape == (16384, 16384)
     assert opened.factors == ((1, 1), (4, 4), (16, 16))
-    assert [int(read_window(opened.picture(factor), Window(0, 0, 1, 1))[2, 0, 0]) for factor in (1, 3, 4, 9, 16)] == [
+    assert [int(read_window(opened.rgb(factor), Window(0, 0, 1, 1))[2, 0, 0]) for factor in (1, 3, 4, 9, 16)] == [
         0,
         0,
         1,
         1,
         2,
     ]
-    lazy = opened.picture(1)
+    lazy = opened.rgb(1)
     window = read_window(lazy, Window(5110, 10230, 5130, 10250))
     assert np.unique(window[0]).tolist() == [9 * 7, 10 * 7]
     assert np.unique(window[1]).tolist() == [19 * 7, 20 * 7]
@@ -299,17 +296,18 @@ def test_levels_of_a_whole_slide_are_taken_by_scale(slide, monkeypatch):
 
 MEASURE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import dask.array, numpy as np, scipy.sparse, tifffile
 from sphisto.core.tiles import Window, plan_tiles, read_window
-from sphisto.io.image import pyramid
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.open import open_image
-pyramid._KEPT = pyramid._LAST = 2**24
 def peak():
     # getrusage would count what the process that started this one took
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 base = peak()
-picture = open_image(sys.argv[1]).picture(int(sys.argv[2]))
+config = PyramidConfig(kept=2**24, kept_blocks=2**24)
+picture = replace(open_image(sys.argv[1]), config=config).rgb(int(sys.argv[2]))
 for tile in plan_tiles(picture.shape[1:], size=1024)[:int(sys.argv[3])]:
     read_window(picture, tile.view)
 print(peak() - base)
@@ -330,7 +328,7 @@ def test_reading_windows_of_a_whole_slide_takes_little_memory(slide, factor, n_w
 
 
 def test_a_window_of_a_whole_slide_is_read_at_once(slide):
-    picture = open_image(slide).picture(1)
+    picture = open_image(slide).rgb(1)
     started = time.perf_counter()
     read_window(picture, Window(8000, 8000, 8256, 8256))
     first = time.perf_counter() - started

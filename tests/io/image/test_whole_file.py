@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sphisto.io.image import whole_file as decoded
+from sphisto.io.image.config import FileConfig
 from sphisto.io.image.open import open_image, read_image
 from sphisto.io.image.whole_file import FileLevel
 
@@ -18,9 +19,9 @@ RGB = np.random.default_rng(0).integers(0, 256, (23, 31, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
 
 
-def decode(path):
+def decode(path, config=FileConfig()):
     """The only level."""
-    return decoded.decode(path).levels[0]
+    return decoded.decode(path, config=config).levels[0]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp"])
@@ -37,14 +38,13 @@ def test_reads_jpg(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "1", "P", "LA", "CMYK"])
 @pytest.mark.parametrize("strip", [2**22, 50], ids=["in one", "in strips"])
-def test_pillow_modes_become_grey_rgb_or_rgba(tmp_path, monkeypatch, mode, strip):
-    monkeypatch.setattr(decoded, "_STRIP", strip)
+def test_pillow_modes_become_grey_rgb_or_rgba(tmp_path, mode, strip):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.fromarray(RGB).convert(mode).save(path)
     plain = {"1": "1", "L": "L", "RGBA": "RGBA", "LA": "RGBA"}.get(mode, "RGB")
     with Image.open(path) as picture:
-        np.testing.assert_array_equal(decode(path), np.atleast_3d(picture.convert(plain)))
-    assert open_image(path).picture().shape == (3, 23, 31)
+        np.testing.assert_array_equal(decode(path, FileConfig(strip_px=strip)), np.atleast_3d(picture.convert(plain)))
+    assert open_image(path).rgb().shape == (3, 23, 31)
 
 
 def test_sixteen_bits_survive(tmp_path):
@@ -57,11 +57,9 @@ def test_large_pictures_go_to_a_temporary_file_and_it_is_said(tmp_path, monkeypa
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setattr(decoded, "_IN_MEMORY", 1000)
-    monkeypatch.setattr(decoded, "_STRIP", 100)
     Image.fromarray(RGB).save(tmp_path / "a.png")
     with caplog.at_level(logging.INFO, logger="sphisto"):
-        found = decode(tmp_path / "a.png")
+        found = decode(tmp_path / "a.png", FileConfig(in_memory=1000, strip_px=100))
     assert isinstance(found, FileLevel)
     assert found.shape == RGB.shape
     np.testing.assert_array_equal(found[3:20, 5:9], RGB[3:20, 5:9])
@@ -70,11 +68,10 @@ def test_large_pictures_go_to_a_temporary_file_and_it_is_said(tmp_path, monkeypa
 
 
 def test_no_room_for_a_temporary_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoded, "_IN_MEMORY", 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 5))
     Image.fromarray(RGB).save(tmp_path / "a.png")
     with pytest.raises(OSError, match=r"a.png' can only be decoded whole, .* GB free. Free some space, set TMPDIR"):
-        decode(tmp_path / "a.png")
+        decode(tmp_path / "a.png", FileConfig(in_memory=1000))
 
 
 def test_whole_slides_are_no_decompression_bombs(tmp_path, monkeypatch):
@@ -152,7 +149,7 @@ def test_files_that_are_no_image(tmp_path):
 def read(path):
     """The picture as (y, x, 3), and what was said of it."""
     opened = open_image(path)
-    return np.moveaxis(opened.picture(), 0, -1), opened.conversion.note or ""
+    return np.moveaxis(opened.rgb(), 0, -1), opened.conversion.note or ""
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -11,11 +12,11 @@ import tifffile
 
 import sphisto as sp
 from sphisto.core.grid import Grid
-from sphisto.io.image import pyramid as pyramids
 from sphisto.io.image import working_image as module
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
-from sphisto.io.image.working_image import resized_mask, tissue_in, working_picture
+from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
 from sphisto.io.slides import make_slide
 
 
@@ -27,6 +28,11 @@ def section():
 
 def picture_of(adata):
     return adata.uns["spatial"]["toy"]["images"]["hires"]
+
+
+def lazy_of(image, chunks, **settings):
+    """An image that is made block by block, however small it is."""
+    return replace(as_pyramid(da.from_array(image, chunks=chunks)), config=PyramidConfig(kept=0, **settings))
 
 
 def halved(image):
@@ -50,7 +56,7 @@ def test_the_grid_is_the_same_whatever_levels_there_are():
     image = np.zeros((103, 205, 3), np.uint8)
     native = Grid(103, 205, 0.5, (2.0, 2.0))
     for levels in ((image,), (image, image[::2, ::2]), (image, image[::3, ::3])):
-        picture, grid, block = working_picture(Pyramid(levels), native, 2.1)
+        picture, grid, block = working_image(Pyramid(levels), native, 2.1)
         assert grid == Grid(25, 51, 2.0, (8.0, 8.0))
         assert picture.shape == (3, 25, 51)
         assert block == 4
@@ -59,24 +65,22 @@ def test_the_grid_is_the_same_whatever_levels_there_are():
 def test_the_level_that_is_read_is_said(caplog):
     image = np.zeros((100, 100, 3), np.uint8)
     with caplog.at_level(logging.INFO, logger="sphisto"):
-        working_picture(Pyramid((image, image[::2, ::2], image[::4, ::4])), Grid(100, 100, 0.5), 1.6)
+        working_image(Pyramid((image, image[::2, ::2], image[::4, ::4])), Grid(100, 100, 0.5), 1.6)
     assert "has 3 resolutions; the one of 50 x 50 px is read" in caplog.text
 
 
 def test_scales_that_cannot_be(caplog):
     image = as_pyramid(np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(ValueError, match="um_per_px=20 leaves no pixel of a 10 x 10 px image; choose less"):
-        working_picture(image, Grid(10, 10, 1.0), 20)
+        working_image(image, Grid(10, 10, 1.0), 20)
     with caplog.at_level(logging.WARNING, logger="sphisto"):
-        assert working_picture(image, Grid(10, 10, 1.0), 0.5)[1].shape == (10, 10)
-    assert "um_per_px=0.5 is finer than the picture's 1; the picture's own resolution is used" in caplog.text
+        assert working_image(image, Grid(10, 10, 1.0), 0.5)[1].shape == (10, 10)
+    assert "um_per_px=0.5 is finer than the image's 1; the image's own resolution is used" in caplog.text
 
 
-def test_a_lazy_section_is_the_section_in_memory(section, tif, monkeypatch):
+def test_a_lazy_section_is_the_section_in_memory(section):
     in_memory = make_slide(sp.io.section(section))
-    monkeypatch.setattr(pyramids, "_KEPT", 0)
-    monkeypatch.setattr(pyramids, "_BLOCK", 48)
-    lazy = make_slide(sp.io.section(section, image=da.from_array(picture_of(section), chunks=50)))
+    lazy = make_slide(sp.io.section(section, image=lazy_of(picture_of(section), chunks=50, block=48)))
     assert isinstance(lazy.image, da.Array)
     assert lazy.grid == in_memory.grid
     np.testing.assert_array_equal(lazy.image.compute(), in_memory.image)
@@ -97,7 +101,7 @@ def test_the_tissue_is_found_in_a_coarse_level(section, tif, monkeypatch):
     seen = []
     true_find = module.find_tissue
     monkeypatch.setattr(module, "find_tissue", lambda rgb, um: seen.append((rgb.shape, um)) or true_find(rgb, um))
-    picture, grid, block = working_picture(pyramid, Grid(*pyramid.shape, 2.0), None)
+    picture, grid, block = working_image(pyramid, Grid(*pyramid.shape, 2.0), None)
     mask = np.asarray(tissue_in(pyramid, picture, grid, block))
     assert seen == [((96, 96, 3), 8.0)]
     assert mask.shape == grid.shape
@@ -125,23 +129,19 @@ def test_of_a_finer_mask_most_of_a_pixel_counts(rng):
     np.testing.assert_array_equal(np.asarray(resized_mask(mask, Grid(10, 15, 1.0))), share >= 0.5)
 
 
-def test_a_lazy_picture_is_looked_at_by_strips(section, monkeypatch):
-    monkeypatch.setattr("sphisto.slide.tissue.STRIP", 2000)
+def test_a_lazy_image_has_the_tissue_of_one_in_memory(section):
     image = picture_of(section)
     whole = sp.pp.tissue_mask(image, um_per_px=2.0)
-    monkeypatch.setattr(pyramids, "_KEPT", 0)
-    lazy = sp.pp.tissue_mask(da.from_array(image, chunks=100), um_per_px=2.0)
+    lazy = sp.pp.tissue_mask(lazy_of(image, chunks=100), um_per_px=2.0)
     np.testing.assert_array_equal(lazy, whole)
 
 
-def test_a_lazy_section_is_fitted_as_one_in_memory(small_toy, tmp_path, monkeypatch):
+def test_a_lazy_section_is_fitted_as_one_in_memory(small_toy, tmp_path):
     results = []
-    for name, kept in (("memory", pyramids._KEPT), ("lazy", 0)):
+    for name in ("memory", "lazy"):
         adata = small_toy.copy()
         image = picture_of(adata)
-        monkeypatch.setattr(pyramids, "_KEPT", kept)
-        monkeypatch.setattr(pyramids, "_BLOCK", 32)
-        given = da.from_array(image, chunks=40) if name == "lazy" else image
+        given = lazy_of(image, chunks=40, block=32) if name == "lazy" else image
         sp.tl.fit_projection(
             adata,
             store=tmp_path / f"{name}.zarr",
@@ -156,6 +156,7 @@ def test_a_lazy_section_is_fitted_as_one_in_memory(small_toy, tmp_path, monkeypa
 
 MEASURE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import dask.array, scanpy, skimage.transform
 import sphisto as sp
@@ -186,7 +187,7 @@ def test_all_resolutions_of_an_image_of_spatialdata_are_used():
     element = Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"), scale_factors=[2, 2])
     pyramid = as_pyramid(element)
     assert pyramid.factors == ((1, 1), (2, 2), (4, 4))
-    np.testing.assert_array_equal(pyramid.picture(), np.moveaxis(image, -1, 0))
-    np.testing.assert_array_equal(pyramid.picture(4), element["scale2"].image.to_numpy())
+    np.testing.assert_array_equal(pyramid.rgb(), np.moveaxis(image, -1, 0))
+    np.testing.assert_array_equal(pyramid.rgb(4), element["scale2"].image.to_numpy())
     single = Image2DModel.parse(np.moveaxis(image, -1, 0), dims=("c", "y", "x"))
     assert len(as_pyramid(single).levels) == 1

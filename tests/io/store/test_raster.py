@@ -8,15 +8,15 @@ from hypothesis.extra import numpy as hnp
 
 from sphisto.core.grid import Grid
 from sphisto.core.mask import Mask
-from sphisto.core.tiles import Window, nested, plan_tiles
+from sphisto.core.tiles import TILE, Window, nested, plan_tiles
 from sphisto.io.store.raster import (
     completed,
     create_raster,
     open_raster,
     pyramid_factors,
     round_mantissa,
+    write_image,
     write_mask,
-    write_picture,
 )
 
 GENES = ("Nrgn", "Ttr/x", "µ gene")
@@ -37,7 +37,7 @@ def values(rng):
     return values
 
 
-def write(store, values, size=512, *, together=False):
+def write(store, values, size=TILE, *, together=False):
     grid = Grid(*values.shape[1:], 4.0, (5.5, 5.5))
     writer = create_raster(store, "genes", GENES, grid, together=together)
     windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=size))]
@@ -123,7 +123,7 @@ def test_a_lazy_picture_is_written_as_it_is(empty, rng):
     import zarr
 
     picture = rng.integers(0, 256, (3, 1100, 1500), dtype=np.uint8)
-    write_picture(empty, "picture", da.from_array(picture, chunks=(3, 300, 400)), Grid(1100, 1500, 4.0))
+    write_image(empty, "picture", da.from_array(picture, chunks=(3, 300, 400)), Grid(1100, 1500, 4.0))
     zarr.consolidate_metadata(empty)
     element = sd.read_zarr(empty)["picture"]
     assert list(element["scale0"].image.c.values) == ["r", "g", "b"]
@@ -187,6 +187,7 @@ def test_channels_that_are_wanted_together_share_chunks_of_at_most_four_megabyte
     names = [f"factor{k}" for k in range(n)]
     finest, *_, coarsest = create_raster(empty, "maps", names, Grid(1100, 700, 1.0), together=True).levels
     assert finest.chunks == (n, side, side)
+    assert TILE % side == 0  # a tile fills whole chunks: two tiles never write one
     assert coarsest.chunks == (n, min(side, 275), min(side, 175))
 
 

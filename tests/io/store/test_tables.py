@@ -23,7 +23,7 @@ TEXTS = ["object", "str", "string[python]", "string[pyarrow]", pd.StringDtype("p
 @pytest.fixture
 def written(small_toy_once, tmp_path, monkeypatch):
     """Write a table into a new store without pictures, return it as SpatialData reads it."""
-    monkeypatch.setattr(building, "write_picture", lambda *_: None)
+    monkeypatch.setattr(building, "write_image", lambda *_: None)
     monkeypatch.setattr(building, "write_mask", lambda *_: None)
     slide = make_slide(sp.io.section(small_toy_once.copy()))
     folder = tmp_path / "staging"

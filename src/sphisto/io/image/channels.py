@@ -1,4 +1,4 @@
-"""What the channels of a picture are, told by their number and their names."""
+"""What the channels of an image are, determined by their number and their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 CHANNELS = (1, 3, 4)
 """Grey; red, green, blue; the same with alpha."""
 MULTI_CHANNEL = "This seems to be a fluorescence or other multi-channel image"
-"""What is said of channels that are no colours."""
+"""In the message about channels that are no colours."""
 
 _COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2, "a": 3, "alpha": 3}
 # names that programs give to channels which have none
@@ -25,7 +25,7 @@ _FLUORESCENT = re.compile(
 
 
 def named(names: Sequence[Any] | None) -> list[str] | None:
-    """Return names of channels as text, ``None`` if they tell nothing."""
+    """Return names of channels as text, ``None`` if they mean nothing."""
     if names is None:
         return None
     texts = [str(name).strip() for name in names]
@@ -42,7 +42,7 @@ def colour_order(n_channels: int, names: Sequence[Any] | None, what: str) -> tup
     names
         What they are called, if anything.
     what
-        The picture, for messages.
+        The image, for messages.
 
     Raises
     ------
@@ -58,22 +58,22 @@ def colour_order(n_channels: int, names: Sequence[Any] | None, what: str) -> tup
     places = [_COLOURS.get(text.lower()) for text in texts]
     if sorted(place for place in places if place is not None) == order:
         found = [places.index(place) for place in order]
-        said = f"channels {', '.join(texts)} were brought to the order red, green, blue{', alpha' * (n_channels == 4)}"
-        return found, None if found == order else said
+        note = f"channels {', '.join(texts)} were brought to the order red, green, blue{', alpha' * (n_channels == 4)}"
+        return found, None if found == order else note
     if n_channels == 4 or any(_FLUORESCENT.search(text) for text in texts):
         raise ValueError(not_colours(what, n_channels, texts))
     return order, f"channels {', '.join(texts)} were taken for red, green and blue"
 
 
 def named_alpha(n_channels: int, names: Sequence[Any] | None) -> Literal["straight"] | None:
-    """Tell that the fourth of channels in :func:`colour_order` is alpha, if they have names."""
+    """Return that the fourth of channels in :func:`colour_order` is alpha, if they have names."""
     return "straight" if n_channels == 4 and named(names) else None
 
 
 def not_colours(what: str, n_channels: int, names: Sequence[str] | None = None) -> str:
-    """Say that channels are no colours, and what to do."""
+    """Return the message that channels are no colours, and what to do."""
     listed = f" ({', '.join(names)})" if names else ""
     return (
         f"{what} has {n_channels} channels{listed}. {MULTI_CHANNEL}; expected grey, RGB or RGBA. Choose one channel and "
-        "pass it as a grey picture, or compose an RGB picture of them."
+        "pass it as a grey image, or compose an RGB image of them."
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_BYTE = 255
+BYTE = 255  # white of 8 bits
 # to linear sRGB from CIE XYZ under D50, the white of print; adapted after Bradford, as colour management does it
 _SRGB_OF_XYZ = np.array([
     [3.1338561, -1.6168667, -0.4906146],
@@ -65,8 +65,8 @@ def from_palette(indices: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[n
 
 def from_cmyk(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Multiply what cyan, magenta, yellow (each with black) let through; 0 is no ink. The same as Pillow's."""
-    through = _BYTE - inks.astype(np.uint16)
-    return np.asarray(np.rint(through[..., :3] * through[..., 3:].astype(np.float32) / _BYTE), dtype=np.uint8)
+    through = BYTE - inks.astype(np.uint16)
+    return np.asarray(np.rint(through[..., :3] * through[..., 3:].astype(np.float32) / BYTE), dtype=np.uint8)
 
 
 def from_ycbcr(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -74,7 +74,7 @@ def from_ycbcr(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     y, cb, cr = np.moveaxis(values.astype(np.float32), -1, 0)
     cb, cr = cb - 128, cr - 128
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
-    return np.asarray(np.rint(rgb.clip(0, _BYTE)), dtype=np.uint8)
+    return np.asarray(np.rint(rgb.clip(0, BYTE)), dtype=np.uint8)
 
 
 def from_lab(values: NDArray[Any], *, signed: bool) -> NDArray[np.uint8]:
@@ -100,7 +100,7 @@ def from_lab(values: NDArray[Any], *, signed: bool) -> NDArray[np.uint8]:
     xyz = _D50 * np.where(roots > _KNEE, roots**3, (roots - 4 / 29) * 3 * _KNEE**2)
     linear = np.clip(xyz @ _SRGB_OF_XYZ.T, 0, 1)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(srgb * _BYTE), dtype=np.uint8)
+    return np.asarray(np.rint(srgb * BYTE), dtype=np.uint8)
 
 
 def spread(values: NDArray[Any], bits: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""OME-Zarr pictures (NGFF 0.4 and 0.5) with all their resolutions, read by window."""
+"""OME-Zarr images (NGFF 0.4 and 0.5) with all their resolutions, read by window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNREADABLE = (ValueError, RuntimeError, OSError, KeyError, IndexError, TypeErro
 
 
 def open_ngff(path: Path) -> Pyramid:
-    """Open an OME-Zarr image: a folder whose metadata say ``multiscales``.
+    """Open an OME-Zarr image: a folder whose metadata have ``multiscales``.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def open_ngff(path: Path) -> Pyramid:
         attributes = dict(group.attrs)
     except _UNREADABLE as error:
         msg = (
-            f"Found a folder at {str(path)!r} that is no zarr group ({error}). Expected a picture: a tif, png or jpg, "
+            f"Found a folder at {str(path)!r} that is no zarr group ({error}). Expected an image: a tif, png or jpg, "
             "or the folder of an OME-Zarr image."
         )
         raise ValueError(msg) from error
@@ -52,7 +52,7 @@ def open_ngff(path: Path) -> Pyramid:
         )
         raise ValueError(msg)
     if "image-label" in attributes.get("ome", attributes):
-        msg = f"The OME-Zarr at {str(path)!r} holds labels of objects; expected a picture. Give the path of the image."
+        msg = f"The OME-Zarr at {str(path)!r} holds labels of objects; expected an image. Give the path of the image."
         raise ValueError(msg)
     found = multiscales[0]
     levels = tuple(_open_level(path, group, dataset["path"], found) for dataset in found["datasets"])
@@ -112,7 +112,7 @@ class NgffLevel:
         if not any((self.folder / name).exists() for name in _METADATA):
             # zarr takes chunks that are not there for black
             msg = (
-                f"The image {str(self.folder)!r} was there and is gone. Bring it back and call again; a fit goes on "
+                f"The image {str(self.folder)!r} was there and has been removed. Bring it back and call again; a fit goes on "
                 "with `resume=True`."
             )
             raise FileNotFoundError(msg)

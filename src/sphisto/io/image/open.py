@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sphisto.io.image.config import FileConfig
 from sphisto.io.image.ome_zarr import open_ngff
 from sphisto.io.image.openslide import SUFFIXES, needs_extra, open_vendor
 from sphisto.io.image.pyramid import Pyramid
@@ -16,10 +17,8 @@ from sphisto.io.image.whole_file import decode
 
 logger = logging.getLogger("sphisto")
 
-_WHOLE = 2**30  # bytes; a larger tif is not decoded whole for want of a decoder
 
-
-def open_image(path: str | Path) -> Pyramid:
+def open_image(path: str | Path, *, config: FileConfig = FileConfig()) -> Pyramid:
     """Open a tissue image with all its resolutions; pixels are read when windows are wanted.
 
     Parameters
@@ -29,6 +28,8 @@ def open_image(path: str | Path) -> Pyramid:
         in a vendor's format (svs, ndpi, mrxs and others, with the extra ``sphisto[slides]``); or a png, jpg or anything
         else that Pillow reads, which is decoded whole, above 64 MB to a temporary file. Orientation tags are not
         applied: spot positions count in stored pixels.
+    config
+        What is read at a time, and which files are doubted.
 
     Raises
     ------
@@ -50,15 +51,15 @@ def open_image(path: str | Path) -> Pyramid:
     of_vendor = path.suffix.lower() in SUFFIXES
     found = open_vendor(path) if of_vendor else None
     if found is None and is_tiff:
-        found = open_tiff(path) or open_vendor(path)
+        found = open_tiff(path, config=config) or open_vendor(path)
     if found is not None:
         return found
     if of_vendor:
         raise needs_extra(path, "it has a scanner vendor's format")
     if is_tiff:
-        _refuse_large(path)
+        _refuse_large(path, config)
     try:
-        return decode(path)
+        return decode(path, config=config)
     except ValueError as error:
         if is_tiff:
             raise needs_extra(path, f"it has {stored_as(path)}") from error
@@ -68,26 +69,26 @@ def open_image(path: str | Path) -> Pyramid:
 def read_image(path: str | Path) -> Any:
     """Read a tissue image whole, of a pyramid its full resolution: (y, x) or (y, x, c) in the file's own type.
 
-    Colours that are not stored as grey or RGB(A) come as RGB, and so do those that were multiplied with alpha: an array
-    would not tell.
+    Colours that are not stored as grey or RGB(A) come as 8-bit RGB, and so do those with alpha that was multiplied with
+    them or has more than 8 bits: an array does not state what its fourth channel is.
     """
     pyramid = open_image(path)
-    if pyramid.notes:  # an array would not tell that either
+    if pyramid.notes:  # an array does not state these either
         logger.info("%s: %s.", path, "; ".join(pyramid.notes))
-    if pyramid.alpha == "premultiplied":
-        return np.moveaxis(np.asarray(pyramid.picture()), 0, -1)
     level = pyramid.levels[0]
+    if pyramid.alpha == "premultiplied" or (pyramid.alpha and level.dtype != np.uint8):
+        return np.moveaxis(np.asarray(pyramid.rgb()), 0, -1)
     pixels = np.asarray(level[: level.shape[0], : level.shape[1]])
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
-def _refuse_large(path: Path) -> None:
+def _refuse_large(path: Path, config: FileConfig) -> None:
     """Raise for a tif that could only be decoded whole, and is too large for that."""
     import tifffile
 
     with tifffile.TiffFile(path) as tif:
         nbytes = max(series.nbytes for series in tif.series)
         compression = tif.pages.first.compression
-    if nbytes > _WHOLE:
+    if nbytes > config.largest_whole:
         name = getattr(compression, "name", compression)
         raise needs_extra(path, f"its {nbytes / 1e9:.1f} GB are compressed as {name}")

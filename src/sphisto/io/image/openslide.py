@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = frozenset({".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu"})
-"""Names of files that OpenSlide is asked for first."""
+"""Names of files that OpenSlide is tried for first."""
 EXTRA = 'pip install "sphisto[slides]"'
 """What brings OpenSlide, and the compressions that tif files of scanners have."""
 
@@ -74,7 +74,7 @@ class VendorLevel:
 
         (y0, y1, _), (x0, x1, _) = (part.indices(side) for part, side in zip(key, self.shape, strict=False))
         finer = self.slide.level_downsamples[self.level]
-        try:  # places are told in px of the finest level, sizes in those of this one
+        try:  # places are given in px of the finest level, sizes in those of this one
             part = self.slide.read_region((round(x0 * finer), round(y0 * finer)), self.level, (x1 - x0, y1 - y0))
         except openslide.OpenSlideError as error:
             raise _damaged(self.path, error) from error

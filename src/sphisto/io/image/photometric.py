@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from sphisto.io.image.channels import MULTI_CHANNEL
 from sphisto.io.image.colours import Recoloured, from_cmyk, from_lab, from_palette, from_ycbcr, spread, to_byte
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
 
     from sphisto.io.image.rgb import Alpha
 
-_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CIELAB, _ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
-_N_COLOURS = {_RGB: 3, _PALETTE: 1, _SEPARATED: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
-_JPEG = frozenset({6, 7, 33007, 34892})
+_GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
+_N_COLOURS: dict[int, int] = {
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.SEPARATED: 4,
+    PHOTOMETRIC.YCBCR: 3,
+    PHOTOMETRIC.CIELAB: 3,
+    PHOTOMETRIC.ICCLAB: 3,
+}
+_JPEG = frozenset({COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.ALT_JPEG, COMPRESSION.JPEG_LOSSY})
 """Compressions of which the decoder gives RGB itself, as it does for WebP."""
-_WEBP, _APERIO_YCBCR = 50001, 33003
-_ALPHA: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}  # kinds of extra samples; 0 is anything
-_COEFFICIENTS, _REFERENCE = 529, 532  # tags of YCbCr
-_INK_SET, _CMYK = 332, 1
+_ALPHA: dict[int, Alpha] = {EXTRASAMPLE.ASSOCALPHA: "premultiplied", EXTRASAMPLE.UNASSALPHA: "straight"}
+_CMYK = 1  # of the tag InkSet
 _WHOLE_BITS = (1, 8, 16, 32, 64)
 
 
@@ -39,7 +45,7 @@ class Samples:
     channels, dtype
         Of what comes out.
     alpha
-        What the file says of a fourth channel; ``None`` if it says nothing.
+        What the file states about a fourth channel; ``None`` if nothing.
     notes
         What is done.
     """
@@ -63,21 +69,21 @@ def samples_of(frame: Any, n_pages: int = 1, order: Sequence[int] | None = None)
     frame
         What tifffile knows of its page.
     n_pages
-        Pages that are channels of one picture.
+        Pages that are channels of one image.
     order
         Where red, green, blue (and alpha) lie among these pages, if they have names.
 
     Raises
     ------
     ValueError
-        If they are no picture, or of a kind that is not read here; the message goes on after the name of the file.
+        If they are no image, or of a kind that is not read here; the message goes on after the name of the file.
     """
     kind, n_samples = int(frame.photometric), int(frame.samplesperpixel) * n_pages
     if frame.dtype is None or frame.dtype.kind not in "buif":
         msg = f"holds samples of {_bits(frame)} bits and format {frame.sampleformat}; expected integers or floats"
         raise ValueError(msg)
     if n_pages > 1:
-        if kind not in (_MINISWHITE, _MINISBLACK):
+        if kind not in _GREY:
             raise ValueError(_not_read(frame, "as one of several channels"))
         n_colours, alpha_at, alpha, left_out = n_samples, None, None, 0
     else:
@@ -86,13 +92,13 @@ def samples_of(frame: Any, n_pages: int = 1, order: Sequence[int] | None = None)
     notes = [note] if note else []
     if n_pages > 1:
         notes.append(f"its {n_pages} channels were taken for red, green, blue{' and alpha' * (n_pages == 4)}")
-    elif kind in (_MINISWHITE, _MINISBLACK) and n_colours > 1:
+    elif kind in _GREY and n_colours > 1:
         notes.append(
             f"its {n_colours} samples without meaning were taken for red, green, blue{' and alpha' * (n_colours == 4)}"
         )
     if left_out:
         notes.append(f"{left_out} extra sample{'s' * (left_out > 1)} without meaning left out")
-    n_plain = 3 if kind not in (_MINISWHITE, _MINISBLACK) else n_colours
+    n_plain = 3 if kind not in _GREY else n_colours
     in_order = order is not None and list(order) != sorted(order)
     if colours is None and alpha_at is None and not left_out and not in_order:
         return Samples(None, n_plain, dtype, alpha, tuple(notes))
@@ -129,9 +135,9 @@ def _extra(frame: Any, kind: int, n_samples: int) -> tuple[int, int | None, Alph
     """Return the number of colours, where alpha is and of which kind, and how many samples are left out."""
     extras = [int(extra) for extra in frame.extrasamples or ()]
     n_colours = _N_COLOURS.get(kind, n_samples - len(extras))
-    if kind in (_MINISWHITE, _MINISBLACK) and n_samples in (3, 4) and not any(extras):
+    if kind in _GREY and n_samples in (3, 4) and not any(extras):
         return n_samples, None, None, 0  # programs that do not know colours write them like this
-    grey = kind in (_MINISWHITE, _MINISBLACK)
+    grey = kind in _GREY
     if n_samples < n_colours or (grey and n_colours != 1) or (grey and extras and not any(extras)):
         msg = (
             f"holds {n_samples} samples per pixel, of which {len(extras)} are extra, as photometric {_name(frame)}. "
@@ -139,7 +145,9 @@ def _extra(frame: Any, kind: int, n_samples: int) -> tuple[int, int | None, Alph
             "image of them"
         )
         raise ValueError(msg)
-    extras = (extras or [2] * (n_samples - n_colours))[: n_samples - n_colours]  # untold extra samples are alpha
+    extras = (extras or [EXTRASAMPLE.UNASSALPHA] * (n_samples - n_colours))[
+        : n_samples - n_colours
+    ]  # extra samples of no stated kind are alpha
     at = next((i for i, extra in enumerate(extras) if extra in _ALPHA), None)
     if at is None:
         return n_colours, None, None, len(extras)
@@ -152,28 +160,30 @@ def _colours(
     """Return what turns the colours into grey or RGB, the type they get, and a note."""
     dtype, bits, byte = np.dtype(frame.dtype).newbyteorder("="), _bits(frame), np.dtype(np.uint8)
     compression = int(frame.compression)
-    decoded = compression == _WEBP or (compression in _JPEG and int(frame.planarconfig) == 1)
-    if kind in (_MINISWHITE, _MINISBLACK, _RGB):
-        return _intensities(frame, kind, dtype, bits, ycbcr=kind == _RGB and compression == _APERIO_YCBCR)
+    decoded = compression == COMPRESSION.WEBP or (compression in _JPEG and int(frame.planarconfig) == 1)
+    if kind in (*_GREY, PHOTOMETRIC.RGB):
+        return _intensities(
+            frame, kind, dtype, bits, ycbcr=kind == PHOTOMETRIC.RGB and compression == COMPRESSION.APERIO_JP2000_YCBC
+        )
     if dtype.kind not in "bu":
         raise ValueError(_not_read(frame, f"of {dtype}"))
-    if kind == _PALETTE and frame.colormap is not None:
+    if kind == PHOTOMETRIC.PALETTE and frame.colormap is not None:
         palette, note = _palette(frame.colormap)
         return (lambda block: from_palette(block.astype(np.int64), palette)), byte, note
-    if kind == _YCBCR and decoded:
+    if kind == PHOTOMETRIC.YCBCR and decoded:
         return None, dtype, None
     if bits in (8, 16):
-        inks = int(frame.tags.valueof(_INK_SET, _CMYK))
-        if kind == _SEPARATED and n_colours == 4 and inks == _CMYK:
+        inks = int(frame.tags.valueof("InkSet", _CMYK))
+        if kind == PHOTOMETRIC.SEPARATED and n_colours == 4 and inks == _CMYK:
             return (lambda block: from_cmyk(to_byte(block))), byte, "the colours were converted from CMYK to RGB"
-        if kind in (_CIELAB, _ICCLAB):
-            signed = kind == _CIELAB
+        if kind in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB):
+            signed = kind == PHOTOMETRIC.CIELAB
             return (
                 (lambda block: from_lab(block, signed=signed)),
                 byte,
                 "the colours were converted from CIE L*a*b* to RGB",
             )
-    if kind == _YCBCR and bits == 8 and _usual_ycbcr(frame):
+    if kind == PHOTOMETRIC.YCBCR and bits == 8 and _usual_ycbcr(frame):
         return from_ycbcr, byte, "the colours were converted from YCbCr to RGB"
     raise ValueError(_not_read(frame, f"of {bits} bits"))
 
@@ -185,7 +195,7 @@ def _intensities(
     if ycbcr:
         return from_ycbcr, np.dtype(np.uint8), "the colours were converted from YCbCr to RGB"
     odd = bits not in _WHOLE_BITS and dtype.kind == "u"
-    if kind != _MINISWHITE:
+    if kind != PHOTOMETRIC.MINISWHITE:
         if not odd:
             return None, dtype, None
         full = np.dtype(np.uint8 if bits < 8 else np.uint16)
@@ -212,7 +222,7 @@ def _palette(table: Any) -> tuple[NDArray[np.uint8], str]:
 
 def _usual_ycbcr(frame: Any) -> bool:
     """Whether YCbCr is that of JPEG: the weights of ITU-R 601, and values from 0 to 255."""
-    usual = {_COEFFICIENTS: (0.299, 0.587, 0.114), _REFERENCE: (0, 255, 128, 255, 128, 255)}
+    usual = {"YCbCrCoefficients": (0.299, 0.587, 0.114), "ReferenceBlackWhite": (0, 255, 128, 255, 128, 255)}
     for tag, expected in usual.items():
         stated = frame.tags.valueof(tag)
         if stated is None:

@@ -1,4 +1,4 @@
-"""Pictures of Pillow, in any of its modes, as arrays of grey, RGB or RGBA."""
+"""Images of Pillow, in any of its modes, as arrays of grey, RGB or RGBA."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLAIN = frozenset({"1", "L", "RGB", "RGBA", "I", "F"})
 
 @dataclass(frozen=True)
 class Mode:
-    """How pictures of one of Pillow's modes become arrays.
+    """How images of one of Pillow's modes become arrays.
 
     Parameters
     ----------
@@ -36,19 +36,19 @@ class Mode:
     note: str | None = None
     bits: int = 8
 
-    def array(self, picture: Any) -> NDArray[Any]:
-        """Return a picture as (y, x, 1 | 3 | 4)."""
+    def array(self, image: Any) -> NDArray[Any]:
+        """Return an image as (y, x, 1 | 3 | 4)."""
         for step in self.steps:
-            picture = picture.convert(step)
-        values = np.asarray(picture)
+            image = image.convert(step)
+        values = np.asarray(image)
         if self.lab:
             return from_lab(values, signed=True)
         return values if values.ndim == 3 else values[..., None]
 
 
-def mode_of(picture: Any) -> Mode:
-    """Find out how a loaded picture of Pillow becomes an array."""
-    mode, transparent = picture.mode, picture.has_transparency_data
+def mode_of(image: Any) -> Mode:
+    """Find out how a loaded image of Pillow becomes an array."""
+    mode, transparent = image.mode, image.has_transparency_data
     if mode == "LAB":
         return Mode(lab=True, note="the colours were converted from CIE L*a*b* to RGB")
     if mode.startswith("I;16") or mode in {"I", "F"}:
@@ -58,5 +58,5 @@ def mode_of(picture: Any) -> Mode:
         return Mode()
     # Pillow knows the way from premultiplied grey only by way of the other
     steps = (*(("LA",) if mode == "La" else ()), "RGBA" if transparent else "RGB")
-    said = "a transparent colour" if mode in _PLAIN else f"Pillow's mode {mode}"
-    return Mode(steps, note=f"{said} was converted to {steps[-1]}")
+    what = "a transparent colour" if mode in _PLAIN else f"Pillow's mode {mode}"
+    return Mode(steps, note=f"{what} was converted to {steps[-1]}")

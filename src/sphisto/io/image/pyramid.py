@@ -1,7 +1,7 @@
-"""A picture in one or several resolutions, of which windows are read; whole slides never lie in memory.
+"""An image in one or several resolutions, of which windows are read; whole slides never lie in memory.
 
-A picture at some resolution is made of the coarsest level that is still as fine, the rest by area-true resizing
-(:mod:`sphisto.core.resize`), block by block. A picture in memory goes the same way, with itself as the only level.
+An image at some resolution is made of the coarsest level that is still as fine, the rest by area-true resizing
+(:mod:`sphisto.core.resize`), block by block. An image in memory goes the same way, with itself as the only level.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sphisto._checks import unmasked
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
 from sphisto.io.image.channels import colour_order, named_alpha
+from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.pillow import mode_of
 from sphisto.io.image.rgb import Alpha, Conversion, channels_last, conversion_of
 
@@ -28,17 +29,11 @@ if TYPE_CHECKING:
 
 _CHANNEL_DIMS = frozenset({"c", "channel", "channels", "s", "band", "bands", "rgb", "rgba"})
 _FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `dask.array.ma.filled(image, 255)`)."
-_KEPT = 2**26  # bytes; a picture that is no larger is made once and kept
-_LAST = 2**25  # bytes of blocks kept of a larger one: a row of them, or what is around a few tiles
-_BLOCK = 512  # px, of what is made and kept at once
-_CHUNK = 1024  # px, of the dask arrays: each costs a task
-_AT_ONCE = 4  # blocks that are made by different threads: each may take 100 MB meanwhile
-_AS_FINE = 1.01  # relative; levels round their sides to whole pixels, and nobody sees a hundredth
 
 
 @dataclass(frozen=True, eq=False)
 class Pyramid:
-    """A picture in one or several resolutions.
+    """An image in one or several resolutions.
 
     Parameters
     ----------
@@ -50,13 +45,16 @@ class Pyramid:
     notes
         What was done to the pixels to have these levels.
     alpha
-        What the source says of a fourth channel; ``None`` if it says nothing.
+        What the source states about a fourth channel; ``None`` if nothing.
+    config
+        How its images of other resolutions are made.
     """
 
     levels: tuple[Any, ...]
     token: str = ""
     notes: tuple[str, ...] = ()
     alpha: Alpha | None = None
+    config: PyramidConfig = PyramidConfig()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,7 +66,9 @@ class Pyramid:
     def conversion(self) -> Conversion:
         """How its values become 8-bit RGB."""
         overview = self.levels[-1] if len(self.levels) > 1 else None
-        return conversion_of(self.levels[0], notes=self.notes, alpha=self.alpha, overview=overview)
+        return conversion_of(
+            self.levels[0], notes=self.notes, alpha=self.alpha, overview=overview, config=self.config.colours
+        )
 
     @cached_property
     def factors(self) -> tuple[tuple[float, float], ...]:
@@ -77,10 +77,10 @@ class Pyramid:
 
     def level_for(self, factor: float) -> int:
         """Return the coarsest level with pixels no larger than ``factor`` of the finest."""
-        return max(i for i, own in enumerate(self.factors) if i == 0 or max(own) <= factor * _AS_FINE)
+        return max(i for i, own in enumerate(self.factors) if i == 0 or max(own) <= factor * self.config.as_fine)
 
-    def picture(self, factor: int = 1) -> Any:
-        """Return the picture with pixels of ``factor`` x ``factor`` of the finest; the last that fill none are cut off.
+    def rgb(self, factor: int = 1) -> Any:
+        """Return the image with pixels of ``factor`` x ``factor`` of the finest; the last that fill none are cut off.
 
         Returns
         -------
@@ -99,18 +99,18 @@ class Pyramid:
         def coarse(window: Window) -> NDArray[np.uint8]:
             return coarse_window(fine, window, ratio=ratio, fine_shape=shape)
 
-        if isinstance(source, np.ndarray) or 3 * height * width <= _KEPT:
+        if isinstance(source, np.ndarray) or 3 * height * width <= self.config.kept:
             return np.moveaxis(coarse(Window(0, 0, height, width)), -1, 0)
         from dask.array import from_array
         from dask.base import tokenize
 
-        blocks = Blocks(coarse, (height, width))
-        name = f"picture-{tokenize(self.token, factor)}" if self.token else False
-        return from_array(blocks, chunks=(3, _CHUNK, _CHUNK), name=name)
+        blocks = Blocks(coarse, (height, width), self.config)
+        name = f"image-{tokenize(self.token, factor)}" if self.token else False
+        return from_array(blocks, chunks=(3, self.config.chunk, self.config.chunk), name=name)
 
 
 class Blocks:
-    """A (3, y, x) uint8 picture that is made block by block when windows of it are read; the last blocks are kept.
+    """A (3, y, x) uint8 image that is made block by block when windows of it are read; the last blocks are kept.
 
     Parameters
     ----------
@@ -118,22 +118,30 @@ class Blocks:
         Gives a window as (h, w, 3); called from several threads.
     shape
         (height, width) in pixels.
+    config
+        How large blocks are, and how many are made at a time and kept.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 3
 
-    def __init__(self, make: Callable[[Window], NDArray[np.uint8]], shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        make: Callable[[Window], NDArray[np.uint8]],
+        shape: tuple[int, int],
+        config: PyramidConfig = PyramidConfig(),
+    ) -> None:
         self.shape = (3, *shape)
-        self._make, self._room = make, BoundedSemaphore(_AT_ONCE)
-        self._block = lru_cache(maxsize=max(1, _LAST // (3 * _BLOCK**2)))(self._made)
+        self._make, self._side, self._room = make, config.block, BoundedSemaphore(config.at_once)
+        self._block = lru_cache(maxsize=max(1, config.kept_blocks // (3 * config.block**2)))(self._made)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
         channels, rows, columns = key
         (y0, y1, _), (x0, x1, _) = rows.indices(self.shape[1]), columns.indices(self.shape[2])
         out = np.empty((3, max(y1 - y0, 0), max(x1 - x0, 0)), dtype=np.uint8)
-        for y in range(y0 // _BLOCK * _BLOCK, y1, _BLOCK):
-            for x in range(x0 // _BLOCK * _BLOCK, x1, _BLOCK):
+        side = self._side
+        for y in range(y0 // side * side, y1, side):
+            for x in range(x0 // side * side, x1, side):
                 part = self._block(y, x)[max(y0 - y, 0) : y1 - y, max(x0 - x, 0) : x1 - x]
                 at_y, at_x = max(y - y0, 0), max(x - x0, 0)
                 out[:, at_y : at_y + part.shape[0], at_x : at_x + part.shape[1]] = np.moveaxis(part, -1, 0)
@@ -141,17 +149,17 @@ class Blocks:
 
     def _made(self, y: int, x: int) -> NDArray[np.uint8]:
         with self._room:
-            return self._make(Window(y, x, min(y + _BLOCK, self.shape[1]), min(x + _BLOCK, self.shape[2])))
+            return self._make(Window(y, x, min(y + self._side, self.shape[1]), min(x + self._side, self.shape[2])))
 
 
 def as_pyramid(image: Any) -> Pyramid:
-    """Take a picture in any form, as one level unless it has several.
+    """Take an image in any form, as one level unless it has several.
 
     Parameters
     ----------
     image
         A pyramid; an image element of SpatialData or another ``DataArray`` or ``DataTree`` of xarray, whose axes are
-        told by their names; a picture of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
+        recognised by their names; an image of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
         (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is taken.
 
     Raises
@@ -165,13 +173,13 @@ def as_pyramid(image: Any) -> Pyramid:
         return image
     if isinstance(image, str | bytes | PathLike) or (hasattr(image, "read") and not hasattr(image, "shape")):
         msg = (
-            f"Found {type(image).__name__} in place of an image. Expected an array, a DataArray or DataTree, or a picture of "
+            f"Found {type(image).__name__} in place of an image. Expected an array, a DataArray or DataTree, or an image of "
             "Pillow; give the path of a file as `image=`, or open it with `PIL.Image.open`."
         )
         raise TypeError(msg)
     if isinstance(image, np.ndarray) or _is_dask(image):
         return _of_array(image)
-    if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to know it
+    if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to recognise it
         return _of_pillow(image)
     if hasattr(image, "data_vars") or (hasattr(image, "dims") and hasattr(image, "isel")):
         return _of_xarray(image)
@@ -189,9 +197,9 @@ def _of_array(array: Any) -> Pyramid:
     return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
 
 
-def _of_pillow(picture: Any) -> Pyramid:
-    mode = mode_of(picture)
-    return Pyramid((mode.array(picture),), notes=(mode.note,) if mode.note else ())
+def _of_pillow(image: Any) -> Pyramid:
+    mode = mode_of(image)
+    return Pyramid((mode.array(image),), notes=(mode.note,) if mode.note else ())
 
 
 def _of_xarray(element: Any) -> Pyramid:
@@ -238,7 +246,7 @@ def _by_names(array: Any, channel: Any) -> Any:
     others = [dim for dim in array.dims if dim != channel and str(dim).lower() not in {"y", "x"}]
     if not {"y", "x"} <= set(known) or any(array.sizes[dim] != 1 for dim in others) or not array.size:
         msg = (
-            f"An image of shape {array.shape} along {', '.join(map(str, array.dims))} is not a picture. Expected the axes "
+            f"An image of shape {array.shape} along {', '.join(map(str, array.dims))} has not the axes of one. Expected "
             "y, x and perhaps c; choose one plane of a stack, or rename the axes, before passing it."
         )
         raise ValueError(msg)
@@ -260,7 +268,7 @@ def _pixels(level: Any, window: Window) -> NDArray[Any]:
     try:
         # blocks are already made by several threads: a pool within each of them would multiply what is in memory
         pixels = part.compute(scheduler="synchronous")
-    except RuntimeError as error:  # codecs say no more than that they failed
+    except RuntimeError as error:  # codecs report no more than that they failed
         msg = (
             f"The image cannot be read at {window} ({error}): the file or store it comes from is damaged. Copy it again "
             "from where it came, or choose another `image`."

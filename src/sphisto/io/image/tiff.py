@@ -1,4 +1,4 @@
-"""Tif, BigTIFF and OME-TIFF pictures with all their resolutions, read by window.
+"""Tif, BigTIFF and OME-TIFF images with all their resolutions, read by window.
 
 The file is opened for each window and not held: what happens to it in between is noticed, and nothing has to be closed.
 """
@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from sphisto.io.image.channels import CHANNELS, MULTI_CHANNEL, colour_order, named_alpha
+from sphisto.io.image.config import FileConfig
 from sphisto.io.image.photometric import decodes_samples, samples_of
 from sphisto.io.image.pyramid import Pyramid
 from sphisto.io.image.whole_file import kept, orientation_note, refuse_bomb
@@ -30,19 +31,16 @@ if TYPE_CHECKING:
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a tif; the last two are BigTIFF."""
-_LARGE_CHUNK = 2**26  # bytes; a larger strip or tile is decoded once for all
-_KEPT = 2**25  # bytes of decoded tiles: a row of them under the windows that are next to each other
-_ORIENTATION = 274  # tag
 # what a channel that ImageJ shows in one pure colour is
 _PURE: dict[tuple[int, ...], str] = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue"}
 # what tifffile raises for a file that is none, and what its decoders and those of imagecodecs raise for bytes that are
-# no picture
+# no image
 _UNREADABLE = (ValueError, IndexError, KeyError, AttributeError, OSError, struct.error)
 _UNDECODABLE = (ValueError, RuntimeError, OSError, IndexError, TypeError, zlib.error, lzma.LZMAError)
 
 
-def open_tiff(path: Path) -> Pyramid | None:
-    """Open the largest picture of a tif; ``None`` if it is compressed in a way that cannot be decoded here.
+def open_tiff(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid | None:
+    """Open the largest image of a tif; ``None`` if it is compressed in a way that cannot be decoded here.
 
     Raises
     ------
@@ -76,19 +74,19 @@ def open_tiff(path: Path) -> Pyramid | None:
         except ValueError as error:
             msg = f"{str(path)!r} {error}."
             raise ValueError(msg) from error
-        refuse_bomb(path, levels[0].shape, levels[0].dtype.itemsize)
+        refuse_bomb(path, levels[0].shape, levels[0].dtype.itemsize, config=config)
         if not decodable:
             return None
         file = _File.of(path)
-        opened = tuple(of.of(_open_level(file, level)) for of, level in zip(samples, levels, strict=True))
-        turned = orientation_note(frames[0].tags.valueof(_ORIENTATION))
+        opened = tuple(of.of(_open_level(file, level, config)) for of, level in zip(samples, levels, strict=True))
+        turned = orientation_note(frames[0].tags.valueof("Orientation"))
     notes = tuple(note for note in (named, *samples[0].notes, turned) if note)
     alpha = samples[0].alpha or (named_alpha(len(order), names) if order else None)
     return Pyramid(opened, f"{path.resolve()} {file.size} {file.changed} {index}", notes, alpha)
 
 
 def stored_as(path: Path) -> str:
-    """Say how the first picture of a tif is stored."""
+    """Describe how the first image of a tif is stored."""
     import tifffile
 
     with tifffile.TiffFile(path) as tif:
@@ -102,7 +100,7 @@ def stored_as(path: Path) -> str:
 
 
 def _channel_names(tif: Any, index: int) -> list[str] | None:
-    """Return what the file calls the channels of one of its pictures, if anything."""
+    """Return what the file calls the channels of one of its images, if anything."""
     if tif.is_ome and tif.ome_metadata:
         try:
             root = ElementTree.fromstring(tif.ome_metadata)
@@ -156,7 +154,7 @@ class _File:
             file.close()
             msg = (
                 f"The image {str(self.path)!r} was changed while it was read: expected {self.size:,} bytes, found "
-                f"{now.size:,}, or another time of change. Bring it back as it was, or start anew."
+                f"{now.size:,}, or another time of change. Bring it back as it was, or start again."
             )
             raise ValueError(msg)
         return file
@@ -182,11 +180,13 @@ class TiffLevel:
         What tifffile knows of its pages.
     pages
         One, or one for each channel.
+    config
+        What is kept of its tiles.
     """
 
     ndim = 3
 
-    def __init__(self, file: _File, keyframe: Any, pages: tuple[_Page, ...]) -> None:
+    def __init__(self, file: _File, keyframe: Any, pages: tuple[_Page, ...], config: FileConfig) -> None:
         separate, _, height, width, samples = map(int, keyframe.shaped)
         self.dtype = np.dtype(keyframe.dtype)
         self.shape = (height, width, samples * separate * len(pages))
@@ -195,7 +195,7 @@ class TiffLevel:
         self._down, self._across = -(-height // self._high), -(-width // self._wide)
         self._fill = keyframe.nodata
         self._decode: Callable[..., tuple[Any, Any, Any]] = keyframe.decode
-        self._tile = lru_cache(maxsize=max(1, _KEPT // _chunk_bytes(keyframe)))(self._decoded)
+        self._tile = lru_cache(maxsize=max(1, config.kept_tiles // _chunk_bytes(keyframe)))(self._decoded)
 
     def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
         (y0, y1, _), (x0, x1, _) = (part.indices(side) for part, side in zip(key, self.shape, strict=False))
@@ -269,7 +269,7 @@ class ContiguousLevel:
         return values[0] if len(self._planes) == 1 else np.moveaxis(values[..., 0], 0, -1)
 
 
-def _open_level(file: _File, level: Any) -> Any:
+def _open_level(file: _File, level: Any, config: FileConfig) -> Any:
     frame, pages = level.keyframe, list(level.pages)
     separate, depth, height, width, samples = frame.shaped
     if depth > 1 or any(page is None for page in pages):
@@ -290,9 +290,9 @@ def _open_level(file: _File, level: Any) -> Any:
         for page in pages
     )
     _refuse_short(file, max(at + n for page in found for at, n in zip(page.offsets, page.counts, strict=True)))
-    opened = TiffLevel(file, frame, found)
-    if _chunk_bytes(frame) > _LARGE_CHUNK:
-        return kept([opened[:, :]], opened.shape, opened.dtype, file.path)
+    opened = TiffLevel(file, frame, found, config)
+    if _chunk_bytes(frame) > config.large_chunk:
+        return kept([opened[:, :]], opened.shape, opened.dtype, file.path, config=config)
     return opened
 
 

@@ -1,4 +1,4 @@
-"""Pictures that can only be decoded whole, and what keeps a file from filling the memory."""
+"""Images that can only be decoded whole, and what keeps a file from filling the memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto.io.image.config import FileConfig
 from sphisto.io.image.openslide import EXTRA
 from sphisto.io.image.pillow import Mode, mode_of
 from sphisto.io.image.pyramid import Pyramid
@@ -25,28 +26,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_IN_MEMORY = 2**26  # bytes; larger pictures are decoded to a temporary file
-_STRIP = 2**22  # px that are moved at once
-_HARMLESS = 2**30  # bytes; what a file declares is not doubted below
-_ORIENTATION, _TIFF_BITS = 274, 258  # tags
-_PNG_BITS = 24  # where a png tells the bits of a sample
-_JP2_MARK, _JP2_BITS = b"\xff\x4f\xff\x51", 42  # begin of a JPEG 2000 code stream, and where from there it tells them
-_DARK = 128  # of 256; the brightest of pictures that fill their bits is brighter
-_LAYERED = frozenset({"PSD"})  # formats whose frames are the parts of one picture
-_PLAUSIBLE = 500  # bytes of picture per byte of file; slides have 5 to 100, blank ones up to 300
+_PNG_BITS = 24  # place of the byte of a png that holds the bits of a sample
+_JP2_MARK, _JP2_BITS = b"\xff\x4f\xff\x51", 42  # begin of a JPEG 2000 code stream, and place of the bits from there
+_LAYERED = frozenset({"PSD"})  # formats whose frames are the parts of one image
 
 
 class FileLevel:
-    """A picture (y, x, c) in a file without a name, which goes with it.
+    """An image (y, x, c) in a file without a name, which goes with it.
 
-    The file is mapped for each window anew: what is read of it does not stay in memory.
+    The file is mapped again for each window: what is read of it does not stay in memory.
 
     Parameters
     ----------
     file
         Its values in order, and nothing else.
     shape, dtype
-        Of the picture.
+        Of the image.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -59,7 +54,7 @@ class FileLevel:
 
 
 class _Decoded:
-    """Values (y, x, c) with the face of Pillow's pictures, as far as strips are cut out of them."""
+    """Values (y, x, c) with the interface of Pillow's images, as far as strips are cut out of them."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         self._values, self.size = values, (values.shape[1], values.shape[0])
@@ -69,7 +64,7 @@ class _Decoded:
         return self._values[y0:y1, x0:x1]
 
 
-def decode(path: Path) -> Pyramid:
+def decode(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid:
     """Decode a png, jpg or anything else that Pillow reads, once: to memory, or above 64 MB to a temporary file.
 
     Orientation tags are not applied. Of several frames the largest is taken. What was done is in the pyramid's notes;
@@ -83,16 +78,21 @@ def decode(path: Path) -> Pyramid:
         If the temporary folder cannot hold it.
     """
     with _any_size():
-        picture, mode, notes = _loaded(path)
-        width, height = picture.size
-        rows = max(1, _STRIP // width)
-        first = _strip(picture, mode, 0, 1)
-        strips = (_strip(picture, mode, y, rows) for y in range(0, height, rows))
-        return Pyramid((kept(strips, (height, *first.shape[1:]), first.dtype, path),), notes=notes)
+        image, mode, notes = _loaded(path, config)
+        width, height = image.size
+        rows = max(1, config.strip_px // width)
+        first = _strip(image, mode, 0, 1)
+        strips = (_strip(image, mode, y, rows) for y in range(0, height, rows))
+        return Pyramid((kept(strips, (height, *first.shape[1:]), first.dtype, path, config=config),), notes=notes)
 
 
 def kept(
-    strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+    strips: Iterable[NDArray[Any]],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    path: Path,
+    *,
+    config: FileConfig = FileConfig(),
 ) -> NDArray[Any] | FileLevel:
     """Join strips of rows (h, x, c) in memory, or above 64 MB in a temporary file.
 
@@ -102,7 +102,7 @@ def kept(
         If the temporary folder cannot hold them.
     """
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if nbytes <= _IN_MEMORY:
+    if nbytes <= config.in_memory:
         return np.concatenate(list(strips))
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
@@ -110,7 +110,7 @@ def kept(
         msg = (
             f"{str(path)!r} can only be decoded whole, which takes {nbytes / 1e9:.1f} GB, and the temporary folder "
             f"{folder!r} has {free / 1e9:.1f} GB free. Free some space, set TMPDIR to another folder, or save the "
-            "picture as a tiled tif."
+            "image as a tiled tif."
         )
         raise OSError(msg)
     logger.info(
@@ -124,40 +124,40 @@ def kept(
     return level
 
 
-def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int) -> None:
+def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int, *, config: FileConfig = FileConfig()) -> None:
     """Raise for a file that declares far more pixels than its bytes can hold; whole slides pass.
 
     Raises
     ------
     ValueError
-        If the picture would take above 1 GB and more than 500 times its file.
+        If the image would take above 1 GB and more than 500 times its file.
     """
     declared = int(np.prod(shape, dtype=object)) * itemsize
     size = path.stat().st_size
-    if declared > max(_HARMLESS, _PLAUSIBLE * size):
+    if declared > max(config.harmless, config.plausible * size):
         msg = (
             f"{str(path)!r} declares {' x '.join(map(str, shape))} values, {declared / 1e9:.1f} GB, in a file of {size:,} bytes; "
-            f"expected no more than {_PLAUSIBLE} bytes of picture per byte of file. It is damaged or made to fill the "
+            f"expected no more than {config.plausible} bytes of image per byte of file. It is damaged or made to fill the "
             "memory: get it again from where it came."
         )
         raise ValueError(msg)
 
 
-def _loaded(path: Path) -> tuple[Any, Mode, tuple[str, ...]]:
-    """Return the decoded picture, how its strips become arrays, and what is to be said of it."""
-    from PIL import Image, UnidentifiedImageError
+def _loaded(path: Path, config: FileConfig) -> tuple[Any, Mode, tuple[str, ...]]:
+    """Return the decoded image, how its strips become arrays, and notes on it."""
+    from PIL import ExifTags, Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
-            chosen = _seek_largest(picture)
-            refuse_bomb(path, (picture.size[1], picture.size[0], len(picture.getbands())), 1)
-            turned, bits = picture.getexif().get(_ORIENTATION, 1), _bits(path, picture)
-            deep = bits > 8 and mode_of(picture).bits == 8
-            if deep and (read := _with_all_bits(path, picture.format)) is not None:
+        with Image.open(path) as image:
+            chosen = _seek_largest(image)
+            refuse_bomb(path, (image.size[1], image.size[0], len(image.getbands())), 1, config=config)
+            turned, bits = image.getexif().get(ExifTags.Base.Orientation, 1), _bits(path, image)
+            deep = bits > 8 and mode_of(image).bits == 8
+            if deep and (read := _with_all_bits(path, image.format)) is not None:
                 return read, Mode(bits=bits), tuple(note for note in (chosen, orientation_note(turned)) if note)
-            picture.load()
+            image.load()
             # Pillow itself applies the tag to a tif, and to nothing else
-            stored = _as_stored(picture, turned) if picture.format == "TIFF" else picture
+            stored = _as_stored(image, turned) if image.format == "TIFF" else image
             mode = mode_of(stored)
     except (UnidentifiedImageError, OSError, SyntaxError, EOFError) as error:
         msg = (
@@ -166,20 +166,20 @@ def _loaded(path: Path) -> tuple[Any, Mode, tuple[str, ...]]:
         )
         raise ValueError(msg) from error
     if deep:
-        _refuse_cut(path, stored, bits)
+        _refuse_cut(path, stored, bits, config)
     cut = f"its {bits} bits were cut to 8 in decoding" if deep else None
     notes = (chosen, cut, mode.note, orientation_note(turned))
     return stored, mode, tuple(note for note in notes if note)
 
 
 def orientation_note(tag: Any) -> str | None:
-    """Say that a tag of orientation is not applied; ``None`` if it tells nothing."""
+    """Return the note that a tag of orientation is not applied; ``None`` if it states no other one."""
     if tag not in range(2, 9):
         return None
     return f"its orientation tag ({int(tag)}) was not applied, as spot positions count in stored pixels"
 
 
-def _as_stored(picture: Any, turned: int) -> Any:
+def _as_stored(image: Any, turned: int) -> Any:
     from PIL.Image import Transpose
 
     back = {
@@ -191,24 +191,26 @@ def _as_stored(picture: Any, turned: int) -> Any:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_270,
     }
-    return picture.transpose(back[turned]) if turned in back else picture
+    return image.transpose(back[turned]) if turned in back else image
 
 
-def _bits(path: Path, picture: Any) -> int:
-    """Return bits per sample, as far as the file tells."""
-    if picture.format == "PNG":
+def _bits(path: Path, image: Any) -> int:
+    """Return bits per sample, as far as the file states them."""
+    from PIL import ExifTags
+
+    if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(_PNG_BITS + 1)[_PNG_BITS]
-    if picture.format == "JPEG2000":
+    if image.format == "JPEG2000":
         content = path.read_bytes()
         at = content.find(_JP2_MARK)
         return (content[at + _JP2_BITS] & 0x7F) + 1 if at >= 0 else 8
-    stated = picture.tag_v2.get(_TIFF_BITS, 8) if picture.format == "TIFF" else 8
+    stated = image.tag_v2.get(ExifTags.Base.BitsPerSample, 8) if image.format == "TIFF" else 8
     return int(max(np.atleast_1d(stated)))
 
 
 def _with_all_bits(path: Path, kind: str | None) -> Any | None:
-    """Decode a picture of more bits than Pillow keeps, if imagecodecs is there: (y, x, 3 | 4), as Pillow's pictures are cropped."""
+    """Decode an image of more bits than Pillow keeps, if imagecodecs is there: (y, x, 3 | 4), as Pillow's images are cropped."""
     try:
         import imagecodecs
     except ImportError:
@@ -218,9 +220,9 @@ def _with_all_bits(path: Path, kind: str | None) -> Any | None:
     return None if values is None or values.ndim != 3 or values.shape[2] not in (3, 4) else _Decoded(values)
 
 
-def _refuse_cut(path: Path, picture: Any, bits: int) -> None:
+def _refuse_cut(path: Path, image: Any, bits: int, config: FileConfig) -> None:
     """Raise where what Pillow makes of more than 8 bits is not what they show: in JPEG 2000, and where not all are used."""
-    if picture.format == "JPEG2000" or max(high for _, high in picture.convert("RGB").getextrema()) < _DARK:
+    if image.format == "JPEG2000" or max(high for _, high in image.convert("RGB").getextrema()) < config.dark:
         msg = (
             f"{str(path)!r} has {bits} bits per sample, which cannot be read rightly here; expected 8 bits, or a tif. Save it as "
             f"one of these, or install imagecodecs, as `{EXTRA}` does."
@@ -228,21 +230,21 @@ def _refuse_cut(path: Path, picture: Any, bits: int) -> None:
         raise ValueError(msg)
 
 
-def _strip(picture: Any, mode: Mode, y: int, rows: int) -> NDArray[Any]:
-    return mode.array(picture.crop((0, y, picture.size[0], min(y + rows, picture.size[1]))))
+def _strip(image: Any, mode: Mode, y: int, rows: int) -> NDArray[Any]:
+    return mode.array(image.crop((0, y, image.size[0], min(y + rows, image.size[1]))))
 
 
-def _seek_largest(picture: Any) -> str | None:
-    """Move to the frame with the most pixels, the full resolution of a pyramid, and say so."""
-    n_frames = getattr(picture, "n_frames", 1)
-    if n_frames == 1 or picture.format in _LAYERED:
+def _seek_largest(image: Any) -> str | None:
+    """Move to the frame with the most pixels, the full resolution of a pyramid, and return a note on it."""
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames == 1 or image.format in _LAYERED:
         return None
     sizes = []
     for frame in range(n_frames):
-        picture.seek(frame)
-        sizes.append(picture.size[0] * picture.size[1])
+        image.seek(frame)
+        sizes.append(image.size[0] * image.size[1])
     chosen = int(np.argmax(sizes))
-    picture.seek(chosen)
+    image.seek(chosen)
     return (
         f"of its {n_frames} frames number {chosen + 1} was taken, the largest"
         if max(sizes) > min(sizes)

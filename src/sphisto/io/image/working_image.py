@@ -1,4 +1,4 @@
-"""The picture at the resolution that is worked at, and the tissue in it."""
+"""The image at the resolution that is worked at, and the tissue in it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
-from sphisto.core.grid import Grid
+from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.mask import Mask
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
+from sphisto.io.image.colours import BYTE
 from sphisto.slide.tissue import edge_factor, find_tissue
 
 if TYPE_CHECKING:
@@ -22,28 +23,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_SAME_EXTENT = 0.02  # relative; sides of one image at two resolutions differ by rounding only
-_HALF = 127  # of 255, the shade of tissue
 
-
-def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:
-    """Return a picture averaged over whole blocks of its finest pixels, as near to the wanted scale as they come.
+def working_image(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:
+    """Return an image averaged over whole blocks of its finest pixels, as near to the wanted scale as they come.
 
     A few px that fill no block are cut off at the far edges.
 
     Parameters
     ----------
     pyramid
-        The picture.
+        The image.
     native
         Where its finest level lies.
     um_per_px
-        Wanted um per px; ``None`` for the picture's own.
+        Wanted um per px; ``None`` for the image's own.
 
     Returns
     -------
-    picture
-        (3, y, x) uint8, numpy or lazy (see :meth:`sphisto.io.image.pyramid.Pyramid.picture`).
+    image
+        (3, y, x) uint8, numpy or lazy (see :meth:`sphisto.io.image.pyramid.Pyramid.rgb`).
     grid
         Where it lies.
     block
@@ -54,7 +52,7 @@ def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> 
     block = 1 if um_per_px is None else max(1, round(um_per_px / native.um_per_px))
     if um_per_px is not None and um_per_px < native.um_per_px / 1.5:
         logger.warning(
-            "um_per_px=%g is finer than the picture's %.3g; the picture's own resolution is used.",
+            "um_per_px=%g is finer than the image's %.3g; the image's own resolution is used.",
             um_per_px, native.um_per_px,
         )  # fmt: skip
     height, width = native.height // block, native.width // block
@@ -63,45 +61,45 @@ def working_picture(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> 
         raise ValueError(msg)
     if len(pyramid.levels) > 1:
         level = pyramid.level_for(block)
-        logger.info("The picture has %d resolutions; the one of %d x %d px is read.", len(pyramid.levels),
+        logger.info("The image has %d resolutions; the one of %d x %d px is read.", len(pyramid.levels),
                     *pyramid.levels[level].shape[:2])  # fmt: skip
     fullres = (native.fullres_per_px[0] * block, native.fullres_per_px[1] * block)
-    return pyramid.picture(block), Grid(height, width, native.um_per_px * block, fullres), block
+    return pyramid.rgb(block), Grid(height, width, native.um_per_px * block, fullres), block
 
 
-def tissue_in(pyramid: Pyramid, picture: Any, grid: Grid, block: int = 1) -> Mask:
-    """Find the tissue in a picture on its grid: by a coarser level, if the pyramid has one that is fine enough.
+def tissue_in(pyramid: Pyramid, image: Any, grid: Grid, block: int = 1) -> Mask:
+    """Find the tissue in an image on its grid: by a coarser level, if the pyramid has one that is fine enough.
 
     Parameters
     ----------
     pyramid
-        The picture in all resolutions.
-    picture, grid, block
-        What :func:`working_picture` made of it.
+        The image in all resolutions.
+    image, grid, block
+        What :func:`working_image` made of it.
     """
     factor = edge_factor(grid.shape, grid.um_per_px)
     if pyramid.level_for(block * factor) == pyramid.level_for(block):
-        return find_tissue(np.moveaxis(picture, 0, -1), grid.um_per_px)
-    thumbnail = pyramid.picture(block * factor)
+        return find_tissue(np.moveaxis(image, 0, -1), grid.um_per_px)
+    thumbnail = pyramid.rgb(block * factor)
     found = find_tissue(np.moveaxis(thumbnail, 0, -1), grid.um_per_px * factor)
     sides = (found.px_per_block[0] * factor, found.px_per_block[1] * factor)
     return replace(found, shape=grid.shape, px_per_block=sides)
 
 
 def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
-    """Bring a mask of the whole picture to a grid: what most of a pixel is, or the pixel of a coarser mask it lies in.
+    """Bring a mask of the whole image to a grid: what most of a pixel is, or the pixel of a coarser mask it lies in.
 
     Parameters
     ----------
     tissue
         (y, x) bool, of any size.
     grid, block
-        What :func:`working_picture` made of the picture.
+        What :func:`working_image` made of the image.
 
     Raises
     ------
     ValueError
-        If it is no mask, or not of that picture.
+        If it is no mask, or not of that image.
     """
     mask = np.asarray(tissue)
     if mask.ndim != 2 or not mask.size:
@@ -113,9 +111,9 @@ def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
         )
         raise ValueError(msg)
     if all(side // block == own for side, own in zip(mask.shape, grid.shape, strict=True)):
-        mask = mask[: grid.height * block, : grid.width * block]  # without what fills no block of the picture
+        mask = mask[: grid.height * block, : grid.width * block]  # without what fills no block of the image
     proportion = (mask.shape[0] / mask.shape[1]) / (grid.height / grid.width)
-    if abs(proportion - 1) > _SAME_EXTENT:
+    if abs(proportion - 1) > SAME_SCALE:
         msg = f"The tissue mask measures {mask.shape} px, the image {grid.shape}: their proportions differ."
         raise ValueError(msg)
     mask = mask.astype(bool, copy=False)
@@ -124,7 +122,7 @@ def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
         return Mask(mask, grid.shape, (1 / ratio[0], 1 / ratio[1]))
 
     def shades(window: Window) -> NDArray[np.uint8]:
-        return np.where(mask[window.slices], np.uint8(255), np.uint8(0))[..., None]
+        return np.where(mask[window.slices], np.uint8(BYTE), np.uint8(0))[..., None]
 
     whole = Window(0, 0, *grid.shape)
-    return Mask(coarse_window(shades, whole, ratio=ratio, fine_shape=mask.shape)[..., 0] > _HALF, grid.shape)
+    return Mask(coarse_window(shades, whole, ratio=ratio, fine_shape=mask.shape)[..., 0] > BYTE // 2, grid.shape)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def in_background(most: int) -> Iterator[Callable[[Job], None]]:
-    """Yield a function that hands jobs to a thread of their own; it waits while ``most`` of them are not yet done.
+    """Yield a function that gives jobs to a thread of their own; it waits while ``most`` of them are not yet done.
 
-    At the end of the block all jobs have been done. What a job raises comes out at the next hand-over or at the end of
+    At the end of the block all jobs have been done. What a job raises is raised at the next call or at the end of
     the block; later jobs are then not begun. If the block itself raises (Ctrl-C, too), jobs that wait are dropped and
     the one in progress is brought to its end.
     """
     jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-    room = threading.Semaphore(most)
+    slots = threading.Semaphore(most)
     failed: list[BaseException] = []
     dropped = threading.Event()
 
@@ -35,10 +35,10 @@ def in_background(most: int) -> Iterator[Callable[[Job], None]]:
                 failed.append(error)
                 dropped.set()
             del job  # what it holds is not kept while the thread waits for the next
-            room.release()
+            slots.release()
 
     def hand_over(job: Job) -> None:
-        room.acquire()
+        slots.acquire()
         _raise(failed)
         jobs.put(job)
 

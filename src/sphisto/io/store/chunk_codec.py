@@ -53,7 +53,7 @@ class ChunkFiles:
         return values
 
     def write(self, channels: slice, part: Window, values: NDArray[Any]) -> None:
-        """Write one chunk of a (c, y, x) array; it appears under its name as a whole, whoever else writes it.
+        """Write one chunk of a (c, y, x) array; it appears under its name as a whole, whatever else writes it.
 
         As zarr does, a chunk that only holds the fill value is not stored.
         """
@@ -91,7 +91,7 @@ class ChunkFiles:
             # by Blosc's header; what its bytes do not keep to would be read or written beyond them
             holds, length = (int.from_bytes(stored[at : at + 4], "little") for at in (4, 12))
             if holds != values.nbytes or length != len(stored):
-                msg = f"it says that it holds {holds} bytes in {length} instead of {values.nbytes} in {len(stored)}"
+                msg = f"its header states {holds} bytes in {length} instead of {values.nbytes} in {len(stored)}"
                 raise ValueError(msg)
             self.codec.decode(stored, values)
         return np.asarray(values[..., *part.within(Window(y * sides[0], x * sides[1], 0, 0))])
@@ -126,7 +126,7 @@ def chunk_files(array: Any) -> ChunkFiles | None:
 
 
 def _is_native(order: Mapping[Any, Any]) -> bool:
-    """Whether values have their bytes in this machine's order; those of one byte need not say any."""
+    """Whether values have their bytes in this machine's order; those of one byte need not state any."""
     return order.get("configuration", {}).get("endian", sys.byteorder) == sys.byteorder
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from sphisto._cores import n_cores
 from sphisto.core.tiles import Window
 from sphisto.io.store.chunk_codec import chunk_files
+from sphisto.io.store.config import ReadConfig
 from sphisto.io.store.errors import naming_chunk
 
 if TYPE_CHECKING:
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
 
     Channels = slice | NDArray[np.integer]
 
-_AHEAD = 2  # chunks for each thread that are decoded or wait to be taken
-_FEW = 4  # chunks that one thread reads: more would be started for nothing, and keep memory of their own
-_MOST_THREADS = 8  # more would wait for the disk, and for whoever takes what they read
 
-
-def chunks(array: Any, window: Window, channels: Channels = slice(None)) -> Iterator[tuple[Window, NDArray[Any]]]:
+def chunks(
+    array: Any, window: Window, channels: Channels = slice(None), *, config: ReadConfig = ReadConfig()
+) -> Iterator[tuple[Window, NDArray[Any]]]:
     """Yield a window of a (c, y, x) or (y, x) raster chunk by chunk; a few chunks are in memory at a time.
 
     Parameters
@@ -38,6 +37,8 @@ def chunks(array: Any, window: Window, channels: Channels = slice(None)) -> Iter
         Pixels inside the raster.
     channels
         Those wanted of a (c, y, x) raster.
+    config
+        How many are read by how many threads.
 
     Raises
     ------
@@ -52,12 +53,12 @@ def chunks(array: Any, window: Window, channels: Channels = slice(None)) -> Iter
             return np.asarray(array[place]) if files is None else files.read(part, channels)
 
     windows = cut(window, getattr(array, "chunksize", array.chunks)[-2:])
-    if len(windows) <= _FEW:
+    if len(windows) <= config.few:
         yield from ((part, read(part)) for part in windows)
         return
-    n_threads = min(len(windows), n_cores(), _MOST_THREADS)
+    n_threads = min(len(windows), n_cores(), config.most_threads)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="sphisto-reader") as pool:
-        yield from _ahead(pool, read, windows, n_threads * _AHEAD)
+        yield from _ahead(pool, read, windows, n_threads * config.ahead)
 
 
 def read_window(array: Any, window: Window, channels: Channels = slice(None)) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Say which file of a store is damaged: zarr and its codecs say no more than that something cannot be decoded."""
+"""Name the file of a store that is damaged: zarr and its codecs report no more than that something cannot be decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MEND = (
-    "Copy that file back from a backup, or write the projection anew: `sphisto.tl.fit_projection` or `sphisto.tl.predict` "
+    "Copy that file back from a backup, or write the projection again: `sphisto.tl.fit_projection` or `sphisto.tl.predict` "
     "with the same `store` and `key_added`."
 )
 """What to do about a damaged raster of a projection."""
@@ -23,15 +23,15 @@ RESTORE = "Copy that file back from a backup, or fit again into another `store`.
 
 
 @contextlib.contextmanager
-def naming_damage(folder: Path, rooms: Sequence[str] = (".",), *, advice: str) -> Iterator[None]:
+def naming_damage(folder: Path, groups: Sequence[str] = (".",), *, advice: str) -> Iterator[None]:
     """Turn an error while a folder of a store is read into one that names the damaged file, if there is one.
 
     Parameters
     ----------
     folder
         A store, or an element or table in one.
-    rooms
-        Folders in it of which chunks were read; by default all. Metadata are always looked at.
+    groups
+        Folders in it of which chunks were read; by default all. Metadata are always checked.
     advice
         What to do.
 
@@ -43,7 +43,7 @@ def naming_damage(folder: Path, rooms: Sequence[str] = (".",), *, advice: str) -
     try:
         yield
     except Exception as error:
-        found = _damaged_in(folder, rooms)
+        found = _damaged_in(folder, groups)
         if found is None:
             raise
         msg = f"{folder} is damaged: {found.relative_to(folder)} cannot be read ({error}). {advice}"
@@ -70,7 +70,7 @@ def naming_chunk(array: Any, place: tuple[Any, ...]) -> Iterator[None]:
         yield
     except Exception as error:
         if not hasattr(array, "store_path"):  # behind a dask array
-            msg = f"A raster cannot be read ({error}); give the store by its path to be told which chunk is damaged."
+            msg = f"A raster cannot be read ({error}); give the store by its path to learn which chunk is damaged."
             raise ValueError(msg) from error
         found = _damaged_chunk(array, place)
         if found is None:
@@ -79,7 +79,7 @@ def naming_chunk(array: Any, place: tuple[Any, ...]) -> Iterator[None]:
         raise ValueError(msg) from error
 
 
-def _damaged_in(folder: Path, rooms: Sequence[str]) -> Path | None:
+def _damaged_in(folder: Path, groups: Sequence[str]) -> Path | None:
     """First file in a folder of a store that cannot be read."""
     import zarr
 
@@ -91,7 +91,7 @@ def _damaged_in(folder: Path, rooms: Sequence[str]) -> Path | None:
         except (ValueError, KeyError, TypeError):
             return about
     for path in arrays:
-        if any(path.is_relative_to(folder / room) for room in rooms):
+        if any(path.is_relative_to(folder / group) for group in groups):
             array = zarr.open_array(path, mode="r")
             chunk = _damaged_chunk(array, (slice(None),) * array.ndim)
             if chunk is not None:

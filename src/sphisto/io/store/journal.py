@@ -56,7 +56,7 @@ class Journal:
 
     @property
     def after_failure_of_system(self) -> bool:
-        """Whether the machine was started anew since: files written shortly before may then be hollow."""
+        """Whether the machine was restarted since: files written shortly before may then be empty."""
         return bool(self.about["boot"] != _boot())
 
 

@@ -21,7 +21,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_TRIES = 20  # a lock file that vanishes while it is opened: each time another writer has just ended
 
 
 @contextlib.contextmanager
@@ -29,7 +28,7 @@ def locked(store: Path) -> Iterator[None]:
     """Hold a file beside ``store`` that names this process; refuse if another one holds it.
 
     The system lets go of the lock when its holder ends, however it ends. On file systems without locks the file alone
-    counts: one that a process of this machine left which is gone is taken over.
+    counts: one that a process of this machine left which has ended is taken over.
 
     Raises
     ------
@@ -55,7 +54,9 @@ def locked(store: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before it is let go: who opens it afterwards finds that it is gone
+        path.unlink(
+            missing_ok=True
+        )  # before it is unlocked: a process that opens it afterwards finds that it was removed
         os.close(handle)
 
 
@@ -64,8 +65,9 @@ def lock_file(store: Path) -> Path:
     return store.with_name(f".{store.name}.lock")
 
 
-def _acquire(path: Path, store: Path) -> int:
-    for _ in range(_TRIES):
+def _acquire(path: Path, store: Path, tries: int = 20) -> int:
+    """Open the lock file and lock it; it may vanish meanwhile, each time as another writer has just ended."""
+    for _ in range(tries):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if _try_lock(handle, path) and _is_still(handle, path):
@@ -84,7 +86,7 @@ def _acquire(path: Path, store: Path) -> int:
     msg = (
         f"{store} is being written by process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
         f" since {holder.get('since', 'an unknown time')}. Wait until it has ended or end it, or choose another `store`. "
-        f"If that process is long gone (another machine may have failed), remove {path}."
+        f"If that process ended long ago (another machine may have failed), remove {path}."
     )
     raise BlockingIOError(msg)
 
@@ -98,7 +100,7 @@ def _try_lock(handle: int, path: Path) -> bool:
                 return False
         else:
             return True
-    holder = _holder(path)  # no locks here: what the file says has to do
+    holder = _holder(path)  # no locks here: the content of the file has to do
     return not holder or (holder.get("host") == socket.gethostname() and not _is_running(int(holder.get("pid", -1))))
 
 
@@ -122,7 +124,7 @@ def _is_running(pid: int) -> bool:
     if pid <= 0:
         return False
     if sys.platform == "win32":
-        return True  # there is no harmless signal to ask with
+        return True  # there is no harmless signal to test with
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

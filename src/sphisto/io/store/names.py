@@ -44,7 +44,7 @@ def element_name(name: str) -> str:
 
 
 def libraries_of(mark: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Table of each library, by what a store says of itself."""
+    """Table of each library, by the marks of a store."""
     first = {str(mark["library_id"]): {"table": _keys.TABLE}}
     return dict(mark.get("libraries", first))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto.core.tiles import Window, nested, plan_tiles
+from sphisto.core.tiles import TILE, Window, nested, plan_tiles
 from sphisto.io.store.chunks import read_window, write_chunks
 
 if TYPE_CHECKING:
@@ -20,15 +20,10 @@ if TYPE_CHECKING:
     from sphisto.core.grid import Grid
     from sphisto.core.mask import Mask
 
-CHUNK = 512  # px; what is written at once, and the chunks of channels that are wanted one by one: 1 MB each
-_CHUNK_BYTES = 2**22  # of channels that are wanted together, at most: squares of less than 512 px if need be
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
-REGION = CHUNK << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
-_BLOCK = 2 * CHUNK  # px of a picture written together; files of pictures come in blocks themselves
-_BLANK_BLOCK = 4 * CHUNK  # px of what is the same everywhere or nearly so
-_COARSEST = 512  # px; the pyramid ends when the longer side is no longer than this
-_ROUNDED = 2**18  # values rounded at once
-_MANTISSA_BITS = 12  # of 23: a relative error below 0.02 %, and the rest compresses away
+REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
+_BLOCK = 2 * TILE  # px of an image written together; files of images come in blocks themselves
+_BLANK_BLOCK = 4 * TILE  # px of what is the same everywhere or nearly so
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> l
     """
     done: list[list[tuple[int, Window]]] = [[] for _ in windows]
     for level, (height, width) in enumerate(shapes[1:], start=1):
-        side, last = CHUNK << level, {}
+        side, last = TILE << level, {}
         for i, window in enumerate(windows):
             rows, columns = (
                 range(window.y0 // side, -(-window.y1 // side)),
@@ -100,9 +95,9 @@ def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> l
             )
             last.update({(row, column): i for row in rows for column in columns})
         for (row, column), i in last.items():
-            y, x = row * CHUNK, column * CHUNK
+            y, x = row * TILE, column * TILE
             if y < height and x < width:  # an odd last row or column has no place in coarser levels
-                done[i].append((level, Window(y, x, min(y + CHUNK, height), min(x + CHUNK, width))))
+                done[i].append((level, Window(y, x, min(y + TILE, height), min(x + TILE, width))))
     return done
 
 
@@ -151,10 +146,12 @@ def create_raster(
     return open_raster(store, name)
 
 
-def _chunk_shape(shape: tuple[int, ...], dtype: np.dtype[Any], *, together: bool) -> tuple[int, ...]:
-    """(c, y, x) of the chunks: a square of one channel or of all, the largest that is not too large."""
-    n_channels, side = shape[0] if together else 1, CHUNK
-    while n_channels * side**2 * dtype.itemsize > _CHUNK_BYTES and side > 1:
+def _chunk_shape(
+    shape: tuple[int, ...], dtype: np.dtype[Any], *, together: bool, most_bytes: int = 2**22
+) -> tuple[int, ...]:
+    """(c, y, x) of the chunks: a square of one channel or of all, halved until it has no more than ``most_bytes``."""
+    n_channels, side = shape[0] if together else 1, TILE
+    while n_channels * side**2 * dtype.itemsize > most_bytes and side > 1:
         side //= 2
     return n_channels, *(min(side, length) for length in shape[1:])
 
@@ -167,12 +164,12 @@ def open_raster(store: Path, name: str) -> RasterWriter:
     return RasterWriter(tuple(group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]))
 
 
-def write_picture(store: Path, name: str, picture: Any, grid: Grid) -> None:
-    """Write a (3, y, x) uint8 picture, numpy or lazy, block by block: SpatialData's own writer holds much of it at once."""
+def write_image(store: Path, name: str, image: Any, grid: Grid) -> None:
+    """Write a (3, y, x) uint8 image, numpy or lazy, block by block: SpatialData's own writer holds much of it at once."""
     writer = create_raster(store, name, ("r", "g", "b"), grid, fill=0, dtype="uint8", together=True)
     windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=_BLOCK))]
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
-        writer.write(window, np.asarray(picture[:, *window.slices]))
+        writer.write(window, np.asarray(image[:, *window.slices]))
         for level, coarse in chunks:
             writer.coarsen(level, coarse)
 
@@ -229,34 +226,44 @@ def image_element(array: Any, grid: Grid, *, channels: Sequence[str] | None = No
         dims=("c", "y", "x"),
         c_coords=list(channels) if channels is not None else None,
         scale_factors=pyramid_factors(grid.shape),
-        chunks=(1, CHUNK, CHUNK),
+        chunks=(1, TILE, TILE),
         transformations={"global": Scale(list(grid.fullres_per_px), axes=("y", "x"))},
     )
 
 
 def pyramid_factors(shape: tuple[int, int]) -> list[int]:
-    """Return the factor 2 as often as the raster needs halving to be small."""
+    """Return the factor 2 as often as the raster needs halving to fit into one chunk."""
     side, factors = max(shape), []
-    while side > _COARSEST:
+    while side > TILE:
         side //= 2
         factors.append(2)
     return factors
 
 
-def round_mantissa(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN."""
-    drop = np.uint32(23 - _MANTISSA_BITS)
+def round_mantissa(values: NDArray[Any], *, bits: int = 12, at_once: int = 2**18) -> NDArray[np.float32]:
+    """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN.
+
+    Parameters
+    ----------
+    values
+        Numbers of any shape.
+    bits
+        Bits of the mantissa that are kept, of 23: a relative error below 0.02 %.
+    at_once
+        Values that are rounded together: this bounds the memory of their copies.
+    """
+    drop = np.uint32(23 - bits)
     rounded = np.array(values, dtype=np.float32, order="C")
     flat = rounded.reshape(-1)
-    for start in range(0, flat.size, _ROUNDED):
-        part = flat[start : start + _ROUNDED]
+    for start in range(0, flat.size, at_once):
+        part = flat[start : start + at_once]
         finite = np.isfinite(part)
         here = True if finite.all() else finite  # a mask makes it several times as slow
-        bits = part.view(np.uint32)
-        odd = (bits >> drop) & np.uint32(1)
+        words = part.view(np.uint32)
+        odd = (words >> drop) & np.uint32(1)
         odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
-        np.add(bits, odd, out=bits, where=here)
-        np.bitwise_and(bits, ~np.uint32((1 << drop) - 1), out=bits, where=here)
+        np.add(words, odd, out=words, where=here)
+        np.bitwise_and(words, ~np.uint32((1 << drop) - 1), out=words, where=here)
     return rounded
 
 

@@ -38,7 +38,7 @@ _RASTERS = ("images", "labels")
 
 @dataclass(frozen=True)
 class StoredRaster:
-    """A raster element as it lies in a store: pyramid levels (finest first), channel names and the finest grid."""
+    """A raster element as it is in a store: pyramid levels (finest first), channel names and the finest grid."""
 
     levels: tuple[Any, ...]
     channels: tuple[str, ...]
@@ -65,7 +65,7 @@ class StoredRaster:
 
 
 def mark(store: Store) -> dict[str, Any]:
-    """Return what the store says of itself: library id, keys, grids, version.
+    """Return what the store records of itself: library id, keys, grids, version.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def table_name(store: Store, key: str | None = None) -> str:
 
 
 def spot(store: Store, key: str) -> Spot:
-    """Spot of a projection: the area its unit speaks of."""
+    """Spot of a projection: its area is the unit of rasters."""
     return Spot(**_about(store, key)["spot"])
 
 
@@ -116,7 +116,7 @@ def n_contrasts(store: Store, key: str) -> int:
 
 
 def _about(store: Store, key: str) -> dict[str, Any]:
-    """Return what the store says of a projection."""
+    """Return what the store records of a projection."""
     keys = mark(store)["keys"]
     if key not in keys:
         msg = f"Found no projection {key!r} in the store; it holds {', '.join(map(repr, keys)) or 'none'}."
@@ -227,7 +227,7 @@ def _open_element(sdata: SpatialData, name: str) -> tuple[list[Any], list[str]] 
 
 
 def read_mark(store: Path) -> dict[str, Any] | None:
-    """Return what a folder says of itself, ``None`` if it is no store of sphisto."""
+    """Return what a folder records of itself, ``None`` if it is no store of sphisto."""
     import json
 
     try:

@@ -22,7 +22,7 @@ logger = logging.getLogger("sphisto")
 
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
-    """Add to a table what an earlier one on disk says of some projections, by names of genes and spots.
+    """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots.
 
     Raises
     ------
@@ -55,9 +55,9 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
         table.varm[_keys.loadings(key)] = _reordered(loadings, genes)
         for name in set(_keys.in_var(key)) & set(var):
             table.var[name] = _reordered(var[name].to_numpy(), genes)
-        for room, name, order in (("varm", _keys.by_method(key), genes), ("obsm", _keys.fitted(key), spots)):
-            if f"{room}/{name}" in group:
-                getattr(table, room)[name] = _reordered(read_elem(group[f"{room}/{name}"]), order)
+        for part, name, order in (("varm", _keys.by_method(key), genes), ("obsm", _keys.fitted(key), spots)):
+            if f"{part}/{name}" in group:
+                getattr(table, part)[name] = _reordered(read_elem(group[f"{part}/{name}"]), order)
         if f"uns/{key}" in group:
             table.uns[key] = read_elem(group[f"uns/{key}"])
 
@@ -86,7 +86,7 @@ def require_own(held: Mapping[str, Any], name: str, own: bool, *, where: str, re
 
 
 def require_free_key(table: AnnData, key: str) -> None:
-    """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are said.
+    """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are logged.
 
     Raises
     ------
@@ -98,13 +98,13 @@ def require_free_key(table: AnnData, key: str) -> None:
     require_own(table.uns, key, own, where="uns", remedy="Choose another `key_added`, or rename that entry.")
     if record is not None:
         return
-    rooms = {
+    parts = {
         "var": _keys.in_var(key),
         "varm": (_keys.loadings(key), _keys.by_method(key)),
         "obsm": (_keys.fitted(key),),
         "obs": (_keys.held_out(key),),
     }
-    known = [f"{room}[{name!r}]" for room, names in rooms.items() for name in names if name in getattr(table, room)]
+    known = [f"{part}[{name!r}]" for part, names in parts.items() for name in names if name in getattr(table, part)]
     if known:
         logger.warning("%s will be replaced: the results of %r have these names.", ", ".join(known), key)
 
@@ -194,7 +194,7 @@ def _plain_frame(frame: DataFrame) -> DataFrame:
 
     index = _as_index(_plain_array(frame.index.array), frame.index.name)
     columns = [frame.iloc[:, i].array for i in range(frame.shape[1])]
-    # told its type, as pandas 3 would make its own kind of text of objects again
+    # with its type stated, as pandas 3 would make its own kind of text of objects again
     series = {i: _as_series(_plain_array(column), index) for i, column in enumerate(columns)}
     made = pd.DataFrame(series, index=index)
     made.columns = frame.columns

@@ -2,7 +2,7 @@
 
 A new version is built beside the store and takes its place in one step; whatever happens before that step, the old
 version stays as it was. Chunks that do not change are shared by hard links, so that the new version costs only what
-is new in it. A journal says what is already written, so that another run can go on after a kill.
+is new in it. A journal records what is already written, so that another run can go on after a kill.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Work:
 def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool = False) -> Iterator[Work]:
     """Yield a new version of ``store``, a copy of it (empty if there is none), which becomes the store at the end.
 
-    If the block raises, the store is left as it was. What was written is kept if the journal or a draft says that
+    If the block raises, the store is left as it was. What was written is kept if the journal or a draft records that
     there is something to go on from, and removed if not. A killed process leaves it as it is; the next call for the
     same store goes on from it, with ``resume``, or clears it away.
 
@@ -73,7 +73,7 @@ def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool =
     store
         The store.
     call
-        Plain values that name what is written: an unfinished version of another call is not gone on with.
+        Plain values that name what is written: an unfinished version of another call is not continued.
     resume
         Go on with the unfinished version that another call left.
 
@@ -145,7 +145,7 @@ def _staging(folder: Path) -> Path:
 
 
 def _drafts(folder: Path, call: dict[str, Any]) -> Path:
-    """Drafts of a call, told from those of others by its name: they may outlive the journal."""
+    """Drafts of a call, distinguished from those of others by its name: they may outlive the journal."""
     return folder / f"beside-{hashlib.sha256(json.dumps(call, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
@@ -154,7 +154,7 @@ def _journal(folder: Path) -> Path:
 
 
 def _keep_what_took_long(folder: Path, *, only_drafts: bool) -> bool:
-    """Remove a folder unless it holds drafts or regions; where room is wanted, keep drafts alone, which are small."""
+    """Remove a folder unless it holds drafts or regions; where space is needed, keep drafts alone, which are small."""
     journal = read_journal(_journal(folder))
     if only_drafts:
         _forget(folder)
@@ -170,7 +170,7 @@ def _begun(store: Path, call: dict[str, Any]) -> Work:
     folder = _folder(store)
     folder.mkdir(exist_ok=True)  # may hold drafts
     _forget(folder)
-    for left in list(folder.iterdir()):  # drafts of other calls, and what tells the workers of a killed one to go on
+    for left in list(folder.iterdir()):  # drafts of other calls, and what makes the workers of a killed one go on
         if left.is_file():
             left.unlink()
         elif left != _drafts(folder, call):
@@ -184,7 +184,7 @@ def _begun(store: Path, call: dict[str, Any]) -> Work:
 
 
 def _resumed(store: Path, call: dict[str, Any]) -> Work | None:
-    """Find the unfinished version to go on with, if it is whole and of the store as it is now."""
+    """Find the unfinished version to continue, if it is whole and of the store as it is now."""
     folder = _folder(store)
     journal = read_journal(_journal(folder))
     if journal is None:
@@ -198,7 +198,7 @@ def _resumed(store: Path, call: dict[str, Any]) -> Work | None:
     if differing:
         msg = (
             f"The unfinished version in {folder} is of another call: {', '.join(differing)}. Call as before, or start "
-            "anew with resume=False, which clears it away."
+            "again with resume=False, which clears it away."
         )
         raise ValueError(msg)
     whole = _staging(folder).is_dir() and _identity(_staging(folder)) == journal.about.get("itself")
@@ -224,7 +224,7 @@ def _commit(work: Work, store: Path) -> None:
             "left as it is, and what was written is kept. Call again with resume=True to write it into the store as it is now."
         )
         raise RuntimeError(msg)
-    _flush(work.staging)  # else a power failure shortly after may leave empty files, and the old version is gone
+    _flush(work.staging)  # else a power failure shortly after may leave empty files, and the old version is removed
     _swap(work.staging, store)
     _place_drafts(work.folder, work.journal, store)
 

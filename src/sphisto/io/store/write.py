@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
 from sphisto.io.store.errors import RESTORE, naming_damage
-from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, write_mask, write_picture
+from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, write_image, write_mask
 from sphisto.io.store.read import read_mark
 from sphisto.io.store.tables import link_columns, plain_copy, with_other_projections
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
-
-_SAME_PLACE = 1.0  # full-resolution px
 
 
 @quiet()
@@ -98,7 +97,7 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
         for path in blank.iterdir():
             path.replace(staging / path.name)
         blank.rmdir()
-    write_picture(staging, names[0], slide.image, slide.grid)
+    write_image(staging, names[0], slide.image, slide.grid)
     write_mask(staging, names[1], slide.tissue, slide.grid)
     if slide.measured is not None:
         sdata = sd.read_zarr(staging)
@@ -119,7 +118,7 @@ def create_rasters(
 ) -> None:
     """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image.
 
-    The store is told how many of the factors are contrasts: what a table says of few genes need not show it.
+    The store records how many of the factors are contrasts: a table of few genes need not show it.
     ``background`` is what the redrawn image shows where nothing is drawn.
     """
     _drop(staging, _keys.rasters(key))  # what a killed run had begun
@@ -139,9 +138,9 @@ def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, R
 
 
 def stored_slide(staging: Path, slide: Slide) -> Slide:
-    """Return a slide that :func:`write_slide` wrote with picture and tissue read from there, and without values.
+    """Return a slide that :func:`write_slide` wrote with image and tissue read from there, and without values.
 
-    It is small and can be sent to other processes, which see what this one sees whatever the picture came from.
+    It is small and can be sent to other processes, which read what this one reads whatever the image came from.
     """
     measured = slide.measured
     if measured is not None:
@@ -151,7 +150,7 @@ def stored_slide(staging: Path, slide: Slide) -> Slide:
 
 
 def stored_picture(staging: Path, slide: Slide) -> Any:
-    """Return the (3, y, x) picture of a slide that :func:`write_slide` wrote, lazy; it can be sent to other processes."""
+    """Return the (3, y, x) image of a slide that :func:`write_slide` wrote, lazy; it can be sent to other processes."""
     return _finest(staging / "images" / _keys.of_library(slide.name)[0])
 
 
@@ -159,9 +158,9 @@ def stored_picture(staging: Path, slide: Slide) -> Any:
 def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
 
-    Pictures in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. Text and
+    Images in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. Text and
     numbers of pandas' newer types become plain ones, which every version of anndata reads. What the table in ``store``, the
-    version that is replaced, says of other projections is kept; that in ``staging`` may be half of one, from a run that was
+    version that is replaced, holds of other projections is kept; that in ``staging`` may be half of one, from a run that was
     killed.
 
     Raises
@@ -201,9 +200,9 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of many kinds, for what no zarr store can hold
-        said = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split()).rstrip(".")
+        reason = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split()).rstrip(".")
         msg = (
-            f"The table cannot be written to a store: {said}. Rename "
+            f"The table cannot be written to a store: {reason}. Rename "
             "or remove what is named there (spaces and slashes may not be part of the names of columns and entries; "
             "`spatialdata.utils.sanitize_table` renames them)."
         )
@@ -211,7 +210,7 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
 
 
 def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
-    """What ``uns["spatial"]`` says of a library beside its pictures; of others too, where none is called so."""
+    """What ``uns["spatial"]`` holds of a library beside its images; of others too, where none is called so."""
     from sphisto.io.layout_anndata import libraries_of
 
     libraries = {claims.element_name(name): about for name, about in libraries_of(spatial)[0].items()}
@@ -220,12 +219,12 @@ def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
 
 
 def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
-    """(n, 2) x, y of the spots in full-resolution px: as the table says them, if it means the same places."""
+    """(n, 2) x, y of the spots in full-resolution px: as the table states them, if these are the same places."""
     places = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
     stated = table.obsm.get("spatial")
     if stated is None:
         return places
-    if np.allclose(np.asarray(stated)[:, :2], places, atol=_SAME_PLACE):
+    if np.allclose(np.asarray(stated)[:, :2], places, atol=SAME_PLACE_PX):
         return np.asarray(stated)  # with a third column, if there is one
     logger.info(
         "obsm['spatial'] of the store's table is in full-resolution px; in the table in memory it stays as it is."
@@ -264,7 +263,7 @@ def _finest(element: Path) -> Any:
 
 @contextlib.contextmanager
 def _mark(store: Path) -> Iterator[dict[str, Any]]:
-    """What a store says of itself, to be changed: written once the block has ended."""
+    """What a store records of itself, to be changed: written once the block has ended."""
     import zarr
 
     root: Any = zarr.open_group(store, mode="r+", use_consolidated=False)

@@ -1,4 +1,4 @@
-"""What whoever waits at the terminal is shown; that it cannot be shown never ends the work it speaks of."""
+"""Lines and progress bars on the terminal; an output that cannot show them never ends the work."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_UNSEEN = (OSError, ValueError)  # the other end of a pipe is gone; a file that was closed
+_CLOSED = (OSError, ValueError)  # the other end of a pipe has ended; a file that was closed
 
 
-def say(text: str, *, error: bool = False) -> None:
+def print_line(text: str, *, error: bool = False) -> None:
     """Print a line to standard output, or standard error.
 
     Letters that the output's encoding lacks are escaped. An output that is closed, or that is not there (a program
@@ -22,22 +22,22 @@ def say(text: str, *, error: bool = False) -> None:
     if output is None:
         return
     encoding = getattr(output, "encoding", None) or "ascii"
-    with contextlib.suppress(*_UNSEEN):
+    with contextlib.suppress(*_CLOSED):
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=output, flush=True)
 
 
-def bar(total: int, *, initial: int = 0, desc: str | None = None, unit: str) -> tqdm[Any]:
+def progress_bar(total: int, *, initial: int = 0, desc: str | None = None, unit: str) -> tqdm[Any]:
     """Return a progress bar on standard error, where there is one, or in the notebook."""
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
         def display(self, *args: Any, **kwargs: Any) -> Any:
-            with contextlib.suppress(*_UNSEEN):
+            with contextlib.suppress(*_CLOSED):
                 return super().display(*args, **kwargs)
 
         def close(self) -> None:
-            with contextlib.suppress(*_UNSEEN):
+            with contextlib.suppress(*_CLOSED):
                 super().close()
 
-    # switched off only where it must be: `None`, rather than False, leaves TQDM_DISABLE its say
+    # switched off only where it must be: `None`, rather than False, leaves the choice to TQDM_DISABLE
     return Bar(total=total, initial=initial, desc=desc, unit=unit, **({"disable": True} if sys.stderr is None else {}))

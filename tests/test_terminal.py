@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sphisto._say import say
+from sphisto._terminal import print_line
 
 
 def written(encoding: str | None) -> io.TextIOWrapper:
@@ -25,7 +25,7 @@ def written(encoding: str | None) -> io.TextIOWrapper:
 def test_letters_that_the_output_lacks_are_escaped(monkeypatch, encoding, shown, error):
     output = written(encoding)
     monkeypatch.setattr(sys, "stderr" if error else "stdout", output)
-    say("µ 组 \udce4", error=error)
+    print_line("µ 组 \udce4", error=error)
     assert output.buffer.getvalue().decode(encoding) == shown
 
 
@@ -41,18 +41,18 @@ def test_an_output_that_is_not_there_is_passed_over(monkeypatch, kind):
         output.close()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, output)
-    say("a")
-    say("b", error=True)
+    print_line("a")
+    print_line("b", error=True)
 
 
 BARS = """
 import io, sys
-from sphisto._say import bar
+from sphisto._terminal import progress_bar
 class Gone(io.StringIO):
     def write(self, text):
         raise BrokenPipeError(32, "Broken pipe")
 def count():
-    with bar(4, initial=1, desc="fit", unit="step") as progress:
+    with progress_bar(4, initial=1, desc="fit", unit="step") as progress:
         progress.update(3)
         progress.set_postfix({"loss": "1"})
 ascii, closed = io.TextIOWrapper(io.BytesIO(), encoding="ascii"), io.StringIO()

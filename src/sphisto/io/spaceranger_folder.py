@@ -1,0 +1,154 @@
+"""The folder of a Space Ranger run, and the counts in it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+from sphisto.io.positions import decoded
+
+logger = logging.getLogger("sphisto")
+
+COUNTS = "feature_bc_matrix"
+_CELLS = "feature_cell_matrix"
+
+
+def is_spaceranger_folder(path: str | Path) -> bool:
+    """Whether a folder is one that Space Ranger wrote, or one that ``read_visium`` refuses with a helpful message.
+
+    Folders of Visium HD runs, of segmented cells and of joined sections are among them; zarr folders are not.
+    """
+    try:
+        folder = existing_path(path)
+    except TypeError:
+        return False
+    if not folder.is_dir() or any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray")):
+        return False
+    if (folder / "outs").is_dir() and is_spaceranger_folder(folder / "outs"):
+        return True
+    marks = (
+        f"*{COUNTS}", f"*{COUNTS}.h5", f"*{_CELLS}", f"*{_CELLS}.h5", "square_???um", "binned_outputs", "segmented_outputs",
+        "spatial/*scalefactors_json.json", "spatial/*tissue_positions*", "*scalefactors_json.json",
+    )  # fmt: skip
+    return COUNTS in folder.name or any(any(folder.glob(mark)) for mark in marks)
+
+
+def existing_path(path: Any) -> Path:
+    """Return the path as it is, else with ``~`` and Windows' separators replaced, where that exists."""
+    try:
+        given = Path(path)
+    except TypeError as error:
+        msg = f"Found a {type(path).__name__} for a path; expected text or a pathlib.Path."
+        raise TypeError(msg) from error
+    if given.exists():
+        return given
+    for other in (given, Path(str(path).replace("\\", "/"))):
+        try:
+            expanded = other.expanduser()
+        except RuntimeError:  # no such user
+            continue
+        if expanded.exists():
+            logger.info("%r is read as %s.", str(path), expanded)
+            return expanded
+    return given
+
+
+def find_folder(path: Path) -> Path:
+    """Return the folder that holds counts and ``spatial``: the given one or its ``outs``."""
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        msg = f"Found {found} at {str(path)!r}. Expected the folder of a Space Ranger run (or its `outs`)."
+        if path.exists():
+            msg += f"{_run_above(path)}"
+        raise FileNotFoundError(msg)
+    folder = path / "outs" if (path / "outs").is_dir() and not (path / "spatial").is_dir() else path
+    holds_run = (folder / "spatial").is_dir()
+    if (path.name == "spatial" and not holds_run) or (COUNTS in path.name and any(path.glob("*matrix.mtx*"))):
+        msg = f"{str(path)!r} is a part of a run. Expected the folder of a Space Ranger run.{_run_above(path)}"
+        raise ValueError(msg)
+    _refuse_hd_run(path, folder)
+    _refuse_cells(path, folder)
+    refuse_aggregated(folder, [])
+    return folder
+
+
+def _run_above(path: Path) -> str:
+    """Name the run that a file or folder is a part of."""
+    above = (folder for folder in path.absolute().parents if (folder / "spatial").is_dir())
+    run = next(above, None)
+    return "" if run is None else f" Give {str(run)!r}."
+
+
+def _refuse_hd_run(path: Path, folder: Path) -> None:
+    """Raise for a Visium HD run as a whole: which bins to read is not guessed."""
+    bins = sorted((folder / "binned_outputs").glob("square_*um")) or sorted(folder.glob("square_*um"))
+    if bins or (folder / "binned_outputs").is_dir():
+        choice = ", ".join(repr(str(found)) for found in bins) or "none"
+        msg = f"{str(path)!r} is a Visium HD run. Give the folder of one bin size, for instance square_016um; found: {choice}."
+        raise ValueError(msg)
+
+
+def _refuse_cells(path: Path, folder: Path) -> None:
+    """Raise for cells that Space Ranger segmented: they have outlines, no positions on the array."""
+    cells = any(folder.glob(f"*{_CELLS}*")) and not any(folder.glob(f"*{COUNTS}*"))
+    if cells or (folder / "segmented_outputs").is_dir():
+        beside = sorted((folder.parent / "binned_outputs").glob("square_*um"))
+        choice = f" ({', '.join(repr(str(found)) for found in beside)})" if beside else ""
+        msg = (
+            f"{str(path)!r} holds segmented cells, whose counts are not those of spots or bins. Give the folder of one bin "
+            f"size, binned_outputs/square_016um{choice}; `sphisto.tl.aggregate` then sums the rasters over the outlines "
+            "of cells (cell_segmentations.geojson)."
+        )
+        raise ValueError(msg)
+
+
+def refuse_aggregated(folder: Path, libraries: list[str]) -> None:
+    """Raise for sections that ``spaceranger aggr`` joined; they have no common image."""
+    spatial = folder / "spatial"
+    listed = next(
+        (folder / name for name in ("aggregation.csv", "aggregation_csv.csv") if (folder / name).is_file()), None
+    )
+    if listed is None and len(libraries) < 2 and not any(spatial.glob("*aggr_tissue_positions*")):
+        return
+    rows = [] if listed is None else [row for row in csv.DictReader(decoded(listed).splitlines()) if row]
+    names = [row.get("library_id") or row.get("sample_id") or "" for row in rows] or libraries
+    names = [name for name in names if name] or sorted(
+        file.parent.name for file in spatial.glob("*/scalefactors_json.json")
+    )
+    runs = [str(Path(row["molecule_h5"]).parent) for row in rows if row.get("molecule_h5")]
+    msg = (
+        f"{str(folder)!r} holds several sections that `spaceranger aggr` joined ({', '.join(names) or 'of unknown names'}). "
+        f"Give each section's own run (the outs of `spaceranger count`){': ' + ', '.join(runs) if runs else ''}."
+    )
+    raise ValueError(msg)
+
+
+def find_counts(folder: Path) -> Path:
+    """Return the counts of a run: filtered before raw, h5 before mtx."""
+    for kind in ("filtered", "raw"):
+        exact = folder / f"{kind}_{COUNTS}.h5"
+        prefixed = sorted(folder.glob(f"*{kind}_{COUNTS}.h5"))
+        if exact.is_file():
+            return exact
+        if len(prefixed) > 1:
+            msg = f"Found several counts files in {str(folder)!r}: {', '.join(p.name for p in prefixed)}. Keep one."
+            raise ValueError(msg)
+        if prefixed:
+            return prefixed[0]
+        folders = [p for p in sorted(folder.glob(f"*{kind}_{COUNTS}")) if p.is_dir()]
+        if len(folders) == 1:
+            return folders[0]
+    others = sorted(folder.glob(f"*{COUNTS}.h5"))
+    if others:
+        return others[0]
+    holds = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
+    packed = sorted(p.name for p in folder.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip", ".tar")))
+    runs = sorted(str(p) for p in folder.iterdir() if p.is_dir() and is_spaceranger_folder(p))
+    hint = f" Unpack {', '.join(packed)}." if packed else f" Give one of: {', '.join(runs)}." if runs else ""
+    msg = (
+        f"Found no counts in {str(folder)!r} (it holds: {holds}). Expected filtered_{COUNTS}.h5 or the folder "
+        f"filtered_{COUNTS}.{hint}"
+    )
+    raise FileNotFoundError(msg)

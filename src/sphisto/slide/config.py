@@ -1,0 +1,213 @@
+"""Settings of the algorithms that find tissue, recognise arrays of spots and check where the spots lie.
+
+The defaults hold for all sections; nothing that users call takes these settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TissueConfig:
+    """What distinguishes tissue from glass, padding, dust and printed marks.
+
+    Parameters
+    ----------
+    edge_um
+        Pixel of the fine grid in um: a cell nucleus, the finest edge of tissue that matters.
+    coarsest_um
+        Pixel of the fine grid of large images in um: still a quarter of a Visium spot.
+    many_pixels
+        An image is large if its fine grid would have more pixels: they take a second or two.
+    texture_um
+        Pixel of the texture grid in um: scanner noise and dust average out, tissue structure does not.
+    window_um
+        Standard deviation of the window in which texture is measured, in um: a few cells.
+    glass_smoothing_um
+        The light on the glass varies slowly: the glass colour is smoothed over this width (um).
+    fat_cell_um
+        A gap in which no disc of this radius (um) fits is inside tissue: lumina of fat cells are up to about 100 um wide.
+    trim_um
+        How far (um) the outside may extend back into the notches that closing filled: less than a fat cell.
+    passage_um
+        It does so only through openings wider than twice this (um): cracks thinner than that are inside tissue.
+    dot_radius_um
+        Printed marks are discs of 50 um radius and their blur: a piece of tissue is thicker than this somewhere.
+    core_radius_um
+        A stained piece in which a disc of this radius (um) fits is no single printed mark, speck or hair.
+    min_piece_mm2
+        Smaller stained pieces are dust (a disc of 100 um radius).
+    sure_piece_mm2
+        Larger ones count however thin they are: lacy tissue is a net.
+    min_hole_mm2
+        Smaller holes (a disc of 80 um radius) are vessels, ducts and fat: tissue.
+    bubble_mm2
+        Air bubbles in the mounting medium are not larger than this, 0.8 mm wide.
+    frame_mm
+        A printed frame is larger than this; a cluster of crumbs is smaller.
+    frame_band_um
+        Width of the printed frame between the centres of its outer rows: three rows 150 um apart, and tilt.
+    dot_mm2
+        Least and most area of a printed mark: 0.008 mm2, with a margin for sharp rims and blur.
+    frame_dots
+        Fewer separate dots make no frame.
+    strip
+        Pixels of the image that are averaged at a time; any number gives the same mask, more take more memory.
+    texture_floor
+        Less texture (optical density) may be glass: measured 0.0003-0.008 on glass, 0.010 in the smoothest tissue.
+    texture_none
+        Only padding has less texture (optical density): it shows nothing of the noise of the image.
+    texture_ceiling
+        Texture (optical density) that is always tissue, however noisy the glass.
+    void
+        Optical density in all colours (5 of 255 counts) above which nothing was scanned: black padding.
+    bright
+        Glass is no darker than the brightest 2 % of the image by more than this (optical density).
+    same_glass
+        Smooth areas darker than the main glass by more than this (optical density) are stained: smooth tissue.
+    stain
+        Least and most optical density above the glass that counts as stain; sixteen times the noise of the glass
+        between the two.
+    halo
+        Next to tissue, stain must be this share of the tissue's: dye runs out of it, and lenses blur it.
+    coloured
+        Colour, as a share of stain, of an image that has any: H&E 0.5-0.9, printed marks and bubbles 0.1-0.3, grey 0.
+    grey
+        Pieces with less than this share of the main piece's colour do not belong to its tissue.
+    """
+
+    edge_um: float = 8.0
+    coarsest_um: float = 16.0
+    many_pixels: int = 2_000_000
+    texture_um: float = 20.0
+    window_um: float = 40.0
+    glass_smoothing_um: float = 100.0
+    fat_cell_um: float = 60.0
+    trim_um: float = 40.0
+    passage_um: float = 15.0
+    dot_radius_um: float = 75.0
+    core_radius_um: float = 65.0
+    min_piece_mm2: float = 0.03
+    sure_piece_mm2: float = 0.1
+    min_hole_mm2: float = 0.02
+    bubble_mm2: float = 0.5
+    frame_mm: float = 3.0
+    frame_band_um: float = 400.0
+    dot_mm2: tuple[float, float] = (0.004, 0.02)
+    frame_dots: int = 24
+    strip: int = 2**22
+    texture_floor: float = 0.009
+    texture_none: float = 1e-5
+    texture_ceiling: float = 0.03
+    void: float = 3.8
+    bright: float = 0.12
+    same_glass: float = 0.1
+    stain: tuple[float, float] = (0.02, 0.1)
+    halo: float = 0.1
+    coloured: float = 0.3
+    grey: float = 0.5
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """How well centres, positions and sizes of spots must agree with an array for it to be recognised.
+
+    Parameters
+    ----------
+    tolerance
+        Relative difference of proportions or distances that is still the same; the arrays' row : column ratios lie
+        0.7 apart.
+    scatter
+        Scatter of the centres about their lattice, as a share of its unit; if it is larger, array_row and array_col do
+        not belong to the coordinates.
+    rounding_px
+        Scatter of coordinates in whole pixels: 0.41 px, and a margin.
+    touching
+        Squares at least this large, as a share of the lattice unit, touch: bins fill it, printed spots reach 0.65.
+    spot_size_tolerance
+        Relative difference of sizes of Spatial Transcriptomics spots: readers write 65 to 130 um for them.
+    nominal_tolerance
+        Relative difference from 65 um up to which a diameter is Space Ranger's theoretical one.
+    scale_differs
+        Relative difference of a stated scale from the array's that is warned of; registration and rounding make less.
+    scale_contradicts
+        Ratio of the two that is a contradiction: the next bin size, or the scale of another image, is twice as large
+        or more.
+    ring
+        Neighbours lie within this many pitches; the second ring of a hexagonal array lies at 1.73.
+    order
+        Least mean of exp(6i angle) of hexagonal neighbours; coordinates in whole pixels turn them by some degrees.
+    trimmings, majority
+        Fits, each without the spots farthest off, and share of the spots that is kept, to find where most belong.
+    min_apart_px
+        Spots nearer to each other, in px, are in another unit.
+    min_spots
+        Fewer spots show no arrangement: a spot and its six neighbours.
+    whole
+        Mean distance of positions on an array from whole numbers; that of the means of cells' bins is 0.2.
+    off_lattice
+        Mean distance of steps from a lattice, as a share of its side; that of arbitrary steps is 0.38.
+    max_off_lattice
+        The same for coordinates in whole pixels, however few of these a side has.
+    sampled
+        Steps between neighbours that are compared with a lattice: enough for a mean, few enough to take no time.
+    touching_share
+        Share of bins that have a neighbour, if only one in 80 is left.
+    sparse, overlap
+        Least and most size of printed spots, as a share of the pitch: they reach half of it, and do not overlap but for
+        rounding.
+    """
+
+    tolerance: float = 0.15
+    scatter: float = 0.2
+    rounding_px: float = 0.45
+    touching: float = 0.8
+    spot_size_tolerance: float = 0.4
+    nominal_tolerance: float = 0.1
+    scale_differs: float = 0.05
+    scale_contradicts: float = 1.5
+    ring: float = 1.4
+    order: float = 0.75
+    trimmings: int = 5
+    majority: float = 0.75
+    min_apart_px: float = 0.5
+    min_spots: int = 7
+    whole: float = 0.1
+    off_lattice: float = 0.2
+    max_off_lattice: float = 0.3
+    sampled: int = 2000
+    touching_share: float = 0.05
+    sparse: float = 0.3
+    overlap: float = 1.1
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """When spots and tissue agree, and when another orientation of the image explains them better.
+
+    Parameters
+    ----------
+    cell_radius
+        Radius of a spot's cell in pitches: discs of 0.58 cover a hexagonal array, and a square one but for its corners.
+    steps_per_pitch
+        Pixels per pitch of the grid that is scored: enough to draw a disc, few enough to take no time.
+    clearly_better
+        How much more of the tissue another orientation must explain: near-symmetric tissue differs by less.
+    plausible
+        An orientation that explains less of the tissue is no explanation: the image or its scale is wrong.
+    as_good
+        Orientations closer than this to the best one cannot be distinguished from it.
+    max_outside
+        Share of spots that may lie beyond the edge of the image: a cropped image loses a few.
+    min_on_tissue
+        Share of spots on tissue below which a coarse mask is no explanation.
+    """
+
+    cell_radius: float = 0.6
+    steps_per_pitch: int = 6
+    clearly_better: float = 0.10
+    plausible: float = 0.6
+    as_good: float = 0.02
+    max_outside: float = 0.01
+    min_on_tissue: float = 0.5
