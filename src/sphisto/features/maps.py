@@ -22,7 +22,7 @@ logger = logging.getLogger("sphisto")
 
 _AROUND = 128  # px around tiles with tissue that a network sees, or less
 _LEAST_FEATURE = 0.02  # of the largest principal component
-_EXTREME = 4.0  # standard deviations over spots beyond which features of a place are not believed
+_EXTREME = 4.0  # standard deviations over spots at which features are cut off
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> ND
         raise ValueError(msg)
     found = found.astype(np.float32, copy=False)
     if not (np.ptp(found, axis=(1, 2)) > 0).any():
-        logger.warning("The features %r are the same everywhere; they tell no place from another.", name)
+        logger.warning("The features %r are the same everywhere; they cannot distinguish places.", name)
     if own == stride:
         return found
     height, width = (-(-side // stride) for side in window.shape)

@@ -30,9 +30,9 @@ _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing 
 class Roots:
     """Densities as the quantities that are kriged, and back.
 
-    The kriged densities tell what the tissue is made of, the kriged sum how much RNA there is: the sum of kriged parts
-    would tell it less well. Contrasts are kriged as they are, each for itself. Where a spot's sum tells more of how well
-    it was measured than of its tissue, densities are first brought to a common sum.
+    The kriged densities give the composition of the tissue, the kriged sum the amount of RNA: the sum of kriged parts
+    would estimate that less well. Contrasts are kriged as they are, each for itself. Where a spot's sum depends more on how well
+    it was measured than on its tissue, densities are first brought to a common sum.
 
     Parameters
     ----------

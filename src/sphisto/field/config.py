@@ -17,7 +17,7 @@ class FieldConfig:
         Name in :data:`sphisto.field.solvers.SOLVERS`: ``"kriging"`` (co-kriging in position and features, in closed
         form) or ``"gaussian"`` (weighted averages of the spots around, without features).
     least_spots, most_spots
-        Numbers of spots between which ``"kriging"`` is used; with fewer a covariance cannot be told, with more it takes
+        Numbers of spots between which ``"kriging"`` is used; fewer do not determine a covariance, more take
         the square of their number in memory and the cube in time. Beyond, ``"gaussian"`` takes its place.
     use_features
         Whether features of the image may enter the covariance; they do where that helps to predict left-out spots.
@@ -37,7 +37,7 @@ class FieldConfig:
     choosing
         Spots of a compact piece of the section on which it is tried whether features help.
     left_out
-        Most spots at which the genes' skill is estimated; more tell little more.
+        Most spots at which the genes' skill is estimated; more improve the estimate little.
     points_per_pitch
         The field is computed at this many points per pitch at least, and interpolated in between.
     least_sum

@@ -31,7 +31,7 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A field fitted to observations. It gives no density before it is said which observations are known.
+    """A field fitted to observations. It gives densities only once it is conditioned on known observations.
 
     Parameters
     ----------

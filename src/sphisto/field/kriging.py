@@ -6,8 +6,8 @@ random external drift). All quantities are turned into uncorrelated components f
 single spots (the nugget) is not chosen but averaged over, each value weighted by how well it predicts left-out spots,
 which has a closed form. So has hiding many spots at once, which the training does at every step.
 
-What is particular to a spot is partly noise of counting, which says nothing, and partly tissue smaller than the spots'
-distance, which says something about the surroundings of that very spot. The two are told apart by the noise of
+What is particular to a spot is partly noise of counting, which holds no information, and partly tissue structure smaller than the
+spots' distance, which informs about the surroundings of that very spot. The two are separated by the noise of
 counting, which is known.
 
 Cressie (1993), Statistics for Spatial Data; Dubrule (1983) and Ginsbourger and Schaerer (2021) for left-out spots.
@@ -31,7 +31,7 @@ Floats = NDArray[np.floating]
 
 _LEAST_APART = 1e-6  # squared difference of features, of a mean squared length of 1, that is more than rounding
 _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
-_STEEPEST = 1.2  # slope of left-out values on their predictions that is believed
+_STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
 _AT_ONCE = 1_024  # points: what is in memory at once is that many times the spots
 
 

@@ -1,4 +1,4 @@
-"""A field that was told which observations it may use, read as maps: factor densities and standard deviations of genes."""
+"""A field conditioned on known observations, read as maps: factor densities and standard deviations of genes."""
 
 from __future__ import annotations
 

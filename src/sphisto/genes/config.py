@@ -31,8 +31,11 @@ class GeneModelConfig:
         Share of a contrast that is used: its values at the spots hold the noise that its loadings were estimated from.
     faint
         Counts in a spot that are added to a gene's level: a single count of a rarer gene would stand out as a contrast.
+    sample
+        Spots, drawn at random, from which factors are found; their loadings and the contrasts are then refitted to all
+        spots. That takes a fraction of the time, and predicts held-out spots no worse than factors of all spots.
     most_spots
-        Spots from which factors are found, and which are dense in memory at once; more add little.
+        Spots to which loadings and contrasts are refitted at most, and which are dense in memory at once.
     least_tissue
         Share of a spot on tissue below which its density is not scaled up further, for lying at the tissue's edge.
     """
@@ -46,13 +49,23 @@ class GeneModelConfig:
     least_certain: float = 0.5
     contrast_share: float = 0.75
     faint: float = 0.1
+    sample: int = 1_000
+    refits: int = 1
     most_spots: int = 4_000
     least_tissue: float = 0.25
 
     def __post_init__(self) -> None:
         require_ranges(
             self,
-            whole=("n_factors", "least_factors", "spots_per_factor", "iterations", "shrinking_passes", "most_spots"),
+            whole=(
+                "n_factors",
+                "least_factors",
+                "spots_per_factor",
+                "iterations",
+                "shrinking_passes",
+                "sample",
+                "most_spots",
+            ),
             positive=("loading_shape", "faint"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )

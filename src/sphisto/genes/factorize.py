@@ -11,39 +11,56 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from sphisto.genes.model import GeneModel
 
 if TYPE_CHECKING:
-    from scipy import sparse
-
     from sphisto.genes.config import GeneModelConfig
     from sphisto.slide.slide import Measured
 
 
 def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int) -> GeneModel:
     """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only."""
+    rows = np.flatnonzero(kept)
+    n_factors, rng = config.n_factors_for(len(rows)), np.random.default_rng(seed)
+    if len(rows) > config.most_spots:
+        rows = np.sort(rng.choice(rows, config.most_spots, replace=False))
+    values = measured.values[rows].toarray()
+    sample = values
+    if len(rows) > config.sample:
+        sample = values[np.sort(rng.choice(len(rows), config.sample, replace=False))]
+    loadings, weights = _factorised(sample, n_factors, config, seed, is_counts=measured.is_counts)
+    if not measured.is_counts:
+        return GeneModel(measured.genes, loadings.astype(np.float32))
+    if sample is values:
+        loadings = _shrunken(loadings, weights, values, config)
+    else:
+        for _ in range(config.refits):
+            plain = GeneModel(measured.genes, loadings.astype(np.float32))
+            weights = scores(plain, sparse.csr_array(values), config, is_counts=True)
+            loadings = _shrunken(loadings, weights, values, config)
+    contrasts = _contrasts(values, weights @ loadings.T, n_factors, config)
+    both = np.column_stack([loadings, contrasts]).astype(np.float32)
+    return GeneModel(measured.genes, both, contrasts.shape[1])
+
+
+def _factorised(
+    values: NDArray[np.float32], n_factors: int, config: GeneModelConfig, seed: int, *, is_counts: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(G, K) loadings that sum to one and (n, K) weights of (n, G) values."""
     from sklearn.decomposition import NMF
 
-    rows = np.flatnonzero(kept)
-    n_factors = config.n_factors_for(len(rows))
-    if len(rows) > config.most_spots:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, config.most_spots, replace=False))
-    values = measured.values[rows].toarray()
-    k = min(n_factors, *values.shape)
-    model = NMF(k, init="nndsvda", max_iter=config.iterations, random_state=seed, **_divergence(measured.is_counts))
+    model = NMF(
+        min(n_factors, *values.shape), init="nndsvda", max_iter=config.iterations, random_state=seed,
+        **_divergence(is_counts),
+    )  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Maximum number of iterations")
         weights = model.fit_transform(values)
     loadings = np.maximum(model.components_.T, 0)
     total = np.maximum(loadings.sum(axis=0), 1e-12)
-    loadings /= total
-    if not measured.is_counts:
-        return GeneModel(measured.genes, loadings.astype(np.float32))
-    loadings = _shrunken(loadings, weights * total, values, config)
-    contrasts = _contrasts(values, (weights * total) @ loadings.T, n_factors, config)
-    both = np.column_stack([loadings, contrasts]).astype(np.float32)
-    return GeneModel(measured.genes, both, contrasts.shape[1])
+    return loadings / total, weights * total
 
 
 def _shrunken(
@@ -70,7 +87,7 @@ def _contrasts(
 
     Divided by the square roots of spots' and genes' levels, that noise has variance 1, and it is known by how far it
     turns the singular vectors of what is left (Benaych-Georges and Nadakuditi 2012, J. Multivar. Anal.). The less
-    certain a contrast is, the less of it is believed: shallow sections get none.
+    certain a contrast is, the smaller its share that is used: shallow sections get none.
     """
     gene, depth = fitted.mean(axis=0), fitted.sum(axis=1, keepdims=True) / fitted.sum() * len(fitted)
     known = gene > 0

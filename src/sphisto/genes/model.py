@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Values = TypeVar("Values", NDArray[np.floating], Tensor)
 
-_LEAST = 0.1  # of what the non-negative factors say: signed ones never take away more
+_LEAST = 0.1  # of the expression by non-negative factors is left at least, whatever contrasts take away
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class GeneModel:
         value is the counts it contributes. A gene whose row is NaN is not modelled.
     n_contrasts
         Number of factors, the last ones, that are contrasts between genes: they and their loadings have signs, and
-        correct what the others say.
+        correct the other factors.
     """
 
     genes: tuple[str, ...]

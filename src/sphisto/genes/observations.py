@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _PLENTY = 20  # counts in a spot, from which one without any has failed
-_HALVING = 0  # seed of the halves of the counts that tell the noise: any will do, always the same
+_HALVING = 0  # seed of the halves of the counts from which the noise is estimated: any will do, always the same
 
 
 @dataclass(frozen=True, eq=False)

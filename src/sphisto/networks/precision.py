@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16"]
 
 _WIDTH, _SIDE = 64, 128  # channels and px of the convolution that is timed: the network's middle
 _TIMES = 5
-_GAIN = 1.3  # what bfloat16 must gain: clear of the noise of timing, so that the same machine always says the same
+_GAIN = 1.3  # what bfloat16 must gain: clear of the noise of timing, so that the result is the same each time
 
 
 @cache

@@ -1,6 +1,6 @@
 """The default network, all of it in this file.
 
-It sees the picture and, at a coarse stride, what the neighbouring spots say (the prior). Its last layer is one 1 x 1
+It sees the image and, at a coarse stride, the co-kriging of the neighbouring spots (the prior mean). Its last layer is one 1 x 1
 convolution: three of its channels redraw the picture, the others are the logarithm of how much each factor differs
 from the prior. So the genes are an extension of the layer that draws the tissue, they are never negative, and a
 network that has learned nothing gives the interpolation of the spots. Contrasts, which correct the factors, are only

@@ -117,7 +117,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "features": fitted.features,
         "skill": {name: torch.from_numpy(values) for name, values in vars(fitted.skill).items()},
     }
-    with whole_file(path) as new, new.open("wb") as file:  # of a file of ours, so that a full disk is said by Python
+    with whole_file(path) as new, new.open("wb") as file:  # Python's own file, so that a full disk raises OSError
         torch.save(content, file)
 
 
@@ -165,7 +165,7 @@ def load_fitted(path: Path) -> Fitted:
 
 def _fitted(content: dict[str, Any]) -> Fitted:
     loadings = content["loadings"].numpy()
-    # older files do not say it: there columns that hold a negative loading are the contrasts
+    # older files lack it: there columns that hold a negative loading are the contrasts
     n_contrasts = content.get("n_contrasts", int((loadings < 0).any(axis=0).sum()))
     return Fitted(
         network=content["network"],

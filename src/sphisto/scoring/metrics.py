@@ -37,7 +37,7 @@ def expected_log_normalised(rates: NDArray[np.floating]) -> Floats:
 def pearson(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
     """Pearson correlation of each column of two (n, G) tables; 0 where a prediction is constant.
 
-    NaN where the truth itself is constant: nothing can be said about such a gene.
+    NaN where the truth itself is constant: such a gene cannot be scored.
     """
     a = predicted - predicted.mean(axis=0)
     b = truth - truth.mean(axis=0)
@@ -77,7 +77,7 @@ def predictive_place(
 def noise_ceiling(counts: NDArray[np.floating], rng: np.random.Generator) -> Floats:
     """Correlation which a perfect predictor of the log-normalised rate would reach with each gene's noisy counts.
 
-    The counts are thinned into two halves, whose correlation tells that of the whole (:func:`ceiling_of_halves`).
+    The counts are thinned into two halves, whose correlation determines that of the whole (:func:`ceiling_of_halves`).
     """
     half = rng.binomial(counts.astype(np.int64), 0.5)
     return ceiling_of_halves(log_normalised(half.astype(np.float64)), log_normalised(counts - half))

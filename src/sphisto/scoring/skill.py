@@ -1,4 +1,4 @@
-"""What a fit says about itself: skill of each gene at left-out spots, and how widely its counts scatter there."""
+"""Skill of each gene at left-out spots, and the scatter of its counts there."""
 
 from __future__ import annotations
 
@@ -51,32 +51,32 @@ def left_out_skill(field: Field, model: GeneModel, slide: Slide) -> Skill:
     rows, density, variance = field.leave_one_out(model)
     share = slide.footprint().select(rows).mean(slide.tissue)
     counts = slide.spots.values[rows].toarray().astype(np.float64)
-    told = rates(density, model.loadings.astype(np.float64), model.n_contrasts) * share
+    predicted = rates(density, model.loadings.astype(np.float64), model.n_contrasts) * share
     flat = counts.mean(axis=0) / share.mean() * share
     return Skill(
-        _tempered_pearson(metrics.expected_log_normalised(told), metrics.log_normalised(counts)),
-        metrics.deviance_explained(told, counts, flat),
-        _dispersion(told, variance * share**2, counts),
+        _tempered_pearson(metrics.expected_log_normalised(predicted), metrics.log_normalised(counts)),
+        metrics.deviance_explained(predicted, counts, flat),
+        _dispersion(predicted, variance * share**2, counts),
     )
 
 
-def _tempered_pearson(told: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
+def _tempered_pearson(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
     """Geometric mean of two estimates of the correlation of (n, G) predictions with measurements, where it is positive.
 
     The correlation that is found holds the noise of the few spots it is found from. That of a calibrated prediction is
     the ratio of its spread to that of the measurements, which is far less noisy, but takes calibration for granted.
     """
-    found = metrics.pearson(told, measured)
+    found = metrics.pearson(predicted, measured)
     spread = measured.std(axis=0)
-    ratio = np.divide(told.std(axis=0), spread, where=spread > 0, out=np.zeros_like(spread))
+    ratio = np.divide(predicted.std(axis=0), spread, where=spread > 0, out=np.zeros_like(spread))
     return np.where(found > 0, np.sqrt(np.maximum(found, 0) * np.minimum(ratio, 1)), found)
 
 
 def _dispersion(
-    told: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
+    predicted: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Scatter beyond that of counting and of the field, by moments; genes of few counts are drawn to the usual one."""
-    beyond = (np.square(counts - told) - told - variance).sum(axis=0)
-    weight = np.square(told).sum(axis=0)
+    beyond = (np.square(counts - predicted) - predicted - variance).sum(axis=0)
+    weight = np.square(predicted).sum(axis=0)
     usual = max(float(np.median(beyond[weight > _FIRM] / weight[weight > _FIRM])), 0.0) if (weight > _FIRM).any() else 0
     return np.clip((beyond + _FIRM * usual) / (weight + _FIRM), 0, _MOST_DISPERSION)

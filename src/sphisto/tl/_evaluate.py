@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_LEAST_SEEN = 0.03  # of the training spots: of genes seen in fewer, the held-out spots cannot tell much
+_LEAST_SEEN = 0.03  # of the training spots: genes seen in fewer cannot be scored at the held-out spots
 
 
 def evaluate(
@@ -64,7 +64,7 @@ def evaluate(
     key_added: str = "evaluation",
     copy: bool = False,
 ) -> pd.DataFrame | AnnData:
-    """Hold spots out, fit the others, and say how well the held-out ones are predicted, beside simpler methods.
+    """Hold spots out, fit the others, and score how well the held-out ones are predicted, beside simpler methods.
 
     The spots are held out before anything is fitted: factors, prior and network see only the others. No store is
     written. It takes about as long as :func:`sphisto.tl.fit_projection`.
@@ -78,7 +78,7 @@ def evaluate(
         scatter.
     split
         ``"random"``: single spots, whose neighbours are mostly known, as at the pixels between spots. ``"blocks"``:
-        pieces of some 5 x 5 spots, where neighbours tell little and the picture has to.
+        pieces of some 5 x 5 spots, where neighbours inform little and the image has to.
     genes
         Genes to score; default: all. A network that models single genes (``"prototype"``) needs them named.
     image, library_id, network, um_per_px, config, max_epochs, features, device

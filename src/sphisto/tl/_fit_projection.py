@@ -86,7 +86,7 @@ def fit_projection(
     data
         The section: AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), SpatialData with an image,
         circles or squares, and a table that annotates them, or the folder of a Space Ranger run. What was understood of it
-        is logged and kept in ``params["section"]``. Where something must be stated that the data do not say (size of
+        is logged and kept in ``params["section"]``. Where something must be stated that the data do not contain (size of
         spots, layer, mask of the tissue, scale), give a :class:`sphisto.io.Section`, which :func:`sphisto.io.section` makes.
     store
         Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
@@ -145,13 +145,13 @@ def fit_projection(
         the factors. NaN for genes the network does not model.
     `adata.var[f"{key_added}_pearson"]`, `adata.var[f"{key_added}_deviance_explained"]` : float32
         Skill of each gene at left-out spots: correlation of log-normalised expression, share of a constant map's
-        Poisson deviance that is explained. NaN where it cannot be told (genes not modelled, values that are no counts).
+        Poisson deviance that is explained. NaN where it is unknown (genes not modelled, values that are no counts).
     `adata.var[f"{key_added}_dispersion"]` : float32
-        Variance of a spot's rate that neither spots nor picture foresee, over the squared rate; 0 where it cannot be
-        told.
+        Variance of a spot's rate that neither spots nor image predict, over the squared rate; 0 where it is
+        unknown.
     `adata.obsm[f"{key_added}_fitted"]` : float32 (spots, K)
         Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot, which contrasts
-        never take below a tenth of what the other factors say. NaN in rows that are not the section's: those of other
+        never take below a tenth of the expression by the other factors. NaN in rows that are not the section's: those of other
         libraries, and of spots beside the tissue.
     The store
         ``images/{library}_image``, ``labels/{library}_tissue``, ``shapes/{library}_spots``, ``tables/table``,

@@ -41,7 +41,7 @@ logger = logging.getLogger("sphisto")
 
 _PREPARED = "slide"  # in the journal
 _SAME_SIZE = 0.02  # relative
-_LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common the factors of a spot cannot be told
+_LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common a spot does not determine its factors
 
 
 def predict(
@@ -110,7 +110,7 @@ def predict(
     sources = sources_of(features)
     require_same(sources, fitted.features)
     if client is None:
-        device_of(device)  # said before anything is read
+        device_of(device)  # refused before anything is read
     path = store_path(store)
     section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)

@@ -88,7 +88,7 @@ def stream(
 
 
 def _precision(fitted: Fitted, work: Work, device: str, client: Client | None) -> Precision:
-    """Return the precision that is decided once for a store: a measurement on another day may say otherwise."""
+    """Return the precision that is decided once for a store: a measurement on another day may differ."""
     for known in get_args(Precision):
         if known in work.journal:
             return known

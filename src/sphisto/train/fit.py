@@ -131,7 +131,7 @@ def fit(
 
 
 def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Choose the spots to learn from and those to watch; those that tell nothing are neither."""
+    """Choose the spots to learn from and those to hold out; spots without counts are neither."""
     known, outside = informative(slide), ~slide.on_image
     for number, why in ((int(outside.sum()), "lie off the image"), (int((~known & ~outside).sum()), "hold no counts")):
         if number:

@@ -1,4 +1,4 @@
-"""How much of what a network adds to its prior is believed."""
+"""Which share of what a network adds to the prior mean is used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def gated(
     """
     rows = np.flatnonzero(watched)
     if len(rows) < 2:
-        logger.warning("Too few spots to tell whether the network helps: the rasters are the prior, told by the spots.")
+        logger.warning(
+            "There are too few spots to decide whether the network helps: the rasters are the co-kriging of the spots."
+        )
         return _at(fitted, 0.0), 0.0
     spots, gates = slide.footprint().select(rows), fitted.config.train.shares
     tiles, whole = _fullest(tiles_of(fitted, slide), spots, fitted.config.train.most_tiles)
@@ -58,15 +60,15 @@ def gated(
     gain = losses[0.0] - losses[best]
     if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
         logger.warning(
-            "The network did not help to predict held-out spots beyond chance: the rasters are the prior, what spots "
-            "and texture around say."
+            "The network did not help to predict held-out spots beyond chance: the rasters are the "
+            "co-kriging of the spots."
         )
         best = 0.0
     return _at(fitted, best), best
 
 
 def _fullest(tiles: list[Tile], spots: LazyFootprint, most: int) -> tuple[list[Tile], NDArray[np.bool_]]:
-    """Choose the tiles with most of the spots' pixels; also tell which spots have all of theirs in them."""
+    """Choose the tiles with most of the spots' pixels; also return which spots have all of theirs in them."""
     left, sizes = np.zeros(len(spots), dtype=np.int64), []
     for tile in tiles:
         entries = np.diff(spots.within(tile.core).indptr)
@@ -84,9 +86,11 @@ def _with_share(
     """(K, m) values with a share of the network's logarithmic ratios: it multiplies what has signs by that of the sums."""
     n_plain = len(alone) - n_contrasts
     plain, signed = np.split(alone, [n_plain])
-    told = plain * np.power(np.divide(full[:n_plain], plain, where=plain > 0, out=np.ones_like(plain)), gate)
+    shared = plain * np.power(np.divide(full[:n_plain], plain, where=plain > 0, out=np.ones_like(plain)), gate)
     total = plain.sum(axis=0)
-    return np.concatenate([told, signed * np.divide(told.sum(axis=0), total, where=total > 0, out=np.ones_like(total))])
+    return np.concatenate(
+        [shared, signed * np.divide(shared.sum(axis=0), total, where=total > 0, out=np.ones_like(total))]
+    )
 
 
 def _at(fitted: Fitted, gate: float) -> Fitted:
