@@ -1,163 +1,85 @@
-"""Scores of a prediction in a case: one number that methods are compared by, and arrays by gene."""
+"""Scores of a prediction in a case, each a number for all genes, and some of them gene by gene."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from sphisto.scoring import metrics
 
-if TYPE_CHECKING:
-    from benchmarks.fidelity.cases import Case, Floats, Prediction
 
-KEPT = 300  # genes whose scores are kept one by one, evenly spread over abundance; means are over all
-HALVINGS = 10  # of the held-out spots, to tell how repeatable the skill of genes is
-VARIABLE = 32  # and the most variable ones: those of networks that model single genes
-
-
-def score(case: Case, predicted: Prediction, *, free: bool) -> dict[str, Any]:
-    """All scores of a prediction.
+def score(case, predicted, gaussian, *, free):
+    """Scores of a prediction by name, and a table by gene.
 
     Parameters
     ----------
-    case, predicted
-        What was asked and what was answered.
+    case, predicted, gaussian
+        What was asked, what was answered, and what the Gaussian baseline answers.
     free
         Whether the form of held-out scores may be chosen by the result: an advantage that only baselines get.
     """
     modelled = np.isfinite(predicted.counts).all(axis=0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN|Mean of empty", RuntimeWarning)  # genes that are not modelled
-        by_gene = (_finer if case.finer else _held_out)(case, predicted, free)
-    table = {name: np.where(modelled, values, np.nan) for name, values in by_gene.genes.items()}
-    table["ceiling"] = np.nan_to_num(case.ceiling)
-    whole = dict(by_gene.whole)
+    genes = {"pearson": pearson(case, predicted, free=free), "deviance": deviance(case, predicted.counts)}
+    if case.kind == "protein":  # of another unit and without counts: only where it is can be compared
+        return {"pearson": genes["pearson"].mean()}, pd.DataFrame({"pearson": genes["pearson"]}, index=case.genes)
+    better = genes["deviance"] > deviance(case, gaussian.counts)
+    if not case.held_out:
+        genes["rmse"] = metrics.min_max_rmse(predicted.counts, case.truth)
     if predicted.inside is not None:
-        table["coverage"] = predicted.inside.mean(axis=0)
-        fifths = np.array_split(np.argsort(case.truth.sum(axis=0), kind="stable"), 5)
-        whole |= {f"coverage_{i + 1}": float(table["coverage"][fifth].mean()) for i, fifth in enumerate(fifths)}
+        genes["coverage"] = predicted.inside.mean(axis=0)
+    table = pd.DataFrame({name: np.where(modelled, values, np.nan) for name, values in genes.items()}, index=case.genes)
+    table["ceiling"] = np.where(modelled, np.nan_to_num(case.ceiling), np.nan)  # 0 where noise hides all
+    table["counts"] = case.truth.sum(axis=0)
+    known = table[modelled & table.pearson.notna()]
+    found = {
+        "pearson": known.pearson.mean(),
+        "pearson_median": known.pearson.median(),
+        "pearson_variable": table.pearson.iloc[case.variable()].mean(),
+        "ceiling": known.ceiling.mean(),
+        "deviance": known.deviance.median(),
+        "better_than_gaussian": better[modelled & table.pearson.notna()].mean(),
+        "genes": len(known),
+    }
+    if "rmse" in table:
+        found["rmse"] = known.rmse.median()
+    if case.same_units and not case.held_out:
+        found["calibration"] = predicted.counts[:, modelled].sum() / case.truth[:, modelled].sum()
+    if "coverage" in table:
+        fifths = np.array_split(table.sort_values("counts", kind="stable").coverage, 5)
+        found |= {"coverage": table.coverage.mean()}
+        found |= {f"coverage_{i + 1}": fifth.mean() for i, fifth in enumerate(fifths)}
     if predicted.skill is not None:
         table["skill"] = predicted.skill
-        both = np.isfinite(predicted.skill) & np.isfinite(table["pearson"])
-        whole["skill_spearman"] = float(metrics.spearman(predicted.skill[both, None], table["pearson"][both, None])[0])
-        whole["skill_ceiling"] = _skill_ceiling(case, predicted)
-    known = modelled & np.isfinite(table["pearson"])
-    summary = {f"mean_{name}": _mean(values[known]) for name, values in table.items()}
-    summary |= {f"median_{name}": _mean(values[known], np.nanmedian) for name, values in table.items()}
-    shown = np.union1d(_spread(case.truth.sum(axis=0)), case.variable()[:VARIABLE])
-    names = np.asarray(case.slide.spots.genes)[case.scored]
-    return {
-        "regions": len(case.truth),
-        "spots": len(case.centers),
-        "n_genes": int(known.sum()),
-        **{name: _round(value) for name, value in (summary | whole).items()},
-        "note": predicted.note,
-        "genes": names[shown].tolist(),
-        "counts": [_round(value) for value in case.truth.sum(axis=0)[shown]],
-        "by_gene": {name: [_round(value, 3) for value in values[shown]] for name, values in table.items()},
-    }
+        found["skill_spearman"] = table[["skill", "pearson"]].corr("spearman").iloc[0, 1]
+    return found, table
 
 
-def headline(case: Case, predicted: Prediction, *, free: bool = True) -> float:
-    """The one number by which a choice may be made: mean Pearson over genes of spots, median of finer truths."""
-    if case.finer:
-        return float(np.nanmedian(metrics.pearson(predicted.counts, case.truth)))
-    forms = _forms(case, predicted)
-    truth = metrics.log_normalised(case.truth)
-    scores = [float(np.nanmean(metrics.pearson(form, truth))) for form in forms.values()]
-    return max(scores) if free else scores[0]
+def pearson(case, predicted, *, free):
+    """(S,) Pearson correlations: of held-out spots those of log-normalised values, of finer truth those of counts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN|Mean of empty", RuntimeWarning)  # genes that are not modelled
+        if not case.held_out:
+            return metrics.pearson(predicted.counts, case.truth)
+        truth = metrics.log_normalised(case.truth)
+        found = [metrics.pearson(form, truth) for form in _forms(case, predicted)]
+        modelled = np.isfinite(predicted.counts).all(axis=0)
+        return max(found, key=lambda by_gene: np.nanmean(by_gene[modelled])) if free else found[0]
 
 
-class _Scores:
-    """Scores by gene, and of the whole."""
-
-    def __init__(self, genes: dict[str, Floats], whole: dict[str, Any]) -> None:
-        self.genes, self.whole = genes, whole
-
-
-def _forms(case: Case, predicted: Prediction) -> dict[str, Floats]:
+def _forms(case, predicted):
     """Log-normalised values that a prediction stands for; genes it does not model count with their mean for the total."""
     usual = case.counts[:, case.scored].mean(axis=0)
     rates = np.where(np.isfinite(predicted.counts), predicted.counts, usual)
-    forms = {"expected": metrics.expected_log_normalised(rates), "plain": metrics.log_normalised(rates)}
-    return forms if predicted.logs is None else forms | {"own": predicted.logs}
+    forms = [metrics.expected_log_normalised(rates), metrics.log_normalised(rates)]
+    return forms if predicted.logs is None else [*forms, predicted.logs]
 
 
-def _held_out(case: Case, predicted: Prediction, free: bool) -> _Scores:
-    truth = metrics.log_normalised(case.truth)
-    modelled = np.isfinite(predicted.counts).all(axis=0)
-    pearson = {name: metrics.pearson(form, truth) for name, form in _forms(case, predicted).items()}
-    means = {name: _mean(values[modelled]) for name, values in pearson.items()}
-    form = max(means, key=lambda name: means[name]) if free else "expected"
-    genes = {"pearson": pearson[form], "deviance": _deviance(case, predicted.counts)}
-    return _Scores(genes, {"form": form, **{f"mean_pearson_{name}": value for name, value in means.items()}})
-
-
-def _skill_ceiling(case: Case, predicted: Prediction) -> float:
-    """Spearman correlation over genes which the true skill would reach with the skill at these held-out spots.
-
-    As :func:`sphisto.scoring.metrics.noise_ceiling`, but the halves are of the spots, and there are many ways to halve them.
-    """
-    told, truth = _forms(case, predicted)["expected"], metrics.log_normalised(case.truth)
-    rng, found = np.random.default_rng(case.seed), []
-    for _ in range(HALVINGS):
-        halves = np.array_split(rng.permutation(len(truth)), 2)
-        first, second = (metrics.pearson(told[rows], truth[rows]) for rows in halves)
-        both = np.isfinite(first) & np.isfinite(second)
-        found.append(float(metrics.spearman(first[both, None], second[both, None])[0]))
-    r = max(float(np.mean(found)), 0.0)
-    return float(np.sqrt(2 * r / (1 + r)))
-
-
-def _finer(case: Case, predicted: Prediction, _: bool) -> _Scores:
-    counts, truth = predicted.counts, case.truth
-    genes = {
-        "pearson": metrics.pearson(counts, truth),
-        "spearman": metrics.spearman(counts, truth),
-        "rmse": metrics.min_max_rmse(counts, truth),
-        "ssim": metrics.min_max_ssim(_maps(case, counts), _maps(case, truth)),
-        "deviance": _deviance(case, counts),
-    }
-    totals = np.nansum(counts, axis=1)[:, None], truth[:, np.isfinite(counts).all(axis=0)].sum(axis=1)[:, None]
-    whole = {"total_pearson": float(metrics.pearson(*totals)[0])}
-    if case.same_units:
-        whole["calibration"] = float(totals[0].sum() / totals[1].sum())
-    return _Scores(genes, whole)
-
-
-def _deviance(case: Case, counts: Floats) -> Floats:
-    """Share of the deviance of a constant map, at the training spots' mean, which the prediction explains."""
-    constant = case.counts[:, case.scored].mean(axis=0)
-    flat = constant * np.broadcast_to(case.regions.size[:, None], counts.shape)
+def deviance(case, counts):
+    """(S,) share of the Poisson deviance of a constant map, the training spots' mean, which a prediction explains."""
+    flat = case.in_counts(np.broadcast_to(case.counts[:, case.scored].mean(axis=0), counts.shape))
     if not case.same_units:
         with np.errstate(invalid="ignore", divide="ignore"):
             counts, flat = (rate * (case.truth.sum(axis=0) / rate.sum(axis=0)) for rate in (counts, flat))
     return metrics.deviance_explained(counts, case.truth, flat)
-
-
-def _maps(case: Case, values: Floats) -> Floats:
-    """(S, rows, columns) maps, NaN where no region lies."""
-    rows, columns = case.regions.shape or (0, 0)
-    maps = np.full((values.shape[1], rows * columns), np.nan)
-    maps[:, case.regions.cells] = values.T
-    return maps.reshape(-1, rows, columns)
-
-
-def _spread(abundance: Floats) -> NDArray[np.int64]:
-    """At most ``KEPT`` genes, evenly spread over the order of abundance."""
-    order = np.argsort(abundance, kind="stable")
-    return order[np.linspace(0, len(order) - 1, min(KEPT, len(order))).astype(np.int64)]
-
-
-def _mean(values: Floats, how: Any = np.nanmean) -> float:
-    return float(how(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _round(value: Any, digits: int = 4) -> Any:
-    """For JSON: few digits, and ``None`` for what is not a number."""
-    if isinstance(value, str | int):
-        return value
-    return round(float(value), digits) if np.isfinite(value) else None

@@ -1,0 +1,89 @@
+"""The methods by name: where each is, and on which sets and seeds it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from benchmarks.fidelity.cases import SETS
+
+Kind = Literal["interpolation", "image", "peer", "ours", "ablation", "control"]
+SOME = ("her2st_C2", "mob_st_1", "xenium_breast_dapi", "xenium_breast_he_if", "toy_sparse")
+"""Sets of ablations and controls, which take one seed."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A function of a case.
+
+    Parameters
+    ----------
+    module, function
+        Module of this folder and function in it.
+    kind
+        ``"interpolation"`` (does not see the image) and ``"image"`` are baselines, ``"peer"`` is a published method.
+    options
+        Arguments of the function.
+    sets, seeds
+        On which sets it runs, if not on all, and at most how many seeds.
+    """
+
+    module: str
+    function: str
+    kind: Kind
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sets: tuple[str, ...] = ()
+    seeds: int = 3
+
+    def __call__(self, case, **more):
+        run = getattr(import_module(f"benchmarks.fidelity.{self.module}"), self.function)
+        return run(case, **self.options, **more)
+
+    def runs_on(self, name, kind, seed) -> bool:
+        """Whether it runs on a set, a kind of truth and a seed."""
+        few = self.kind in ("ablation", "control") and kind not in ("random", "finer")
+        return (not self.sets or name in self.sets) and not few and seed < self.seeds and (name, kind) in SETS
+
+
+def _kriging(form, kind, components=24):
+    return Method("kriging", f"of_{form}", kind, {"components": components, "image": kind == "image"})
+
+
+def _ablation(**options):
+    return Method("sphisto_methods", "prior", "ablation", options, SOME, 1)
+
+
+METHODS: dict[str, Method] = {
+    "nearest": Method("baselines", "nearest", "interpolation"),
+    "gaussian": Method("baselines", "gaussian", "interpolation"),
+    "kriging": _kriging("logs", "interpolation"),
+    "kriging_roots": _kriging("roots", "interpolation"),
+    "cokriging_12": _kriging("logs", "image", 12),
+    "cokriging_32": _kriging("logs", "image", 32),
+    "cokriging_roots": _kriging("roots", "image"),
+    "colour_ridge": Method("baselines", "colour_ridge", "image"),
+    "stain_ratio": Method("baselines", "stain_ratio", "image"),
+    "tesla": Method("peers", "tesla", "peer", seeds=1),
+    "spahdmap": Method("peers", "spahdmap", "peer", sets=("xenium_breast_dapi",), seeds=1),
+    "prototype": Method(
+        "sphisto_methods", "prototype", "ours", sets=("mob_st_1", "xenium_breast_dapi", "toy"), seeds=1
+    ),
+    "prior": Method("sphisto_methods", "prior", "ours"),
+    "fast": Method("sphisto_methods", "sphisto", "ours", {"preset": "fast"}, ("mouse_brain_coronal",)),
+    "sphisto": Method("sphisto_methods", "sphisto", "ours"),
+    "prior: position only": _ablation(field={"use_features": False}),
+    "prior: gaussian weights": _ablation(field={"solver": "gaussian"}),
+    "prior: nugget chosen": _ablation(field={"trust": 50.0}),
+    "prior: half the range": _ablation(field={"far": 12.0}),
+    "prior: twice the range": _ablation(field={"far": 48.0}),
+    "prior: half the likeness": _ablation(field={"likeness": 0.5}),
+    "prior: twice the likeness": _ablation(field={"likeness": 2.0}),
+    "prior: sums as measured": _ablation(field={"least_sum": float("inf")}),
+    "prior: twice as many points": _ablation(field={"points_per_pitch": 8}),
+    "prior: 12 factors": _ablation(n_factors=12),
+    "control: genes shuffled": Method("sphisto_methods", "shuffled_genes", "control", {}, SOME, 1),
+    "control: other colours": Method("sphisto_methods", "other_colours", "control", {}, SOME, 1),
+}
+BASELINES = tuple(name for name, method in METHODS.items() if method.kind in ("interpolation", "image"))

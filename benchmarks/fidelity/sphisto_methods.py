@@ -1,0 +1,125 @@
+"""sphisto: its prior, the whole, its prototype, and controls. The only module of the benchmark that calls its insides."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from benchmarks.fidelity.cases import Prediction, pooled
+from scipy import sparse
+
+from sphisto.core.tiles import plan_tiles
+from sphisto.field.config import FieldConfig
+from sphisto.genes.model import rates
+from sphisto.genes.observations import informative
+from sphisto.get import raster
+from sphisto.io import section
+from sphisto.io.store.read import n_contrasts
+from sphisto.predict.conditioning import features_of, fit_field
+from sphisto.scoring.metrics import predictive_place
+from sphisto.scoring.skill import left_out_skill
+from sphisto.tl import fit_projection
+from sphisto.tl._held_out import pool_posterior, variance_at
+from sphisto.train.config import FitConfig
+from sphisto.train.fit import find_factors
+
+LEVEL = 0.9  # of the predictive intervals
+BRIGHTER = 0.05  # optical density taken from all pixels of a control
+STAINED = np.array([0.9, 1.0, 1.1])  # times the optical densities of red, green and blue, as between two stainings
+
+
+def prior(case, *, n_factors=FitConfig.n_factors, field=None):
+    """Factors co-kriged, without a network; with predictive intervals and the skill it expects at held-out spots."""
+    posterior, factors, own = kriged(case, n_factors=n_factors, config=FieldConfig(**(field or {})))
+    counts = expected(case, posterior, factors)
+    note = f"{factors.n_factors} factors"
+    if not case.held_out:
+        return Prediction(counts, note=note)
+    skill = left_out_skill(own, factors, case.slide)
+    variance = variance_at(
+        posterior, case.regions.centroids(), _scored(case, factors), counts, skill.dispersion[case.scored]
+    )
+    place = predictive_place(case.truth, np.maximum(counts, 1e-9), variance, np.random.default_rng(case.seed))
+    inside = np.abs(place - 0.5) < LEVEL / 2
+    return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=note)
+
+
+def sphisto(case, **options):
+    """Fit a projection with all defaults, and average its factor maps over the regions."""
+    return fitted(case, case.variable()[:2], **options)
+
+
+def prototype(case, **options):
+    """The network that all began with: it models the named genes only."""
+    return fitted(case, case.variable(), network="seed", **options)
+
+
+def shuffled_genes(case, **options):
+    """Control: the prior, each gene's counts shuffled among the training spots."""
+    spots = case.slide.spots
+    values = np.random.default_rng(case.seed).permuted(spots.values.toarray(), axis=0)
+    slide = replace(case.slide, measured=replace(spots, values=sparse.csr_array(values)))
+    return replace(prior(replace(case, slide=slide), **options), inside=None, skill=None)
+
+
+def other_colours(case):
+    """Control: the prior of an image of other colours; inside is what changes by less than its standard deviation."""
+    posterior, factors, _ = kriged(case)
+    counts = expected(case, posterior, factors)
+    other = replace(case, slide=replace(case.slide, image=recoloured(case.image)))
+    changed = expected(other, kriged(other, factors)[0], factors)
+    # of the kriged part alone, without the genes' own scatter: the image has no part in that
+    scatter = np.zeros(counts.shape[1])
+    sd = np.sqrt(variance_at(posterior, case.regions.centroids(), _scored(case, factors), counts, scatter))
+    return Prediction(changed, inside=np.abs(changed - counts) < sd)
+
+
+def recoloured(image):
+    """Stain (3, y, x) pixels more in one colour and less in another, and light them more."""
+    density = -np.log((image.astype(np.float32) + 1) / 256)
+    lit = 256 * np.exp(BRIGHTER - density * STAINED[:, None, None].astype(np.float32)) - 1
+    return np.clip(lit, 0, 255).astype(np.uint8)
+
+
+def kriged(case, factors=None, *, n_factors=FitConfig.n_factors, config=None):
+    """Posterior given all training spots, the factors (those given, or their own), and the field."""
+    known, config = informative(case.slide), config or FieldConfig()
+    factors = factors or find_factors(case.slide.spots, known, n_factors, case.seed)
+    field = fit_field(case.slide, factors, known, features_of(case.slide, config), config)
+    return field.given("all"), factors, field
+
+
+def expected(case, posterior, factors):
+    """(m, S) counts that a posterior expects in the regions; nothing lies outside tissue."""
+    tiles = plan_tiles(case.slide.grid.shape, size=256, multiple=posterior.stride)
+    density = np.nan_to_num(pool_posterior(posterior, case.slide, case.regions, tiles))
+    scored = _scored(case, factors)
+    return rates(density, scored.loadings.astype(np.float64), scored.n_contrasts) * case.area[:, None]
+
+
+def fitted(case, genes, **options):
+    """Fit through the public function, pool factor maps, and turn them into genes; NaN for genes not modelled."""
+    adata, told = case.adata.copy(), dict(case.options)
+    adata.uns.pop("toy", None)  # the truth's recipe is not for the fit
+    scale = {"um_per_px": told.pop("um_per_px")} if "um_per_px" in told else {}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "case.zarr"
+        fit_projection(
+            section(adata, **told), store=store, genes=list(case.genes[genes]), rng=case.seed, **scale, **options
+        )
+        maps, contrasts = raster(store, "projection_factors"), n_contrasts(store, "projection")
+    ratio = maps.attrs["um_per_px"] / case.slide.grid.um_per_px
+    if not np.allclose(np.multiply(maps.shape[1:], ratio), case.slide.grid.shape, atol=2 * ratio):
+        msg = f"Found maps of {maps.shape[1:]} px, {ratio:g} times as wide as the case's; expected them to cover it."
+        raise ValueError(msg)
+    density = pooled(case.regions, maps.to_numpy(), ratio)
+    loadings = np.asarray(adata.varm["projection_loadings"], dtype=np.float64)[case.scored]
+    seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in adata.uns["projection"]["seconds"].items())
+    return Prediction(rates(density, loadings, contrasts) * case.area[:, None], note=seconds)
+
+
+def _scored(case, factors):
+    """Model of the scored genes."""
+    return factors.of([factors.genes[i] for i in case.scored])
