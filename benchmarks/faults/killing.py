@@ -1,41 +1,35 @@
-"""Run things in processes of their own, to be killed."""
+"""Run things in processes of their own, to be killed.
+
+A copy of this process has all libraries loaded, which takes a new process longer than the whole fit. This process
+itself must never start a thread: it only forks.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
 import signal
-import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any
 
 
 def fork(do: Callable[[], Any]) -> tuple[int, int]:
-    """Start a copy of this process that does something; return its id and a pipe for the result.
-
-    A copy has all libraries loaded, which takes a new process longer than the whole fit. This process itself must
-    never start a thread: it only forks.
-    """
+    """Start a copy of this process that does something; return its id and a pipe for the result."""
     reader, writer = os.pipe()
     child = os.fork()
     if child:
         os.close(writer)
         return child, reader
     os.close(reader)
-    code = 1
     try:
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(pickle.dumps(do()))
-        code = 0
     except BaseException:  # noqa: BLE001 - nothing may go on in the copy
         traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+        os._exit(1)
+    os._exit(0)
 
 
 def run(do: Callable[[], Any]) -> Any:
@@ -53,13 +47,12 @@ def run(do: Callable[[], Any]) -> Any:
 def kill_after(do: Callable[[], Any], seconds: float) -> bool:
     """Kill a copy of this process that does something after some seconds; tell whether it was still at it."""
     child, reader = fork(do)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            os.close(reader)
-            return False
+    deadline, ended = time.monotonic() + seconds, False
+    while time.monotonic() < deadline and not ended:
+        ended = os.waitpid(child, os.WNOHANG)[0] > 0
         time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     os.close(reader)
-    return True
+    return not ended

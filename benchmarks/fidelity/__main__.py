@@ -15,7 +15,7 @@ import argparse
 import os
 from pathlib import Path
 
-from benchmarks.fidelity import results, table
+from benchmarks.fidelity import published, results, table
 from benchmarks.fidelity.cases import SETS, missing
 from benchmarks.fidelity.methods import METHODS
 
@@ -69,9 +69,7 @@ def available(rows, data):
     """Leave out rows whose data or peer is not there, and say so."""
     reasons = {name: missing(name, data) for name in dict.fromkeys(row[0] for row in rows)}
     for method in dict.fromkeys(row[3] for row in rows if METHODS[row[3]].kind == "peer"):
-        from benchmarks.fidelity.peers.environment import missing as missing_peer
-
-        reasons[method] = missing_peer(method)
+        reasons[method] = published.missing(method)
     for name, reason in reasons.items():
         if reason:
             print(f"{name} is left out: {reason}")

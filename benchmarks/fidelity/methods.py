@@ -2,71 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.fidelity.cases import SETS
 
-Kind = Literal["interpolation", "image", "peer", "ours", "ablation", "control"]
 SOME = ("her2st_C2", "mob_st_1", "xenium_breast_dapi", "xenium_breast_he_if", "toy_sparse")
-"""Sets of ablations and controls, which take one seed."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A function of a case.
+    """A function of a case, in a module of this folder.
 
-    Parameters
-    ----------
-    module, function
-        Module of this folder and function in it.
-    kind
-        ``"interpolation"`` (does not see the image) and ``"image"`` are baselines, ``"peer"`` is a published method.
-    options
-        Arguments of the function.
-    sets, seeds
-        On which sets it runs, if not on all, and at most how many seeds.
+    ``kind`` is ``"interpolation"`` (does not see the image) or ``"image"`` (baselines both), ``"peer"`` (published),
+    ``"ours"``, ``"ablation"`` or ``"control"``. It runs on all sets unless it names ``sets``, on at most so many ``seeds``.
     """
 
     module: str
     function: str
-    kind: Kind
-    options: Mapping[str, Any] = field(default_factory=dict)
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
     sets: tuple[str, ...] = ()
     seeds: int = 3
 
-    def __call__(self, case, **more):
-        run = getattr(import_module(f"benchmarks.fidelity.{self.module}"), self.function)
-        return run(case, **self.options, **more)
+    def __call__(self, case):
+        return getattr(import_module(f"benchmarks.fidelity.{self.module}"), self.function)(case, **self.options)
 
     def runs_on(self, name, kind, seed) -> bool:
-        """Whether it runs on a set, a kind of truth and a seed."""
+        """Whether it runs on a set, a kind of truth and a seed; ablations and controls on one kind of each set."""
         few = self.kind in ("ablation", "control") and kind not in ("random", "finer")
         return (not self.sets or name in self.sets) and not few and seed < self.seeds and (name, kind) in SETS
-
-
-def _kriging(form, kind, components=24):
-    return Method("kriging", f"of_{form}", kind, {"components": components, "image": kind == "image"})
 
 
 def _ablation(**options):
     return Method("sphisto_methods", "prior", "ablation", options, SOME, 1)
 
 
+def _kriging(form, components, image):
+    return Method("kriging", form, "image" if image else "interpolation", {"components": components, "image": image})
+
+
 METHODS: dict[str, Method] = {
     "nearest": Method("baselines", "nearest", "interpolation"),
     "gaussian": Method("baselines", "gaussian", "interpolation"),
-    "kriging": _kriging("logs", "interpolation"),
-    "kriging_roots": _kriging("roots", "interpolation"),
-    "cokriging_12": _kriging("logs", "image", 12),
-    "cokriging_32": _kriging("logs", "image", 32),
-    "cokriging_roots": _kriging("roots", "image"),
+    "kriging_roots": _kriging("of_roots", 24, image=False),
+    "cokriging_12": _kriging("of_logs", 12, image=True),
+    "cokriging_32": _kriging("of_logs", 32, image=True),
+    "cokriging_roots": _kriging("of_roots", 24, image=True),
     "colour_ridge": Method("baselines", "colour_ridge", "image"),
-    "stain_ratio": Method("baselines", "stain_ratio", "image"),
-    "tesla": Method("peers", "tesla", "peer", seeds=1),
-    "spahdmap": Method("peers", "spahdmap", "peer", sets=("xenium_breast_dapi",), seeds=1),
+    "tesla": Method("published", "tesla", "peer", seeds=1),
+    "spahdmap": Method("published", "spahdmap", "peer", sets=("xenium_breast_dapi",), seeds=1),
     "prototype": Method(
         "sphisto_methods", "prototype", "ours", sets=("mob_st_1", "xenium_breast_dapi", "toy"), seeds=1
     ),

@@ -1,79 +1,65 @@
-"""Scores of a prediction in a case, each a number for all genes, and some of them gene by gene."""
+"""Scores of a prediction in a case, each one number for all genes."""
 
 from __future__ import annotations
 
 import warnings
 
 import numpy as np
-import pandas as pd
 
 from sphisto.scoring import metrics
 
 
 def score(case, predicted, gaussian, *, free):
-    """Scores of a prediction by name, and a table by gene.
+    """Scores of a prediction by name, given what the Gaussian baseline predicts.
 
-    Parameters
-    ----------
-    case, predicted, gaussian
-        What was asked, what was answered, and what the Gaussian baseline answers.
-    free
-        Whether the form of held-out scores may be chosen by the result: an advantage that only baselines get.
+    ``free``: whether the form of held-out scores may be chosen by the result, an advantage that only baselines get.
     """
-    modelled = np.isfinite(predicted.counts).all(axis=0)
-    genes = {"pearson": pearson(case, predicted, free=free), "deviance": deviance(case, predicted.counts)}
+    by_gene = pearson(case, predicted, free=free)
     if case.kind == "protein":  # of another unit and without counts: only where it is can be compared
-        return {"pearson": genes["pearson"].mean()}, pd.DataFrame({"pearson": genes["pearson"]}, index=case.genes)
-    better = genes["deviance"] > deviance(case, gaussian.counts)
-    if not case.held_out:
-        genes["rmse"] = metrics.min_max_rmse(predicted.counts, case.truth)
-    if predicted.inside is not None:
-        genes["coverage"] = predicted.inside.mean(axis=0)
-    table = pd.DataFrame({name: np.where(modelled, values, np.nan) for name, values in genes.items()}, index=case.genes)
-    table["ceiling"] = np.where(modelled, np.nan_to_num(case.ceiling), np.nan)  # 0 where noise hides all
-    table["counts"] = case.truth.sum(axis=0)
-    known = table[modelled & table.pearson.notna()]
+        return {"pearson": float(by_gene[0])}
+    known = np.isfinite(predicted.counts).all(axis=0) & np.isfinite(by_gene)
+    explained = deviance(case, predicted.counts)
     found = {
-        "pearson": known.pearson.mean(),
-        "pearson_median": known.pearson.median(),
-        "pearson_variable": table.pearson.iloc[case.variable()].mean(),
-        "ceiling": known.ceiling.mean(),
-        "deviance": known.deviance.median(),
-        "better_than_gaussian": better[modelled & table.pearson.notna()].mean(),
-        "genes": len(known),
+        "pearson": headline(case, by_gene[known]),
+        "pearson_mean": by_gene[known].mean(),
+        "pearson_variable": headline(case, by_gene[case.variable()]),
+        "ceiling": headline(case, np.nan_to_num(case.ceiling[known])),  # 0 where noise hides all
+        "deviance": np.median(explained[known]),
+        "better_than_gaussian": (explained > deviance(case, gaussian.counts))[known].mean(),
+        "genes": known.sum(),
     }
-    if "rmse" in table:
-        found["rmse"] = known.rmse.median()
-    if case.same_units and not case.held_out:
-        found["calibration"] = predicted.counts[:, modelled].sum() / case.truth[:, modelled].sum()
-    if "coverage" in table:
-        fifths = np.array_split(table.sort_values("counts", kind="stable").coverage, 5)
-        found |= {"coverage": table.coverage.mean()}
-        found |= {f"coverage_{i + 1}": fifth.mean() for i, fifth in enumerate(fifths)}
+    if not case.held_out:
+        found["rmse"] = np.median(metrics.min_max_rmse(predicted.counts, case.truth)[known])
+    if not case.held_out and case.same_units:
+        found["calibration"] = predicted.counts[:, known].sum() / case.truth[:, known].sum()
+    if predicted.inside is not None:
+        fifths = np.array_split(np.argsort(case.truth.sum(axis=0), kind="stable"), 5)
+        found["coverage"] = predicted.inside.mean()
+        found |= {f"coverage_{i + 1}": predicted.inside[:, fifth].mean() for i, fifth in enumerate(fifths)}
     if predicted.skill is not None:
-        table["skill"] = predicted.skill
-        found["skill_spearman"] = table[["skill", "pearson"]].corr("spearman").iloc[0, 1]
-    return found, table
+        both = known & np.isfinite(predicted.skill)
+        found["skill_spearman"] = metrics.spearman(predicted.skill[both, None], by_gene[both, None])[0]
+    return {name: float(value) for name, value in found.items()}
 
 
-def pearson(case, predicted, *, free):
+def headline(case, by_gene):
+    """The one number that methods are compared by: the mean over genes of held-out spots, the median of finer truth."""
+    return (np.nanmean if case.held_out else np.nanmedian)(by_gene)
+
+
+def pearson(case, predicted, *, free=True):
     """(S,) Pearson correlations: of held-out spots those of log-normalised values, of finer truth those of counts."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN|Mean of empty", RuntimeWarning)  # genes that are not modelled
-        if not case.held_out:
-            return metrics.pearson(predicted.counts, case.truth)
-        truth = metrics.log_normalised(case.truth)
-        found = [metrics.pearson(form, truth) for form in _forms(case, predicted)]
-        modelled = np.isfinite(predicted.counts).all(axis=0)
-        return max(found, key=lambda by_gene: np.nanmean(by_gene[modelled])) if free else found[0]
-
-
-def _forms(case, predicted):
-    """Log-normalised values that a prediction stands for; genes it does not model count with their mean for the total."""
-    usual = case.counts[:, case.scored].mean(axis=0)
-    rates = np.where(np.isfinite(predicted.counts), predicted.counts, usual)
+    if not case.held_out:
+        return metrics.pearson(predicted.counts, case.truth)
+    modelled = np.isfinite(predicted.counts).all(axis=0)
+    usual = case.counts[:, case.scored].mean(axis=0)  # stands for genes that are not modelled, in the total
+    rates, truth = np.where(modelled, predicted.counts, usual), metrics.log_normalised(case.truth)
     forms = [metrics.expected_log_normalised(rates), metrics.log_normalised(rates)]
-    return forms if predicted.logs is None else [*forms, predicted.logs]
+    forms += [] if predicted.logs is None else [predicted.logs]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty", RuntimeWarning)
+        found = [np.where(modelled, metrics.pearson(form, truth), np.nan) for form in forms]
+        return max(found, key=np.nanmean) if free else found[0]
 
 
 def deviance(case, counts):

@@ -1,135 +1,96 @@
-"""Memory of predicting and writing slides of different sizes, and of a fit from a full-resolution picture."""
+"""Memory of predicting and writing slides of different sizes, and of a fit from a full-resolution image."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from benchmarks.performance.apart import Row, apart, middle, peak, seconds
-from benchmarks.performance.slides import TILE, drawn_model, quiet, section, write_picture
+import anndata as ad
+import numpy as np
+from benchmarks.performance import drawn
+from benchmarks.performance.measuring import apart, peak, quiet, row, seconds
 
-if TYPE_CHECKING:
-    from benchmarks.performance.apart import Setting
+import sphisto as sp
+from sphisto.core.spot import Spot
+from sphisto.core.tiles import on_tissue, plan_tiles
 
 SIDES = (4096, 8192, 16384)
 TILES = 6  # on tissue, along each side of it
 N_FACTORS, N_GENES = 32, 20
 REAL, REAL_UM_PER_PX, REAL_SPOT_UM = "her2st_C2", 0.734, 100.0  # 9,274 x 9,911 px
-PICTURE = "tissue_image_fullres.jpg"
+IMAGE = "tissue_image_fullres.jpg"
 
 
-def measure(setting: Setting) -> list[Row]:
-    """Peaks of predicting toy slides, their ratio, and peaks of predicting and fitting the real section."""
-    rows, real = [], None if setting.data is None else setting.data / REAL
-    if real is not None and real.is_dir():
-        found = of_real(real, predicting_real, setting.device)
-        rows.append(Row(f"{REAL}: predict and write", found["mb"], "MB", _said(found), most=800))
-    peaks = {}
-    for side in SIDES:
-        tiles = side // TILE - 2 if setting.whole else TILES
-        found = of_toy(side, tiles, setting.device)
-        peaks[side] = found["mb"]
-        rows.append(Row(f"{side:,}² px: predict and write", found["mb"], "MB", _said(found)))
-    small, large = SIDES[0], SIDES[-1]
-    behind = f"{peaks[large]:.0f} MB of {peaks[small]:.0f} MB"
-    rows.append(Row(f"{large:,}² px over {small:,}² px", peaks[large] / peaks[small], "", behind, most=1.1))
-    if real is not None and real.is_dir():
-        found = of_real(real, fitting_real, setting.device)
-        rows.append(Row(f"{REAL}: fit at 2 um per px, 2 epochs", found["mb"], "MB", _said(found), most=1500))
+def measure(data, device, whole):
+    """Peaks of predicting drawn slides, their ratio, and peaks of predicting and fitting the real section."""
+    found = {side: of_drawn(side, side // drawn.TILE - 2 if whole else TILES, device) for side in SIDES}
+    rows = [row(f"{side:,}² px: predict and write", f["mb"], "MB", f["said"]) for side, f in found.items()]
+    small, large = (found[side]["mb"] for side in (SIDES[0], SIDES[-1]))
+    behind = f"{large:.0f} MB of {small:.0f} MB"
+    rows.append(row(f"{SIDES[-1]:,}² px over {SIDES[0]:,}² px", large / small, "", behind, most=1.1))
+    if data is not None and (data / REAL).is_dir():
+        for what, fit, most in (("predict and write", False, 800), ("fit at 2 um per px, 2 epochs", True, 1500)):
+            real = of_real(data / REAL, device, fit=fit)
+            rows.append(row(f"{REAL}: {what}", real["mb"], "MB", real["said"], most=most))
     return rows
 
 
-def _said(found: dict[str, float]) -> str:
-    tiles = f"{found['tiles']:.0f} of {found['all_tiles']:.0f} tiles hold tissue, " if "tiles" in found else ""
-    return f"{tiles}{found['seconds']:.0f} s"
-
-
-def of_toy(side: int, tiles: int, device: str, *, n_factors: int = N_FACTORS, n_genes: int = N_GENES) -> dict[str, Any]:
-    """Predict a toy slide, of which ``tiles`` x ``tiles`` tiles hold tissue, in a process of its own."""
+def of_drawn(side, tiles, device="cpu", *, n_factors=N_FACTORS, n_genes=N_GENES):
+    """Predict a drawn slide, of which ``tiles`` x ``tiles`` tiles hold tissue, in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
-        apart(prepare_toy, Path(name), side, tiles, n_factors, n_genes)
-        return dict(apart(predicting_toy, Path(name), device))
+        apart(_prepare_drawn, Path(name), side, tiles, n_factors, n_genes)
+        return apart(_drawn, Path(name), device)
 
 
-def of_real(data: Path, do: Any, device: str) -> dict[str, Any]:
-    """Do something with a real section in a process of its own."""
+def of_real(data, device, *, fit):
+    """Predict or fit the real section in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
-        apart(prepare_real, data, Path(name))
-        return dict(apart(do, data, Path(name), device))
+        apart(_prepare_real, data, Path(name))
+        return apart(_real, data, Path(name), device, fit)
 
 
-def prepare_toy(folder: Path, side: int, tiles: int, n_factors: int, n_genes: int) -> None:
-    """Write picture, spots and model."""
-    import sphisto as sp
-
-    write_picture(folder / "picture.tif", side, tiles)
-    adata = section(tiles)
+def _prepare_drawn(folder, side, tiles, n_factors, n_genes):
+    drawn.write_image(folder / "image.tif", side, tiles)
+    adata = drawn.spots(tiles)
     adata.write_h5ad(folder / "spots.h5ad")
-    sp.tl.save(drawn_model(adata, n_factors=n_factors, n_genes=n_genes), folder / "model.pt")
+    sp.tl.save(drawn.model(adata, n_factors=n_factors, n_genes=n_genes), folder / "model.pt")
 
 
-def prepare_real(data: Path, folder: Path) -> None:
-    """Write the model; spots and picture are there."""
-    import sphisto as sp
-    from sphisto.core.spot import Spot
-
-    adata = sp.io.read_visium(data)
-    model = drawn_model(adata, n_factors=N_FACTORS, n_genes=N_GENES, um_per_px=REAL_UM_PER_PX, spot=Spot(REAL_SPOT_UM))
+def _prepare_real(data, folder):
+    adata, spot = sp.io.read_visium(data), Spot(REAL_SPOT_UM)
+    model = drawn.model(adata, n_factors=N_FACTORS, n_genes=N_GENES, um_per_px=REAL_UM_PER_PX, spot=spot)
     sp.tl.save(model, folder / "model.pt")
 
 
-def predicting_toy(folder: Path, device: str) -> dict[str, float]:
-    """Peak, seconds and tiles of predicting and writing."""
-    import anndata as ad
-
-    def do(sp: Any) -> None:
-        section = sp.io.section(ad.read_h5ad(folder / "spots.h5ad"), image=str(folder / "picture.tif"), image_scale=1.0)
+def _drawn(folder, device):
+    def do():
+        adata = ad.read_h5ad(folder / "spots.h5ad")
+        section = sp.io.section(adata, image=str(folder / "image.tif"), image_scale=1.0)
         sp.tl.predict(sp.tl.load(folder / "model.pt"), section, store=folder / "out.zarr", device=device)
 
-    return _watched(do) | _tiles(folder / "out.zarr")
+    return _watched(do, folder / "out.zarr")
 
 
-def predicting_real(data: Path, folder: Path, device: str) -> dict[str, float]:
-    """The same of the real section."""
+def _real(data, folder, device, fit):
+    given = {"image": str(data / IMAGE), "store": folder / "out.zarr", "device": device}
 
-    def do(sp: Any) -> None:
-        sp.tl.predict(
-            sp.tl.load(folder / "model.pt"), sp.io.read_visium(data), image=str(data / PICTURE),
-            store=folder / "out.zarr", device=device,
-        )  # fmt: skip
+    def do():
+        adata = sp.io.read_visium(data)
+        if fit:
+            sp.tl.fit_projection(adata, um_per_px=2.0, max_epochs=2, **given)
+        else:
+            sp.tl.predict(sp.tl.load(folder / "model.pt"), adata, **given)
 
-    return _watched(do) | _tiles(folder / "out.zarr")
-
-
-def fitting_real(data: Path, folder: Path, device: str) -> dict[str, float]:
-    """Peak and seconds of fitting the real section."""
-
-    def do(sp: Any) -> None:
-        sp.tl.fit_projection(
-            sp.io.read_visium(data), image=str(data / PICTURE), um_per_px=2.0, max_epochs=2,
-            store=folder / "out.zarr", device=device,
-        )  # fmt: skip
-
-    return _watched(do)
+    return _watched(do, folder / "out.zarr")
 
 
-def _watched(do: Any) -> dict[str, float]:
-    import sphisto as sp
-
-    times: list[float] = []
-    most = peak(lambda: times.append(seconds(lambda: quiet(lambda: do(sp)))))
-    return {"mb": most, "seconds": middle(times)}
-
-
-def _tiles(store: Path) -> dict[str, float]:
-    """How many tiles hold tissue, and how many there are."""
-    import numpy as np
-
-    import sphisto as sp
-    from sphisto.core.tiles import on_tissue, plan_tiles
-
+def _watched(do, store):
+    """Peak, and in words how long it took and how many tiles hold tissue."""
+    times = []
+    most = peak(lambda: times.append(seconds(lambda: quiet(do))))
     name = next(path.name for path in (store / "labels").iterdir() if path.is_dir())
     tissue = np.asarray(sp.get.raster(store, name)).astype(bool)
-    tiles = plan_tiles(tissue.shape, size=TILE)
-    return {"tiles": len(on_tissue(tiles, tissue)), "all_tiles": len(tiles)}
+    tiles = plan_tiles(tissue.shape, size=drawn.TILE)
+    held, every = len(on_tissue(tiles, tissue)), len(tiles)
+    return {"mb": most, "tiles": held, "all_tiles": every,
+            "said": f"{held} of {every} tiles hold tissue, {times[0]:.0f} s"}  # fmt: skip

@@ -1,0 +1,105 @@
+"""Processes of their own, what they hold and how long they take; and rows of results."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import logging
+import os
+import platform
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+MB = 1e6
+
+
+def row(what, value, unit="", behind="", *, least=None, most=None):
+    """One line of a table: what was measured, the numbers behind it, and what is aimed at."""
+    return {"what": what, "value": float(value), "unit": unit, "least": least, "most": most, "behind": behind}
+
+
+def apart(do, *words, **named):
+    """Do something in a process of its own, so that memory and threads are its own, and return what it returned."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(do, *words, **named).result()
+
+
+def peak(do) -> float:
+    """Most MB that this process holds while something is done, above what it holds with all libraries; Linux only."""
+    import sklearn.decomposition
+    import spatialdata
+    import tifffile
+    import torch
+    import zarr.codecs
+
+    import sphisto.tl._fit_projection
+    import sphisto.tl._predict
+
+    assert all((sklearn, spatialdata, tifffile, torch, zarr, sphisto))
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+    before = _held("VmRSS")
+    do()
+    return (_held("VmHWM") - before) / MB
+
+
+def _held(name) -> int:
+    """Bytes in a line of the process's status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def seconds(do) -> float:
+    """How long something takes; what it does on a GPU is waited for."""
+    import torch
+
+    wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
+    wait()
+    started = time.perf_counter()
+    do()
+    wait()
+    return time.perf_counter() - started
+
+
+def in_turn(*tasks, rounds=3):
+    """For each task its seconds in several rounds, all tasks in turn, after one round that does not count."""
+    for task in tasks:
+        task()
+    return [list(times) for times in zip(*([seconds(task) for task in tasks] for _ in range(rounds)), strict=True)]
+
+
+def middle_ratio(above, below) -> float:
+    """The median ratio of two lists of seconds of the same rounds."""
+    return median(a / b for a, b in zip(above, below, strict=True))
+
+
+def quiet(do):
+    """Do something without bars, prints and warnings."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            return do()
+    finally:
+        logging.disable(disabled)
+
+
+def machine(device="cpu") -> str:
+    """Say what this runs on, and how busy it is."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    gpu = f", {torch.cuda.get_device_name(torch.device(device))}" if device.startswith("cuda") else ""
+    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}{gpu}, torch {torch.__version__}"
