@@ -38,31 +38,14 @@ SETS: dict[tuple[str, str], str] = {
 class Case:
     """One data set, one kind of truth, one seed.
 
-    Parameters
-    ----------
-    set, kind, seed
-        ``kind`` is ``"random"`` or ``"blocks"`` (held-out spots), else a truth finer than spots.
-    adata, slide
-        The training spots with the image, as a table and as arrays.
-    regions
-        Where to predict: spots, bins or cells on the slide's grid.
-    area
-        (m,) area of the regions in spot areas, times the share of their molecules over that of the spots': a density in
-        counts per spot area times this are the counts to be found there.
-    tissue
-        (m,) share of each region that is tissue; ones where the density already is that of whole spots.
-    truth
-        (m, S) true counts in the regions.
-    scored
-        (S,) columns of the table that are scored.
-    ceiling
-        (S,) correlation that counting noise allows.
-    fluorescent
-        Whether the image is bright where there is stain.
-    same_units
-        Whether the truth counts what the spots count; otherwise each gene's sum is adjusted before deviances.
-    options
-        What ``sp.io.section`` must be told, and ``um_per_px`` where the section is worked at another resolution.
+    ``kind`` is ``"random"`` or ``"blocks"`` (held-out spots), else a truth finer than spots. ``adata`` and ``slide`` hold
+    the training spots with the image, as a table and as arrays; ``options`` is what ``sp.io.section`` must be told beside
+    them, and ``um_per_px`` where the section is worked at another resolution. ``regions`` (spots, bins or cells on the
+    slide's grid) is where to predict. Their (m,) ``area`` is in spot areas, times the share of their molecules over that
+    of the spots': a density in counts per spot area times this are the counts to be found there. ``tissue`` (m,) is the
+    share of each that is tissue; ones where a density already is that of whole spots. ``truth`` (m, S) are true counts of
+    the ``scored`` (S,) columns of the table, ``ceiling`` (S,) the correlation that counting noise allows. ``same_units``:
+    whether the truth counts what the spots count; otherwise each gene's sum is adjusted before deviances.
     """
 
     set: str
@@ -76,7 +59,6 @@ class Case:
     truth: Floats
     scored: NDArray[np.int64]
     ceiling: Floats
-    fluorescent: bool = False
     same_units: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -130,18 +112,9 @@ class Case:
 class Prediction:
     """What a method predicts.
 
-    Parameters
-    ----------
-    counts
-        (m, S) expected counts in the regions; NaN in the columns of genes that the method does not model.
-    logs
-        (m, S) log-normalised values, of methods that predict these themselves.
-    inside
-        (m, S) whether the true counts lie in the 90 % predictive interval, of methods that give one.
-    skill
-        (S,) correlation that the method itself expects.
-    note
-        What was chosen, for instance the width of a Gaussian.
+    ``counts`` (m, S) are expected counts in the regions, NaN in the columns of genes that the method does not model.
+    Some methods also give ``logs`` (m, S), log-normalised values; ``inside`` (m, S), whether the true counts lie in the
+    90 % predictive interval; ``skill`` (S,), the correlation that they themselves expect. ``note`` says what was chosen.
     """
 
     counts: Floats

@@ -61,7 +61,7 @@ def dapi(folder, name, kind, seed, um=0.85, spot_um=30.0, pitch_um=50.0, bin_px=
     spread = shares(within, regions)
     half = rng.binomial(hidden[:, scored], 0.5)
     truth, first = (np.asarray((spread @ values).astype(np.float64)) for values in (hidden[:, scored], half))
-    return pseudo_case(name, kind, seed, adata, regions, truth, first, scored, spot_um, fluorescent=True)
+    return pseudo_case(name, kind, seed, adata, regions, truth, first, scored, spot_um)
 
 
 def he_if(folder, name, kind, seed, um=0.4, spot_um=12.0, pitch_um=18.0, bin_px=10) -> Case:
@@ -212,7 +212,7 @@ def pseudo_spots(image, um, spot_um, array, genes, values):
     return adata
 
 
-def pseudo_case(name, kind, seed, adata, regions, truth, half, scored, spot_um, *, fluorescent=False) -> Case:
+def pseudo_case(name, kind, seed, adata, regions, truth, half, scored, spot_um) -> Case:
     """A case of pseudo-spots on a crop full of tissue; without halves the truth is no count."""
     shape = adata.uns["spatial"]["crop"]["images"]["hires"].shape[:2]
     options = {"spot_um": spot_um, "tissue": np.ones(shape, dtype=bool)}
@@ -221,5 +221,5 @@ def pseudo_case(name, kind, seed, adata, regions, truth, half, scored, spot_um, 
     ratio = (1 - SPOTS_SHARE) / SPOTS_SHARE
     return Case(
         name, kind, seed, adata, slide, regions, regions.covered / slide.spot_area * ratio, np.ones(len(regions)), truth,
-        scored, ceiling, fluorescent=fluorescent, same_units=half is not None, options=options,
+        scored, ceiling, same_units=half is not None, options=options,
     )  # fmt: skip

@@ -8,6 +8,7 @@ Written apart from sphisto's own kriging on purpose.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from benchmarks.fidelity.baselines import standardised
@@ -102,8 +103,12 @@ def krige(case, values, *, components, image, apart=0) -> Kriged:
     return Kriged(back(predicted), back(left_out), f"range in pitches / weight of the texture: {note}")
 
 
+@lru_cache(maxsize=1)
 def textures(case):
-    """Principal components of the texture at spots and regions, scaled to a linear kernel of mean diagonal 1."""
+    """Principal components of the texture at spots and regions, scaled to a linear kernel of mean diagonal 1.
+
+    Kept for the next method of the same case: the seconds of the first hold them.
+    """
     side = min(case.radius, np.sqrt(np.median(case.regions.area)))
     block = block_of(case.radius)
     stride = max(1, int(side // 2) // block) * block
