@@ -87,26 +87,23 @@ def keep(name, device, rows, command, folder=RESULTS) -> None:
 
 def tables(folder=RESULTS) -> str:
     """A table for each measurement that is there."""
-    path = folder / "performance.csv"
-    if not path.exists():
-        return "Nothing was measured yet."
-    parts = []
-    for (name, device), rows in pd.read_csv(path, keep_default_na=False).groupby(["measurement", "device"]):
+    parts, path = [], folder / "performance.csv"
+    found = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["measurement", "device"])
+    for (name, device), rows in found.groupby(["measurement", "device"]):
         title = f"### {name.capitalize()}" + ("" if device == "cpu" else f" on {device}")
         table = markdown(["", "found", "target", "", "behind it"], [cells(row) for row in rows.itertuples()])
         parts += [title, table, f"`{rows.command.iloc[0]}` on {rows.machine.iloc[0]}"]
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or "Nothing was measured yet."
 
 
 def cells(row):
     """Texts of a row, and whether its target is reached."""
-    unit, value = f" {row.unit}" if row.unit else "", float(row.value)
-    found = f"{value:,.3g}{unit}" if value < 1000 else f"{value:,.0f}{unit}"
-    if row.least == "" and row.most == "":
-        return [row.what, found, "", "", row.behind]
-    goal, word = (float(row.most), "most") if row.most != "" else (float(row.least), "least")
-    met = value <= goal if word == "most" else value >= goal
-    return [row.what, found, f"at {word} {goal:g}{unit}", "pass" if met else "short", row.behind]
+    text, missing = (lambda value: "" if pd.isna(value) else str(value)), pd.isna(row.least) and pd.isna(row.most)
+    found = f"{row.value:,.3g} {text(row.unit)}" if row.value < 1000 else f"{row.value:,.0f} {text(row.unit)}"
+    met = not (row.value < row.least or row.value > row.most)
+    goal = f"at least {row.least:g}" if pd.isna(row.most) else f"at most {row.most:g}"
+    goals = ["", ""] if missing else [f"{goal} {text(row.unit)}".strip(), "pass" if met else "short"]
+    return [row.what, found.strip(), *goals, text(row.behind)]
 
 
 if __name__ == "__main__":

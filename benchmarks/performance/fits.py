@@ -22,26 +22,21 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def compare(data, trees, rounds=ROUNDS):
-    """Rows of the ratio of two trees' seconds (the second over the first), taken in turn, each in a new process."""
-    times = [[], []]
+    """Rows of the seconds of the second tree, and their ratio to the first's; in turn, each in a new process."""
+    first, second = ([], [])
     for _ in range(rounds):
-        for tree, found in zip(trees, times, strict=True):
-            found.append(seconds_of(tree, data / SET))
-    behind = ", ".join(f"{a:.0f} and {b:.0f} s" for a, b in zip(*times, strict=True))
+        first.append(seconds_of(trees[0], data / SET))
+        second.append(seconds_of(trees[1], data / SET))
+    behind = ", ".join(f"{a:.0f} and {b:.0f} s" for a, b in zip(first, second, strict=True))
     return [
-        row(f"{SET}, all defaults: seconds", median(times[1]), "s", behind, most=300),
-        row("over those of the other version", middle_ratio(times[1], times[0]), "", behind, most=1.1),
+        row(f"{SET}, all defaults: seconds", median(second), "s", behind, most=300),
+        row("over those of the other version", middle_ratio(second, first), "", behind, most=1.1),
     ]
 
 
-def seconds_of(tree, folder):
+def seconds_of(tree, folder) -> float:
     """Seconds of a fit by the package in ``tree/src``."""
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "TQDM_DISABLE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FIT, str(folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", FIT, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout.split("seconds ")[-1])

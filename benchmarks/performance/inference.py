@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 from benchmarks.performance import drawn
-from benchmarks.performance.measuring import MB, apart, in_turn, middle_ratio, quiet, row, seconds
+from benchmarks.performance.measuring import MB, apart, in_turn, middle_ratio, row, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 import sphisto as sp
@@ -61,7 +61,7 @@ def speed(device, tiles, *, rounds=3, side=SIDE):
     whole = slice(0, (tiles + 2) * drawn.TILE)
     slide = make_slide(sp.io.section(adata, image=drawn.image(whole, whole, tiles), image_scale=1.0))
     fitted = drawn.model(adata, n_factors=N_FACTORS, n_genes=N_GENES)
-    posterior = quiet(lambda: posterior_for(fitted, slide))
+    posterior = posterior_for(fitted, slide)
     todo = nested(on_tissue(tiles_of(fitted, slide), slide.tissue))
 
     def predict():
@@ -70,12 +70,12 @@ def speed(device, tiles, *, rounds=3, side=SIDE):
                 pass
 
     with tempfile.TemporaryDirectory() as name, replacing(Path(name) / "out.zarr") as work:
-        quiet(lambda: building.write_slide(work.staging, slide, "projection"))
+        building.write_slide(work.staging, slide, "projection")
 
         def write():
             for done in [done for done in work.journal.done if done.startswith("region ")]:
                 del work.journal.done[done]  # of the round before; that the rasters are created stays
-            quiet(lambda: stream(fitted, slide, posterior, work, "projection", where))
+            stream(fitted, slide, posterior, work, "projection", where)
 
         times = in_turn(convolution(where, side), predict, write, rounds=rounds)
     useful, work_done = work_of(fitted.module(), todo)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import io
 import logging
 import os
 import platform
@@ -25,8 +23,14 @@ def row(what, value, unit="", behind="", *, least=None, most=None):
 
 def apart(do, *words, **named):
     """Do something in a process of its own, so that memory and threads are its own, and return what it returned."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    os.environ["TQDM_DISABLE"] = "1"
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet) as pool:
         return pool.submit(do, *words, **named).result()
+
+
+def _quiet():
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
 
 
 def peak(do) -> float:
@@ -78,28 +82,12 @@ def middle_ratio(above, below) -> float:
     return median(a / b for a, b in zip(above, below, strict=True))
 
 
-def quiet(do):
-    """Do something without bars, prints and warnings."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            return do()
-    finally:
-        logging.disable(disabled)
-
-
 def machine(device="cpu") -> str:
     """Say what this runs on, and how busy it is."""
     import torch
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    cpu = info.partition("model name")[2].partition("\n")[0].strip("\t :") or platform.machine()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     gpu = f", {torch.cuda.get_device_name(torch.device(device))}" if device.startswith("cuda") else ""
     return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{load}{gpu}, torch {torch.__version__}"

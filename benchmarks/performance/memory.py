@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import anndata as ad
 import numpy as np
+from anndata import read_h5ad
 from benchmarks.performance import drawn
-from benchmarks.performance.measuring import apart, peak, quiet, row, seconds
+from benchmarks.performance.measuring import apart, peak, row, seconds
 
 import sphisto as sp
 from sphisto.core.spot import Spot
@@ -17,8 +17,8 @@ from sphisto.core.tiles import on_tissue, plan_tiles
 SIDES = (4096, 8192, 16384)
 TILES = 6  # on tissue, along each side of it
 N_FACTORS, N_GENES = 32, 20
-REAL, REAL_UM_PER_PX, REAL_SPOT_UM = "her2st_C2", 0.734, 100.0  # 9,274 x 9,911 px
-IMAGE = "tissue_image_fullres.jpg"
+REAL, IMAGE = "her2st_C2", "tissue_image_fullres.jpg"  # 9,274 x 9,911 px
+REAL_SCALE = {"um_per_px": 0.734, "spot": Spot(100.0)}
 
 
 def measure(data, device, whole):
@@ -30,7 +30,9 @@ def measure(data, device, whole):
     rows.append(row(f"{SIDES[-1]:,}² px over {SIDES[0]:,}² px", large / small, "", behind, most=1.1))
     if data is not None and (data / REAL).is_dir():
         for what, fit, most in (("predict and write", False, 800), ("fit at 2 um per px, 2 epochs", True, 1500)):
-            real = of_real(data / REAL, device, fit=fit)
+            with tempfile.TemporaryDirectory() as name:
+                apart(prepare_real, Path(name), data / REAL)
+                real = apart(watched, Path(name), device, data / REAL, fit=fit)
             rows.append(row(f"{REAL}: {what}", real["mb"], "MB", real["said"], most=most))
     return rows
 
@@ -38,59 +40,40 @@ def measure(data, device, whole):
 def of_drawn(side, tiles, device="cpu", *, n_factors=N_FACTORS, n_genes=N_GENES):
     """Predict a drawn slide, of which ``tiles`` x ``tiles`` tiles hold tissue, in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
-        apart(_prepare_drawn, Path(name), side, tiles, n_factors, n_genes)
-        return apart(_drawn, Path(name), device)
+        apart(prepare_drawn, Path(name), side, tiles, n_factors, n_genes)
+        return apart(watched, Path(name), device)
 
 
-def of_real(data, device, *, fit):
-    """Predict or fit the real section in a process of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        apart(_prepare_real, data, Path(name))
-        return apart(_real, data, Path(name), device, fit)
-
-
-def _prepare_drawn(folder, side, tiles, n_factors, n_genes):
+def prepare_drawn(folder, side, tiles, n_factors, n_genes) -> None:
     drawn.write_image(folder / "image.tif", side, tiles)
     adata = drawn.spots(tiles)
     adata.write_h5ad(folder / "spots.h5ad")
     sp.tl.save(drawn.model(adata, n_factors=n_factors, n_genes=n_genes), folder / "model.pt")
 
 
-def _prepare_real(data, folder):
-    adata, spot = sp.io.read_visium(data), Spot(REAL_SPOT_UM)
-    model = drawn.model(adata, n_factors=N_FACTORS, n_genes=N_GENES, um_per_px=REAL_UM_PER_PX, spot=spot)
+def prepare_real(folder, data) -> None:
+    model = drawn.model(sp.io.read_visium(data), n_factors=N_FACTORS, n_genes=N_GENES, **REAL_SCALE)
     sp.tl.save(model, folder / "model.pt")
 
 
-def _drawn(folder, device):
-    def do():
-        adata = ad.read_h5ad(folder / "spots.h5ad")
-        section = sp.io.section(adata, image=str(folder / "image.tif"), image_scale=1.0)
-        sp.tl.predict(sp.tl.load(folder / "model.pt"), section, store=folder / "out.zarr", device=device)
-
-    return _watched(do, folder / "out.zarr")
-
-
-def _real(data, folder, device, fit):
-    given = {"image": str(data / IMAGE), "store": folder / "out.zarr", "device": device}
+def watched(folder, device, real=None, *, fit=False):
+    """Predict, or fit, what was prepared: peak, and in words how long it took and how many tiles hold tissue."""
+    given, times = {"store": folder / "out.zarr", "device": device}, []
 
     def do():
-        adata = sp.io.read_visium(data)
-        if fit:
-            sp.tl.fit_projection(adata, um_per_px=2.0, max_epochs=2, **given)
+        if real is None:
+            adata, image = read_h5ad(folder / "spots.h5ad"), {"image": str(folder / "image.tif"), "image_scale": 1.0}
         else:
-            sp.tl.predict(sp.tl.load(folder / "model.pt"), adata, **given)
+            adata, image = sp.io.read_visium(real), {"image": str(real / IMAGE)}
+        section = sp.io.section(adata, **image)
+        if fit:
+            sp.tl.fit_projection(section, um_per_px=2.0, max_epochs=2, **given)
+        else:
+            sp.tl.predict(sp.tl.load(folder / "model.pt"), section, **given)
 
-    return _watched(do, folder / "out.zarr")
-
-
-def _watched(do, store):
-    """Peak, and in words how long it took and how many tiles hold tissue."""
-    times = []
-    most = peak(lambda: times.append(seconds(lambda: quiet(do))))
-    name = next(path.name for path in (store / "labels").iterdir() if path.is_dir())
-    tissue = np.asarray(sp.get.raster(store, name)).astype(bool)
+    most = peak(lambda: times.append(seconds(do)))
+    name = next(path.name for path in (folder / "out.zarr" / "labels").iterdir() if path.is_dir())
+    tissue = np.asarray(sp.get.raster(folder / "out.zarr", name)).astype(bool)
     tiles = plan_tiles(tissue.shape, size=drawn.TILE)
-    held, every = len(on_tissue(tiles, tissue)), len(tiles)
-    return {"mb": most, "tiles": held, "all_tiles": every,
-            "said": f"{held} of {every} tiles hold tissue, {times[0]:.0f} s"}  # fmt: skip
+    n, every = len(on_tissue(tiles, tissue)), len(tiles)
+    return {"mb": most, "tiles": n, "of": every, "said": f"{n} of {every} tiles hold tissue, {times[0]:.0f} s"}

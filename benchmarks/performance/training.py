@@ -1,4 +1,4 @@
-"""A step of the network, and pooling over spots, against the prototype's way: a loop over the spots."""
+"""A step of the network against the prototype's, which pools maps by a loop over the spots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from benchmarks.performance.measuring import MB, apart, in_turn, middle_ratio, row, seconds
+from benchmarks.performance.measuring import MB, apart, in_turn, row, seconds
 
 from sphisto.core.footprint import Footprint
 from sphisto.genes.model import rates
@@ -19,7 +19,6 @@ from sphisto.train.losses import dissimilarity, poisson_deviance, scaled_squares
 
 SIDE, N_SPOTS, N_FACTORS, N_GENES = 1008, 700, 32, 1_597  # px: the next multiple of both networks' strides
 RADIUS = 6.4  # px
-SOME = 20  # spots that the prototype's loop is timed on
 
 
 def measure(_data, device, _whole):
@@ -33,10 +32,7 @@ def measure(_data, device, _whole):
     ]
     if "gpu_mb" in found:
         rows.append(row("memory of the GPU in a step of ours", found["gpu_mb"], "MB"))
-    ours, loop = apart(pooling, device, SIDE, N_SPOTS)
-    behind = f"{median(loop):.1f} s over {median(ours):.3f} s; the loop timed on {SOME} of {N_SPOTS} spots"
-    ratio = middle_ratio(loop, ours)
-    return [*rows, row("pooling: spots cut out one by one, over ours", ratio, "", behind, least=500)]
+    return rows
 
 
 def steps(device, side, n_spots, *, rounds=3):
@@ -72,26 +68,6 @@ def steps(device, side, n_spots, *, rounds=3):
     memory = {"gpu_mb": torch.cuda.max_memory_allocated() / MB} if device.startswith("cuda") else {}
     loop = step("seed", lambda maps: torch.stack([window_mean(maps, window) for window in windows]))
     return memory | {"ours": ours, "pooled our way": alone, "prototype": [seconds(loop)]}
-
-
-def pooling(device, side, n_spots, *, some=SOME, rounds=3):
-    """Seconds of pooling maps over all spots, forward and backward; of the loop, as many times those of some spots."""
-    torch.manual_seed(0)
-    batch, windows = spots(side, n_spots, device)
-    # channels next to each other in memory, as networks make them
-    maps = torch.rand(1, N_FACTORS, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    maps.requires_grad_()
-
-    def task(look):
-        def run():
-            maps.grad = None
-            look().sum().backward()
-
-        return run
-
-    loop = lambda: torch.stack([window_mean(maps, window) for window in windows[:some]])
-    ours, cut = in_turn(task(lambda: pool(maps, batch)), task(loop), rounds=rounds)
-    return ours, [n_spots / some * t for t in cut]
 
 
 def window_mean(maps, window):
