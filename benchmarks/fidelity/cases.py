@@ -22,15 +22,10 @@ N_VARIABLE = 50  # genes on which networks of single genes are compared with the
 
 HELD_OUT = ("mouse_brain_coronal", "her2st_C2", "her2st_C4", "mob_st_1", "breast_visium_xenium")
 SETS: dict[tuple[str, str], str] = {
-    **{(name, kind): "held_out_spots" for name in HELD_OUT for kind in ("random", "blocks")},
-    ("xenium_breast_dapi", "finer"): "finer_truth",
-    ("xenium_breast_he_if", "finer"): "finer_truth",
-    ("xenium_breast_he_if", "cells"): "finer_truth",
-    ("xenium_breast_he_if", "protein"): "finer_truth",
-    ("breast_visium_xenium", "finer"): "finer_truth",
-    ("toy", "finer"): "finer_truth",
-    ("toy_sparse", "finer"): "finer_truth",
+    (name, kind): "held_out_spots" for name in HELD_OUT for kind in ("random", "blocks")
 }
+SETS |= {("xenium_breast_he_if", kind): "finer_truth" for kind in ("finer", "cells", "protein")}
+SETS |= {(n, "finer"): "finer_truth" for n in ("xenium_breast_dapi", "breast_visium_xenium", "toy", "toy_sparse")}
 """Sets and kinds of truth, and the module here that makes their cases."""
 
 

@@ -31,13 +31,7 @@ NEIGHBOUR_UM = 50.0  # no finer: the two sections are aligned to about 30-50 um
 
 def make(folder, name, kind, seed) -> Case:
     """Make a case, by the function for its set."""
-    return {
-        "xenium_breast_dapi": dapi,
-        "xenium_breast_he_if": he_if,
-        "breast_visium_xenium": neighbour,
-        "toy": toy,
-        "toy_sparse": toy,
-    }[name](folder, name, kind, seed)
+    return MAKERS[name](folder, name, kind, seed)
 
 
 def dapi(folder, name, kind, seed, um=0.85, spot_um=30.0, pitch_um=50.0, bin_px=10) -> Case:
@@ -82,22 +76,17 @@ def he_if(folder, name, kind, seed, um=0.4, spot_um=12.0, pitch_um=18.0, bin_px=
     adata = pseudo_spots(image, um, spot_um, array, genes, counted(spot[hit], gene[hit], len(array), len(genes)))
     if kind == "cells":
         labels = tifffile.imread(folder / "cell_labels.tif")
-        ids = np.unique(labels[labels > 0])
-        regions = Footprint.from_labels(labels, ids)
+        regions = Footprint.from_labels(labels, np.unique(labels[labels > 0]))
     else:
         regions = squares(image.shape[:2], bin_px)
-        labels = np.zeros(image.shape[:2], dtype=np.int64)
-        labels[regions.y, regions.x] = np.repeat(np.arange(1, len(regions) + 1), np.diff(regions.indptr))
-        ids = np.arange(1, len(regions) + 1)
-    y, x = (np.clip(np.floor(place[:, i]).astype(int), 0, image.shape[i] - 1) for i in (0, 1))
-    region = np.searchsorted(ids, labels[y, x])
+    region_of = np.full(image.shape[:2], -1)
+    region_of[regions.y, regions.x] = np.repeat(np.arange(len(regions)), np.diff(regions.indptr))
+    region = region_of[tuple(np.clip(np.floor(place).astype(int), 0, np.array(region_of.shape) - 1).T)]
     if kind == "protein":
         cd20 = regions.mean(np.moveaxis(np.asarray(Image.open(folder / "if.png")), -1, 0)[:1].astype(np.float64))
         return pseudo_case(name, kind, seed, adata, regions, cd20, None, genes.get_indexer(["MS4A1"]), spot_um)
-    known, first = ~in_spots & (labels[y, x] > 0), rng.random(len(found)) < 0.5
-    truth, half = (
-        counted(region[some], gene[some], len(ids), len(genes))[:, scored] for some in (known, known & first)
-    )
+    known, first = ~in_spots & (region >= 0), rng.random(len(found)) < 0.5
+    truth, half = (counted(region[s], gene[s], len(regions), len(genes))[:, scored] for s in (known, known & first))
     return pseudo_case(name, kind, seed, adata, regions, truth, half, scored, spot_um)
 
 
@@ -223,3 +212,7 @@ def pseudo_case(name, kind, seed, adata, regions, truth, half, scored, spot_um) 
         name, kind, seed, adata, slide, regions, regions.covered / slide.spot_area * ratio, np.ones(len(regions)), truth,
         scored, ceiling, same_units=half is not None, options=options,
     )  # fmt: skip
+
+
+MAKERS = {"xenium_breast_dapi": dapi, "xenium_breast_he_if": he_if, "breast_visium_xenium": neighbour, "toy": toy,
+          "toy_sparse": toy}  # fmt: skip

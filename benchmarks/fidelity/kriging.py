@@ -7,7 +7,6 @@ Written apart from sphisto's own kriging on purpose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -33,23 +32,23 @@ def of_logs(case, *, components, image):
     """
     counts = case.counts
     values = np.column_stack([log_normalised(counts), np.log(counts.sum(axis=1) + 1)])
-    kriged = krige(case, values, components=components, image=image, apart=1)
+    regions, left_out, note = krige(case, values, components=components, image=image, apart=1)
 
     def rates(logs):
         levels = np.maximum(np.expm1(logs[:, :-1]), 0)
         share = levels[:, case.scored] / np.maximum(levels.sum(axis=1, keepdims=True), 1e-9)
         return share * np.exp(logs[:, -1:])
 
-    density = rates(kriged.regions) * _level(counts[:, case.scored], rates(kriged.left_out))
-    return Prediction(case.in_counts(density), kriged.regions[:, case.scored], note=kriged.note)
+    density = rates(regions) * _level(counts[:, case.scored], rates(left_out))
+    return Prediction(case.in_counts(density), regions[:, case.scored], note=note)
 
 
 def of_roots(case, *, components, image):
     """Krige square roots of counts, which evens out their noise and keeps the totals in the field."""
     counts = case.counts[:, case.scored]
-    kriged = krige(case, np.sqrt(counts), components=components, image=image)
-    at_spots, at_regions = (np.square(np.maximum(roots, 0)) for roots in (kriged.left_out, kriged.regions))
-    return Prediction(case.in_counts(at_regions * _level(counts, at_spots)), note=kriged.note)
+    regions, left_out, note = krige(case, np.sqrt(counts), components=components, image=image)
+    at_spots, at_regions = (np.square(np.maximum(roots, 0)) for roots in (left_out, regions))
+    return Prediction(case.in_counts(at_regions * _level(counts, at_spots)), note=note)
 
 
 def _level(measured, left_out):
@@ -57,17 +56,11 @@ def _level(measured, left_out):
     return np.clip(measured.sum(axis=0) / np.maximum(left_out.sum(axis=0), 1e-9), 0.2, 5.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Kriged:
-    """Kriged values: (m, q) in the regions, (n, q) at each spot as told by the others."""
+def krige(case, values, *, components, image, apart=0):
+    """Krige principal components of (n, q) values; the last ``apart`` columns are components of their own.
 
-    regions: np.ndarray
-    left_out: np.ndarray
-    note: str
-
-
-def krige(case, values, *, components, image, apart=0) -> Kriged:
-    """Krige principal components of (n, q) values; the last ``apart`` columns are components of their own."""
+    Returns (m, q) values in the regions, (n, q) at each spot as predicted from the others, and what was chosen.
+    """
     mean = values.mean(axis=0)
     shared, own = np.split(values - mean, [values.shape[1] - apart], axis=1)
     _, sizes, axes = np.linalg.svd(shared, full_matrices=False)
@@ -100,7 +93,7 @@ def krige(case, values, *, components, image, apart=0) -> Kriged:
         return np.column_stack([field[:, : len(axes)] @ axes, field[:, len(axes) :]]) + mean
 
     note = ", ".join(f"{chosen.count(k)} of {k[0]:g}/{k[1]:g}" for k in sorted(set(chosen)))
-    return Kriged(back(predicted), back(left_out), f"range in pitches / weight of the texture: {note}")
+    return back(predicted), back(left_out), f"range in pitches / weight of the texture: {note}"
 
 
 @lru_cache(maxsize=1)
