@@ -33,7 +33,12 @@ def measured_at(slide, kept, genes):
 
 
 def spot_weights(slide, regions, width):
-    """(m, n) weights of the spots in each region, averaged over its pixels; Gaussians of ``width`` px, 0 the nearest spot."""
+    """(m, n) weights of the spots in each region, for Gaussians of ``width`` px; 0 is the nearest spot.
+
+    Averaged over the region's pixels; where it is far smaller than a spot, its centre stands for it.
+    """
+    if np.median(regions.area) < slide.spot_area / 4:
+        return gaussian_weights(regions.centroids(), slide.spots.centers, width)
     weights = []
     for rows in np.array_split(np.arange(len(regions)), -(-len(regions.y) // _AT_ONCE)):
         part = regions.select(rows)
