@@ -5,14 +5,14 @@ does the store open, are its other elements as they were to the last bit, and do
 of an unbroken run, to the last bit?
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 # before the libraries are loaded; a process of one thread can be copied safely
 os.environ["OMP_NUM_THREADS"] = os.environ["TQDM_DISABLE"] = "1"
@@ -20,7 +20,8 @@ os.environ["OMP_NUM_THREADS"] = os.environ["TQDM_DISABLE"] = "1"
 import numpy as np
 import pandas as pd
 from benchmarks.faults import scenario
-from benchmarks.faults.killing import kill_after, run
+
+FORK = get_context("fork")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def survey(folder: Path, instants: int, seed: int) -> pd.DataFrame:
     before.mkdir()
     run(lambda: scenario.prepare(before))
     scenario.copy(before, unbroken)
-    lasts = run(lambda: timed(unbroken))
+    lasts = run(lambda: scenario.replace(unbroken))
     expected, others = run(lambda: (scenario.result(unbroken), scenario.others(before)))
     rows = []
     for i, share in enumerate(np.random.default_rng(seed).random(instants)):
@@ -58,7 +59,7 @@ def survey(folder: Path, instants: int, seed: int) -> pd.DataFrame:
             "opens": not wrong,
             "others as they were": kept == kept_again == others,
             "resumed as unbroken": again == expected,
-            "nothing left behind": names(place) == names(unbroken),
+            "nothing left behind": {p.name for p in place.iterdir()} == {p.name for p in unbroken.iterdir()},
         }
         rows.append({"killed while": at, "seconds": lasts * share, "wrong": wrong, **answers})
         said = "well" if all(answers.values()) else f"{wrong} {answers}"
@@ -66,14 +67,30 @@ def survey(folder: Path, instants: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+def run(do: Callable[[], Any]) -> Any:
+    """Do something in a copy of this process and return what it returned.
+
+    A copy has all libraries loaded, which takes a new process longer than the whole fit. This process itself must never
+    start a thread: it only forks.
+    """
+    reader, writer = FORK.Pipe(duplex=False)
+    child = FORK.Process(target=lambda: writer.send(do()))
+    child.start()
+    writer.close()
+    found = reader.recv()  # EOFError if the copy failed: its message is above
+    child.join()
+    return found
 
 
-def timed(folder: Path) -> float:
-    started = time.perf_counter()
-    scenario.replace(folder)
-    return time.perf_counter() - started
+def kill_after(do: Callable[[], Any], seconds: float) -> bool:
+    """Kill a copy of this process that does something after some seconds; tell whether it was still at it."""
+    child = FORK.Process(target=do)
+    child.start()
+    child.join(seconds)
+    alive = child.is_alive()
+    child.kill()
+    child.join()
+    return alive
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 The store holds a projection ``first``, an older ``second`` and labels that a user added. The run replaces ``second``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io
 import logging
 import shutil
+import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +22,14 @@ TILE = 32  # px: the section is small, and writing shall have instants to be kil
 
 def load() -> None:
     """Load all libraries, and let small sections have several tiles and short epochs."""
-    import sklearn.decomposition
-    import spatialdata
-    import zarr.codecs
-
-    import sphisto.tl._fit_projection
     from sphisto.predict import tiles as inference
     from sphisto.tl import _project
     from sphisto.train import loop as training
 
-    assert all((sklearn, spatialdata, zarr, sphisto))
+    for name in ("sklearn.decomposition", "spatialdata", "zarr.codecs", "sphisto.tl._fit_projection"):
+        import_module(name)
     logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
     training._LEAST_BATCHES = 4
     _project.tiles_of = lambda fitted, slide: inference.tiles_of(fitted, slide, tile=TILE)
     _project.REGION = TILE
@@ -50,17 +47,18 @@ def prepare(folder: Path) -> None:
     sdata.write_element("cells")
 
 
-def replace(folder: Path, *, resume: bool = False) -> None:
-    """Fit ``second`` anew: the run that is killed."""
+def replace(folder: Path, *, resume: bool = False) -> float:
+    """Fit ``second`` anew: the run that is killed. Returns how long it took."""
+    started = time.perf_counter()
     fit(folder, key_added=KEY, rng=7, max_epochs=3, resume=resume)
+    return time.perf_counter() - started
 
 
 def fit(folder: Path, **options) -> None:
     import sphisto as sp
 
     section, genes = sp.datasets.toy(96, 112, pitch_um=24, rng=1), ["noise_a", "class1_a"]
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()):
         sp.tl.fit_projection(section, store=folder / STORE, device="cpu", genes=genes, **options)
 
 
@@ -70,15 +68,13 @@ def opens(folder: Path) -> str:
 
     import sphisto as sp
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            for name in sd.read_zarr(folder / STORE).images:
-                sp.get.raster(folder / STORE, name)
-            for key in ("first", KEY):
-                sp.get.gene_raster(folder / STORE, "noise_a", key=key)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
-            return f"{type(error).__name__}: {error}"
+    try:
+        for name in sd.read_zarr(folder / STORE).images:
+            sp.get.raster(folder / STORE, name)
+        for key in ("first", KEY):
+            sp.get.gene_raster(folder / STORE, "noise_a", key=key)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
+        return f"{type(error).__name__}: {error}"
     return ""
 
 

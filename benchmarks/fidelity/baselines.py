@@ -1,7 +1,5 @@
 """Interpolation of the spots' counts, and regression on colour: what anyone can do in a few lines."""
 
-from __future__ import annotations
-
 import numpy as np
 from benchmarks.fidelity.cases import Prediction
 from benchmarks.fidelity.scores import headline, pearson

@@ -1,12 +1,10 @@
 """A case: what a method may see (training spots and image), where it must predict, and what is true there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +12,18 @@ from numpy.typing import NDArray
 from sphisto.core.footprint import Footprint
 from sphisto.slide.slide import Slide
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
 Floats = NDArray[np.float64]
 N_VARIABLE = 50  # genes on which networks of single genes are compared with the others
 
 HELD_OUT = ("mouse_brain_coronal", "her2st_C2", "her2st_C4", "mob_st_1", "breast_visium_xenium")
-SETS: dict[tuple[str, str], str] = {
-    (name, kind): "held_out_spots" for name in HELD_OUT for kind in ("random", "blocks")
+SETS = {(name, kind): "held_out_spots.make" for name in HELD_OUT for kind in ("random", "blocks")}
+SETS |= {("xenium_breast_he_if", kind): "finer_truth.he_if" for kind in ("finer", "cells", "protein")}
+SETS |= {
+    ("xenium_breast_dapi", "finer"): "finer_truth.dapi",
+    ("breast_visium_xenium", "finer"): "finer_truth.neighbour",
 }
-SETS |= {("xenium_breast_he_if", kind): "finer_truth" for kind in ("finer", "cells", "protein")}
-SETS |= {(n, "finer"): "finer_truth" for n in ("xenium_breast_dapi", "breast_visium_xenium", "toy", "toy_sparse")}
-"""Sets and kinds of truth, and the module here that makes their cases."""
+SETS |= {(name, "finer"): "finer_truth.toy" for name in ("toy", "toy_sparse")}
+"""Sets and kinds of truth, and the module and function here that make their cases."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +37,14 @@ class Case:
     of the spots': a density in counts per spot area times this are the counts to be found there. ``tissue`` (m,) is the
     share of each that is tissue; ones where a density already is that of whole spots. ``truth`` (m, S) are true counts of
     the ``scored`` (S,) columns of the table, ``ceiling`` (S,) the correlation that counting noise allows. ``same_units``:
-    whether the truth counts what the spots count; otherwise each gene's sum is adjusted before deviances.
+    whether the truth counts what the spots count; otherwise each gene's sum is adjusted before deviances. Places and
+    lengths are in px of the slide's grid, y before x.
     """
 
     set: str
     kind: str
     seed: int
-    adata: AnnData
+    adata: Any
     slide: Slide
     regions: Footprint
     area: Floats
@@ -59,32 +57,26 @@ class Case:
 
     @property
     def held_out(self) -> bool:
-        """Whether the truth is that of held-out spots."""
         return self.kind in ("random", "blocks")
 
     @property
     def centers(self) -> Floats:
-        """(n, 2) centres of the training spots in grid px."""
         return self.slide.spots.centers
 
     @property
     def radius(self) -> float:
-        """Radius of a spot in grid px."""
         return self.slide.spot.um / self.slide.grid.um_per_px / 2
 
     @property
     def counts(self) -> Floats:
-        """(n, G) counts of the training spots."""
         return np.asarray(self.slide.spots.values.toarray(), dtype=np.float64)
 
     @property
     def genes(self) -> NDArray[np.str_]:
-        """(S,) names of the scored genes."""
         return np.asarray(self.slide.spots.genes)[self.scored]
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """(3, y, x) image."""
         return np.asarray(self.slide.image)
 
     def variable(self) -> NDArray[np.int64]:
@@ -129,15 +121,6 @@ def pooled(regions: Footprint, raster: NDArray[Any], stride: float = 1) -> Float
 
 def make_case(name: str, kind: str, seed: int, data: Path | None) -> Case:
     """Make a case from the folder of data sets; toy sections need none."""
-    module = import_module(f"benchmarks.fidelity.{SETS[name, kind]}")
-    case: Case = module.make(None if name.startswith("toy") else data / name, name, kind, seed)
-    return case
-
-
-def missing(name: str, data: Path | None) -> str:
-    """Why a set cannot be had; empty if it can."""
-    if name.startswith("toy"):
-        return ""
-    if data is None:
-        return "no folder of data sets was given (--data, or the environment variable SPHISTO_DATA)"
-    return "" if (data / name).is_dir() else f"there is no folder {name} in {data}"
+    module, function = SETS[name, kind].split(".")
+    make = getattr(import_module(f"benchmarks.fidelity.{module}"), function)
+    return make(None if name.startswith("toy") else data / name, name, kind, seed)

@@ -5,8 +5,6 @@ method scores well that repeats the noise of the spots. Each seed splits the mol
 The truth of toy sections is the exact rate, and that of ``breast_visium_xenium`` another section.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from benchmarks.fidelity.cases import Case
@@ -27,11 +25,6 @@ SPOTS_SHARE = 0.7  # of the molecules
 DAPI_LEAST, HE_LEAST = 300, 100  # molecules of a scored gene in the crop, a share of 0.3 of them in its truth
 TOY_GENES = tuple(f"{kind}_{x}" for kind in ("class0", "class2", "nuclei", "total", "gradient") for x in "ab")
 NEIGHBOUR_UM = 50.0  # no finer: the two sections are aligned to about 30-50 um
-
-
-def make(folder, name, kind, seed) -> Case:
-    """Make a case, by the function for its set."""
-    return MAKERS[name](folder, name, kind, seed)
 
 
 def dapi(folder, name, kind, seed, um=0.85, spot_um=30.0, pitch_um=50.0, bin_px=10) -> Case:
@@ -212,7 +205,3 @@ def pseudo_case(name, kind, seed, adata, regions, truth, half, scored, spot_um) 
         name, kind, seed, adata, slide, regions, regions.covered / slide.spot_area * ratio, np.ones(len(regions)), truth,
         scored, ceiling, same_units=half is not None, options=options,
     )  # fmt: skip
-
-
-MAKERS = {"xenium_breast_dapi": dapi, "xenium_breast_he_if": he_if, "breast_visium_xenium": neighbour, "toy": toy,
-          "toy_sparse": toy}  # fmt: skip

@@ -1,7 +1,5 @@
 """Held-out spots of real sections: a random fifth, or blocks of neighbours."""
 
-from __future__ import annotations
-
 import numpy as np
 from benchmarks.fidelity.cases import Case
 from benchmarks.fidelity.shared import hold_out, measured_at
@@ -13,7 +11,6 @@ from sphisto.scoring import metrics
 SHARE = 0.2
 LEAST_SEEN = 0.03  # share of the training spots in which a gene is seen, if it is to be scored
 HER2ST = {"image": "tissue_image_fullres.jpg", "um_per_px": 4.0}
-OPTIONS = {"her2st_C2": HER2ST, "her2st_C4": HER2ST}
 
 
 def make(folder, name, kind, seed) -> Case:
@@ -21,9 +18,9 @@ def make(folder, name, kind, seed) -> Case:
 
     The tissue mask is that of the whole section: it is found in the image, and spots have no part in it.
     """
-    adata, options = read_visium(folder), dict(OPTIONS.get(name, {}))
-    if "image" in options:
-        options["image"] = str(folder / options["image"])
+    adata, options = read_visium(folder), {}
+    if name.startswith("her2st"):
+        options = HER2ST | {"image": str(folder / HER2ST["image"])}
     whole = make_slide(section(adata, image=options.get("image")), um_per_px=options.get("um_per_px"))
     spots = whole.spots
     held_out = hold_out(spots, kind, SHARE, np.random.default_rng(seed))

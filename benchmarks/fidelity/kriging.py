@@ -5,8 +5,6 @@ Range q, weight b and nugget are chosen for each component by leaving out one sp
 Written apart from sphisto's own kriging on purpose.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -1,38 +1,11 @@
-"""Draw maps beside their truth, to be looked at. Run from the repository's root:
-
-    python -m benchmarks.fidelity.maps --data FOLDER                 # all sets of finer truth
-    python -m benchmarks.fidelity.maps --data FOLDER --only toy      # those named
-
-Maps are drawn region by region, as they are scored; each panel's colours end at its own 99th percentile.
-"""
-
-from __future__ import annotations
-
-import argparse
-import os
-from pathlib import Path
+"""Draw maps beside their truth, to be looked at: region by region, as they are scored."""
 
 import matplotlib.pyplot as plt
 import numpy as np
-from benchmarks.fidelity.cases import make_case
 from benchmarks.fidelity.methods import METHODS
-from benchmarks.fidelity.page import FIGURES
-from benchmarks.fidelity.table import FINER
 from scipy import ndimage
 
 SHOWN, N_GENES = ("gaussian", "prior"), 2
-
-
-def main() -> None:
-    found = os.environ.get("SPHISTO_DATA")
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, default=found and Path(found), required=not found)
-    options.add_argument("--only", default="", help="names of sets, with commas between")
-    options.add_argument("--folder", type=Path, default=FIGURES, help="where figures go")
-    given = options.parse_args()
-    for name, kind in FINER:
-        if not given.only or name in given.only.split(","):
-            draw(make_case(name, kind, 0, given.data), given.folder / f"maps-{name}-{kind}.png")
 
 
 def draw(case, path) -> None:
@@ -76,7 +49,3 @@ def blurred(image, width):
 
 def colours(values):
     return {"cmap": "magma", "vmin": 0, "vmax": max(np.nanquantile(values, 0.99), 1e-6)}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """The methods by name: where each is, and on which sets and seeds it runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -51,8 +49,8 @@ METHODS: dict[str, Method] = {
     "cokriging_32": _kriging("of_logs", 32, image=True),
     "cokriging_roots": _kriging("of_roots", 24, image=True),
     "colour_ridge": Method("baselines", "colour_ridge", "image"),
-    "tesla": Method("published", "tesla", "peer", seeds=1),
-    "spahdmap": Method("published", "spahdmap", "peer", sets=("xenium_breast_dapi",), seeds=1),
+    "tesla": Method("published", "run", "peer", {"name": "tesla"}, seeds=1),
+    "spahdmap": Method("published", "run", "peer", {"name": "spahdmap"}, ("xenium_breast_dapi",), 1),
     "prototype": Method(
         "sphisto_methods", "prototype", "ours", sets=("mob_st_1", "xenium_breast_dapi", "toy"), seeds=1
     ),

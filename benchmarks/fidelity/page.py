@@ -1,7 +1,5 @@
 """Write the tables between the marks of docs/benchmarks.md, and the figure of all methods."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Results as tidy tables, one csv for each set, and what of them must be computed again."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 import traceback
@@ -55,10 +53,12 @@ def print_of(row, data) -> str:
     """Fingerprint of a result: sources of its method, its case and its scores; options; and the set's files."""
     name, kind, _, method = row
     found = METHODS[method]
-    modules = [f"benchmarks.fidelity.{m}" for m in (found.module, SETS[name, kind], "scores", "baselines")]
+    modules = [
+        f"benchmarks.fidelity.{m}" for m in (found.module, SETS[name, kind].split(".")[0], "scores", "baselines")
+    ]
     files = [] if name.startswith("toy") else [p for p in (data / name).rglob("*") if p.is_file() and p.suffix != ".md"]
     if found.kind == "peer":
-        files += [HERE / "peers" / f"run_{found.function}.py", HERE / "peers" / f"{found.function}.txt"]
+        files += [path for path in (HERE / "peers").iterdir() if path.stem in ("exchange", method, f"run_{method}")]
     return fingerprint(modules, (*row, found.function, sorted(found.options.items())), files)
 
 

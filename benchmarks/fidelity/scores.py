@@ -1,7 +1,5 @@
 """Scores of a prediction in a case, each one number for all genes."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np
@@ -29,7 +27,7 @@ def score(case, predicted, gaussian, *, free):
         "genes": known.sum(),
     }
     if not case.held_out:
-        found["rmse"] = np.median(metrics.min_max_rmse(predicted.counts, case.truth)[known])
+        found["rmse"] = np.median(metrics.min_max_rmse(predicted.counts[:, known], case.truth[:, known]))
     if not case.held_out and case.same_units:
         found["calibration"] = predicted.counts[:, known].sum() / case.truth[:, known].sum()
     if predicted.inside is not None:

@@ -1,7 +1,5 @@
 """What benchmarks share with ``sp.tl.evaluate``: how spots are held out, and how spots are averaged over regions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

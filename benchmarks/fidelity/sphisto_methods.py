@@ -1,7 +1,5 @@
 """sphisto: its prior, the whole, its prototype, and controls. The only module of the benchmark that calls its insides."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import replace
 from pathlib import Path

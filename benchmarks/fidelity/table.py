@@ -1,7 +1,5 @@
 """Tables of the results: means over seeds, and the targets checked one by one."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
@@ -71,8 +69,8 @@ def ablations(found: pd.DataFrame) -> str:
         return "Not run."
     found = found.loc[["prior", *others]].dropna(axis=1, thresh=2)
     change = found.loc[others] - found.loc["prior"]
-    rows = [["prior", *map(number, found.loc["prior"])], *([m, *map(signed, change.loc[m])] for m in others)]
-    return markdown(["", *(" ".join(key) for key in found)], rows)
+    rows = [["prior", *map(number, found.loc["prior"])], *([m, *map("{:+.3f}".format, change.loc[m])] for m in others)]
+    return markdown(["", *(" ".join(key) for key in found)], rows).replace("+nan", "").replace("nan", "")
 
 
 def intervals(found: pd.DataFrame) -> str:
@@ -147,11 +145,6 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 def number(value: float, name: str = "") -> str:
     """Three decimals, whole genes and seconds; nothing for what is not known."""
     return "" if not np.isfinite(value) else f"{value:.0f}" if name in ("genes", "seconds") else f"{value:.3f}"
-
-
-def signed(value: float) -> str:
-    """Three decimals with a sign."""
-    return "" if not np.isfinite(value) else f"{value:+.3f}"
 
 
 def _ratio(some, others, method):

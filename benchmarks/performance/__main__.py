@@ -12,8 +12,6 @@ FOLDER (or the environment variable SPHISTO_DATA) holds one folder for each real
 missing is left out. Results are kept in benchmarks/performance/results/performance.csv.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -29,11 +27,20 @@ from benchmarks.performance.measuring import machine
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results", HERE.parents[1] / "docs" / "performance.md"
 MEASUREMENTS = ("memory", "inference", "training", "reading")
-ON_DEVICE = ("inference", "training")
 
 
 def main(words=None) -> None:
-    options = parser().parse_args(words)
+    found = os.environ.get("SPHISTO_DATA")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of real sections")
+    parser.add_argument("--only", default="", help=f"names, with commas between: {', '.join(MEASUREMENTS)}")
+    parser.add_argument("--device", default="cpu", help="where networks run (default: %(default)s)")
+    parser.add_argument("--whole", action="store_true", help="tissue fills the large slides")
+    parser.add_argument("--trees", type=Path, nargs=2, help="two source trees whose fits are compared, instead")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--docs", action="store_true", help="measure nothing; write the documentation's tables")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    options = parser.parse_args(words)
     command = " ".join(["python -m benchmarks.performance", *(sys.argv[1:] if words is None else words)])
     for name in () if options.table or options.docs or options.trees else chosen(options.only, options.device):
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
@@ -46,32 +53,13 @@ def main(words=None) -> None:
         PAGE.write_text(between(PAGE.read_text(), "performance tables", tables(options.results)))
 
 
-def parser() -> argparse.ArgumentParser:
-    found = os.environ.get("SPHISTO_DATA")
-    out = argparse.ArgumentParser(
-        prog="python -m benchmarks.performance",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    out.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of real sections")
-    out.add_argument("--only", default="", help=f"names, with commas between: {', '.join(MEASUREMENTS)}")
-    out.add_argument("--device", default="cpu", help="where networks run (default: %(default)s)")
-    out.add_argument("--whole", action="store_true", help="tissue fills the large slides")
-    out.add_argument("--trees", type=Path, nargs=2, help="two source trees whose fits are compared, instead")
-    out.add_argument("--table", action="store_true", help="measure nothing")
-    out.add_argument("--docs", action="store_true", help="measure nothing; write the documentation's tables")
-    out.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    return out
-
-
 def chosen(only, device):
     """Measurements named, or all; on a GPU those that run networks."""
     words = [word.strip() for word in only.split(",") if word.strip()]
-    unknown = [word for word in words if word not in MEASUREMENTS]
-    if unknown:
+    if unknown := [word for word in words if word not in MEASUREMENTS]:
         msg = f"Unknown: {', '.join(unknown)}. Known: {', '.join(MEASUREMENTS)}."
         raise SystemExit(msg)
-    return words or [name for name in MEASUREMENTS if device == "cpu" or name in ON_DEVICE]
+    return words or [name for name in MEASUREMENTS if device == "cpu" or name in ("inference", "training")]
 
 
 def keep(name, device, rows, command, folder=RESULTS) -> None:

@@ -4,18 +4,22 @@ Tissue is a piece drawn by :func:`sphisto.datasets.toy`, laid out in mirror imag
 glass.
 """
 
-from __future__ import annotations
-
 import zlib
 from functools import cache
 
 import numpy as np
 import pandas as pd
+import tifffile
+import torch
 from anndata import AnnData
 from scipy import sparse
 
 import sphisto as sp
 from sphisto.core.spot import Spot
+from sphisto.genes.model import GeneModel
+from sphisto.networks.registry import network
+from sphisto.predict.fitted import Fitted
+from sphisto.scoring.skill import unknown_skill
 
 UM_PER_PX = 0.5
 PITCH_UM, SPOT_UM = 100.0, 55.0
@@ -44,7 +48,6 @@ def image(y, x, tiles):
 
 def write_image(path, side, tiles) -> None:
     """Write an image of ``side`` x ``side`` px as a tiled, compressed tif; tiles that are alike are made once."""
-    import tifffile
 
     @cache
     def packed(row, column):
@@ -82,17 +85,7 @@ def spots(tiles, *, n_genes=2_000) -> AnnData:
 
 
 def model(adata, *, n_factors, n_genes, um_per_px=UM_PER_PX, spot=None):
-    """A model of spots that was never fitted: memory and time do not depend on what the weights are.
-
-    ``n_genes`` of its genes are written as rasters.
-    """
-    import torch
-
-    from sphisto.genes.model import GeneModel
-    from sphisto.networks.registry import network
-    from sphisto.predict.fitted import Fitted
-    from sphisto.scoring.skill import unknown_skill
-
+    """A model of spots that was never fitted, of which ``n_genes`` are written: weights do not matter for memory and time."""
     rng, genes = np.random.default_rng(0), tuple(map(str, adata.var_names))
     usual = np.asarray(adata.X.mean(axis=0)).ravel() if adata.n_obs else np.full(len(genes), COUNTS / len(genes))
     loadings = rng.gamma(1.0, size=(len(genes), n_factors)) * (usual + 1e-3)[:, None]

@@ -1,7 +1,5 @@
 """Seconds of a whole fit of the mouse brain, with all defaults, by two source trees in turn."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -23,10 +21,8 @@ with tempfile.TemporaryDirectory() as folder:
 
 def compare(data, trees, rounds=ROUNDS):
     """Rows of the seconds of the second tree, and their ratio to the first's; in turn, each in a new process."""
-    first, second = ([], [])
-    for _ in range(rounds):
-        first.append(seconds_of(trees[0], data / SET))
-        second.append(seconds_of(trees[1], data / SET))
+    rounds = [[seconds_of(tree, data / SET) for tree in trees] for _ in range(rounds)]
+    first, second = zip(*rounds, strict=True)
     behind = ", ".join(f"{a:.0f} and {b:.0f} s" for a, b in zip(first, second, strict=True))
     return [
         row(f"{SET}, all defaults: seconds", median(second), "s", behind, most=300),

@@ -1,8 +1,7 @@
 """Speed of the network against that of one large convolution, and what writing adds."""
 
-from __future__ import annotations
-
 import tempfile
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -39,10 +38,7 @@ def measure(_data, device, _whole):
         behind = f"{found[work] / median(found[times]) / 1e9:.1f} of {rate:.1f} GFLOP/s{more}"
         return row(what, value, "", behind, least=least)
 
-    adds, behind = (
-        middle_ratio(found["write"], found["predict"]) - 1,
-        f"{written / n:.3f} s instead of {alone / n:.3f} s",
-    )
+    adds, behind = middle_ratio(found["write"], found["predict"]) - 1, f"{written / n:.3f} instead of {alone / n:.3f} s"
     rows = [
         share("predict, useful work: share of a convolution's speed", "useful", "predict",
               f", {found['precision']}; {n} tiles", 0.5),
@@ -88,16 +84,12 @@ def speed(device, tiles, *, rounds=3, side=SIDE):
 
 def convolution(device, side):
     """One convolution on a large image, in the network's precision and the layout of memory that is faster here."""
-    kind = getattr(torch, fastest(device))
-
-    def made(layout):
-        layer = torch.nn.Conv2d(WIDTH, WIDTH, 3, padding=1).to(device, kind, memory_format=layout)
-        given = torch.rand(1, WIDTH, side, side).to(device, kind, memory_format=layout)
-        return torch.inference_mode()(lambda: layer(given))
-
-    both = [made(layout) for layout in (torch.contiguous_format, torch.channels_last)]
-    for run in both:
-        run()
+    both = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        to = {"device": device, "dtype": getattr(torch, fastest(device)), "memory_format": layout}
+        layer, given = torch.nn.Conv2d(WIDTH, WIDTH, 3, padding=1).to(**to), torch.rand(1, WIDTH, side, side).to(**to)
+        both.append(torch.inference_mode()(partial(layer, given)))
+        both[-1]()
     return min(both, key=seconds)
 
 

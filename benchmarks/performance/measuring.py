@@ -1,7 +1,5 @@
 """Processes of their own, what they hold and how long they take; and rows of results."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os
@@ -9,9 +7,12 @@ import platform
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+
+import torch
 
 MB = 1e6
 
@@ -35,16 +36,9 @@ def _quiet():
 
 def peak(do) -> float:
     """Most MB that this process holds while something is done, above what it holds with all libraries; Linux only."""
-    import sklearn.decomposition
-    import spatialdata
-    import tifffile
-    import torch
-    import zarr.codecs
-
-    import sphisto.tl._fit_projection
-    import sphisto.tl._predict
-
-    assert all((sklearn, spatialdata, tifffile, torch, zarr, sphisto))
+    for name in ("sklearn.decomposition", "spatialdata", "tifffile", "zarr.codecs", "sphisto.tl._fit_projection",
+                 "sphisto.tl._predict"):  # fmt: skip
+        import_module(name)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
     before = _held("VmRSS")
@@ -54,14 +48,11 @@ def peak(do) -> float:
 
 def _held(name) -> int:
     """Bytes in a line of the process's status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    return 1024 * int(Path("/proc/self/status").read_text().partition(f"{name}:")[2].split()[0])
 
 
 def seconds(do) -> float:
     """How long something takes; what it does on a GPU is waited for."""
-    import torch
-
     wait = torch.cuda.synchronize if torch.cuda.is_initialized() else lambda: None
     wait()
     started = time.perf_counter()
@@ -84,8 +75,6 @@ def middle_ratio(above, below) -> float:
 
 def machine(device="cpu") -> str:
     """Say what this runs on, and how busy it is."""
-    import torch
-
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     cpu = info.partition("model name")[2].partition("\n")[0].strip("\t :") or platform.machine()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""

@@ -1,7 +1,5 @@
 """Memory of predicting and writing slides of different sizes, and of a fit from a full-resolution image."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 
@@ -31,29 +29,28 @@ def measure(data, device, whole):
     if data is not None and (data / REAL).is_dir():
         for what, fit, most in (("predict and write", False, 800), ("fit at 2 um per px, 2 epochs", True, 1500)):
             with tempfile.TemporaryDirectory() as name:
-                apart(prepare_real, Path(name), data / REAL)
+                apart(prepare, Path(name), real=data / REAL)
                 real = apart(watched, Path(name), device, data / REAL, fit=fit)
             rows.append(row(f"{REAL}: {what}", real["mb"], "MB", real["said"], most=most))
     return rows
 
 
-def of_drawn(side, tiles, device="cpu", *, n_factors=N_FACTORS, n_genes=N_GENES):
+def of_drawn(side, tiles, device="cpu", **sizes):
     """Predict a drawn slide, of which ``tiles`` x ``tiles`` tiles hold tissue, in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
-        apart(prepare_drawn, Path(name), side, tiles, n_factors, n_genes)
+        apart(prepare, Path(name), side=side, tiles=tiles, **sizes)
         return apart(watched, Path(name), device)
 
 
-def prepare_drawn(folder, side, tiles, n_factors, n_genes) -> None:
-    drawn.write_image(folder / "image.tif", side, tiles)
-    adata = drawn.spots(tiles)
-    adata.write_h5ad(folder / "spots.h5ad")
-    sp.tl.save(drawn.model(adata, n_factors=n_factors, n_genes=n_genes), folder / "model.pt")
-
-
-def prepare_real(folder, data) -> None:
-    model = drawn.model(sp.io.read_visium(data), n_factors=N_FACTORS, n_genes=N_GENES, **REAL_SCALE)
-    sp.tl.save(model, folder / "model.pt")
+def prepare(folder, *, real=None, side=0, tiles=0, n_factors=N_FACTORS, n_genes=N_GENES) -> None:
+    """Write the model, and image and spots of a drawn section."""
+    if real is None:
+        drawn.write_image(folder / "image.tif", side, tiles)
+        adata, scale = drawn.spots(tiles), {}
+        adata.write_h5ad(folder / "spots.h5ad")
+    else:
+        adata, scale = sp.io.read_visium(real), REAL_SCALE
+    sp.tl.save(drawn.model(adata, n_factors=n_factors, n_genes=n_genes, **scale), folder / "model.pt")
 
 
 def watched(folder, device, real=None, *, fit=False):

@@ -1,7 +1,5 @@
 """Seconds to read any gene, and a window of one, out of a store of many factors and genes."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

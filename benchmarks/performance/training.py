@@ -1,7 +1,5 @@
 """A step of the network against the prototype's, which pools maps by a loop over the spots."""
 
-from __future__ import annotations
-
 from functools import partial
 from statistics import median
 

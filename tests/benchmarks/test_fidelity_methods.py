@@ -149,7 +149,7 @@ def test_a_peer_is_given_the_case_and_its_answer_is_put_in_order(spots_case, tmp
     (tmp_path / "run_tesla.py").write_text(RUNNER)
     monkeypatch.setattr(published, "RUNNERS", tmp_path)
     monkeypatch.setattr(published, "python_of", lambda _: Path(sys.executable))
-    found = published.tesla(spots_case)
+    found = published.run(spots_case, name="tesla")
     apart = np.linalg.norm(spots_case.regions.centroids()[:, None] - spots_case.centers[None], axis=-1)
     expected = spots_case.counts[apart.argmin(axis=1)]
     assert np.isnan(found.counts[:, 0]).all()
@@ -157,7 +157,7 @@ def test_a_peer_is_given_the_case_and_its_answer_is_put_in_order(spots_case, tmp
     assert found.logs is None
     (tmp_path / "run_tesla.py").write_text("raise SystemExit('no colours left')")
     with pytest.raises(RuntimeError, match="tesla ended with 1: no colours left"):
-        published.tesla(spots_case)
+        published.run(spots_case, name="tesla")
     monkeypatch.undo()
     monkeypatch.delenv("SPHISTO_PEERS", raising=False)
     assert "there is no" in published.missing("spahdmap")

@@ -1,11 +1,9 @@
-"""Predict a case with SpaHDmap. Run by the Python of its environment: ``python run_spahdmap.py FOLDER INPUT``.
+"""Predict a case with SpaHDmap. Run by the Python of its environment: ``python run_spahdmap.py FOLDER``.
 
-The steps are its tutorial's, in its order. INPUT is ``normalised`` (log(1 + counts per 10,000), as the package makes it)
-or ``counts`` (log(1 + counts), which it takes as normalised already and which keeps how much RNA a spot holds). The
+The steps are its tutorial's, in its order. It is given log(1 + counts per 10,000), as the package makes it, or, where
+counts are scored, log(1 + counts), which it takes as normalised already and which keeps how much RNA a spot holds. The
 schedule is reduced unless SPAHDMAP_SCHEDULE=full, which is made for a graphics card.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
@@ -29,7 +27,7 @@ FULL = {"pretrain": 5000, "frozen": 1000, "joint": 1000, "graph": 5000, "batch":
 REDUCED = {"pretrain": 100, "frozen": 200, "joint": 100, "graph": 5000, "batch": 4, "tile": 128, "patch": 64}
 
 
-def main(folder, form) -> None:
+def main(folder):
     warnings.filterwarnings("ignore")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     np.random.seed(0)  # noqa: NPY002 - the package draws from the global generators
@@ -37,7 +35,7 @@ def main(folder, form) -> None:
     case = exchange.read(folder)
     schedule = FULL if os.environ.get("SPAHDMAP_SCHEDULE") == "full" else REDUCED
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-        section, scale = prepare(case, form, scratch)
+        section, scale = prepare(case, scratch)
         mask = section.mask.copy()  # extraction takes pixels of little signal out of it
         mapper = fit(section, schedule, scratch)
     rows, columns = np.nonzero(mask)
@@ -47,35 +45,33 @@ def main(folder, form) -> None:
     kept = [gene for gene in case.wanted if gene in mapper.metagene.index]
     # the network multiplies by the positive part of its metagenes, and so must whoever predicts with them
     logs = np.maximum(factors @ np.maximum(mapper.metagene.loc[kept].to_numpy(), 0).T, 0)
-    usual = float(np.median(case.counts.sum(axis=1))) if form == "normalised" else TARGET
-    exchange.write(folder, np.expm1(logs) * usual / TARGET, kept, logs if form == "normalised" else None)
+    usual = float(np.median(case.counts.sum(axis=1))) if case.log else TARGET
+    exchange.write(folder, np.expm1(logs) * usual / TARGET, kept, logs if case.log else None)
 
 
-def prepare(case, form, scratch):
-    """Load spots and image, with the package's tissue mask unless it misses spots or the tissue fills the image.
-
-    Returns the section, and how many px of the image make one of the network's.
-    """
+def prepare(case, scratch):
+    """The section, with the package's tissue mask unless it misses spots or tissue fills the image; px of one of its px."""
     scale = min(1.0, case.radius / LEAST_RADIUS)  # the package's own ``scale_rate`` needs whole radii
     image, path = case.image[..., ::-1], str(Path(scratch) / "image.png")
     cv2.imwrite(path, cv2.resize(image, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_CUBIC))
     for masked in (not case.tissue.all(), False):
         section = hdmap.prepare_stdata(
-            section_name="case", image_path=path, adata=spots(case, form, scale), select_hvgs=False,
+            section_name="case", image_path=path, adata=spots(case, scale), select_hvgs=False,
             radius=round(case.radius / scale), create_mask=masked,
         )  # fmt: skip
-        rows, columns = (np.round(section.spot_coord) - (section.row_range[0], section.col_range[0])).astype(int).T
-        within = (rows >= 0) & (columns >= 0) & (rows < section.mask.shape[0]) & (columns < section.mask.shape[1])
-        within[within] = section.mask[rows[within], columns[within]]
-        if within.mean() >= 0.98 and min(section.mask.shape) >= 128:
+        y, x = (np.round(section.spot_coord) - (section.row_range[0], section.col_range[0])).astype(int).T
+        rows, columns = section.mask.shape
+        within = (y >= 0) & (x >= 0) & (y < rows) & (x < columns)
+        within[within] = section.mask[y[within], x[within]]
+        if within.mean() >= 0.98 and min(rows, columns) >= 128:
             break
     return section, scale
 
 
-def spots(case, form, scale):
+def spots(case, scale):
     """Spots as it takes them; half a pixel is added because it counts pixels from 1, and their centres are whole."""
     counts = case.counts
-    if form == "normalised":  # here, since it leaves counts below 20 as they are and drops genes and spots of others
+    if case.log:  # here, since it leaves counts below 20 as they are and drops genes and spots of others
         counts = counts * (TARGET / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     obs = pd.DataFrame(index=[f"spot{i}" for i in range(len(counts))])
     adata = anndata.AnnData(np.log1p(counts), obs=obs, var=pd.DataFrame(index=case.genes))
@@ -111,4 +107,4 @@ def widened(_, args, kwargs):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])
