@@ -23,11 +23,7 @@ CHUNK = 4_000  # regions at once
 
 
 def of_logs(case, *, components, image):
-    """Krige log-normalised values, and the logarithm of the total, which turns them back into counts.
-
-    The mean of a logarithm is not the logarithm of a mean: so that counts are right on average, each gene is scaled such
-    that its left-out training spots sum to what they measured.
-    """
+    """Krige log-normalised values, and the logarithm of the total, which turns them back into counts."""
     counts = case.counts
     values = np.column_stack([log_normalised(counts), np.log(counts.sum(axis=1) + 1)])
     regions, left_out, note = krige(case, values, components=components, image=image, apart=1)
@@ -50,7 +46,10 @@ def of_roots(case, *, components, image):
 
 
 def _level(measured, left_out):
-    """(S,) factor by which each gene's left-out predictions fall short of what was measured, within reason."""
+    """(S,) factor by which each gene's left-out predictions fall short of what was measured, within reason.
+
+    So that counts are right on average: the mean of a logarithm or a root is not that of the mean.
+    """
     return np.clip(measured.sum(axis=0) / np.maximum(left_out.sum(axis=0), 1e-9), 0.2, 5.0)
 
 

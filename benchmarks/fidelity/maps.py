@@ -16,6 +16,7 @@ def draw(case, path) -> None:
     (height, width), (y, x) = case.slide.grid.shape, case.centers.T
     size = (13, (2.6 * height / width + 0.25) * len(genes))
     figure, axes = plt.subplots(len(genes), 5, figsize=size, layout="constrained", squeeze=False)
+    colours = lambda values: {"cmap": "magma", "vmin": 0, "vmax": max(np.nanquantile(values, 0.99), 1e-6)}
     for line, gene in zip(axes, genes, strict=True):
         values, truth = case.counts[:, case.scored[gene]], painted(case, case.truth[:, gene])
         line[0].scatter(x, y, c=values, s=3e3 / len(values), linewidths=0, **colours(values))
@@ -45,7 +46,3 @@ def blurred(image, width):
     known = np.isfinite(image)
     sums, share = (ndimage.gaussian_filter(a, width) for a in (np.where(known, image, 0), known.astype(float)))
     return np.where(known, sums / np.maximum(share, 1e-9), np.nan)
-
-
-def colours(values):
-    return {"cmap": "magma", "vmin": 0, "vmax": max(np.nanquantile(values, 0.99), 1e-6)}

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from benchmarks.fidelity.cases import SETS
+from benchmarks.fidelity.cases import N_VARIABLE, SETS
 
+PROTOTYPE = {"network": "seed", "n_genes": N_VARIABLE}  # the network that all began with
 SOME = ("her2st_C2", "mob_st_1", "xenium_breast_dapi", "xenium_breast_he_if", "toy_sparse")
 
 
@@ -51,12 +52,10 @@ METHODS: dict[str, Method] = {
     "colour_ridge": Method("baselines", "colour_ridge", "image"),
     "tesla": Method("published", "run", "peer", {"name": "tesla"}, seeds=1),
     "spahdmap": Method("published", "run", "peer", {"name": "spahdmap"}, ("xenium_breast_dapi",), 1),
-    "prototype": Method(
-        "sphisto_methods", "prototype", "ours", sets=("mob_st_1", "xenium_breast_dapi", "toy"), seeds=1
-    ),
+    "prototype": Method("sphisto_methods", "fitted", "ours", PROTOTYPE, ("mob_st_1", "xenium_breast_dapi", "toy"), 1),
     "prior": Method("sphisto_methods", "prior", "ours"),
-    "fast": Method("sphisto_methods", "sphisto", "ours", {"preset": "fast"}, ("mouse_brain_coronal",)),
-    "sphisto": Method("sphisto_methods", "sphisto", "ours"),
+    "fast": Method("sphisto_methods", "fitted", "ours", {"preset": "fast"}, ("mouse_brain_coronal",)),
+    "sphisto": Method("sphisto_methods", "fitted", "ours"),
     "prior: position only": _ablation(field={"use_features": False}),
     "prior: gaussian weights": _ablation(field={"solver": "gaussian"}),
     "prior: nugget chosen": _ablation(field={"trust": 50.0}),

@@ -65,8 +65,10 @@ def print_of(row, data) -> str:
 def keep(row, scores, seconds, print_, folder=RESULTS) -> None:
     """Write the scores of a row, whole or not at all, in place of earlier ones."""
     path = folder / f"{row[0]}.csv"
+    git = ["git", "-C", str(HERE), "describe", "--always", "--exclude=*", "--dirty=+"]  # + if files were changed since
+    version = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     found = pd.DataFrame({"metric": list(scores), "value": [float(f"{value:.5g}") for value in scores.values()]})
-    found = found.assign(**dict(zip(KEY, row, strict=True)), seconds=round(seconds, 1), version=version())
+    found = found.assign(**dict(zip(KEY, row, strict=True)), seconds=round(seconds, 1), version=version or "unknown")
     found = found.assign(fingerprint=print_)[COLUMNS]
     if path.exists():
         old = pd.read_csv(path)
@@ -74,10 +76,3 @@ def keep(row, scores, seconds, print_, folder=RESULTS) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found.sort_values(KEY, kind="stable").to_csv(path.with_suffix(".draft"), index=False)
     path.with_suffix(".draft").replace(path)
-
-
-def version() -> str:
-    """The commit that is checked out, with a + if files were changed since."""
-    git = ["git", "-C", str(HERE), "describe", "--always", "--exclude=*", "--dirty=+"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"

@@ -32,26 +32,15 @@ def prior(case, *, n_factors=FitConfig.n_factors, field=None):
     """Factors co-kriged, without a network; with predictive intervals and the skill it expects at held-out spots."""
     posterior, factors, own = kriged(case, n_factors=n_factors, config=FieldConfig(**(field or {})))
     counts = expected(case, posterior, factors)
-    note = f"{factors.n_factors} factors"
     if not case.held_out:
-        return Prediction(counts, note=note)
+        return Prediction(counts, note=f"{factors.n_factors} factors")
     skill = left_out_skill(own, factors, case.slide)
     variance = variance_at(
         posterior, case.regions.centroids(), _scored(case, factors), counts, skill.dispersion[case.scored]
     )
     place = predictive_place(case.truth, np.maximum(counts, 1e-9), variance, np.random.default_rng(case.seed))
     inside = np.abs(place - 0.5) < LEVEL / 2
-    return Prediction(counts, inside=inside, skill=skill.pearson[case.scored], note=note)
-
-
-def sphisto(case, **options):
-    """Fit a projection with all defaults, and average its factor maps over the regions."""
-    return fitted(case, case.variable()[:2], **options)
-
-
-def prototype(case, **options):
-    """The network that all began with: it models the named genes only."""
-    return fitted(case, case.variable(), network="seed", **options)
+    return Prediction(counts, inside=inside, skill=skill.pearson[case.scored])
 
 
 def shuffled_genes(case, **options):
@@ -97,21 +86,18 @@ def expected(case, posterior, factors):
     return rates(density, scored.loadings.astype(np.float64), scored.n_contrasts) * case.area[:, None]
 
 
-def fitted(case, genes, **options):
-    """Fit through the public function, pool factor maps, and turn them into genes; NaN for genes not modelled."""
+def fitted(case, *, n_genes=2, **options):
+    """Fit by the public function, and pool factor maps; the prototype's network models the most variable genes only."""
+    named = list(case.genes[case.variable()[:n_genes]])
     adata, told = case.adata.copy(), dict(case.options)
     adata.uns.pop("toy", None)  # the truth's recipe is not for the fit
     scale = {"um_per_px": told.pop("um_per_px")} if "um_per_px" in told else {}
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "case.zarr"
-        fit_projection(
-            section(adata, **told), store=store, genes=list(case.genes[genes]), rng=case.seed, **scale, **options
-        )
+        fit_projection(section(adata, **told), store=store, genes=named, rng=case.seed, **scale, **options)
         maps, contrasts = raster(store, "projection_factors"), n_contrasts(store, "projection")
     ratio = maps.attrs["um_per_px"] / case.slide.grid.um_per_px
-    if not np.allclose(np.multiply(maps.shape[1:], ratio), case.slide.grid.shape, atol=2 * ratio):
-        msg = f"Found maps of {maps.shape[1:]} px, {ratio:g} times as wide as the case's; expected them to cover it."
-        raise ValueError(msg)
+    assert np.allclose(np.multiply(maps.shape[1:], ratio), case.slide.grid.shape, atol=2 * ratio)
     density = pooled(case.regions, maps.to_numpy(), ratio)
     loadings = np.asarray(adata.varm["projection_loadings"], dtype=np.float64)[case.scored]
     seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in adata.uns["projection"]["seconds"].items())

@@ -118,7 +118,6 @@ def targets(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def targets_table(found: pd.DataFrame) -> str:
-    """The targets as a table."""
     rows = [[t.target, t.wanted, number(t.sphisto), number(t.prior), t.state] for t in targets(found).itertuples()]
     return markdown(["target", "wanted", "sphisto", "prior", ""], rows)
 

@@ -64,13 +64,8 @@ def steps(device, side, n_spots, *, rounds=3):
     pooled = partial(pool, batch=batch)
     ours, alone = in_turn(step("unet", pooled), step("seed", pooled), rounds=rounds)
     memory = {"gpu_mb": torch.cuda.max_memory_allocated() / MB} if device.startswith("cuda") else {}
-    loop = step("seed", lambda maps: torch.stack([window_mean(maps, window) for window in windows]))
+    loop = step("seed", lambda maps: torch.stack([maps[0][:, *w].mean(dim=(1, 2)) for w in windows]))
     return memory | {"ours": ours, "pooled our way": alone, "prototype": [seconds(loop)]}
-
-
-def window_mean(maps, window):
-    """Mean of the maps in one spot's square window: the loop of the prototype."""
-    return maps[0][:, *window].mean(dim=(1, 2))
 
 
 def spots(side, n, device):

@@ -75,16 +75,6 @@ def test_held_out_forms_are_free_to_baselines_only(spots_case):
     assert scored(spots_case, flat, logs=logs, free=False)["pearson"] == pytest.approx(0)
 
 
-def test_coverage_is_told_by_abundance(spots_case):
-    abundant = np.argsort(spots_case.truth.sum(axis=0), kind="stable") >= 0
-    abundant[np.argsort(spots_case.truth.sum(axis=0), kind="stable")[:-5]] = False
-    inside = np.broadcast_to(abundant, spots_case.truth.shape)
-    found = scored(spots_case, spots_case.truth, inside=inside)
-    assert found["coverage_1"] == 0
-    assert found["coverage_5"] > 0.5
-    assert found["coverage"] == pytest.approx(inside.mean())
-
-
 def test_a_protein_is_compared_by_its_place_only(toy_case):
     case = replace(toy_case, kind="protein", truth=toy_case.truth[:, :1] * 7 + 3, scored=toy_case.scored[:1])
     assert scored(case, toy_case.truth[:, :1]) == {"pearson": pytest.approx(1)}

@@ -83,17 +83,6 @@ def results_print(found, row):
     return found[found.method == row[3]].fingerprint.iloc[0]
 
 
-def test_a_method_that_fails_is_left_out_and_tried_again(tmp_path, monkeypatch, capsys, toy_case):
-    from benchmarks.fidelity import results
-    from benchmarks.fidelity.methods import METHODS, Method
-
-    monkeypatch.setattr(results, "make_case", lambda *_: toy_case)
-    monkeypatch.setitem(METHODS, "nearest", Method("baselines", "no_such_function", "interpolation"))
-    results.run([("toy", "finer", 0, "nearest"), ("toy", "finer", 0, "gaussian")], None, tmp_path)
-    assert set(results.read(tmp_path).method) == {"gaussian"}
-    assert "no_such_function" in capsys.readouterr().err
-
-
 def test_rows_are_chosen_by_name_and_missing_sets_left_out_with_the_reason(tmp_path, capsys):
     from benchmarks.fidelity.__main__ import available, chosen
 

@@ -26,22 +26,6 @@ def test_useful_work_is_that_of_the_cores():
     assert useful < 2 * weights * 200 * 130  # most layers are coarser than the image
 
 
-@pytest.mark.slow
-@linux
-def test_the_peak_is_what_was_held_and_given_back():
-    from benchmarks.performance.measuring import apart
-
-    low, high = apart(_peaks)
-    assert low < 60
-    assert 195 < high < 260
-
-
-def _peaks():
-    from benchmarks.performance.measuring import peak
-
-    return peak(lambda: None), peak(lambda: np.ones(25_000_000).sum())
-
-
 def test_a_large_image_is_written_as_it_is_drawn(tmp_path):
     import tifffile
     from benchmarks.performance.drawn import TILE, image, write_image
@@ -49,26 +33,6 @@ def test_a_large_image_is_written_as_it_is_drawn(tmp_path):
     side = 6 * TILE - 100
     write_image(tmp_path / "image.tif", side, 4)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "image.tif"), image(slice(0, side), slice(0, side), 4))
-
-
-def test_spots_of_a_large_section_have_the_pitch_and_lie_on_tissue():
-    from benchmarks.performance import drawn
-    from scipy.spatial import cKDTree
-
-    import sphisto as sp
-    from sphisto.io.slides import make_slide
-
-    adata = drawn.spots(2, n_genes=50)
-    xy = adata.obsm["spatial"] * drawn.UM_PER_PX
-    np.testing.assert_allclose(cKDTree(xy).query(xy, k=2)[0][:, 1], drawn.PITCH_UM)
-    image = drawn.image(slice(0, 2048), slice(0, 2048), 2)
-    slide = make_slide(sp.io.section(adata, image=image, image_scale=1.0))
-    assert slide.grid.um_per_px == pytest.approx(drawn.UM_PER_PX, rel=1e-3)
-    assert slide.spot.um == 55
-    y, x = slide.spots.centers.astype(int).T
-    assert slide.tissue[y, x].all()
-    assert not slide.tissue[:512, :].any()
-    assert not slide.tissue[1536:, :].any()
 
 
 @pytest.mark.slow
@@ -84,26 +48,12 @@ def test_memory_does_not_grow_with_the_slide():
     assert large["mb"] - small["mb"] < (sides[1] ** 2 - sides[0] ** 2) / 1e6  # not a byte for each pixel more
 
 
-@pytest.mark.slow
-def test_inference_is_compared_with_one_convolution():
-    from benchmarks.performance.inference import speed
-
-    found = speed("cpu", 1, rounds=1, side=64)
-    assert found["tiles"] == 1
-    assert found["pixels"] == 512**2
-    assert 0 < found["useful"] / found["work"] == pytest.approx((512 / 640) ** 2)
-    assert all(found[name][0] > 0 for name in ("convolution", "predict", "write"))
-
-
 def test_steps_are_timed_and_windows_are_the_spots():
-    import torch
     from benchmarks.performance import training
 
     batch, windows = training.spots(64, 5, "cpu")
-    maps = torch.rand(1, 2, 64, 64)
     assert all(window[0].stop - window[0].start == 13 for window in windows)
-    expected = maps[0][:, *windows[0]].flatten(1).mean(1)
-    torch.testing.assert_close(training.window_mean(maps, windows[0]), expected)
+    assert len(batch.values) == len(windows) == 5
     found = training.steps("cpu", 64, 5, rounds=1)
     assert all(value > 0 for times in found.values() for value in times)
 
@@ -142,11 +92,3 @@ def test_results_are_kept_and_shown(tmp_path):
     assert shown["a ratio"] == ["1.25", "at most 1.1", "short"]
     assert shown["seconds"] == ["0.25 s", "at most 0.3 s", "pass"]
     assert shown["plain"] == ["3", "", ""]
-
-
-def test_unknown_names_are_refused_before_anything_runs():
-    from benchmarks.performance.__main__ import chosen
-
-    with pytest.raises(SystemExit, match="Unknown: speed. Known: memory, inference, training, reading"):
-        chosen("memory,speed", "cpu")
-    assert chosen("", "cuda") == ["inference", "training"]

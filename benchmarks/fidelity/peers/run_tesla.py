@@ -2,7 +2,6 @@
 
 As its tutorial does: logarithm of raw counts, a contour of the tissue, ``tesla.imputation`` with its defaults (the 10
 nearest spots in x, y and a colour scalar, weights 1 / distance ** 2). Superpixels are as fine as the regions asked for.
-One known defect is kept: spots' colour is a plain grey mean, superpixels' a mean weighted by variance.
 """
 
 import contextlib
