@@ -60,13 +60,12 @@ def times_of(store, window, n):
         return seconds(lambda: sp.get.gene_raster(store, gene, bbox=box))
 
     read()  # loads what is loaded once
-    few = -(-n // 5)
     return {
         "gene": [read() for _ in range(n)],
-        "gene, from disk": [read(forgotten=True) for _ in range(few)],
+        "gene, from disk": [read(forgotten=True) for _ in range(-(-n // 5))],
         "window": [read("window") for _ in range(n)],
         "chunk": [read("chunk") for _ in range(n)],
-        "window, from disk": [read("window", forgotten=True) for _ in range(few)],
+        "window, from disk": [read("window", forgotten=True) for _ in range(-(-n // 5))],
     }
 
 
