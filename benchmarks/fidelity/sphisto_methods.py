@@ -44,11 +44,11 @@ def prior(case, *, n_factors=FitConfig.n_factors, field=None):
 
 
 def shuffled_genes(case, **options):
-    """Control: the prior, each gene's counts shuffled among the training spots."""
-    spots = case.slide.spots
+    """Control: the prior, each gene's counts shuffled among the spots; without how much of a region is tissue, which tells."""
+    spots, tissue = case.slide.spots, case.regions.mean(np.asarray(case.slide.tissue))
     values = np.random.default_rng(case.seed).permuted(spots.values.toarray(), axis=0)
     slide = replace(case.slide, measured=replace(spots, values=sparse.csr_array(values)))
-    return replace(prior(replace(case, slide=slide), **options), inside=None, skill=None)
+    return Prediction(prior(replace(case, slide=slide), **options).counts / np.maximum(tissue, 0.01))
 
 
 def other_colours(case):
