@@ -5,24 +5,23 @@ does the store open, are its other elements as they were to the last bit, and do
 of an unbroken run, to the last bit?
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
 import tempfile
-import time
-from collections import Counter, defaultdict
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 # before the libraries are loaded; a process of one thread can be copied safely
 os.environ["OMP_NUM_THREADS"] = os.environ["TQDM_DISABLE"] = "1"
 
 import numpy as np
+import pandas as pd
 from benchmarks.faults import scenario
-from benchmarks.faults.killing import kill_after, run
 
-QUESTIONS = ("opens", "others as they were", "resumed as unbroken", "nothing left behind")
+FORK = get_context("fork")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -31,64 +30,67 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the instants (default: %(default)s)")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
-        return 1 if report(survey(Path(folder), options.instants, options.seed)) else 0
+        found = survey(Path(folder), options.instants, options.seed)
+    questions = found.drop(columns=["killed while", "seconds", "wrong"])
+    print(questions.groupby(found["killed while"]).sum().assign(times=found["killed while"].value_counts()).to_string())
+    failed = found[~questions.all(axis=1)]
+    print(failed.to_string() if len(failed) else f"\nAll {len(found)} instants went well.")
+    return int(len(failed) > 0)
 
 
-def survey(folder: Path, instants: int, seed: int) -> list[tuple[str, float, dict[str, bool], str]]:
-    """Kill that often; for each instant return how far the run had come, seconds, answers and what went wrong."""
+def survey(folder: Path, instants: int, seed: int) -> pd.DataFrame:
+    """Kill that often; a row for each instant says how far the run had come, and answers the questions."""
     scenario.load()
-    before = folder / "before"
+    before, unbroken, place = (folder / name for name in ("before", "unbroken", "killed"))
     before.mkdir()
     run(lambda: scenario.prepare(before))
-    unbroken = scenario.copied(before, folder / "unbroken")
-    lasts = run(lambda: _timed(unbroken))
-    expected, kept, first = run(
-        lambda: (scenario.result(unbroken), scenario.earlier(before), scenario.library_of_first(before))
-    )
-    found = []
+    scenario.copy(before, unbroken)
+    lasts = run(lambda: scenario.replace(unbroken))
+    expected, others = run(lambda: (scenario.result(unbroken), scenario.others(before)))
+    rows = []
     for i, share in enumerate(np.random.default_rng(seed).random(instants)):
-        place = scenario.copied(before, folder / "killed")
-        alive = kill_after(lambda: scenario.replace(place), lasts * share)  # noqa: B023 - called at once
+        scenario.copy(before, place)
+        alive = kill_after(lambda: scenario.replace(place), lasts * share)
         at = scenario.stage(place) if alive else "ended before"
-        answers, wrong = {}, run(lambda: scenario.opens(place))  # noqa: B023
-        answers["opens"] = not wrong
-        answers["others as they were"] = (
-            scenario.earlier(place) == kept and run(lambda: scenario.library_of_first(place)) == first  # noqa: B023
-        )
-        run(lambda: scenario.replace(place, resume=True))  # noqa: B023
-        again = run(lambda: scenario.result(place))  # noqa: B023
-        differing = [name for name in expected if again[name] != expected[name]]
-        answers["resumed as unbroken"] = not differing
-        answers["others as they were"] &= (
-            scenario.earlier(place) == kept and run(lambda: scenario.library_of_first(place)) == first  # noqa: B023
-        )
-        names = sorted(path.name for path in place.iterdir())
-        answers["nothing left behind"] = names == sorted(path.name for path in unbroken.iterdir())
-        wrong = "; ".join(filter(None, [wrong, ", ".join(differing), "" if all(answers.values()) else str(names)]))
-        found.append((at, lasts * share, answers, wrong))
-        print(f"{i + 1:3d} of {instants}: killed after {lasts * share:.2f} s, {at}: {wrong or 'well'}", file=sys.stderr)
+        wrong, kept = run(lambda: (scenario.opens(place), scenario.others(place)))
+        run(lambda: scenario.replace(place, resume=True))
+        again, kept_again = run(lambda: (scenario.result(place), scenario.others(place)))
+        answers = {
+            "opens": not wrong,
+            "others as they were": kept == kept_again == others,
+            "resumed as unbroken": again == expected,
+            "nothing left behind": {p.name for p in place.iterdir()} == {p.name for p in unbroken.iterdir()},
+        }
+        rows.append({"killed while": at, "seconds": lasts * share, "wrong": wrong, **answers})
+        said = "well" if all(answers.values()) else f"{wrong} {answers}"
+        print(f"{i + 1:3d} of {instants}: killed after {lasts * share:.2f} s, {at}: {said}", file=sys.stderr)
+    return pd.DataFrame(rows)
+
+
+def run(do: Callable[[], Any]) -> Any:
+    """Do something in a copy of this process and return what it returned.
+
+    A copy has all libraries loaded, which takes a new process longer than the whole fit. This process itself must never
+    start a thread: it only forks.
+    """
+    reader, writer = FORK.Pipe(duplex=False)
+    child = FORK.Process(target=lambda: writer.send(do()))
+    child.start()
+    writer.close()
+    found = reader.recv()  # EOFError if the copy failed: its message is above
+    child.join()
     return found
 
 
-def report(found: list[tuple[str, float, dict[str, bool], str]]) -> int:
-    """Print one table and return how many instants went wrong."""
-    times, right = Counter(at for at, *_ in found), defaultdict(Counter)
-    for at, _, answers, _ in found:
-        right[at].update(question for question in QUESTIONS if answers[question])
-    print(f"| killed while | times | {' | '.join(QUESTIONS)} |\n|---|---|{'---|' * len(QUESTIONS)}")
-    for at, number in times.most_common():
-        print(f"| {at} | {number} | {' | '.join(str(right[at][question]) for question in QUESTIONS)} |")
-    wrong = [
-        f"after {seconds:.3f} s, {at}: {what}" for at, seconds, answers, what in found if not all(answers.values())
-    ]
-    print("\n".join(wrong) or f"\nAll {len(found)} instants went well.")
-    return len(wrong)
-
-
-def _timed(folder: Path) -> float:
-    started = time.perf_counter()
-    scenario.replace(folder)
-    return time.perf_counter() - started
+def kill_after(do: Callable[[], Any], seconds: float) -> bool:
+    """Kill a copy of this process that does something after some seconds; tell whether it was still at it."""
+    child = FORK.Process(target=do)
+    child.start()
+    child.join(seconds)
+    alive = child.is_alive()
+    child.kill()
+    child.join()
+    return alive
 
 
 if __name__ == "__main__":

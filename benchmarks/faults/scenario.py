@@ -3,45 +3,34 @@
 The store holds a projection ``first``, an older ``second`` and labels that a user added. The run replaces ``second``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io
 import logging
 import shutil
+import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-KEY = "second"
-STORE = "toy.zarr"
-_TILE = 32  # px: the section is small, and writing shall have instants to be killed at
+KEY, STORE = "second", "toy.zarr"
+OWN = (KEY, *(f"{KEY}_{part}" for part in ("factors", "sd", "reconstruction")))
+TILE = 32  # px: the section is small, and writing shall have instants to be killed at
 
 
 def load() -> None:
     """Load all libraries, and let small sections have several tiles and short epochs."""
-    import sklearn.decomposition
-    import spatialdata
-    import zarr.codecs
-
-    import sphisto.tl._fit_projection
     from sphisto.predict import tiles as inference
     from sphisto.tl import _project
-    from sphisto.train import loop as training
 
-    assert all((sklearn, spatialdata, zarr, sphisto))
+    for name in ("sklearn.decomposition", "spatialdata", "zarr.codecs", "sphisto.tl._fit_projection"):
+        import_module(name)
     logging.disable(logging.WARNING)
-    training._LEAST_BATCHES = 4
-    _project.tiles_of = lambda fitted, slide: inference.tiles_of(fitted, slide, tile=_TILE)
-    _project.REGION = _TILE
-
-
-def section():
-    import sphisto as sp
-
-    return sp.datasets.toy(96, 112, pitch_um=24, rng=1)
+    warnings.simplefilter("ignore")
+    _project.tiles_of = lambda fitted, slide: inference.tiles_of(fitted, slide, tile=TILE)
+    _project.REGION = TILE
 
 
 def prepare(folder: Path) -> None:
@@ -49,27 +38,27 @@ def prepare(folder: Path) -> None:
     import spatialdata as sd
     from spatialdata.models import Labels2DModel
 
-    _fit(folder, key="first", rng=5, max_epochs=1)
-    _fit(folder, key=KEY, rng=6, max_epochs=1)
+    fit(folder, key_added="first", rng=5, max_epochs=1)
+    fit(folder, key_added=KEY, rng=6, max_epochs=1)
     sdata = sd.read_zarr(folder / STORE)
     sdata["cells"] = Labels2DModel.parse(np.arange(96 * 112, dtype=np.int32).reshape(96, 112), dims=("y", "x"))
     sdata.write_element("cells")
 
 
-def replace(folder: Path, *, resume: bool = False) -> None:
-    """Fit ``second`` anew: the run that is killed."""
-    _fit(folder, key=KEY, rng=7, max_epochs=3, resume=resume)
+def replace(folder: Path, *, resume: bool = False) -> float:
+    """Fit ``second`` anew: the run that is killed. Returns how long it took."""
+    started = time.perf_counter()
+    fit(folder, key_added=KEY, rng=7, max_epochs=3, resume=resume)
+    return time.perf_counter() - started
 
 
-def _fit(folder: Path, *, key: str, rng: int, max_epochs: int, resume: bool = False) -> None:
+def fit(folder: Path, **options) -> None:
     import sphisto as sp
 
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sp.tl.fit_projection(
-            section(), store=folder / STORE, key_added=key, rng=rng, max_epochs=max_epochs, device="cpu",
-            genes=["noise_a", "class1_a"], resume=resume,
-        )  # fmt: skip
+    short = sp.config.FitConfig(train=sp.config.TrainConfig(least_batches=4))
+    section, genes = sp.datasets.toy(96, 112, pitch_um=24, rng=1), ["noise_a", "class1_a"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        sp.tl.fit_projection(section, store=folder / STORE, device="cpu", genes=genes, config=short, **options)
 
 
 def opens(folder: Path) -> str:
@@ -78,66 +67,53 @@ def opens(folder: Path) -> str:
 
     import sphisto as sp
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            sdata = sd.read_zarr(folder / STORE)
-            for name in sdata.images:
-                sp.get.raster(folder / STORE, name)
-            for key in ("first", KEY):
-                sp.get.gene_raster(folder / STORE, "noise_a", key=key)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
-            return f"{type(error).__name__}: {error}"
+    try:
+        for name in sd.read_zarr(folder / STORE).images:
+            sp.get.raster(folder / STORE, name)
+        for key in ("first", KEY):
+            sp.get.gene_raster(folder / STORE, "noise_a", key=key)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
+        return f"{type(error).__name__}: {error}"
     return ""
 
 
-def earlier(folder: Path) -> dict[str, str]:
-    """Digest of each element that a run does not write, over names and contents of all its files."""
-    own = {KEY, *(f"{KEY}_{name}" for name in ("factors", "sd", "reconstruction"))}
-    found = {}
+def others(folder: Path) -> dict[str, str]:
+    """Digests of what a run must leave alone: all files of each other element, and what the table says of ``first``."""
+    found = table_of(folder, "first")
     for element in sorted((folder / STORE).glob("*/*")):
-        # picture, tissue, spots and table are the library's: each run writes them anew
-        if element.is_dir() and element.name not in own and not element.name.startswith(("toy_", "table")):
-            found[element.name] = digest(element)
+        # image, tissue, spots and table are the library's: each run writes them anew
+        if element.is_dir() and element.name not in OWN and not element.name.startswith(("toy_", "table")):
+            files = sorted(path for path in element.rglob("*") if path.is_file())
+            found |= {str(path.relative_to(folder)): digest(path.read_bytes()) for path in files}
     return found
 
 
-def library_of_first(folder: Path) -> dict[str, bytes]:
-    """What the table says of ``first``."""
+def result(folder: Path) -> dict[str, str]:
+    """Digests of the rasters of all resolutions, and of what the table says of the projection."""
+    from sphisto.io.store import read as stores
+
+    levels = {f"{name} {i}": a for name in OWN for i, a in enumerate(stores.raster(folder / STORE, name).levels)}
+    return table_of(folder, KEY) | {name: digest(np.asarray(array[:])) for name, array in levels.items()}
+
+
+def table_of(folder: Path, key: str) -> dict[str, str]:
+    """Digests of what the table says of a projection."""
     from sphisto.io.store import read as stores
 
     table = stores.table(folder / STORE)
-    arrays = {"loadings": table.varm["first_loadings"], "fitted": table.obsm["first_fitted"]}
-    return {name: np.ascontiguousarray(values).tobytes() for name, values in arrays.items()}
+    return {"loadings": digest(table.varm[f"{key}_loadings"]), "fitted": digest(table.obsm[f"{key}_fitted"])}
 
 
-def result(folder: Path) -> dict[str, bytes]:
-    """Rasters of all resolutions and what the table says of the projection."""
-    from sphisto.io.store import read as stores
-
-    found = {}
-    for name in (KEY, *(f"{KEY}_{part}" for part in ("factors", "sd", "reconstruction"))):
-        for level, array in enumerate(stores.raster(folder / STORE, name).levels):
-            found[f"{name} {level}"] = np.asarray(array[:]).tobytes()
-    table = stores.table(folder / STORE)
-    found["loadings"] = np.ascontiguousarray(table.varm[f"{KEY}_loadings"]).tobytes()
-    found["fitted"] = np.ascontiguousarray(table.obsm[f"{KEY}_fitted"]).tobytes()
-    return found
+def digest(content) -> str:
+    return hashlib.sha256(
+        content if isinstance(content, bytes) else np.ascontiguousarray(content).tobytes()
+    ).hexdigest()
 
 
-def digest(folder: Path) -> str:
-    """Digest of names and contents of all files of a folder."""
-    whole = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        whole.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return whole.hexdigest()
-
-
-def copied(source: Path, target: Path) -> Path:
+def copy(source: Path, target: Path) -> None:
     """Copy a folder with all that lies in it, models beside the store, too."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
-    return target
 
 
 def stage(folder: Path) -> str:

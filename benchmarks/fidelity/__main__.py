@@ -1,119 +1,73 @@
-"""Compute what is missing or outdated of the fidelity table, then print it. Run from the repository's root:
+"""Compute what is missing or outdated of the fidelity results, then print the tables. Run from the repository's root:
 
-    python -m benchmarks.fidelity --data FOLDER                 # everything: hours
-    python -m benchmarks.fidelity --only toy,cokriging,0        # of each kind of name those given
-    python -m benchmarks.fidelity --ablations                   # sphisto with one thing changed, and controls; one seed
+    python -m benchmarks.fidelity --data FOLDER                 # everything: two hours on two cores
+    python -m benchmarks.fidelity --only toy,prior,0            # of each sort of name (set, kind, method, seed) those given
     python -m benchmarks.fidelity --table                       # only print what is there, and check the targets
-    python -m benchmarks.fidelity --docs                        # also write tables and figures of the documentation
+    python -m benchmarks.fidelity --maps --only toy             # only draw maps of finer truth beside it
+    python -m benchmarks.fidelity --docs                        # also write tables and figure of docs/benchmarks.md
 
 FOLDER (or the environment variable SPHISTO_DATA) holds one folder for each data set; those that are missing are left
-out. Results are kept as JSON in benchmarks/fidelity/results, one file for each cell.
+out, as are peers without an environment (see peers/README.md). Results are benchmarks/fidelity/results/SET.csv.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
 
-from benchmarks.fidelity.cells import RESULTS, Cell, compute, compute_apart, is_fresh
-from benchmarks.fidelity.methods import ABLATED, ABLATIONS, CONTROLS, EVERY, METHODS
-from benchmarks.fidelity.peers.environment import python_of
-from benchmarks.fidelity.sets import SETS, SPLITS, missing
+from benchmarks.fidelity import maps, page, published, results, table
+from benchmarks.fidelity.cases import SETS, make_case
+from benchmarks.fidelity.methods import METHODS
 
 
 def main() -> None:
-    options = parser().parse_args()
-    data = options.data
-    if options.cell:
-        name, split, method, seed = options.cell
-        compute(Cell(name, split, method, int(seed)), data, options.epochs, options.results)
+    found = os.environ.get("SPHISTO_DATA")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of data sets")
+    parser.add_argument("--only", default="", help="names of sets, kinds, methods and seeds, with commas between")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
+    parser.add_argument("--table", action="store_true", help="compute nothing")
+    parser.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
+    parser.add_argument("--maps", action="store_true", help="only draw maps of the first seed, for the documentation")
+    parser.add_argument("--results", type=Path, default=results.RESULTS, help="folder of the results")
+    options = parser.parse_args()
+    rows = [] if options.table or options.docs else available(chosen(options.only, options.seeds), options.data)
+    if options.maps:
+        for key in {row[:2]: None for row in rows if row[:2] in table.FINER}:
+            maps.draw(make_case(*key, 0, options.data), page.FIGURES / f"maps-{'-'.join(key)}.png")
         return
-    if not (options.table or options.docs):
-        cells = ablations(options.only) if options.ablations else chosen(options.only, options.seeds)
-        run(cells, data, options.epochs, options.results)
-    from benchmarks.fidelity import table
-
-    print(table.report(options.results))
+    if rows:
+        results.run(rows, options.data, options.results)
+    print(table.report(results.read(options.results)))
     if options.docs:
-        from benchmarks.fidelity import page
-
         page.write(options.results)
 
 
-def parser() -> argparse.ArgumentParser:
-    found = os.environ.get("SPHISTO_DATA")
-    out = argparse.ArgumentParser(
-        prog="python -m benchmarks.fidelity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    out.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of data sets")
-    out.add_argument("--only", default="", help="names of sets, splits, methods and seeds, with commas between")
-    out.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
-    out.add_argument(
-        "--ablations", action="store_true", help="sphisto with one thing changed, and controls, instead of methods"
-    )
-    out.add_argument("--table", action="store_true", help="compute nothing")
-    out.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
-    out.add_argument("--epochs", type=int, default=None, help="epochs of networks, to try things quickly")
-    out.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    out.add_argument("--cell", nargs=4, help=argparse.SUPPRESS)
-    return out
-
-
-def chosen(only: str, seeds: int) -> list[Cell]:
-    """Cells whose set, split, method and seed are each among those named, or of a kind of which none is named."""
+def chosen(only: str, seeds: int) -> list[tuple[str, str, int, str]]:
+    """Rows whose set, kind, seed and method are each among those named, or of a sort of which none is named."""
     words = {word.strip() for word in only.split(",") if word.strip()}
-    kinds: list[set[str]] = [{name for name, _ in SETS}, set(SPLITS), set(METHODS), {w for w in words if w.isdigit()}]
-    known = {word for kind in kinds for word in kind}
+    sorts = [{name for name, _ in SETS}, {kind for _, kind in SETS}, {w for w in words if w.isdigit()}, set(METHODS)]
+    known = set().union(*sorts)
     if words - known:
         msg = f"Unknown: {', '.join(sorted(words - known))}. Known: {', '.join(sorted(known))}, and seeds."
         raise SystemExit(msg)
-    asked = [words & kind for kind in kinds]
-    numbers = sorted(map(int, asked[3])) or list(range(seeds))
-    return [
-        Cell(name, split, method, seed)
-        for seed in numbers
-        for name, split in SETS
-        for method in METHODS
-        if all(not some or word in some for some, word in zip(asked, (name, split, method), strict=False))
-    ]
+    asked = [words & sort for sort in sorts]
+    numbers = sorted(map(int, asked[2])) or range(seeds)
+    rows = [(*key, seed, method) for key in SETS for seed in numbers for method in METHODS]
+    rows = [row for row in rows if METHODS[row[3]].runs_on(*row[:3])]
+    return [row for row in rows if all(not some or str(at) in some for some, at in zip(asked, row, strict=True))]
 
 
-def ablations(only: str) -> list[Cell]:
-    """Cells of the ablations and controls, of one seed; of each kind of name those given."""
-    words = {word.strip() for word in only.split(",") if word.strip()}
-    kinds: list[set[str]] = [{name for name, _ in ABLATED}, {split for _, split in ABLATED}, {*ABLATIONS, *CONTROLS}]
-    asked = [words & kind for kind in kinds]
-    return [
-        Cell(name, split, method, 0)
-        for name, split in ABLATED
-        for method in (*ABLATIONS, *CONTROLS)
-        if all(not some or word in some for some, word in zip(asked, (name, split, method), strict=True))
-    ]
-
-
-def run(cells: list[Cell], data: Path | None, epochs: int | None, results: Path) -> None:
-    """Compute the cells that need it, one process each, and say of each what came out."""
-    for name in dict.fromkeys(cell.name for cell in cells):
-        reason = missing(name, data)
+def available(rows, data):
+    """Leave out rows whose data or peer is not there, and say so."""
+    reasons = {row[0]: "" for row in rows}
+    for name in [name for name in reasons if not name.startswith("toy")]:
+        if data is None or not (data / name).is_dir():
+            reasons[name] = f"there is no folder {name} in {data} (--data, or the environment variable SPHISTO_DATA)"
+    reasons |= {m: published.missing(m) for m in {row[3]: None for row in rows} if METHODS[m].kind == "peer"}
+    for name, reason in reasons.items():
         if reason:
             print(f"{name} is left out: {reason}")
-            cells = [cell for cell in cells if cell.name != name]
-    for method in dict.fromkeys(cell.method for cell in cells if EVERY[cell.method].kind == "peer"):
-        try:
-            python_of(method)
-        except FileNotFoundError as error:
-            print(f"{method} is left out: {error}")
-            cells = [cell for cell in cells if cell.method != method]
-    todo = [cell for cell in cells if not is_fresh(cell, epochs, results)]
-    print(f"{len(cells)} cells, {len(cells) - len(todo)} of them up to date.")
-    for i, cell in enumerate(todo):
-        found = compute_apart(cell, data, epochs, results)
-        main_score = "median_pearson" if cell.split == "finer" else "mean_pearson"
-        said = (
-            found.get("error") or f"{found[main_score]} in {found['seconds']} s, {found['peak_mb']} MB; {found['note']}"
-        )
-        print(f"[{i + 1}/{len(todo)}] {cell.name} {cell.split} {cell.method} {cell.seed}: {said}", flush=True)
+    return [row for row in rows if not (reasons[row[0]] or reasons.get(row[3]))]
 
 
 if __name__ == "__main__":

@@ -1,223 +1,126 @@
-"""A case: what a method may see (training spots and picture), where it must predict, and what is true there."""
+"""A case: what a method may see (training spots and image), where it must predict, and what is true there."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from sphisto.core.spot import Spot, median_pitch
+from sphisto.core.footprint import Footprint
 from sphisto.slide.slide import Slide
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from anndata import AnnData
-
-    from sphisto.io.sections import Section
-
 Floats = NDArray[np.float64]
-LEAST_SEEN = 0.03  # share of the training spots in which a gene is seen, if it is to be scored
+N_VARIABLE = 50  # genes on which networks of single genes are compared with the others
 
-
-@dataclass(frozen=True, eq=False)
-class Regions:
-    """Where to predict: discs or squares on the grid of the case's slide.
-
-    Parameters
-    ----------
-    spot
-        Size and shape of each region.
-    centers
-        (m, 2) centres (y, x) in grid px.
-    size
-        (m,) area in tissue, in spot areas: a density in counts per spot area times this are counts.
-    cells
-        (m,) place of each region in a flat raster of ``shape``; ``None`` for spots.
-    shape
-        (rows, columns) of that raster.
-    """
-
-    spot: Spot
-    centers: Floats
-    size: Floats
-    cells: NDArray[np.int64] | None = None
-    shape: tuple[int, int] | None = None
-
-    def __len__(self) -> int:
-        return len(self.centers)
-
-    def points(self, um_per_px: float, spot_um: float) -> Floats:
-        """(m, k, 2) places whose average stands for the region: its centre alone where it is far smaller than a spot."""
-        side = self.spot.um / um_per_px
-        if self.spot.um < spot_um / 2:
-            return self.centers[:, None]
-        steps = (np.arange(5) - 2) / 5 * side
-        offsets = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-        if self.spot.shape == "disc":
-            offsets = offsets[np.hypot(*offsets.T) < side / 2]
-        return self.centers[:, None] + offsets
+HELD_OUT = ("mouse_brain_coronal", "her2st_C2", "her2st_C4", "mob_st_1", "breast_visium_xenium")
+SETS = {(name, kind): "held_out_spots.make" for name in HELD_OUT for kind in ("random", "blocks")}
+SETS |= {("xenium_breast_he_if", kind): "finer_truth.he_if" for kind in ("finer", "cells", "protein")}
+SETS |= {
+    ("xenium_breast_dapi", "finer"): "finer_truth.dapi",
+    ("breast_visium_xenium", "finer"): "finer_truth.neighbour",
+}
+SETS |= {(name, "finer"): "finer_truth.toy" for name in ("toy", "toy_sparse")}
+"""Sets and kinds of truth, and the module and function here that make their cases."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One data set, one split, one seed.
+    """One data set, one kind of truth, one seed.
 
-    Parameters
-    ----------
-    name, split, seed
-        What it is called; ``split`` is ``"random"``, ``"blocks"`` (held-out spots) or ``"finer"`` than spots.
-    adata
-        The training spots only, with the picture.
-    slide
-        The same as arrays.
-    regions
-        Where to predict.
-    truth
-        (m, S) true counts in the regions.
-    scored
-        (S,) columns of ``adata`` that are scored.
-    ceiling
-        (S,) correlation that counting noise allows; ones where the truth has no noise.
-    fluorescent
-        Whether the picture is bright where there is stain.
-    same_units
-        Whether the truth counts what the spots count; otherwise each gene's sum is adjusted before deviances.
-    options
-        What ``sp.io.section`` must be told of this section, and ``um_per_px`` where it is worked at another resolution.
+    ``kind`` is ``"random"`` or ``"blocks"`` (held-out spots), else a truth finer than spots. ``adata`` and ``slide`` hold
+    the training spots with the image, as a table and as arrays; ``options`` is what ``sp.io.section`` must be told beside
+    them, and ``um_per_px`` where the section is worked at another resolution. ``regions`` (spots, bins or cells on the
+    slide's grid) is where to predict. Their (m,) ``area`` is in spot areas, times the share of their molecules over that
+    of the spots': a density in counts per spot area times this are the counts to be found there. ``tissue`` (m,) is the
+    share of each that is tissue; ones where a density already is that of whole spots. ``truth`` (m, S) are true counts of
+    the ``scored`` (S,) columns of the table, ``ceiling`` (S,) the correlation that counting noise allows. ``same_units``:
+    whether the truth counts what the spots count; otherwise each gene's sum is adjusted before deviances. Places and
+    lengths are in px of the slide's grid, y before x.
     """
 
-    name: str
-    split: str
+    set: str
+    kind: str
     seed: int
-    adata: AnnData
+    adata: Any
     slide: Slide
-    regions: Regions
+    regions: Footprint
+    area: Floats
+    tissue: Floats
     truth: Floats
     scored: NDArray[np.int64]
     ceiling: Floats
-    fluorescent: bool = False
     same_units: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def section(self, adata: AnnData) -> Section:
-        """Return a table of this case's spots as the section that its slide was made of."""
-        import sphisto as sp
-
-        return sp.io.section(adata, **{name: value for name, value in self.options.items() if name != "um_per_px"})
-
     @property
-    def resolution(self) -> dict[str, Any]:
-        """What ``sp.tl.fit_projection`` must be told beside the section."""
-        return {name: value for name, value in self.options.items() if name == "um_per_px"}
-
-    @property
-    def finer(self) -> bool:
-        """Whether the truth is finer than spots."""
-        return self.split == "finer"
+    def held_out(self) -> bool:
+        return self.kind in ("random", "blocks")
 
     @property
     def centers(self) -> Floats:
-        """(n, 2) centres of the training spots in grid px."""
         return self.slide.spots.centers
 
     @property
-    def pitch(self) -> float:
-        """Distance of neighbouring spots in grid px."""
-        return self.slide.spots.pitch
-
-    @property
     def radius(self) -> float:
-        """Radius of a spot in grid px."""
         return self.slide.spot.um / self.slide.grid.um_per_px / 2
 
     @property
     def counts(self) -> Floats:
-        """(n, G) counts of the training spots, all genes."""
         return np.asarray(self.slide.spots.values.toarray(), dtype=np.float64)
 
-    def variable(self) -> NDArray[np.int64]:
-        """Scored genes (as columns of the truth) by variance over mean in the training spots, the most variable first."""
-        counts = self.counts[:, self.scored]
-        return np.argsort(-counts.var(axis=0) / np.maximum(counts.mean(axis=0), 1e-9), kind="stable")
+    @property
+    def genes(self) -> NDArray[np.str_]:
+        return np.asarray(self.slide.spots.genes)[self.scored]
 
-    def points(self) -> Floats:
-        """(m, k, 2) places in grid px whose average stands for each region."""
-        return self.regions.points(self.slide.grid.um_per_px, self.slide.spot.um)
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        return np.asarray(self.slide.image)
+
+    def variable(self) -> NDArray[np.int64]:
+        """The 50 most variable of the scored genes, by variance over mean in the training spots, as columns of the truth."""
+        counts = self.counts[:, self.scored]
+        order = np.argsort(-counts.var(axis=0) / np.maximum(counts.mean(axis=0), 1e-9), kind="stable")
+        return order[:N_VARIABLE]
 
     def pooled(self, raster: NDArray[Any], stride: int = 1) -> tuple[Floats, Floats]:
         """Average a (c, y, x) raster of blocks of ``stride`` px over the training spots and over the regions."""
-        shape, um = raster.shape[1:], self.slide.grid.um_per_px * stride
-        spots = self.slide.spot.footprint(shape, self.centers / stride, um)
-        regions = self.regions.spot.footprint(shape, self.regions.centers / stride, um)
-        return np.nan_to_num(spots.mean(raster)), np.nan_to_num(regions.mean(raster))
+        spots = self.slide.footprint().drawn()
+        return pooled(spots, raster, stride), pooled(self.regions, raster, stride)
 
     def in_counts(self, density: Floats) -> Floats:
-        """Turn (m, S) counts per spot area into counts of the regions."""
-        return np.maximum(density, 0) * self.regions.size[:, None]
+        """Turn (m, S) counts per spot area of tissue into counts of the regions."""
+        return np.maximum(density, 0) * (self.area * self.tissue)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a method says.
+    """What a method predicts.
 
-    Parameters
-    ----------
-    counts
-        (m, S) expected counts in the regions; NaN in the columns of genes that the method does not model.
-    logs
-        (m, S) log-normalised values, of methods that predict these themselves.
-    note
-        What was chosen, for instance the width of a Gaussian.
-    inside
-        (m, S) bool: whether the true counts lie in the 90 % predictive interval, of methods that give one.
-    skill
-        (S,) correlation that the method itself expects.
+    ``counts`` (m, S) are expected counts in the regions, NaN in the columns of genes that the method does not model.
+    Some methods also give ``logs`` (m, S), log-normalised values; ``inside`` (m, S), whether the true counts lie in the
+    90 % predictive interval; ``skill`` (S,), the correlation that they themselves expect. ``note`` says what was chosen.
     """
 
     counts: Floats
     logs: Floats | None = None
-    note: str = ""
     inside: NDArray[np.bool_] | None = None
     skill: Floats | None = None
+    note: str = ""
 
 
-def picture(case: Case) -> NDArray[np.uint8]:
-    """(3, y, x) picture of a case."""
-    return np.asarray(case.slide.image)
+def pooled(regions: Footprint, raster: NDArray[Any], stride: float = 1) -> Floats:
+    """(m, c) averages over regions of a raster of blocks of ``stride`` px, one plane after the other; 0 off the raster."""
+    y = np.minimum(((regions.y + 0.5) / stride).astype(np.int64), raster.shape[1] - 1)
+    x = np.minimum(((regions.x + 0.5) / stride).astype(np.int64), raster.shape[2] - 1)
+    sums = [regions.pool_points(plane[y, x][None]) for plane in raster]
+    return np.concatenate(sums, axis=1) / np.maximum(regions.covered, 1e-9)[:, None]
 
 
-def training(slide: Slide, kept: NDArray[Any], genes: NDArray[Any]) -> Slide:
-    """Keep only some spots and genes of a slide; the tissue mask is the picture's and stays."""
-    spots = slide.spots
-    centers = spots.centers[kept]
-    measured = replace(
-        spots,
-        centers=centers,
-        values=sparse.csr_array(spots.values[kept][:, genes]),
-        genes=tuple(np.asarray(spots.genes)[genes]),
-        pitch=median_pitch(centers),
-    )
-    return replace(slide, measured=measured)
-
-
-def bins(slide: Slide, side: float, inside: NDArray[np.bool_] | None = None) -> Regions:
-    """Squares of ``side`` grid px that tile the picture; kept where they are mostly tissue (and ``inside``, by cell)."""
-    shape, centers = bin_centers(slide, side)
-    spot = Spot(side * slide.grid.um_per_px, "square")
-    tissue = spot.footprint(slide.grid.shape, centers, slide.grid.um_per_px).mean(np.asarray(slide.tissue))[:, 0]
-    kept = tissue >= 0.5
-    if inside is not None:
-        kept &= inside
-    cells = np.flatnonzero(kept)
-    return Regions(spot, centers[cells], tissue[cells] * side**2 / slide.spot_area, cells, shape)
-
-
-def bin_centers(slide: Slide, side: float) -> tuple[tuple[int, int], Floats]:
-    """(rows, columns) of the whole squares of ``side`` grid px in the picture, and their (n, 2) centres."""
-    rows, columns = (int(length // side) for length in slide.grid.shape)
-    places = np.meshgrid(np.arange(rows) + 0.5, np.arange(columns) + 0.5, indexing="ij")
-    return (rows, columns), np.stack(places, axis=-1).reshape(-1, 2).astype(np.float64) * side
+def make_case(name: str, kind: str, seed: int, data: Path | None) -> Case:
+    """Make a case from the folder of data sets; toy sections need none."""
+    module, function = SETS[name, kind].split(".")
+    make = getattr(import_module(f"benchmarks.fidelity.{module}"), function)
+    return make(None if name.startswith("toy") else data / name, name, kind, seed)

@@ -1,158 +1,105 @@
 """Speed of the network against that of one large convolution, and what writing adds."""
 
-from __future__ import annotations
-
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
 
-from benchmarks.performance.apart import MB, Row, apart, in_turn, middle, seconds
-from benchmarks.performance.slides import TILE, drawn_model, quiet, section, slide_of
+import torch
+from benchmarks.performance import drawn
+from benchmarks.performance.measuring import MB, apart, in_turn, middle_ratio, row, seconds
+from torch.utils.flop_counter import FlopCounterMode
 
-if TYPE_CHECKING:
-    from benchmarks.performance.apart import Setting
-    from torch import nn
-
-    from sphisto.core.tiles import Tile
+import sphisto as sp
+from sphisto._cores import one_blas_thread
+from sphisto.core.tiles import nested, on_tissue
+from sphisto.features.texture import Texture
+from sphisto.io.slides import make_slide
+from sphisto.io.store import write as building
+from sphisto.io.store.transaction import replacing
+from sphisto.networks.precision import fastest
+from sphisto.networks.registry import network
+from sphisto.predict.conditioning import posterior_for
+from sphisto.predict.tiles import predict_tiles, tiles_of
+from sphisto.tl._project import stream
 
 TILES = 5  # on tissue, along each side of it
 WIDTH, SIDE = 64, 1024  # of the one convolution: the network's own middle width
 N_FACTORS, N_GENES = 32, 20
 
 
-def measure(setting: Setting) -> list[Row]:
+def measure(_data, device, _whole):
     """Share of a convolution's speed that the network reaches, and what writing adds to its time."""
-    found = apart(speed, setting.device, TILES)
-    peak, alone, written = (middle(found[name]) for name in ("convolution", "predict", "write"))
-    rate, n = found["peak_work"] / peak / 1e9, found["tiles"]
+    found = apart(speed, device, TILES)
+    n, alone, written = found["tiles"], median(found["predict"]), median(found["write"])
+    rate = found["peak_work"] / median(found["convolution"]) / 1e9
 
-    def row(what: str, work: str, time: str, more: str, least: float | None = None) -> Row:
-        shares = [
-            found[work] / t / (found["peak_work"] / p) for t, p in zip(found[time], found["convolution"], strict=True)
-        ]
-        done = found[work] / middle(found[time]) / 1e9
-        return Row(what, middle(shares), "", f"{done:.1f} of {rate:.1f} GFLOP/s{more}", least=least)
+    def share(what, work, times, more="", least=None):
+        value = found[work] / found["peak_work"] * middle_ratio(found["convolution"], found[times])
+        behind = f"{found[work] / median(found[times]) / 1e9:.1f} of {rate:.1f} GFLOP/s{more}"
+        return row(what, value, "", behind, least=least)
 
-    adds = middle([w / p - 1 for w, p in zip(found["write"], found["predict"], strict=True)])
+    adds, behind = middle_ratio(found["write"], found["predict"]) - 1, f"{written / n:.3f} instead of {alone / n:.3f} s"
     rows = [
-        row(
-            "predict, useful work: share of a convolution's speed",
-            "useful",
-            "predict",
-            f", {found['precision']}; {n} tiles",
-            least=0.5,
-        ),
-        row("predict, with the halo", "work", "predict", ""),
-        row("predict and write, useful work", "useful", "write", ""),
-        Row(
-            "writing adds to the time", adds, "", f"{written / n:.3f} s instead of {alone / n:.3f} s a tile", most=0.25
-        ),
-        Row("pixels predicted in a second", found["pixels"] / alone / 1e6, "Mpx/s", f"{alone / n:.3f} s a tile"),
-    ]
-    if "gpu_mb" in found:
-        rows.append(Row("memory of the GPU", found["gpu_mb"], "MB", f"tiles of {TILE} px"))
-    return rows
+        share("predict, useful work: share of a convolution's speed", "useful", "predict",
+              f", {found['precision']}; {n} tiles", 0.5),
+        share("predict, with the halo", "work", "predict"),
+        share("predict and write, useful work", "useful", "write"),
+        row("writing adds to the time", adds, "", f"{behind} a tile", most=0.25),
+        row("pixels predicted in a second", found["pixels"] / alone / 1e6, "Mpx/s", f"{alone / n:.3f} s a tile"),
+    ]  # fmt: skip
+    gpu = [row("memory of the GPU", found["gpu_mb"], "MB", f"tiles of {drawn.TILE} px")] if "gpu_mb" in found else []
+    return rows + gpu
 
 
-def speed(device: str, tiles: int, *, rounds: int = 3, side: int = SIDE) -> dict[str, Any]:
+def speed(device, tiles, *, rounds=3, side=SIDE):
     """Seconds of one large convolution, of predicting, and of predicting and writing, in turn; and their work."""
-    import torch
-
-    from sphisto._cores import one_blas_thread
-    from sphisto.core.tiles import nested, on_tissue
-    from sphisto.io.store import write as building
-    from sphisto.io.store.transaction import replacing
-    from sphisto.networks.precision import fastest
-    from sphisto.predict.conditioning import posterior_for
-    from sphisto.predict.tiles import predict_tiles, tiles_of
-    from sphisto.tl._project import stream
-
-    where, adata = torch.device(device), section(tiles)
-    slide = slide_of(adata, (tiles + 2) * TILE, tiles)
-    fitted = drawn_model(adata, n_factors=N_FACTORS, n_genes=N_GENES)
-    posterior = quiet(lambda: posterior_for(fitted, slide))
+    where, adata = torch.device(device), drawn.spots(tiles)
+    whole = slice(0, (tiles + 2) * drawn.TILE)
+    slide = make_slide(sp.io.section(adata, image=drawn.image(whole, whole, tiles), image_scale=1.0))
+    fitted = drawn.model(adata, n_factors=N_FACTORS, n_genes=N_GENES)
+    posterior = posterior_for(fitted, slide, [Texture()])
     todo = nested(on_tissue(tiles_of(fitted, slide), slide.tissue))
 
-    def predict() -> None:
+    def predict():
         with one_blas_thread():
             for _ in predict_tiles(fitted, slide, posterior, device=where, tiles=todo):
                 pass
 
     with tempfile.TemporaryDirectory() as name, replacing(Path(name) / "out.zarr") as work:
-        quiet(lambda: building.write_slide(work.staging, slide, "projection"))
+        building.write_slide(work.staging, slide, "projection")
 
-        def write() -> None:
-            for name in [name for name in work.journal.done if name.startswith("region ")]:
-                del work.journal.done[name]  # of the round before; that the rasters are created stays
-            quiet(lambda: stream(fitted, slide, posterior, work, "projection", where))
+        def write():
+            for done in [done for done in work.journal.done if done.startswith("region ")]:
+                del work.journal.done[done]  # of the round before; that the rasters are created stays
+            stream(fitted, slide, posterior, work, "projection", where)
 
         times = in_turn(convolution(where, side), predict, write, rounds=rounds)
     useful, work_done = work_of(fitted.module(), todo)
-    by_task = dict(zip(("convolution", "predict", "write"), map(list, zip(*times, strict=True)), strict=True))
     memory = {"gpu_mb": torch.cuda.max_memory_allocated(where) / MB} if where.type == "cuda" else {}
-    return by_task | memory | {
-        "precision": fastest(where),
-        "peak_work": 2 * 9 * WIDTH**2 * side**2, "useful": useful, "work": work_done, "tiles": len(todo),
-        "pixels": sum(tile.core.shape[0] * tile.core.shape[1] for tile in todo),
+    return dict(zip(("convolution", "predict", "write"), times, strict=True)) | memory | {
+        "precision": fastest(where), "peak_work": 2 * 9 * WIDTH**2 * side**2, "useful": useful, "work": work_done,
+        "tiles": len(todo), "pixels": sum(tile.core.shape[0] * tile.core.shape[1] for tile in todo),
     }  # fmt: skip
 
 
-def convolution(device: Any, side: int) -> Any:
+def convolution(device, side):
     """One convolution on a large image, in the network's precision and the layout of memory that is faster here."""
-    import torch
-
-    from sphisto.networks.precision import fastest
-
-    kind = getattr(torch, fastest(device))
-
-    def made(layout: Any) -> Any:
-        layer = torch.nn.Conv2d(WIDTH, WIDTH, 3, padding=1).to(device, kind, memory_format=layout)
-        image = torch.rand(1, WIDTH, side, side).to(device, kind, memory_format=layout)
-
-        def run() -> None:
-            with torch.inference_mode():
-                layer(image)
-
-        return run
-
-    both = [made(layout) for layout in (torch.contiguous_format, torch.channels_last)]
-    for run in both:
-        run()
+    both = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        to = {"device": device, "dtype": getattr(torch, fastest(device)), "memory_format": layout}
+        layer, given = torch.nn.Conv2d(WIDTH, WIDTH, 3, padding=1).to(**to), torch.rand(1, WIDTH, side, side).to(**to)
+        both.append(torch.inference_mode()(partial(layer, given)))
+        both[-1]()
     return min(both, key=seconds)
 
 
-def work_of(module: nn.Module, tiles: list[Tile]) -> tuple[float, float]:
-    """Operations of the convolutions for the cores of tiles, and for all that is seen of them."""
-    side = TILE // 4  # of a picture to count in: all layers grow with it
-    per_px = operations(module, side) / side**2
-
-    def pixels(windows: list[Any]) -> int:
-        return sum(window.shape[0] * window.shape[1] for window in windows)
-
-    return per_px * pixels([tile.core for tile in tiles]), per_px * pixels([tile.view for tile in tiles])
-
-
-def operations(module: nn.Module, side: int) -> int:
-    """Operations (a multiplication and an addition count two) of a network's convolutions for one square picture.
-
-    A weight of a convolution acts on each pixel that it makes, one of a transposed convolution on each that it is given.
-    """
-    import torch
-    from torch import nn
-
-    from sphisto.networks import unet
-
-    found: list[int] = []
-
-    def count(layer: Any, given: tuple[Any, ...], made: Any) -> None:
-        at = made if isinstance(layer, nn.Conv2d) else given[0]
-        found.append(2 * layer.weight.numel() * at.shape[-2] * at.shape[-1])
-
+def work_of(module, tiles):
+    """Operations of the network for the cores of tiles, and for all that is seen of them."""
+    side = drawn.TILE // 4  # of an image to count in: all layers grow with it
     n_factors = len(next(buffer for name, buffer in module.named_buffers() if name in ("typical", "largest")))
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.inference_mode():
-        module(torch.zeros(1, 3, side, side), torch.ones(1, n_factors, side // unet.STRIDE, side // unet.STRIDE))
-    for hook in hooks:
-        hook.remove()
-    return sum(found)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        module(torch.zeros(1, 3, side, side), torch.ones(1, n_factors, *[side // network("unet").stride] * 2))
+    per_px = counter.get_total_flops() / side**2
+    windows = ([tile.core for tile in tiles], [tile.view for tile in tiles])
+    return tuple(per_px * sum(w.shape[0] * w.shape[1] for w in some) for some in windows)

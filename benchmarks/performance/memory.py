@@ -1,135 +1,76 @@
-"""Memory of predicting and writing slides of different sizes, and of a fit from a full-resolution picture."""
-
-from __future__ import annotations
+"""Memory of predicting and writing slides of different sizes, and of a fit from a full-resolution image."""
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from benchmarks.performance.apart import Row, apart, middle, peak, seconds
-from benchmarks.performance.slides import TILE, drawn_model, quiet, section, write_picture
+import numpy as np
+from anndata import read_h5ad
+from benchmarks.performance import drawn
+from benchmarks.performance.measuring import apart, peak, row, seconds
 
-if TYPE_CHECKING:
-    from benchmarks.performance.apart import Setting
+import sphisto as sp
+from sphisto.core.spot import Spot
+from sphisto.core.tiles import on_tissue, plan_tiles
 
 SIDES = (4096, 8192, 16384)
 TILES = 6  # on tissue, along each side of it
 N_FACTORS, N_GENES = 32, 20
-REAL, REAL_UM_PER_PX, REAL_SPOT_UM = "her2st_C2", 0.734, 100.0  # 9,274 x 9,911 px
-PICTURE = "tissue_image_fullres.jpg"
+REAL, IMAGE = "her2st_C2", "tissue_image_fullres.jpg"  # 9,274 x 9,911 px
+REAL_SCALE = {"um_per_px": 0.734, "spot": Spot(100.0)}
 
 
-def measure(setting: Setting) -> list[Row]:
-    """Peaks of predicting toy slides, their ratio, and peaks of predicting and fitting the real section."""
-    rows, real = [], None if setting.data is None else setting.data / REAL
-    if real is not None and real.is_dir():
-        found = of_real(real, predicting_real, setting.device)
-        rows.append(Row(f"{REAL}: predict and write", found["mb"], "MB", _said(found), most=800))
-    peaks = {}
-    for side in SIDES:
-        tiles = side // TILE - 2 if setting.whole else TILES
-        found = of_toy(side, tiles, setting.device)
-        peaks[side] = found["mb"]
-        rows.append(Row(f"{side:,}² px: predict and write", found["mb"], "MB", _said(found)))
-    small, large = SIDES[0], SIDES[-1]
-    behind = f"{peaks[large]:.0f} MB of {peaks[small]:.0f} MB"
-    rows.append(Row(f"{large:,}² px over {small:,}² px", peaks[large] / peaks[small], "", behind, most=1.1))
-    if real is not None and real.is_dir():
-        found = of_real(real, fitting_real, setting.device)
-        rows.append(Row(f"{REAL}: fit at 2 um per px, 2 epochs", found["mb"], "MB", _said(found), most=1500))
+def measure(data, device, whole):
+    """Peaks of predicting drawn slides, their ratio, and peaks of predicting and fitting the real section."""
+    found = {side: of_drawn(side, side // drawn.TILE - 2 if whole else TILES, device) for side in SIDES}
+    rows = [row(f"{side:,}² px: predict and write", f["mb"], "MB", f["said"]) for side, f in found.items()]
+    small, large = (found[side]["mb"] for side in (SIDES[0], SIDES[-1]))
+    behind = f"{large:.0f} MB of {small:.0f} MB"
+    rows.append(row(f"{SIDES[-1]:,}² px over {SIDES[0]:,}² px", large / small, "", behind, most=1.1))
+    if data is not None and (data / REAL).is_dir():
+        for what, fit, most in (("predict and write", False, 800), ("fit at 2 um per px, 2 epochs", True, 1500)):
+            with tempfile.TemporaryDirectory() as name:
+                apart(prepare, Path(name), real=data / REAL)
+                real = apart(watched, Path(name), device, data / REAL, fit=fit)
+            rows.append(row(f"{REAL}: {what}", real["mb"], "MB", real["said"], most=most))
     return rows
 
 
-def _said(found: dict[str, float]) -> str:
-    tiles = f"{found['tiles']:.0f} of {found['all_tiles']:.0f} tiles hold tissue, " if "tiles" in found else ""
-    return f"{tiles}{found['seconds']:.0f} s"
-
-
-def of_toy(side: int, tiles: int, device: str, *, n_factors: int = N_FACTORS, n_genes: int = N_GENES) -> dict[str, Any]:
-    """Predict a toy slide, of which ``tiles`` x ``tiles`` tiles hold tissue, in a process of its own."""
+def of_drawn(side, tiles, device="cpu", **sizes):
+    """Predict a drawn slide, of which ``tiles`` x ``tiles`` tiles hold tissue, in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
-        apart(prepare_toy, Path(name), side, tiles, n_factors, n_genes)
-        return dict(apart(predicting_toy, Path(name), device))
+        apart(prepare, Path(name), side=side, tiles=tiles, **sizes)
+        return apart(watched, Path(name), device)
 
 
-def of_real(data: Path, do: Any, device: str) -> dict[str, Any]:
-    """Do something with a real section in a process of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        apart(prepare_real, data, Path(name))
-        return dict(apart(do, data, Path(name), device))
+def prepare(folder, *, real=None, side=0, tiles=0, n_factors=N_FACTORS, n_genes=N_GENES) -> None:
+    """Write the model, and image and spots of a drawn section."""
+    if real is None:
+        drawn.write_image(folder / "image.tif", side, tiles)
+        adata, scale = drawn.spots(tiles), {}
+        adata.write_h5ad(folder / "spots.h5ad")
+    else:
+        adata, scale = sp.io.read_visium(real), REAL_SCALE
+    sp.tl.save(drawn.model(adata, n_factors=n_factors, n_genes=n_genes, **scale), folder / "model.pt")
 
 
-def prepare_toy(folder: Path, side: int, tiles: int, n_factors: int, n_genes: int) -> None:
-    """Write picture, spots and model."""
-    import sphisto as sp
+def watched(folder, device, real=None, *, fit=False):
+    """Predict, or fit, what was prepared: peak, and in words how long it took and how many tiles hold tissue."""
+    given, times = {"store": folder / "out.zarr", "device": device}, []
 
-    write_picture(folder / "picture.tif", side, tiles)
-    adata = section(tiles)
-    adata.write_h5ad(folder / "spots.h5ad")
-    sp.tl.save(drawn_model(adata, n_factors=n_factors, n_genes=n_genes), folder / "model.pt")
+    def do():
+        if real is None:
+            adata, image = read_h5ad(folder / "spots.h5ad"), {"image": str(folder / "image.tif"), "image_scale": 1.0}
+        else:
+            adata, image = sp.io.read_visium(real), {"image": str(real / IMAGE)}
+        section = sp.io.section(adata, **image)
+        if fit:
+            sp.tl.fit_projection(section, um_per_px=2.0, max_epochs=2, **given)
+        else:
+            sp.tl.predict(sp.tl.load(folder / "model.pt"), section, **given)
 
-
-def prepare_real(data: Path, folder: Path) -> None:
-    """Write the model; spots and picture are there."""
-    import sphisto as sp
-    from sphisto.core.spot import Spot
-
-    adata = sp.io.read_visium(data)
-    model = drawn_model(adata, n_factors=N_FACTORS, n_genes=N_GENES, um_per_px=REAL_UM_PER_PX, spot=Spot(REAL_SPOT_UM))
-    sp.tl.save(model, folder / "model.pt")
-
-
-def predicting_toy(folder: Path, device: str) -> dict[str, float]:
-    """Peak, seconds and tiles of predicting and writing."""
-    import anndata as ad
-
-    def do(sp: Any) -> None:
-        section = sp.io.section(ad.read_h5ad(folder / "spots.h5ad"), image=str(folder / "picture.tif"), image_scale=1.0)
-        sp.tl.predict(sp.tl.load(folder / "model.pt"), section, store=folder / "out.zarr", device=device)
-
-    return _watched(do) | _tiles(folder / "out.zarr")
-
-
-def predicting_real(data: Path, folder: Path, device: str) -> dict[str, float]:
-    """The same of the real section."""
-
-    def do(sp: Any) -> None:
-        sp.tl.predict(
-            sp.tl.load(folder / "model.pt"), sp.io.read_visium(data), image=str(data / PICTURE),
-            store=folder / "out.zarr", device=device,
-        )  # fmt: skip
-
-    return _watched(do) | _tiles(folder / "out.zarr")
-
-
-def fitting_real(data: Path, folder: Path, device: str) -> dict[str, float]:
-    """Peak and seconds of fitting the real section."""
-
-    def do(sp: Any) -> None:
-        sp.tl.fit_projection(
-            sp.io.read_visium(data), image=str(data / PICTURE), um_per_px=2.0, max_epochs=2,
-            store=folder / "out.zarr", device=device,
-        )  # fmt: skip
-
-    return _watched(do)
-
-
-def _watched(do: Any) -> dict[str, float]:
-    import sphisto as sp
-
-    times: list[float] = []
-    most = peak(lambda: times.append(seconds(lambda: quiet(lambda: do(sp)))))
-    return {"mb": most, "seconds": middle(times)}
-
-
-def _tiles(store: Path) -> dict[str, float]:
-    """How many tiles hold tissue, and how many there are."""
-    import numpy as np
-
-    import sphisto as sp
-    from sphisto.core.tiles import on_tissue, plan_tiles
-
-    name = next(path.name for path in (store / "labels").iterdir() if path.is_dir())
-    tissue = np.asarray(sp.get.raster(store, name)).astype(bool)
-    tiles = plan_tiles(tissue.shape, size=TILE)
-    return {"tiles": len(on_tissue(tiles, tissue)), "all_tiles": len(tiles)}
+    most = peak(lambda: times.append(seconds(do)))
+    name = next(path.name for path in (folder / "out.zarr" / "labels").iterdir() if path.is_dir())
+    tissue = np.asarray(sp.get.raster(folder / "out.zarr", name)).astype(bool)
+    tiles = plan_tiles(tissue.shape, size=drawn.TILE)
+    n, every = len(on_tissue(tiles, tissue)), len(tiles)
+    return {"mb": most, "tiles": n, "of": every, "said": f"{n} of {every} tiles hold tissue, {times[0]:.0f} s"}

@@ -1,149 +1,148 @@
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-CHEAP = [
-    "nearest",
-    "gaussian",
-    "kriging",
-    "kriging_roots",
-    "cokriging",
-    "cokriging_roots",
-    "colour_distance",
-    "colour_ridge",
-    "stain_ratio",
-]
 
-
-@pytest.mark.parametrize("method", CHEAP)
-def test_methods_beat_chance_on_bins_and_on_held_out_spots(method, toy_case, spots_case):
-    from benchmarks.fidelity.methods import METHODS
-    from benchmarks.fidelity.scores import headline
-
-    for case, least in ((toy_case, 0.1), (spots_case, 0.1)):
-        predicted = METHODS[method](case)
-        assert predicted.counts.shape == case.truth.shape
-        assert np.isfinite(predicted.counts).all()
-        assert (predicted.counts >= 0).all()
-        assert headline(case, predicted) > least
-
-
-@pytest.mark.parametrize("method", CHEAP)
-def test_totals_are_about_right(method, toy_case):
+def headline(case, name, *, free=True, **more):
+    from benchmarks.fidelity import scores
     from benchmarks.fidelity.methods import METHODS
 
-    assert METHODS[method](toy_case).counts.sum() == pytest.approx(toy_case.truth.sum(), rel=0.25)
+    predicted = METHODS[name](case)
+    return scores.headline(case, scores.pearson(case, predicted, free=free))
 
 
-def test_nearest_at_bins_is_the_nearest_spots_counts(toy_case):
+@pytest.mark.parametrize(
+    "name", ["nearest", "gaussian", "kriging_roots", "cokriging_12", "cokriging_roots", "colour_ridge", "prior"]
+)
+def test_methods_beat_chance_on_bins_and_on_held_out_spots(name, toy_case, spots_case):
     from benchmarks.fidelity.methods import METHODS
-    from scipy.spatial import cKDTree
 
-    _, spot = cKDTree(toy_case.centers).query(toy_case.regions.centers)
-    expected = toy_case.counts[spot][:, toy_case.scored] * toy_case.regions.size[:, None]
-    np.testing.assert_allclose(METHODS["nearest"](toy_case).counts, expected)
+    for case in (toy_case, spots_case):
+        counts = METHODS[name](case).counts
+        assert counts.shape == case.truth.shape
+        assert np.isfinite(counts).all()
+        assert (counts >= 0).all()
+        assert headline(case, name) > 0.1
+    assert METHODS[name](toy_case).counts.sum() == pytest.approx(toy_case.truth.sum(), rel=0.25)
+
+
+def test_spots_are_averaged_over_all_pixels_of_a_large_region(spots_case):
+    from benchmarks.fidelity.shared import spot_weights
+
+    from sphisto.field.gaussian import gaussian_weights
+
+    some = spots_case.regions.select(np.array([3]))
+    each = gaussian_weights(np.stack([some.y, some.x], axis=1) + 0.5, spots_case.centers, 20.0).toarray()
+    found = spot_weights(spots_case.slide, spots_case.regions, 20.0).toarray()[3]
+    np.testing.assert_allclose(found, np.average(each, axis=0, weights=some.weight), rtol=1e-5)
 
 
 def test_left_out_kriging_is_kriging_without_the_spot(spots_case):
     """By brute force: the closed form for the chosen kernel and nugget, against solving without the spot."""
-    from benchmarks.fidelity.methods import kriging
+    from benchmarks.fidelity import kriging
 
     field = np.sin(spots_case.centers[:, :1] / 80)
-    found = kriging.krige(spots_case, np.column_stack([field, field]), components=1, picture=False).left_out[:, 0]
-    k, others = 3, np.arange(len(field)) != 3
-    brute = []
+    _, left_out, _ = kriging.krige(spots_case, np.column_stack([field, field]), components=1, image=False)
+    k, others, brute = 3, np.arange(len(field)) != 3, []
     for reach in kriging.RANGES:
-        covariance = kriging.covariance(spots_case, spots_case.centers, None, reach, 0.0)
+        covariance = kriging.covariance(spots_case, spots_case.centers, None, None, reach, 0.0)
         for nugget in kriging.NUGGETS:
             noisy = covariance[np.ix_(others, others)] + nugget * np.eye(others.sum())
-            brute.append(
-                covariance[k, others] @ np.linalg.solve(noisy, (field - field.mean())[others, 0]) + field.mean()
-            )
-    assert np.abs(np.array(brute) - found[k]).min() < 1e-8
+            told = covariance[k, others] @ np.linalg.solve(noisy, (field - field.mean())[others, 0])
+            brute.append(told + field.mean())
+    assert np.abs(np.array(brute) - left_out[k, 0]).min() < 1e-8
 
 
-def test_the_picture_helps_where_it_shows_what_genes_follow(toy_case):
+def test_ablations_are_settings_of_the_package(toy_case):
     from benchmarks.fidelity.methods import METHODS
 
-    from sphisto.scoring.metrics import pearson
+    from sphisto.config import from_plain
 
-    names = [toy_case.adata.var_names[i] for i in toy_case.scored]
-    nuclei = names.index("nuclei_a")
-    score = {m: pearson(METHODS[m](toy_case).counts, toy_case.truth)[nuclei] for m in ("gaussian", "stain_ratio")}
-    assert score["stain_ratio"] > score["gaussian"]
-
-
-def test_the_head_learns(spots_case, monkeypatch):
-    from benchmarks.fidelity.methods import istar
-    from benchmarks.fidelity.scores import headline
-
-    monkeypatch.setattr(istar, "STEPS", 150)
-    assert headline(spots_case, istar.istar_head(spots_case)) > 0.1
+    for name, method in METHODS.items():
+        if method.kind == "ablation":
+            from_plain(method.options["config"])
+            assert name.startswith("prior: ")
+    usual, changed = (METHODS[name](toy_case).counts for name in ("prior", "prior: position only"))
+    assert not np.allclose(usual, changed)
 
 
-def test_sphisto_is_asked_through_its_public_verbs(toy_case):
+def test_the_prior_is_no_worse_than_any_baseline_and_its_intervals_hold(dense_case):
     from benchmarks.fidelity.methods import METHODS
-    from benchmarks.fidelity.scores import headline
 
-    predicted = METHODS["sphisto"](toy_case, max_epochs=2)
-    assert predicted.counts.shape == toy_case.truth.shape
-    assert predicted.counts.sum() == pytest.approx(toy_case.truth.sum(), rel=0.25)
-    assert headline(toy_case, predicted) > 0.2
+    for baseline in ("gaussian", "kriging_roots", "cokriging_12", "cokriging_roots"):
+        assert headline(dense_case, "prior", free=False) >= headline(dense_case, baseline) - 0.005
+    inside = METHODS["prior"](dense_case).inside
+    assert 0.87 <= inside.mean() <= 0.93
 
 
-def test_a_network_of_single_genes_leaves_the_others_open(toy_case):
-    from benchmarks.fidelity.methods.networks import fitted
+def test_genes_shuffled_among_spots_fall_to_chance(dense_case):
+    """At spots wholly on tissue: how much of a spot lies on tissue is told by the image, and tells of its counts."""
+    inner = dense_case.regions.mean(np.asarray(dense_case.slide.tissue))[:, 0] > 0.99
+    case = replace(
+        dense_case, regions=dense_case.regions.select(inner), truth=dense_case.truth[inner],
+        area=dense_case.area[inner], tissue=dense_case.tissue[inner],
+    )  # fmt: skip
+    found = [headline(replace(case, seed=seed), "control: genes shuffled", free=False) for seed in range(4)]
+    assert abs(np.mean(found)) <= 0.02
 
-    predicted = fitted(replace(toy_case), 3, {"network": "seed", "max_epochs": 2})
-    assert np.isfinite(predicted.counts).all(axis=0).sum() == 3
+
+def test_other_colours_change_expression_by_less_than_its_standard_deviation(dense_case):
+    from benchmarks.fidelity.methods import METHODS
+
+    changed = METHODS["control: other colours"](dense_case)
+    assert changed.inside.mean() > 0.95
+    assert not np.allclose(changed.counts, METHODS["prior"](dense_case).counts, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "modelled"), [({}, 10), ({"network": "prototype", "n_genes": 3}, 3)])
+def test_sphisto_and_its_prototype_are_asked_through_the_public_function(toy_case, options, modelled):
+    from benchmarks.fidelity import scores
+    from benchmarks.fidelity.sphisto_methods import fitted
+
+    predicted = fitted(toy_case, max_epochs=2, **options)
+    known = np.isfinite(predicted.counts).all(axis=0)
+    assert set(np.flatnonzero(known)) == set(toy_case.variable()[:modelled])
+    if modelled == 10:
+        assert predicted.counts.sum() == pytest.approx(toy_case.truth.sum(), rel=0.25)
+        assert scores.headline(toy_case, scores.pearson(toy_case, predicted)) > 0.2
+
+
+RUNNER = """
+import sys
+import numpy as np
+import exchange
+case = exchange.read(sys.argv[1])
+assert case.image.shape[:2] == case.tissue.shape and case.tissue.any()
+near = np.linalg.norm(case.regions[:, None] - case.centers[None], axis=-1).argmin(axis=1)
+kept = [list(case.genes).index(gene) for gene in case.wanted[::-1][:-1]]
+exchange.write(sys.argv[1], case.counts[near][:, kept], case.genes[kept])
+"""
 
 
 def test_a_peer_is_given_the_case_and_its_answer_is_put_in_order(spots_case, tmp_path, monkeypatch):
     """The runner is a stand-in for a peer: it answers genes in another order, leaves one out, and is another process."""
-    import json
-    import shutil
-    import sys
+    from benchmarks.fidelity import published
 
-    from benchmarks.fidelity.methods import METHODS, peers
-
-    runner = """
-import sys
-from pathlib import Path
-import numpy as np
-from exchange import read_case, write_prediction
-case = read_case(Path(sys.argv[1]))
-assert case.image.exists() and case.tissue.any() and not case.square
-near = np.linalg.norm(case.regions[:, None] - case.centers[None], axis=-1).argmin(axis=1)
-kept = case.wanted[::-1][:-1]
-write_prediction(case, case.counts[near][:, kept], case.genes[kept], seconds=1, notes="nearest")
-"""
-    (tmp_path / "run_tesla.py").write_text(runner)
-    shutil.copy(peers.RUNNERS / "exchange.py", tmp_path)
-    (tmp_path / "environments.json").write_text(json.dumps({"tesla": {"python": sys.executable}}))
-    monkeypatch.setattr(peers, "RUNNERS", tmp_path)
-    monkeypatch.setenv("SPHISTO_PEERS", str(tmp_path))
-    found = METHODS["tesla"](spots_case)
-    apart = np.linalg.norm(spots_case.regions.centers[:, None] - spots_case.centers[None], axis=-1)
-    expected = spots_case.counts[apart.argmin(axis=1)][:, spots_case.scored] * spots_case.regions.size[:, None]
+    shutil.copy(published.RUNNERS / "exchange.py", tmp_path)
+    (tmp_path / "run_tesla.py").write_text(RUNNER)
+    monkeypatch.setattr(published, "RUNNERS", tmp_path)
+    monkeypatch.setattr(published, "python_of", lambda _: Path(sys.executable))
+    found = published.run(spots_case, name="tesla")
+    apart = np.linalg.norm(spots_case.regions.centroids()[:, None] - spots_case.centers[None], axis=-1)
+    expected = spots_case.counts[apart.argmin(axis=1)]
     assert np.isnan(found.counts[:, 0]).all()
     np.testing.assert_allclose(found.counts[:, 1:], expected[:, 1:], rtol=1e-6)
-    assert "nearest" in found.note
-
-
-def test_a_peer_that_fails_says_its_last_words(spots_case, tmp_path, monkeypatch):
-    import json
-    import sys
-
-    from benchmarks.fidelity.methods import METHODS, peers
-
+    assert found.logs is None
     (tmp_path / "run_tesla.py").write_text("raise SystemExit('no colours left')")
-    (tmp_path / "environments.json").write_text(json.dumps({"tesla": {"python": sys.executable}}))
-    monkeypatch.setattr(peers, "RUNNERS", tmp_path)
-    monkeypatch.setenv("SPHISTO_PEERS", str(tmp_path))
     with pytest.raises(RuntimeError, match="tesla ended with 1: no colours left"):
-        METHODS["tesla"](spots_case)
-    with pytest.raises(FileNotFoundError, match="no environment"):
-        METHODS["spahdmap"](spots_case)
+        published.run(spots_case, name="tesla")
+    monkeypatch.undo()
+    monkeypatch.delenv("SPHISTO_PEERS", raising=False)
+    assert "there is no" in published.missing("spahdmap")

@@ -1,0 +1,78 @@
+"""Results as tidy tables, one csv for each set, and what of them must be computed again."""
+
+import subprocess
+import time
+import traceback
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+from benchmarks.fidelity.baselines import gaussian
+from benchmarks.fidelity.cases import SETS, make_case
+from benchmarks.fidelity.fingerprints import fingerprint
+from benchmarks.fidelity.methods import METHODS
+from benchmarks.fidelity.scores import score
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+KEY = ["set", "kind", "seed", "method"]
+COLUMNS = [*KEY, "metric", "value", "seconds", "version", "fingerprint"]
+
+
+def read(folder=RESULTS) -> pd.DataFrame:
+    """All results that are there."""
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"))]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def run(rows, data, folder=RESULTS) -> None:
+    """Compute those of the (set, kind, seed, method) rows that are outdated, case by case, and keep each at once."""
+    known, prints = read(folder).groupby(KEY).fingerprint.first(), {row: print_of(row, data) for row in rows}
+    todo = [row for row in rows if known.get(row) != prints[row]]
+    print(f"{len(rows)} rows, {len(rows) - len(todo)} of them up to date.", flush=True)
+    for at, some in groupby(todo, key=lambda row: row[:3]):
+        case = make_case(*at, data)
+        started = time.perf_counter()
+        width = gaussian(case)  # genes of all methods are compared with it
+        width_seconds = time.perf_counter() - started
+        for row in some:
+            method, started = METHODS[row[3]], time.perf_counter()
+            try:
+                predicted = width if row[3] == "gaussian" else method(case)
+                seconds = width_seconds if row[3] == "gaussian" else time.perf_counter() - started
+                found = score(case, predicted, width, free=method.kind in ("interpolation", "image", "peer"))
+            except Exception:  # noqa: BLE001 - one failure must not end the table; it is tried again next time
+                traceback.print_exc()
+                continue
+            keep(row, found, seconds, prints[row], folder)
+            said = f"pearson {found['pearson']:.4f} in {seconds:.1f} s; {predicted.note}"
+            print(f"[{todo.index(row) + 1}/{len(todo)}] {' '.join(map(str, row))}: {said}", flush=True)
+
+
+def print_of(row, data) -> str:
+    """Fingerprint of a result: sources of its method, its case and its scores; options; and the set's files."""
+    name, kind, _, method = row
+    found = METHODS[method]
+    modules = [
+        f"benchmarks.fidelity.{m}" for m in (found.module, SETS[name, kind].split(".")[0], "scores", "baselines")
+    ]
+    files = [] if name.startswith("toy") else [p for p in (data / name).rglob("*") if p.is_file() and p.suffix != ".md"]
+    if found.kind == "peer":
+        files += [path for path in (HERE / "peers").iterdir() if path.stem in ("exchange", method, f"run_{method}")]
+    return fingerprint(modules, (*row, found.function, sorted(found.options.items())), files)
+
+
+def keep(row, scores, seconds, print_, folder=RESULTS) -> None:
+    """Write the scores of a row, whole or not at all, in place of earlier ones."""
+    path = folder / f"{row[0]}.csv"
+    git = ["git", "-C", str(HERE), "describe", "--always", "--exclude=*", "--dirty=+"]  # + if files were changed since
+    version = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    found = pd.DataFrame({"metric": list(scores), "value": [float(f"{value:.5g}") for value in scores.values()]})
+    found = found.assign(**dict(zip(KEY, row, strict=True)), seconds=round(seconds, 1), version=version or "unknown")
+    found = found.assign(fingerprint=print_)[COLUMNS]
+    if path.exists():
+        old = pd.read_csv(path)
+        found = pd.concat([old[(old[KEY] != list(row)).any(axis=1)], found])
+    folder.mkdir(parents=True, exist_ok=True)
+    found.sort_values(KEY, kind="stable").to_csv(path.with_suffix(".draft"), index=False)
+    path.with_suffix(".draft").replace(path)
