@@ -109,16 +109,21 @@ class UNet(nn.Module):
 
     def forward(self, picture: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
         n = len(self.typical)
-        drawn, ratio = self.features(picture, prior[:, :n], margin).split([3, n], dim=1)
         smooth = _drawn_out(prior, picture.shape[2] // prior.shape[2], margin)
+        if not self.training and float(self.gate) == 0:  # nothing of the network is used for genes
+            return torch.sigmoid(self.features(picture, prior[:, :n], margin, channels=3)), smooth
+        drawn, ratio = self.features(picture, prior[:, :n], margin).split([3, n], dim=1)
         maps = _Scaled.apply(smooth[:, :n], ratio, self.gate)
         if prior.shape[1] > n:
             share = maps.sum(dim=1, keepdim=True) / smooth[:, :n].sum(dim=1, keepdim=True)
             maps = torch.cat([maps, smooth[:, n:] * share], dim=1)
         return torch.sigmoid(drawn), maps
 
-    def features(self, picture: Tensor, prior: Tensor, margin: int = 0) -> Tensor:
-        """Last layer before its non-linearities, from the prior without contrasts: (b, 3 + K', h, w) within a margin."""
+    def features(self, picture: Tensor, prior: Tensor, margin: int = 0, channels: int | None = None) -> Tensor:
+        """Last layer before its non-linearities, from the prior without contrasts: (b, 3 + K', h, w) within a margin.
+
+        Of its ``channels`` only so many are computed: the first three redraw the image.
+        """
         x = self.stem(2 * picture - 1)  # pictures come as 0..1
         skips = []
         for block, down in zip(self.left, self.down, strict=False):
@@ -133,7 +138,8 @@ class UNet(nn.Module):
             x = block(x)
         x = x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]
         with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
-            return self.last(x.to(self.stem.weight.dtype))
+            weight, bias = self.last.weight[:channels], self.last.bias
+            return F.conv2d(x.to(self.stem.weight.dtype), weight, None if bias is None else bias[:channels])
 
 
 class _Scaled(torch.autograd.Function):
