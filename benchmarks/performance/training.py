@@ -49,10 +49,10 @@ def steps(device, side, n_spots, *, rounds=3):
         aim = spec.spot_loss(sparse.csr_array(values.cpu().numpy()), is_counts=True)
 
         def run():
-            drawn, maps = forward(batch.picture, batch.prior)
+            drawn, maps = forward(batch.image, batch.prior)
             means = look(maps)
             expected = rates(means, loadings, 0) if low_rank else means
-            loss = 0.1 * spec.image_loss(drawn, batch.picture)
+            loss = 0.1 * spec.image_loss(drawn, batch.image)
             loss = loss + aim(expected, values, torch.ones(n_spots, device=device))
             optimizer.zero_grad()
             loss.backward()
@@ -75,7 +75,7 @@ def spots(side, n, device):
     lengths = np.diff(discs.indptr)
     put = lambda values: torch.as_tensor(values).to(device)
     batch = Batch(
-        picture=torch.rand(1, 3, side, side, device=device),
+        image=torch.rand(1, 3, side, side, device=device),
         prior=torch.rand(1, N_FACTORS, *[side // network("unet").stride] * 2, device=device),
         pixel=put(discs.y.astype(np.int64) * side + discs.x),
         region=put(np.repeat(np.arange(n), lengths)),

@@ -7,6 +7,7 @@ import pytest
 
 import sphisto as sp
 from sphisto.core.upsample import block_middles
+from sphisto.features.config import TextureConfig
 from sphisto.features.maps import SectionFeatures, principal_components
 from sphisto.features.source import FeatureSource
 from sphisto.features.sources import record_of, require_same, sources_of
@@ -48,7 +49,7 @@ def test_what_is_asked_for_is_found():
     assert sources_of([]) == ()
     assert isinstance(Texture(), FeatureSource)
     assert record_of([Texture(), drawn]) == {"texture": Texture().hash, "drawn": "1"}
-    assert Texture(points_per_pitch=8).hash != Texture().hash
+    assert Texture(TextureConfig(points_per_pitch=8)).hash != Texture().hash
 
 
 @pytest.mark.parametrize(

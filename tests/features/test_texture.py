@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from sphisto.core.tiles import Window
-from sphisto.features import texture as room
+from sphisto.features.config import TextureConfig
 from sphisto.features.texture import block_of, texture
 
 
@@ -14,10 +14,9 @@ def picture(rng):
     return ndimage.gaussian_filter(rng.integers(0, 256, (3, 120, 150)).astype(float), (0, 1, 1)).astype(np.uint8)
 
 
-def test_tiles_do_not_change_it(picture, monkeypatch):
+def test_tiles_do_not_change_it(picture):
     whole = texture(picture, 4.0, 4)
-    monkeypatch.setattr(room, "_TILE", 32)
-    np.testing.assert_allclose(texture(picture, 4.0, 4), whole, atol=1e-3)
+    np.testing.assert_allclose(texture(picture, 4.0, 4, tile_blocks=32), whole, atol=1e-3)
     assert whole.shape[1:] == (30, 38)
 
 
@@ -57,21 +56,20 @@ def test_pixels_far_finer_than_spots_are_averaged_first(fine):
     np.testing.assert_allclose(found[:10, 8:-8, 8:-8], expected[:10, 8:-8, 8:-8], rtol=1e-4, atol=1e-4)
 
 
-def test_averaging_first_loses_next_to_nothing(fine, monkeypatch):
+def test_averaging_first_loses_next_to_nothing(fine):
     blurred = ndimage.gaussian_filter(fine.astype(float), (0, 2, 2)).astype(np.uint8)
     averaged = texture(blurred, 30.0, 16)
-    monkeypatch.setattr(room, "_FINE", 1000)
-    full = texture(blurred, 30.0, 16)
+    full = texture(blurred, 30.0, 16, config=TextureConfig(finest_px=1000))
     for found, expected in zip(averaged, full, strict=True):
         assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
 
 
-def test_tiles_and_strips_do_not_change_what_was_averaged_first(fine, monkeypatch):
+def test_tiles_and_strips_do_not_change_what_was_averaged_first(fine):
     whole = texture(fine[:, :250, :301], 30.0, 16)
     assert whole.shape[1:] == (16, 19)
-    monkeypatch.setattr(room, "_TILE", 32)
-    monkeypatch.setattr(room, "_STRIP", 50)
-    np.testing.assert_allclose(texture(fine[:, :250, :301], 30.0, 16), whole, atol=1e-3)
+    np.testing.assert_allclose(
+        texture(fine[:, :250, :301], 30.0, 16, tile_blocks=32, strip_blocks=50), whole, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("stride", [2, 8])

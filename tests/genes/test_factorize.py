@@ -106,3 +106,19 @@ def test_what_factors_leave_over_is_found_as_contrasts(rng):
     assert np.corrcoef(correction.ravel(), np.outer(strength, direction).ravel())[0, 1] > 0.9
     slope = np.polyfit(np.outer(strength, direction).ravel(), correction.ravel(), 1)[0]
     assert 0.5 < slope < 1  # not all of it is believed
+
+
+def test_factors_of_a_sample_are_refitted_to_all_spots(rng):
+    """Spots beyond the sample are described as well as those in it."""
+    profiles, weights = rng.dirichlet(np.full(40, 0.3), 4), rng.gamma(0.5, 100, (400, 4))
+    expected = weights @ profiles
+    counts = sparse.csr_array(rng.poisson(expected).astype(np.float32))
+    measured = Measured(np.zeros((400, 2)), counts, tuple(map(str, range(40))), is_counts=True, pitch=1.0)
+    errors = {}
+    for sample in (60, 4_000):
+        config = GeneModelConfig(n_factors=4, sample=sample)
+        model = fit_factors(measured, np.ones(400, dtype=bool), config, 0)
+        found = scores(model, counts, config, is_counts=True) @ model.loadings.T
+        errors[sample] = np.square(np.sqrt(found) - np.sqrt(expected)).mean()
+        np.testing.assert_allclose(model.loadings[:, :4].sum(axis=0), 1, rtol=1e-5)
+    assert errors[60] < 1.1 * errors[4_000]

@@ -18,7 +18,7 @@ def whole(fitted, slide, tile):
         fitted, slide, posterior_for(fitted, slide, [Texture()]), device=torch.device("cpu"), tile=tile
     ):
         maps[:, *part.core.slices] = found.factors
-        picture[:, *part.core.slices] = found.picture
+        picture[:, *part.core.slices] = found.image
     return maps, picture
 
 

@@ -43,7 +43,7 @@ def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):
     crops = make_crops(whole)
     seen = set()
     for batch in crops:
-        found = pool(batch.picture * 255, batch).numpy()
+        found = pool(batch.image * 255, batch).numpy()
         for row, counts in zip(found, batch.values.numpy(), strict=True):
             spot = int(np.flatnonzero((values == counts).all(axis=1))[0])
             np.testing.assert_allclose(row, expected[spot], rtol=1e-4)
@@ -54,9 +54,9 @@ def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):
 def test_a_batch_is_decided_by_seed_epoch_and_number(small_toy):
     slide = make_slide(sp.io.section(small_toy))
     one, other, later = make_crops(slide)[3], make_crops(slide)[3], make_crops(slide, epoch=1)[3]
-    torch.testing.assert_close(one.picture, other.picture)
+    torch.testing.assert_close(one.image, other.image)
     torch.testing.assert_close(one.prior, other.prior)
-    assert not torch.equal(one.picture, later.picture)
+    assert not torch.equal(one.image, later.image)
 
 
 def test_held_out_spots_are_always_hidden_and_never_in_the_prior(small_toy):
@@ -77,5 +77,5 @@ def test_some_crops_hide_everything(crops):
 def test_a_picture_smaller_than_a_crop_is_mirrored(small_toy):
     slide = make_slide(sp.io.section(small_toy))
     batch = make_crops(slide, shape=(128, 128))[0]
-    assert batch.picture.shape == (3, 3, 128, 128)
+    assert batch.image.shape == (3, 3, 128, 128)
     assert len(batch.values) == 3 * len(slide.spots.centers)

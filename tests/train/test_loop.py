@@ -69,8 +69,8 @@ def train_by_hand(task):
             optimizer.zero_grad()
             for number in range(first, first + config.devices):
                 batch = crops[number]
-                drawn, maps = task.module(batch.picture, batch.prior)
-                loss = dissimilarity(drawn, batch.picture, ResidualUNet.colour_weight)
+                drawn, maps = task.module(batch.image, batch.prior)
+                loss = dissimilarity(drawn, batch.image, ResidualUNet.colour_weight)
                 if epoch >= config.image_epochs:
                     expected = rates(pool(maps, batch), state.loadings, task.model.n_contrasts)
                     weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out

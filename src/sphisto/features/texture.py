@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from sphisto.core.tiles import Window, plan_tiles, read_window
 from sphisto.core.upsample import stride_for
+from sphisto.features.config import TextureConfig
 from sphisto.slide.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -19,13 +20,7 @@ if TYPE_CHECKING:
 
     from sphisto.slide.slide import Slide
 
-_SCALES = (0.5, 1.0, 2.0, 4.0)  # standard deviations of the surroundings, in spot radii
-_GRAINS = (0.0, 0.12, 0.25, 0.5, 1.0)  # grain lies between one of these and the next, in spot radii
-_FINE = 14  # px of a spot's radius; with twice as many or more, the finest grain is blurred over several px
-_TILE = 1024  # px, or blocks of px
-_STRIP = 256  # blocks; of the picture that much is read at once
-_TRUNCATE = 3.0  # standard deviations at which the Gaussians end
-_LEAST = 1e-5  # energy of a picture without grain
+_LEAST = 1e-5  # energy of an image without grain
 
 
 @dataclass(frozen=True)
@@ -34,23 +29,23 @@ class Texture:
 
     Parameters
     ----------
-    points_per_pitch
-        Blocks per spot distance at least, unless pixels are coarser.
+    config
+        Scales and grains.
     """
 
-    points_per_pitch: int = 4
+    config: TextureConfig = field(default_factory=TextureConfig)
     name = "texture"
 
     @property
     def hash(self) -> str:
         """Of the settings."""
-        return fingerprint([self.points_per_pitch, _SCALES, _GRAINS])
+        return fingerprint(astuple(self.config))
 
     def of(self, slide: Slide) -> TextureOf:
         """Return the texture of a section with spots, on a grid that their distance decides."""
         radius = slide.spot.um / slide.grid.um_per_px / 2
-        stride = stride_for(slide.spots.pitch, self.points_per_pitch) * block_of(radius)
-        return TextureOf(slide, radius, stride)
+        stride = stride_for(slide.spots.pitch, self.config.points_per_pitch) * block_of(radius, self.config)
+        return TextureOf(slide, radius, stride, self.config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +55,7 @@ class TextureOf:
     slide: Slide
     radius: float
     stride: int
+    config: TextureConfig
 
     @property
     def um_per_px(self) -> float:
@@ -70,29 +66,40 @@ class TextureOf:
     def channels(self) -> list[str]:
         """Names of the features."""
         names = []
-        for scale in _SCALES:
+        for scale in self.config.scales:
             names += [
                 f"{what} of {colour} at {scale}" for colour in ("red", "green", "blue") for what in ("mean", "sd")
             ]
-            names += [f"slope at {scale}"] + [f"grain {grain} at {scale}" for grain in _GRAINS[1:] if grain <= scale]
+            names += [f"slope at {scale}"] + [
+                f"grain {grain} at {scale}" for grain in self.config.grains[1:] if grain <= scale
+            ]
         return names
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """(c, h / stride, w / stride) features of the blocks of a window, rounded up."""
-        return texture(self.slide.image, self.radius, self.stride, window)
+        return texture(self.slide.image, self.radius, self.stride, window, self.config)
 
 
-def block_of(radius: float) -> int:
-    """Px along a side of the blocks that a picture may be averaged over first, with spots of that radius in px."""
-    return max(1, int(radius / _FINE))
+def block_of(radius: float, config: TextureConfig = TextureConfig()) -> int:
+    """Px along a side of the blocks that an image may be averaged over first, with spots of that radius in px."""
+    return max(1, int(radius / config.finest_px))
 
 
-def texture(image: Any, radius: float, stride: int, window: Window | None = None) -> NDArray[np.float32]:
-    """Describe the surroundings of each block of a picture, or of a window of it.
+def texture(
+    image: Any,
+    radius: float,
+    stride: int,
+    window: Window | None = None,
+    config: TextureConfig = TextureConfig(),
+    *,
+    tile_blocks: int = 1_024,
+    strip_blocks: int = 256,
+) -> NDArray[np.float32]:
+    """Describe the surroundings of each block of an image, or of a window of it.
 
     Optical density of each colour: mean and spread; gradient of their mean; energy of its grain (differences of
     Gaussians); each under Gaussian surroundings of 0.5 to 4 spot radii. Where pixels are far finer than spots, the
-    picture is averaged over blocks (:func:`block_of`) first: such detail is finer than the finest grain.
+    image is averaged over blocks (:func:`block_of`) first: such detail is finer than the finest grain.
 
     Parameters
     ----------
@@ -103,23 +110,28 @@ def texture(image: Any, radius: float, stride: int, window: Window | None = None
     stride
         Side of the blocks in px, a multiple of ``block_of(radius)``.
     window
-        Inside the picture; begins where a block does. What lies around it is seen, too.
+        Inside the image; begins where a block does. What lies around it is seen, too.
+
+    config
+        Scales and grains.
+    tile_blocks, strip_blocks
+        Blocks that are described at once; of which that many rows are read at once.
 
     Returns
     -------
     (p, ceil(y / stride), ceil(x / stride)) features.
     """
     window = window or Window(0, 0, *image.shape[1:])
-    block = block_of(radius)
+    block = block_of(radius, config)
     if stride % block:
-        msg = f"Found a stride of {stride} px; expected a multiple of {block} px, over which the picture is averaged."
+        msg = f"Found a stride of {stride} px; expected a multiple of {block} px, over which the image is averaged."
         raise ValueError(msg)
     height, width = (-(-side // stride) for side in window.shape)
-    halo = math.ceil(_TRUNCATE * (_SCALES[-1] + _GRAINS[-1]) * radius) + stride
+    halo = math.ceil(config.truncate * (config.scales[-1] + config.grains[-1]) * radius) + stride
     out = np.empty((0, height, width), dtype=np.float32)
-    for tile in plan_tiles(window.shape, size=_TILE * block, halo=halo, multiple=stride):
+    for tile in plan_tiles(window.shape, size=tile_blocks * block, halo=halo, multiple=stride):
         view = tile.view.moved(window.y0, window.x0)
-        features = _features(_averaged(image, view, block), radius / block, stride // block)
+        features = _features(_averaged(image, view, block, strip_blocks), radius / block, stride // block, config)
         if len(out) == 0:
             out = np.empty((len(features), height, width), dtype=np.float32)
         y, x = ((at - begin) // stride for at, begin in zip(_corner(tile.core), _corner(tile.view), strict=True))
@@ -129,14 +141,14 @@ def texture(image: Any, radius: float, stride: int, window: Window | None = None
     return out
 
 
-def _averaged(image: Any, window: Window, block: int) -> NDArray[np.float32]:
-    """Read a window of a picture as (3, h, w) means of blocks, a strip at a time."""
+def _averaged(image: Any, window: Window, block: int, strip_blocks: int) -> NDArray[np.float32]:
+    """Read a window of an image as (3, h, w) means of blocks, a strip at a time."""
     if block == 1:
         return read_window(image, window).astype(np.float32)
     height, width = (side // block for side in window.shape)
     out = np.empty((3, height, width), dtype=np.float32)
-    for y in range(0, height, _STRIP):
-        rows = min(_STRIP, height - y)
+    for y in range(0, height, strip_blocks):
+        rows = min(strip_blocks, height - y)
         y0 = window.y0 + y * block
         strip = read_window(image, Window(y0, window.x0, y0 + rows * block, window.x0 + width * block))
         for channel, fine in zip(out, strip, strict=True):
@@ -144,42 +156,46 @@ def _averaged(image: Any, window: Window, block: int) -> NDArray[np.float32]:
     return out
 
 
-def _features(picture: NDArray[np.float32], radius: float, stride: int) -> NDArray[np.float32]:
-    means, squares, grey = [], [], np.zeros(picture.shape[1:], dtype=np.float32)
-    for channel in picture:
+def _features(image: NDArray[np.float32], radius: float, stride: int, config: TextureConfig) -> NDArray[np.float32]:
+    means, squares, grey = [], [], np.zeros(image.shape[1:], dtype=np.float32)
+    for channel in image:
         density = -np.log((channel + 1) / 256)
         means.append(_blocks(density, stride))
         squares.append(_blocks(density**2, stride))
         grey += density
-    grey /= len(picture)
-    slope = _blocks(ndimage.gaussian_gradient_magnitude(grey, max(0.7, 0.15 * radius), truncate=_TRUNCATE), stride)
-    grains = list(_grains(grey, radius, stride))
+    grey /= len(image)
+    slope = _blocks(
+        ndimage.gaussian_gradient_magnitude(grey, max(0.7, 0.15 * radius), truncate=config.truncate), stride
+    )
+    grains = list(_grains(grey, radius, stride, config))
     out = []
-    for scale in _SCALES:
+    for scale in config.scales:
         sigma = scale * radius / stride
         for mean, square in zip(means, squares, strict=True):
-            centre = _blurred(mean, sigma)
-            out += [centre, np.sqrt(np.maximum(_blurred(square, sigma) - centre**2, 0))]
-        out.append(_blurred(slope, sigma))
+            centre = _blurred(mean, sigma, config.truncate)
+            out += [centre, np.sqrt(np.maximum(_blurred(square, sigma, config.truncate) - centre**2, 0))]
+        out.append(_blurred(slope, sigma, config.truncate))
         out += [
-            np.log(_blurred(grain, sigma) + _LEAST)
-            for grain, widest in zip(grains, _GRAINS[1:], strict=True)
+            np.log(_blurred(grain, sigma, config.truncate) + _LEAST)
+            for grain, widest in zip(grains, config.grains[1:], strict=True)
             if widest <= scale
         ]
     return np.stack(out)
 
 
-def _grains(grey: NDArray[np.float32], radius: float, stride: int) -> Iterator[NDArray[np.float32]]:
-    """Energy of the grain in each block, finest first; no more than two blurred pictures are in memory."""
-    finer = _blurred(grey, _GRAINS[0] * radius)
-    for grain in _GRAINS[1:]:
-        coarser = _blurred(grey, grain * radius)
+def _grains(
+    grey: NDArray[np.float32], radius: float, stride: int, config: TextureConfig
+) -> Iterator[NDArray[np.float32]]:
+    """Energy of the grain in each block, finest first; no more than two blurred images are in memory."""
+    finer = _blurred(grey, config.grains[0] * radius, config.truncate)
+    for grain in config.grains[1:]:
+        coarser = _blurred(grey, grain * radius, config.truncate)
         yield _blocks((finer - coarser) ** 2, stride)
         finer = coarser
 
 
-def _blurred(raster: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return ndimage.gaussian_filter(raster, sigma, truncate=_TRUNCATE) if sigma > 0 else raster
+def _blurred(raster: NDArray[np.float32], sigma: float, truncate: float) -> NDArray[np.float32]:
+    return ndimage.gaussian_filter(raster, sigma, truncate=truncate) if sigma > 0 else raster
 
 
 def _blocks(raster: NDArray[np.float32], side: int) -> NDArray[np.float32]:

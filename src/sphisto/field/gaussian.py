@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-_NEIGHBOURS = 24  # a hexagonal array holds 18 spots within two pitches and a bit; farther ones weigh next to nothing
 _LEAST_OTHERS = 1e-3  # of the weights at a spot; with less, nobody else is near
 _LEAST_WEIGHT = 1e-9  # no division by none
-_WIDTHS = (0.4, 0.5, 0.6, 0.75, 0.9, 1.1, 1.4, 1.8)  # candidate widths, in pitches
 
 
-def gaussian_weights(points: Floats, centers: Floats, width: float) -> sparse.csr_array:
+def gaussian_weights(points: Floats, centers: Floats, width: float, *, neighbours: int = 24) -> sparse.csr_array:
     """Weights (points x spots) whose rows sum to one.
 
     Far from all spots the nearest one decides, so that every point gets a value.
@@ -37,14 +35,23 @@ def gaussian_weights(points: Floats, centers: Floats, width: float) -> sparse.cs
         (n, 2) spot centres, n >= 1.
     width
         Standard deviation of the Gaussian; 0 gives the nearest spot.
+    neighbours
+        Spots that have any weight: a hexagonal array holds 18 within two pitches and a bit, farther ones hardly count.
     """
-    near = min(_NEIGHBOURS if width > 0 else 1, len(centers))
+    near = min(neighbours if width > 0 else 1, len(centers))
     distance, spot = cKDTree(centers).query(points, k=near)
     distance, spot = distance.reshape(len(points), near), spot.reshape(len(points), near)
     return _normalised(distance, spot, width, len(centers))
 
 
-def choose_width(centers: Floats, values: Floats, pitch: float) -> float:
+def choose_width(
+    centers: Floats,
+    values: Floats,
+    pitch: float,
+    *,
+    widths: tuple[float, ...] = (0.4, 0.5, 0.6, 0.75, 0.9, 1.1, 1.4, 1.8),
+    neighbours: int = 24,
+) -> float:
     """Return the width (unit of ``pitch``) which predicts each spot best from the others.
 
     The error is measured on square roots, which evens out the noise of counts.
@@ -57,10 +64,14 @@ def choose_width(centers: Floats, values: Floats, pitch: float) -> float:
         (n, k) non-negative values at the spots.
     pitch
         Distance of neighbouring spots.
+    widths
+        Candidates, in pitches.
+    neighbours
+        As in :func:`gaussian_weights`.
     """
     if len(centers) < 3:
-        return pitch * _WIDTHS[-1]
-    near = min(_NEIGHBOURS + 1, len(centers))
+        return pitch * widths[-1]
+    near = min(neighbours + 1, len(centers))
     distance, spot = cKDTree(centers).query(centers, k=near)
     others = spot != np.arange(len(centers))[:, None]
     others[others.all(axis=1), -1] = False  # coinciding centres: the spot itself may be missing from its own list
@@ -71,7 +82,7 @@ def choose_width(centers: Floats, values: Floats, pitch: float) -> float:
         weights = _normalised(distance, spot, width, len(centers))
         return float(np.square(np.sqrt(weights @ values) - truth).sum())
 
-    return min((pitch * w for w in _WIDTHS), key=error)
+    return min((pitch * w for w in widths), key=error)
 
 
 @dataclass(frozen=True, eq=False)

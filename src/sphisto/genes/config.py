@@ -33,7 +33,9 @@ class GeneModelConfig:
         Counts in a spot that are added to a gene's level: a single count of a rarer gene would stand out as a contrast.
     sample
         Spots, drawn at random, from which factors are found; their loadings and the contrasts are then refitted to all
-        spots. That takes a fraction of the time, and predicts held-out spots no worse than factors of all spots.
+        spots. Factors of a sample predict held-out spots as well, and take less time and memory where genes are many.
+    refits
+        Passes of that refit, each of weights and loadings. More follow the spots beyond the sample more closely.
     most_spots
         Spots to which loadings and contrasts are refitted at most, and which are dense in memory at once.
     least_tissue
@@ -50,7 +52,7 @@ class GeneModelConfig:
     contrast_share: float = 0.75
     faint: float = 0.1
     sample: int = 1_000
-    refits: int = 1
+    refits: int = 3
     most_spots: int = 4_000
     least_tissue: float = 0.25
 
@@ -64,6 +66,7 @@ class GeneModelConfig:
                 "iterations",
                 "shrinking_passes",
                 "sample",
+                "refits",
                 "most_spots",
             ),
             positive=("loading_shape", "faint"),

@@ -1,4 +1,4 @@
-"""Losses: how far the redrawn picture and the expected values are from what was measured."""
+"""Losses: how far the redrawn image and the expected values are from what was measured."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def scaled_squares(scale: NDArray[np.floating]) -> SpotLoss:
     return objective
 
 
-def dissimilarity(drawn: Tensor, picture: Tensor, colour_weight: float = 0.0) -> Tensor:
-    """1 - SSIM of two (b, 3, h, w) pictures with values 0 to 1, plus their weighted mean absolute difference.
+def dissimilarity(drawn: Tensor, image: Tensor, colour_weight: float = 0.0) -> Tensor:
+    """1 - SSIM of two (b, 3, h, w) images with values 0 to 1, plus their weighted mean absolute difference.
 
     SSIM is that of Wang et al. (2004), by pytorch-msssim. It compares structure and hardly feels a colour cast, which
     the absolute difference does; Zhao et al. (2017) combine the two for the same reason.
@@ -46,8 +46,8 @@ def dissimilarity(drawn: Tensor, picture: Tensor, colour_weight: float = 0.0) ->
     from pytorch_msssim import ssim
 
     # forward and backward take a quarter of the time so
-    drawn, picture = (image.contiguous(memory_format=torch.channels_last) for image in (drawn, picture))
-    window = min(_SSIM_WINDOW, (min(picture.shape[2:]) - 1) // 2 * 2 + 1)
-    structure = 1 - ssim(drawn, picture, data_range=1.0, win_size=window)
+    drawn, image = (each.contiguous(memory_format=torch.channels_last) for each in (drawn, image))
+    window = min(_SSIM_WINDOW, (min(image.shape[2:]) - 1) // 2 * 2 + 1)
+    structure = 1 - ssim(drawn, image, data_range=1.0, win_size=window)
     # not by mean(): its gradient would lie in memory in another order, and so would all that comes before it
-    return structure + colour_weight * (drawn - picture).abs().sum() / picture.numel()
+    return structure + colour_weight * (drawn - image).abs().sum() / image.numel()

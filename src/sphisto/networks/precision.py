@@ -39,12 +39,12 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 
 def computed(
-    module: nn.Module, picture: Tensor, prior: Tensor, precision: Precision, margin: int = 0
+    module: nn.Module, image: Tensor, prior: Tensor, precision: Precision, margin: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Redrawn picture and factor maps within a margin, float32, by convolutions in a precision."""
-    picture, prior = (maps.contiguous(memory_format=torch.channels_last) for maps in (picture, prior))
-    with torch.autocast(picture.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        drawn, maps = module(picture, prior, margin)
+    """Redrawn image and factor maps within a margin, float32, by convolutions in a precision."""
+    image, prior = (maps.contiguous(memory_format=torch.channels_last) for maps in (image, prior))
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        drawn, maps = module(image, prior, margin)
     return drawn.float(), maps.float()
 
 

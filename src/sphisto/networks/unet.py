@@ -1,7 +1,7 @@
 """The default network, all of it in this file.
 
 It sees the image and, at a coarse stride, the co-kriging of the neighbouring spots (the prior mean). Its last layer is one 1 x 1
-convolution: three of its channels redraw the picture, the others are the logarithm of how much each factor differs
+convolution: three of its channels redraw the image, the others are the logarithm of how much each factor differs
 from the prior. So the genes are an extension of the layer that draws the tissue, they are never negative, and a
 network that has learned nothing gives the interpolation of the spots. Contrasts, which correct the factors, are only
 scaled with the factors' sum.
@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """Picture (b, 3, h, w) and prior (b, K, h / s, w / s) to redrawn picture (b, 3, h, w) and factors (b, K, h, w).
+    """Image (b, 3, h, w) and prior (b, K, h / s, w / s) to redrawn image (b, 3, h, w) and factors (b, K, h, w).
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class UNet(nn.Module):
     def __init__(self, typical: Tensor, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
         super().__init__()
         self.register_buffer("typical", typical.clone())
-        self.register_buffer("gate", torch.ones(()))  # 0 where the picture did not help on hidden spots
+        self.register_buffer("gate", torch.ones(()))  # 0 where the image did not help on hidden spots
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.left = nn.ModuleList(Block(w) for w in widths)
@@ -107,24 +107,24 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight[3:])
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
-    def forward(self, picture: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
         n = len(self.typical)
-        smooth = _drawn_out(prior, picture.shape[2] // prior.shape[2], margin)
+        smooth = _drawn_out(prior, image.shape[2] // prior.shape[2], margin)
         if not self.training and float(self.gate) == 0:  # nothing of the network is used for genes
-            return torch.sigmoid(self.features(picture, prior[:, :n], margin, channels=3)), smooth
-        drawn, ratio = self.features(picture, prior[:, :n], margin).split([3, n], dim=1)
+            return torch.sigmoid(self.features(image, prior[:, :n], margin, channels=3)), smooth
+        drawn, ratio = self.features(image, prior[:, :n], margin).split([3, n], dim=1)
         maps = _Scaled.apply(smooth[:, :n], ratio, self.gate)
         if prior.shape[1] > n:
             share = maps.sum(dim=1, keepdim=True) / smooth[:, :n].sum(dim=1, keepdim=True)
             maps = torch.cat([maps, smooth[:, n:] * share], dim=1)
         return torch.sigmoid(drawn), maps
 
-    def features(self, picture: Tensor, prior: Tensor, margin: int = 0, channels: int | None = None) -> Tensor:
+    def features(self, image: Tensor, prior: Tensor, margin: int = 0, channels: int | None = None) -> Tensor:
         """Last layer before its non-linearities, from the prior without contrasts: (b, 3 + K', h, w) within a margin.
 
         Of its ``channels`` only so many are computed: the first three redraw the image.
         """
-        x = self.stem(2 * picture - 1)  # pictures come as 0..1
+        x = self.stem(2 * image - 1)  # images come as 0..1
         skips = []
         for block, down in zip(self.left, self.down, strict=False):
             x = block(x)
@@ -143,7 +143,7 @@ class UNet(nn.Module):
 
 
 class _Scaled(torch.autograd.Function):
-    """A prior, which no gradient reaches, times the bounded exponential of what the network reads from the picture.
+    """A prior, which no gradient reaches, times the bounded exponential of what the network reads from the image.
 
     These are the largest arrays there are: left to itself, autograd keeps two more of them and passes over two more.
     """

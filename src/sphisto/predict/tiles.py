@@ -37,12 +37,12 @@ class Maps:
     ----------
     factors
         (K, h, w) float32 density, counts per spot area; NaN outside tissue.
-    picture
-        (3, h, w) float32 redrawn picture, 0 to 1.
+    image
+        (3, h, w) float32 redrawn image, 0 to 1.
     """
 
     factors: NDArray[np.float32]
-    picture: NDArray[np.float32]
+    image: NDArray[np.float32]
 
 
 def tiles_of(fitted: Fitted, slide: Slide, *, tile: int = TILE) -> list[Tile]:
@@ -110,20 +110,20 @@ def _in_pieces(
     if len(found) == 1:
         return found[0][1]
     factors = np.empty((len(found[0][1].factors), *whole.core.shape), dtype=np.float32)
-    picture = np.empty((3, *whole.core.shape), dtype=np.float32)
+    image = np.empty((3, *whole.core.shape), dtype=np.float32)
     for where, maps in found:
-        factors[:, *where], picture[:, *where] = maps.factors, maps.picture
-    return Maps(factors, picture)
+        factors[:, *where], image[:, *where] = maps.factors, maps.image
+    return Maps(factors, image)
 
 
 def _maps(
     module: torch.nn.Module, slide: Slide, posterior: Posterior, part: Tile, device: torch.device, precision: Precision
 ) -> Maps:
-    picture = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
+    image = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
     prior = torch.from_numpy(posterior.maps(part.view))
     halo = part.core.y0 - part.view.y0
     with torch.inference_mode():
-        drawn, factors = computed(module, picture[None].to(device), prior[None].to(device), precision, halo)
+        drawn, factors = computed(module, image[None].to(device), prior[None].to(device), precision, halo)
     core = np.s_[:, : part.core.shape[0], : part.core.shape[1]]  # cores at the border are smaller
     maps = factors[0][core].cpu().numpy()
     return Maps(np.where(slide.tissue[part.core.slices], maps, np.float32(np.nan)), drawn[0][core].cpu().numpy())

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
-_FIRM = 10.0  # squared expected counts, summed over spots: there a gene's own scatter weighs as much as the usual one
-_MOST_DISPERSION = 10.0
-
 
 @dataclass(frozen=True, eq=False)
 class Skill:
@@ -32,7 +29,7 @@ class Skill:
     deviance_explained
         (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
     dispersion
-        (G,) variance of a spot's true rate that neither spots nor picture foresee, over the squared rate; 0 if unknown.
+        (G,) variance of a spot's true rate that neither spots nor image foresee, over the squared rate; 0 if unknown.
     """
 
     pearson: NDArray[np.float64]
@@ -73,10 +70,18 @@ def _tempered_pearson(predicted: NDArray[np.float64], measured: NDArray[np.float
 
 
 def _dispersion(
-    predicted: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
+    predicted: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    *,
+    firm: float = 10.0,
+    most: float = 10.0,
 ) -> NDArray[np.float64]:
-    """Scatter beyond that of counting and of the field, by moments; genes of few counts are drawn to the usual one."""
+    """Scatter beyond that of counting and of the field, by moments; genes of few counts are drawn to the usual one.
+
+    At ``firm`` squared expected counts, summed over spots, a gene's own scatter weighs as much as the usual one.
+    """
     beyond = (np.square(counts - predicted) - predicted - variance).sum(axis=0)
     weight = np.square(predicted).sum(axis=0)
-    usual = max(float(np.median(beyond[weight > _FIRM] / weight[weight > _FIRM])), 0.0) if (weight > _FIRM).any() else 0
-    return np.clip((beyond + _FIRM * usual) / (weight + _FIRM), 0, _MOST_DISPERSION)
+    usual = max(float(np.median(beyond[weight > firm] / weight[weight > firm])), 0.0) if (weight > firm).any() else 0
+    return np.clip((beyond + firm * usual) / (weight + firm), 0, most)

@@ -74,9 +74,9 @@ def fit_projection(
     resume: bool = False,
     copy: bool = False,
 ) -> AnnData | None:
-    """Learn gene expression at every pixel of a section from its spots and its picture, and write it as rasters.
+    """Learn gene expression at every pixel of a section from its spots and its image, and write it as rasters.
 
-    A convolutional network first learns to redraw the tissue picture; then, as an extension of its last layer, it
+    A convolutional network first learns to redraw the tissue image; then, as an extension of its last layer, it
     assigns non-negative factor maps to every pixel such that their sums over each spot's footprint explain the spot's
     counts (Poisson likelihood). Factor maps times loadings give any gene of the table; where counts are deep enough,
     contrasts (maps with signs) correct them.
@@ -92,7 +92,7 @@ def fit_projection(
         Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
         store of sphisto keeps its other projections and libraries; anything else at that path is refused.
     image
-        Picture to use instead of the one in ``data``, as in :func:`sphisto.io.section`. Give the full-resolution picture
+        Image to use instead of the one in ``data``, as in :func:`sphisto.io.section`. Give the full-resolution image
         for rasters finer than the hires one (which is 2,000 px long, some 4 um per px).
     library_id
         Which section to take, where ``data`` holds several.
@@ -103,7 +103,7 @@ def fit_projection(
         ``"unet"``, or ``"prototype"``: the architecture and loss of the prototype, kept as a baseline; it models only
         ``genes``.
     um_per_px
-        Resolution of the rasters in um per px; default: the picture's own. Raise it to save time and disk: both grow
+        Resolution of the rasters in um per px; default: the image's own. Raise it to save time and disk: both grow
         with its inverse square.
     config
         A :class:`sphisto.config.FitConfig` with the settings of gene model, co-kriging and training, or a preset's name:
@@ -214,7 +214,7 @@ def fit_projection(
             work.journal.note(_PREPARED)
         if settings.train.devices > 1 or not isinstance(slide.image, np.ndarray):
             # a file is decoded once: training and prediction read what was stored, other processes can, too
-            slide = replace(slide, image=building.stored_picture(work.staging, slide))
+            slide = replace(slide, image=building.stored_image(work.staging, slide))
         prepared = time.perf_counter()
         draft = work.draft(model)
         if draft.exists():

@@ -59,7 +59,7 @@ def predict(
 ) -> None:
     """Write the rasters of a slide under a fitted projection, without training.
 
-    With spots, the slide's own spots speak for their surroundings as in the fit. Without, the picture alone decides;
+    With spots, the slide's own spots speak for their surroundings as in the fit. Without, the image alone decides;
     expect less of it: most of what is known between spots comes from the spots around.
 
     Parameters
@@ -68,7 +68,7 @@ def predict(
         What :func:`sphisto.tl.load` returned.
     data
         AnnData, SpatialData or the folder of a Space Ranger run, as in :func:`sphisto.tl.fit_projection`; or a
-        :class:`sphisto.io.Section`, which a picture alone needs to state its scale:
+        :class:`sphisto.io.Section`, which an image alone needs to state its scale:
         ``sphisto.io.section("other.tif", image_um_per_px=0.5)``. Spots must be of the model's size and shape.
     store
         Folder of the SpatialData zarr store to write.
@@ -88,7 +88,7 @@ def predict(
     Writes
     ------
     The store
-        As :func:`sphisto.tl.fit_projection` does; its table has no spots for a picture alone.
+        As :func:`sphisto.tl.fit_projection` does; its table has no spots for an image alone.
     `adata.uns`, `adata.varm`, `adata.obsm`
         As :func:`sphisto.tl.fit_projection`, if there are spots.
 
@@ -134,7 +134,7 @@ def predict(
             building.write_slide(work.staging, slide, key_added)
             work.journal.note(_PREPARED)
         if not isinstance(slide.image, np.ndarray):
-            slide = replace(slide, image=building.stored_picture(work.staging, slide))  # a file is decoded once
+            slide = replace(slide, image=building.stored_image(work.staging, slide))  # a file is decoded once
         prepared = time.perf_counter()
         spots = stream(fitted, slide, posterior_for(fitted, slide, sources), work, key_added, device, client)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}

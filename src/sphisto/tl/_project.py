@@ -107,7 +107,7 @@ def _coarsen(rasters: Sequence[RasterWriter], tiles: list[Tile]) -> None:
 
 
 def _background(slide: Slide, empty: list[Tile]) -> float:
-    """Shade (0 to 1) of the picture where it shows no tissue: what the redrawn one shows in tiles that are left out."""
+    """Shade (0 to 1) of the image where it shows no tissue: what the redrawn one shows in tiles that are left out."""
     if not empty:
         return 1.0
     return float(round_mantissa(np.median(np.asarray(slide.image[:, *empty[0].core.slices])) / 255))

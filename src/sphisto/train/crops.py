@@ -26,7 +26,7 @@ class Batch:
 
     Parameters
     ----------
-    picture
+    image
         (b, 3, h, w) float32, 0 to 1.
     prior
         (b, K, h / s, w / s) float32, counts per spot area.
@@ -38,7 +38,7 @@ class Batch:
         (m,) bool: hidden from the prior of their crop; never learned from.
     """
 
-    picture: Tensor
+    image: Tensor
     prior: Tensor
     pixel: Tensor
     region: Tensor
@@ -154,7 +154,7 @@ class Crops(Dataset[Batch]):
 
 @dataclass
 class _Crop:
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     prior: NDArray[np.float32]
     y: NDArray[np.int64]
     x: NDArray[np.int64]
@@ -182,8 +182,8 @@ def _near(centers: NDArray[np.float64], window: Window, margin: float) -> NDArra
 
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     """Mirror a crop up-down, left-right and (if square) about its diagonal, each with even chance."""
-    height, width = crop.picture.shape[1:]
-    rasters: tuple[NDArray[Any], ...] = (crop.picture, crop.prior)
+    height, width = crop.image.shape[1:]
+    rasters: tuple[NDArray[Any], ...] = (crop.image, crop.prior)
     up_down, left_right, diagonal = rng.random(3) < 0.5
     if up_down:
         rasters = tuple(a[..., ::-1, :] for a in rasters)
@@ -194,12 +194,12 @@ def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     if diagonal and height == width:
         rasters = tuple(a.swapaxes(-1, -2) for a in rasters)
         crop.y, crop.x = crop.x, crop.y
-    crop.picture, crop.prior = rasters
+    crop.image, crop.prior = rasters
     return crop
 
 
 def _collate(crops: list[_Crop]) -> Batch:
-    height, width = crops[0].picture.shape[1:]
+    height, width = crops[0].image.shape[1:]
     n_spots = np.cumsum([0, *(len(crop.values) for crop in crops)])
 
     def stack(arrays: list[NDArray[np.generic]], dtype: type) -> Tensor:
@@ -209,7 +209,7 @@ def _collate(crops: list[_Crop]) -> Batch:
         return torch.from_numpy(np.concatenate(arrays))
 
     return Batch(
-        stack([crop.picture for crop in crops], np.float32) / 255,
+        stack([crop.image for crop in crops], np.float32) / 255,
         stack([crop.prior for crop in crops], np.float32),
         join([(i * height + crop.y) * width + crop.x for i, crop in enumerate(crops)]),
         join([n_spots[i] + crop.region for i, crop in enumerate(crops)]),

@@ -1,4 +1,4 @@
-"""The training: first the picture alone, then picture and spots together (by Lightning)."""
+"""The training: first the image alone, then image and spots together (by Lightning)."""
 
 from __future__ import annotations
 
@@ -203,12 +203,12 @@ class _Training(lightning.LightningModule):
 
     @property
     def phase(self) -> str:
-        """``"image"`` while only the picture counts, then ``"joint"``."""
+        """``"image"`` while only the image counts, then ``"joint"``."""
         return "image" if self.current_epoch < self.task.config.image_epochs else "joint"
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        drawn, maps = computed(self.net, batch.picture, batch.prior, self.precision)
-        image_loss = self.task.network.image_loss(drawn, batch.picture)
+        drawn, maps = computed(self.net, batch.image, batch.prior, self.precision)
+        image_loss = self.task.network.image_loss(drawn, batch.image)
         self._note("image_loss", image_loss)
         if self.phase == "image":
             self._note("loss", image_loss)
@@ -229,7 +229,7 @@ class _Training(lightning.LightningModule):
             return
         watched = batch.held_out.float()
         smooth = nn.functional.interpolate(
-            batch.prior, size=batch.picture.shape[2:], mode="bilinear", align_corners=False
+            batch.prior, size=batch.image.shape[2:], mode="bilinear", align_corners=False
         )
         interpolated = rates(pool(smooth, batch), self.loadings, self.task.model.n_contrasts)
         self._note("held_out_loss", self.spot_loss(expected, batch.values, watched))

@@ -146,10 +146,10 @@ def stored_slide(staging: Path, slide: Slide) -> Slide:
     if measured is not None:
         measured = replace(measured, values=measured.values[:, :0], genes=())
     tissue = _finest(staging / "labels" / _keys.of_library(slide.name)[1])
-    return replace(slide, image=stored_picture(staging, slide), tissue=tissue, measured=measured)
+    return replace(slide, image=stored_image(staging, slide), tissue=tissue, measured=measured)
 
 
-def stored_picture(staging: Path, slide: Slide) -> Any:
+def stored_image(staging: Path, slide: Slide) -> Any:
     """Return the (3, y, x) image of a slide that :func:`write_slide` wrote, lazy; it can be sent to other processes."""
     return _finest(staging / "images" / _keys.of_library(slide.name)[0])
 
