@@ -182,10 +182,10 @@ def test_twenty_spots_one_gene_and_a_grey_picture(small_toy, tmp_path):
     [
         ({"genes": ["nuclei_a", "Nrgn"]}, KeyError, "Found no gene 'Nrgn' among"),
         ({"genes": []}, ValueError, "empty list of genes"),
-        ({"network": "resnet"}, ValueError, "expected one of 'unet', 'seed'"),
+        ({"network": "resnet"}, ValueError, "expected one of 'unet', 'prototype'"),
         ({"device": "abacus"}, ValueError, "Found device='abacus'"),
         ({"rng": -1}, ValueError, "non-negative integer"),
-        ({"max_epochs": 0}, ValueError, "at least 1"),
+        ({"max_epochs": 0}, ValueError, "Found max_epochs=0 in TrainConfig"),
     ],
 )
 def test_wrong_arguments_leave_nothing_behind(small_toy, tmp_path, options, error, message):

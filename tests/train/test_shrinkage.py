@@ -63,7 +63,7 @@ def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):
     known = np.ones(len(slide.spots.centers), dtype=bool)
     posterior = posterior_of(slide, found.model, known)
     assert gated(found, slide, posterior, ~known, torch.device("cpu"))[1] == 0
-    assert "Too few spots" in caplog.text
+    assert "too few spots" in caplog.text
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
