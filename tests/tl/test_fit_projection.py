@@ -221,6 +221,35 @@ def test_the_prototype_models_its_genes_only(small_toy, tmp_path):
         sp.get.gene_raster(tmp_path / "a.zarr", "noise_a")
 
 
+def test_the_prototype_trains_in_two_phases_and_draws_its_four_figures(small_toy, tmp_path):
+    """Redrawn image, projected genes, measured genes, and genes on the UMAP of the spots."""
+    import matplotlib.pyplot as plt
+
+    genes = ["class1_a", "nuclei_a"]
+    fit(small_toy, tmp_path / "a.zarr", network="prototype", genes=genes, max_epochs=4)
+    history = small_toy.uns[KEY]["history"]
+    assert list(history["phase"]) == ["image", "joint", "joint", "joint"]
+    assert np.isnan(history["spot_loss"][0])
+    assert np.isfinite(history["spot_loss"][1:]).all()
+    explored = small_toy.copy()
+    sp.pp.normalize(explored)
+    sp.pp.explore(explored)
+    drawn = {
+        "reconstruction": sp.pl.reconstruction(small_toy, show=False),
+        "projection": sp.pl.projection(small_toy, genes, show=False),
+        "measured": sp.pl.measured(small_toy, genes, show=False),
+        "umap": sp.pl.umap(explored, genes, show=False),
+    }
+    assert {name: len(axes) for name, axes in drawn.items()} == {
+        "reconstruction": 2, "projection": 2, "measured": 2, "umap": 3,
+    }  # fmt: skip
+    shown = drawn["projection"][0].images[-1].get_array()
+    np.testing.assert_allclose(
+        np.nanmax(shown), np.nanmax(sp.get.gene_raster(tmp_path / "a.zarr", "class1_a").values), rtol=1e-5
+    )
+    plt.close("all")
+
+
 # --- a real section ---------------------------------------------------------------------------------------------------
 
 
