@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import sphisto as sp
 from sphisto.config import FitConfig, TrainConfig
+from sphisto.core.tiles import Window
 from sphisto.features.texture import Texture
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
@@ -35,8 +38,6 @@ def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):
     slide = make_slide(sp.io.section(small_toy))
     # hide a raster in the picture: what the crops cut out of it must pool as it does as a whole
     raster = rng.integers(0, 256, (3, *slide.grid.shape)).astype(np.uint8)
-    from dataclasses import replace
-
     whole = replace(slide, image=raster)
     expected = slide.footprint().mean(raster.astype(float) * slide.tissue)
     values = slide.spots.values.toarray()
@@ -79,3 +80,21 @@ def test_a_picture_smaller_than_a_crop_is_mirrored(small_toy):
     batch = make_crops(slide, shape=(128, 128))[0]
     assert batch.image.shape == (3, 3, 128, 128)
     assert len(batch.values) == 3 * len(slide.spots.centers)
+
+
+def test_spots_far_from_a_crop_change_nothing_of_it(small_toy):
+    """Neither what is drawn at random nor what is hidden: a crop of a larger section is the same."""
+    slide = make_slide(sp.io.section(small_toy))
+    crops = make_crops(slide, shape=(32, 32))
+    far = np.full((200, 2), 1e6)
+    n = len(slide.spots.centers)
+    measured = replace(slide.spots, centers=np.concatenate([slide.spots.centers, far]))
+    more = replace(
+        crops,
+        slide=replace(slide, measured=measured),
+        learned=np.concatenate([crops.learned, np.ones(200, dtype=bool)]),
+    )
+    window = Window(20, 30, 52, 62)
+    for seed in range(8):
+        (one, other) = (each._hidden(window, np.random.default_rng(seed)) for each in (crops, more))
+        np.testing.assert_array_equal(one, other[:n])

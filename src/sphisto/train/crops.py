@@ -116,11 +116,7 @@ class Crops(Dataset[Batch]):
     def _crop(self, rng: np.random.Generator) -> _Crop:
         measured = self.slide.spots
         window = self._window(measured.centers, rng)
-        share = 1.0 if rng.random() < self.config.blind else rng.uniform(*self.config.hidden)
-        drawn = rng.random(len(measured.centers)) < share
-        if share < 1:  # what is far from the crop makes no difference to it
-            drawn &= _near(measured.centers, window, self.config.hidden_within * measured.pitch)
-        hidden = drawn | ~self.learned
+        hidden = self._hidden(window, rng)
         around = self.field.around(window)
         prior = around.given(~hidden[self.field.observations.spots[around.rows]]).maps(window)
         inside = _inside(self.footprint, window) & (self.learned | self.held_out)
@@ -141,6 +137,17 @@ class Crops(Dataset[Batch]):
             self.held_out[spots],
         )
         return _turned(crop, rng)
+
+    def _hidden(self, window: Window, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Choose the (n,) spots that a crop hides from its prior."""
+        if rng.random() < self.config.blind:
+            return np.ones_like(self.learned)
+        hidden, spots = ~self.learned, self.slide.spots
+        share = rng.uniform(*self.config.hidden)
+        # what is far from the crop makes no difference to it, and nothing is drawn for it
+        near = np.flatnonzero(_near(spots.centers, window, self.config.hidden_within * spots.pitch))
+        hidden[near[rng.random(len(near)) < share]] = True
+        return hidden
 
     def _window(self, centers: NDArray[np.float64], rng: np.random.Generator) -> Window:
         """Choose a window that holds a random spot somewhere."""
