@@ -57,6 +57,7 @@ METHODS: dict[str, Method] = {
     "fast": Method("sphisto_methods", "fitted", "ours", {"config": "fast"}, ("mouse_brain_coronal",)),
     "sphisto": Method("sphisto_methods", "fitted", "ours"),
     "prior: position only": _ablation(field={"use_features": False}),
+    "prior: without stain": _ablation(field={"use_stain": False}),
     "prior: gaussian weights": _ablation(field={"solver": "gaussian"}),
     "prior: nugget chosen": _ablation(field={"trust": 50.0}),
     "prior: half the range": _ablation(field={"far": 12.0}),

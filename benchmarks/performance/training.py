@@ -76,6 +76,7 @@ def spots(side, n, device):
     put = lambda values: torch.as_tensor(values).to(device)
     batch = Batch(
         image=torch.rand(1, 3, side, side, device=device),
+        ratio=torch.ones(1, 1, side, side, device=device),
         prior=torch.rand(1, N_FACTORS, *[side // network("unet").stride] * 2, device=device),
         pixel=put(discs.y.astype(np.int64) * side + discs.x),
         region=put(np.repeat(np.arange(n), lengths)),

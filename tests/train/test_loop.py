@@ -72,7 +72,7 @@ def train_by_hand(task):
                 drawn, maps = task.module(batch.image, batch.prior)
                 loss = dissimilarity(drawn, batch.image, ResidualUNet.colour_weight)
                 if epoch >= config.image_epochs:
-                    expected = rates(pool(maps, batch), state.loadings, task.model.n_contrasts)
+                    expected = rates(pool(maps * batch.ratio, batch), state.loadings, task.model.n_contrasts)
                     weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out
                     loss = config.image_weight * loss + poisson_deviance(expected, batch.values, weight)
                 losses[-1].append(float(loss.detach()))

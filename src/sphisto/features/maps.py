@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.core.upsample import at_points, block_middles
+from sphisto.features.stain import FineStain, StainMaps, stain_maps
 
 if TYPE_CHECKING:
     from sphisto.core.spot import Spot
@@ -97,6 +98,11 @@ class SectionFeatures:
         return FeatureMaps(
             values, (window.y0, window.x0), stride, slide.spot, slide.grid.um_per_px, np.sqrt(weight, dtype=np.float32)
         )
+
+    @cached_property
+    def stain(self) -> StainMaps | None:
+        """Stain at the scale of nuclei, in units of its spread within spots; ``None`` where it is the same everywhere."""
+        return stain_maps(self.slide, FineStain())
 
 
 def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> NDArray[np.float32]:

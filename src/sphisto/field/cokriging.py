@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.features.maps import principal_components
+from sphisto.field.detail import Detail, choose_slope
 from sphisto.field.kriging import Kriged, Kriging, fit_kriging
 
 if TYPE_CHECKING:
@@ -116,8 +117,12 @@ class CoKriging:
     features
         Principal components of the section's features; ``None`` where they are not used.
     gain_seen, gain_hidden
-        GeneModel that make roots and root of the sum right on average, at spots that are known and where none is near: a
+        Factors that make roots and root of the sum right on average, at spots that are known and where none is near: a
         square of a mean is less than the mean of squares, the more so the less is known.
+    detail
+        How the total varies within spots; ``None`` where the stain does not help.
+    trend
+        (n,) change of the root of the total at the observations that is not kriged, but follows their stain.
     """
 
     roots: Roots
@@ -125,6 +130,8 @@ class CoKriging:
     features: FeatureMaps | None
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
+    detail: Detail | None = None
+    trend: NDArray[np.float64] | None = None
 
     @property
     def uses_features(self) -> bool:
@@ -144,7 +151,7 @@ class CoKriging:
 
     def left_out_density(self) -> NDArray[np.float64]:
         """(n, K) density of each observation, predicted from all the others."""
-        return self.roots.density(self.kriging.left_out(), self.gain_hidden)
+        return self.roots.density(_with_trend(self.kriging.left_out(), self.roots, self.trend), self.gain_hidden)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,33 +190,63 @@ def fit_cokriging(observations: Observations, features: SectionFeatures | None, 
     as_measured = _cokriging(observations, maps, at_spots, None, config)
     level = float(as_measured.roots.mean[: as_measured.roots.n_plain].sum())
     if observations.halves is None or level < config.least_sum:
-        return as_measured
+        return _detailed(as_measured, observations, features, config)
     brought = _cokriging(observations, maps, at_spots, level, config, as_measured.kriging)
-    return min(as_measured, brought, key=lambda fitted: _composition_error(fitted, observations))
+    best = min(as_measured, brought, key=lambda fitted: _composition_error(fitted, observations))
+    return _detailed(best, observations, features, config)
+
+
+def _detailed(
+    fitted: CoKriging, observations: Observations, features: SectionFeatures | None, config: FieldConfig
+) -> CoKriging:
+    """Let the total follow the stain of single pixels, if that predicts left-out totals better."""
+    if features is None or not (config.use_features and config.use_stain) or features.stain is None:
+        return fitted
+    kriging, n_plain = fitted.kriging, fitted.roots.n_plain
+    component = len(kriging.model.slopes) - 1 - fitted.roots.n_contrasts  # the root of the total is kriged by itself
+    slope = choose_slope(kriging, component, features.stain.at_spots[observations.spots], config)
+    if slope is None:
+        return fitted
+    detail = Detail(features.stain, slope * kriging.model.rotation[component, n_plain], n_plain, _ANSCOMBE)
+    return _cokriging(observations, fitted.features, kriging.features, fitted.roots.level, config, kriging, detail)
+
+
+def _with_trend(quantities: Floats, roots: Roots, trend: Floats | None) -> Floats:
+    """Add a trend of the root of the total to (n, q) quantities."""
+    if trend is None:
+        return quantities
+    quantities = quantities.copy()
+    quantities[:, roots.n_plain] += trend
+    return quantities
 
 
 def _cokriging(
     observations: Observations,
     maps: FeatureMaps | None,
-    at_spots: NDArray[np.float64],
+    at_spots: Floats,
     level: float | None,
     config: FieldConfig,
     like: Kriging | None = None,
+    detail: Detail | None = None,
 ) -> CoKriging:
     roots = Roots(observations.density.mean(axis=0), observations.n_contrasts, level)
     quantities, apart = roots.quantities(observations.density), None
+    trend = None if detail is None else detail.at_spots(observations.spots)
     if observations.halves is not None:
         first, second = observations.halves
         apart = roots.quantities(first) - roots.quantities(second)
+    rest = quantities if trend is None else _with_trend(quantities, roots, -trend)
     kriging = fit_kriging(
-        observations.centers, at_spots, quantities, observations.pitch, config,
+        observations.centers, at_spots, rest, observations.pitch, config,
         halves=apart, apart=1 + roots.n_contrasts, like=like,
     )  # fmt: skip
     everyone = np.ones(len(observations), dtype=bool)
-    at_known = kriging.given(everyone).at(observations.centers, at_spots)
+    at_known = _with_trend(kriging.given(everyone).at(observations.centers, at_spots), roots, trend)
+    left_out = _with_trend(kriging.left_out(), roots, trend)
     measured = quantities[:, : roots.n_plain + 1]
-    seen, hidden = (_gain(measured, field[:, : roots.n_plain + 1]) for field in (at_known, kriging.left_out()))
-    return CoKriging(roots, kriging, maps if kriging.covariance.uses_features else None, seen, hidden)
+    seen, hidden = (_gain(measured, field[:, : roots.n_plain + 1]) for field in (at_known, left_out))
+    kept = maps if kriging.covariance.uses_features else None
+    return CoKriging(roots, kriging, kept, seen, hidden, detail, trend)
 
 
 def _gain(roots: Floats, predicted: Floats) -> NDArray[np.float64]:

@@ -21,6 +21,13 @@ class FieldConfig:
         the square of their number in memory and the cube in time. Beyond, ``"gaussian"`` takes its place.
     use_features
         Whether features of the image may enter the covariance; they do where that helps to predict left-out spots.
+    use_stain
+        Whether the stain of single pixels may enter the covariance of the total; it does where that helps to predict the
+        totals of left-out spots.
+    stain_weights
+        Weights of the stain, of variance 1 within spots, in the covariance of the total, among which is chosen.
+    stain_z
+        Standard errors by which the stain must reduce the squared errors of left-out totals.
     far, near
         Distances in pitches at which the covariance of places that are near and alike, and that of places that are near,
         end. Raise ``far`` for tissue of large uniform areas.
@@ -49,6 +56,9 @@ class FieldConfig:
     least_spots: int = 20
     most_spots: int = 5_000
     use_features: bool = True
+    use_stain: bool = True
+    stain_weights: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
+    stain_z: float = 0.5
     far: float = 24.0
     near: float = 4.0
     near_weight: float = 0.3
@@ -65,11 +75,12 @@ class FieldConfig:
         require_ranges(
             self,
             whole=("least_spots", "most_spots", "choosing", "left_out", "points_per_pitch"),
-            positive=("far", "near", "likeness", "nuggets"),
-            several=("nuggets",),
-            switches=("use_features",),
-            not_negative=("near_weight", "alike_weight", "trust", "least_sum"),
+            positive=("far", "near", "likeness", "nuggets", "stain_weights"),
+            several=("nuggets", "stain_weights"),
+            switches=("use_features", "use_stain"),
+            not_negative=("near_weight", "alike_weight", "trust", "least_sum", "stain_z"),
         )
-        if not self.nuggets:
-            msg = "Found no nuggets in FieldConfig; expected at least one."
-            raise ValueError(msg)
+        for name in ("nuggets", "stain_weights"):
+            if not getattr(self, name):
+                msg = f"Found no {name} in FieldConfig; expected at least one."
+                raise ValueError(msg)

@@ -86,7 +86,8 @@ class Field:
             known = np.ones(len(self.observations), dtype=bool)
         if not known.any():
             return prior_mean(self.mean, self.stride)
-        return Posterior(self.mean, self.stride, self.solver.given(known))
+        # a solver may know how the total varies within spots
+        return Posterior(self.mean, self.stride, self.solver.given(known), getattr(self.solver, "detail", None))
 
     def around(self, window: Window, section: int = 0) -> Surroundings:
         """Look at the observations that matter for a window of a section, and at no others."""

@@ -13,6 +13,7 @@ from sphisto.core.upsample import as_maps, at_pixels, at_points, block_middles, 
 from sphisto.genes.model import rates
 
 if TYPE_CHECKING:
+    from sphisto.field.detail import Detail
     from sphisto.genes.model import GeneModel
 
 Floats = NDArray[np.floating]
@@ -43,11 +44,14 @@ class Posterior:
         Px between the points at which densities are computed.
     solution
         Given the observations; ``None`` if none is known.
+    detail
+        How the total varies within spots; ``None`` if that is not known.
     """
 
     mean: NDArray[np.float64]
     stride: int
     solution: Solution | None
+    detail: Detail | None = None
 
     def maps(self, window: Window) -> NDArray[np.float32]:
         """(K, h / stride, w / stride) densities at the middles of the blocks of a window."""
@@ -57,7 +61,27 @@ class Posterior:
         """(K, m) densities at m pixels of a window, interpolated as a network does it."""
         blocks = blocks_around(window, self.stride)
         points = np.stack([y, x], axis=1) + 0.5 + (window.y0, window.x0)
-        return np.asarray(at_points(self.maps(blocks), points, (blocks.y0, blocks.x0), self.stride).T)
+        maps = self.maps(blocks)
+        found = np.asarray(at_points(maps, points, (blocks.y0, blocks.x0), self.stride).T)
+        ratio = self.ratio(window, blocks, maps)
+        return found if ratio is None else found * ratio[y, x]
+
+    def ratio(self, window: Window, around: Window, maps: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """(h, w) total at the pixels of a window over the interpolated one; ``None`` if no detail is known.
+
+        Parameters
+        ----------
+        window
+            Of pixels.
+        around
+            Of the blocks of ``maps``; it holds the window.
+        maps
+            What :meth:`maps` gives there.
+        """
+        if self.detail is None:
+            return None
+        total = maps[: self.detail.n_plain].sum(axis=0, keepdims=True)
+        return self.detail.ratio(window, at_pixels(total, window, (around.y0, around.x0), self.stride)[0])
 
     def sd(self, window: Window, model: GeneModel, expression: NDArray[np.float32]) -> NDArray[np.float32]:
         """(G, h, w) standard deviations of the genes of a model, whose expression is (G, h, w) in the window.

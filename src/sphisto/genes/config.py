@@ -33,7 +33,7 @@ class GeneModelConfig:
         Counts in a spot that are added to a gene's level: a single count of a rarer gene would stand out as a contrast.
     sample
         Spots, drawn at random, from which factors are found; their loadings and the contrasts are then refitted to all
-        spots. Factors of a sample predict held-out spots as well, and take less time and memory where genes are many.
+        spots. They predict held-out spots slightly better than factors of all spots do, and need less memory.
     refits
         Passes of that refit, each of weights and loadings. More follow the spots beyond the sample more closely.
     most_spots

@@ -180,7 +180,7 @@ def _fitted(content: dict[str, Any]) -> Fitted:
         params=content["params"],
         history={name: np.asarray(values) for name, values in content["history"].items()},
         skill=Skill(**{name: values.numpy() for name, values in content["skill"].items()}),
-        # older files hold neither: settings had no names, and texture was the only source
-        config=from_plain(content.get("config", {})),
+        # older files hold neither: settings had no names, texture was the only source, and the stain was not used
+        config=from_plain(content.get("config", {"field": {"use_stain": False}})),
         features=content.get("features", sources.record_of([Texture()])),
     )

@@ -120,12 +120,16 @@ def _maps(
     module: torch.nn.Module, slide: Slide, posterior: Posterior, part: Tile, device: torch.device, precision: Precision
 ) -> Maps:
     image = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
-    prior = torch.from_numpy(posterior.maps(part.view))
+    coarse = posterior.maps(part.view)
+    prior = torch.from_numpy(coarse)
     halo = part.core.y0 - part.view.y0
     with torch.inference_mode():
         drawn, factors = computed(module, image[None].to(device), prior[None].to(device), precision, halo)
     core = np.s_[:, : part.core.shape[0], : part.core.shape[1]]  # cores at the border are smaller
     maps = factors[0][core].cpu().numpy()
+    ratio = posterior.ratio(part.core, part.view, coarse)
+    if ratio is not None:
+        maps *= ratio
     return Maps(np.where(slide.tissue[part.core.slices], maps, np.float32(np.nan)), drawn[0][core].cpu().numpy())
 
 

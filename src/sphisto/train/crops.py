@@ -30,6 +30,8 @@ class Batch:
         (b, 3, h, w) float32, 0 to 1.
     prior
         (b, K, h / s, w / s) float32, counts per spot area.
+    ratio
+        (b, 1, h, w) float32, total at each pixel over the interpolated one of the prior: 1 if no detail is known.
     pixel, region, weight
         (nnz,) entries of the footprints: flat index into (b, h, w), spot, share of the spot's area or 0 off tissue.
     values
@@ -40,6 +42,7 @@ class Batch:
 
     image: Tensor
     prior: Tensor
+    ratio: Tensor
     pixel: Tensor
     region: Tensor
     weight: Tensor
@@ -118,7 +121,9 @@ class Crops(Dataset[Batch]):
         window = self._window(measured.centers, rng)
         hidden = self._hidden(window, rng)
         around = self.field.around(window)
-        prior = around.given(~hidden[self.field.observations.spots[around.rows]]).maps(window)
+        posterior = around.given(~hidden[self.field.observations.spots[around.rows]])
+        prior = posterior.maps(window)
+        ratio = posterior.ratio(window, window, prior)
         inside = _inside(self.footprint, window) & (self.learned | self.held_out)
         spots = np.flatnonzero(inside)
         if len(spots) > self.config.most_spots:
@@ -128,6 +133,7 @@ class Crops(Dataset[Batch]):
         crop = _Crop(
             read_window(self.slide.image, window),
             prior,
+            np.ones(self.shape, dtype=np.float32) if ratio is None else ratio,
             part.y.astype(np.int64),
             part.x.astype(np.int64),
             np.repeat(np.arange(len(spots)), lengths),
@@ -163,6 +169,7 @@ class Crops(Dataset[Batch]):
 class _Crop:
     image: NDArray[np.uint8]
     prior: NDArray[np.float32]
+    ratio: NDArray[np.float32]
     y: NDArray[np.int64]
     x: NDArray[np.int64]
     region: NDArray[np.int64]
@@ -190,7 +197,7 @@ def _near(centers: NDArray[np.float64], window: Window, margin: float) -> NDArra
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     """Mirror a crop up-down, left-right and (if square) about its diagonal, each with even chance."""
     height, width = crop.image.shape[1:]
-    rasters: tuple[NDArray[Any], ...] = (crop.image, crop.prior)
+    rasters: tuple[NDArray[Any], ...] = (crop.image, crop.prior, crop.ratio)
     up_down, left_right, diagonal = rng.random(3) < 0.5
     if up_down:
         rasters = tuple(a[..., ::-1, :] for a in rasters)
@@ -201,7 +208,7 @@ def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     if diagonal and height == width:
         rasters = tuple(a.swapaxes(-1, -2) for a in rasters)
         crop.y, crop.x = crop.x, crop.y
-    crop.image, crop.prior = rasters
+    crop.image, crop.prior, crop.ratio = rasters
     return crop
 
 
@@ -218,6 +225,7 @@ def _collate(crops: list[_Crop]) -> Batch:
     return Batch(
         stack([crop.image for crop in crops], np.float32) / 255,
         stack([crop.prior for crop in crops], np.float32),
+        stack([crop.ratio[None] for crop in crops], np.float32),
         join([(i * height + crop.y) * width + crop.x for i, crop in enumerate(crops)]),
         join([n_spots[i] + crop.region for i, crop in enumerate(crops)]),
         join([crop.weight.astype(np.float32) for crop in crops]),

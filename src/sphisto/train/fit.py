@@ -71,6 +71,8 @@ def fit(
         Whether to show a bar.
     """
     measured, spec = slide.spots, network_of(network)
+    if spec.one_map_per_gene:  # such maps do not start from the prior, whose detail is therefore not theirs
+        config = replace(config, field=replace(config.field, use_stain=False))
     learned, held_out = _split(slide, config.train, seed)
     features = features_of(slide, sources, config)
     if features is not None:

@@ -213,7 +213,7 @@ class _Training(lightning.LightningModule):
         if self.phase == "image":
             self._note("loss", image_loss)
             return image_loss
-        expected = rates(pool(maps, batch), self.loadings, self.task.model.n_contrasts)
+        expected = rates(pool(maps * batch.ratio, batch), self.loadings, self.task.model.n_contrasts)
         weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
         spot_loss = self.spot_loss(expected, batch.values, weight)
         self._watch(batch, expected)
@@ -231,7 +231,7 @@ class _Training(lightning.LightningModule):
         smooth = nn.functional.interpolate(
             batch.prior, size=batch.image.shape[2:], mode="bilinear", align_corners=False
         )
-        interpolated = rates(pool(smooth, batch), self.loadings, self.task.model.n_contrasts)
+        interpolated = rates(pool(smooth * batch.ratio, batch), self.loadings, self.task.model.n_contrasts)
         self._note("held_out_loss", self.spot_loss(expected, batch.values, watched))
         self._note("held_out_interpolated", self.spot_loss(interpolated, batch.values, watched))
 

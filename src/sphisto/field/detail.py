@@ -1,0 +1,91 @@
+"""Detail within spots: the total follows the stain of single pixels as it follows that of whole spots.
+
+The root of the total is a Gaussian field of the covariance of all components plus a linear kernel in the stain, which is
+pooled over footprints at spots and not pooled at pixels. Its slope has a normal prior whose variance is chosen by left-out
+spots; at its posterior mean it is taken off before kriging and put back at pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sphisto.core.tiles import Window
+    from sphisto.features.stain import StainMaps
+    from sphisto.field.config import FieldConfig
+    from sphisto.field.kriging import Kriging
+
+Floats = NDArray[np.floating]
+
+_LEAST = 1e-12  # no division by none
+_MOST_RATIO = 20.0  # between a pixel and its surroundings: nuclei against cytoplasm differ less
+
+
+@dataclass(frozen=True, eq=False)
+class Detail:
+    """How the total varies within spots.
+
+    Parameters
+    ----------
+    stain
+        Of the section.
+    slope
+        (2,) change of the root of the total with the stain.
+    n_plain
+        Number of factors that make up the total, the first ones.
+    offset
+        That is added to a total before its root is taken.
+    """
+
+    stain: StainMaps
+    slope: NDArray[np.float64]
+    n_plain: int
+    offset: float
+
+    def at_spots(self, spots: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n,) change of the root of the total at some spots of the slide."""
+        return np.asarray(self.stain.at_spots[spots] @ self.slope)
+
+    def ratio(self, window: Window, total: Floats) -> NDArray[np.float32]:
+        """(h, w) total at the pixels of a window over the (h, w) total that is expected of usual stain."""
+        change = np.einsum("p,pyx->yx", self.slope.astype(np.float32), self.stain.read(window))
+        root = np.maximum(np.sqrt(np.maximum(total, 0) + self.offset) + change, 0)
+        # squares of what varies are larger on average than the square of their mean: by the variance within spots
+        fine = np.square(root) - self.offset - self.slope @ self.stain.within @ self.slope
+        ratio = np.divide(fine, total, out=np.ones_like(fine), where=total > 0)
+        return np.clip(ratio, 1 / _MOST_RATIO, _MOST_RATIO).astype(np.float32)
+
+
+def choose_slope(
+    kriging: Kriging, component: int, stain: NDArray[np.float64], config: FieldConfig
+) -> NDArray[np.float64] | None:
+    """Return the (2,) slope of a kriged component in the (n, 2) stain of its spots, if it predicts left-out spots better.
+
+    Errors at left-out spots have a closed form: the stain adds two columns to the covariance (Woodbury's identity).
+    """
+    values, model = kriging.components[:, component], kriging.model
+
+    def fitted(weight: float) -> tuple[Floats, Floats]:
+        """(n,) squared errors at left-out spots, and the slope."""
+        predicted, slope = np.zeros_like(values), np.zeros(stain.shape[1])
+        shares = model.shares[:, component]
+        for inverse, alpha, share in zip(kriging.inverses, kriging.alphas[:, :, component], shares, strict=True):
+            known, diagonal = inverse @ stain, np.diag(inverse).astype(np.float64)
+            if weight > 0:
+                spread = np.linalg.inv(np.eye(stain.shape[1]) / weight + stain.T @ known)
+                own = spread @ (stain.T @ alpha)
+                alpha, diagonal = alpha - known @ own, diagonal - np.einsum("np,pq,nq->n", known, spread, known)
+                slope += share * own
+            predicted += share * (values - alpha / diagonal)
+        damped = np.clip((predicted @ values) / max(predicted @ predicted, _LEAST), 0, 1)
+        return np.square(values - damped * predicted), slope
+
+    usual, _ = fitted(0.0)
+    errors, slope = min((fitted(weight) for weight in config.stain_weights), key=lambda found: found[0].mean())
+    gain = usual - errors
+    helps = gain.mean() > config.stain_z * gain.std() / np.sqrt(len(gain))
+    return np.asarray(slope, dtype=np.float64) if helps else None
