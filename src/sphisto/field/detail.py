@@ -7,6 +7,7 @@ spots; at its posterior mean it is taken off before kriging and put back at pixe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ def choose_slope(
         return np.square(values - damped * predicted), slope
 
     usual, _ = fitted(0.0)
-    errors, slope = min((fitted(weight) for weight in config.stain_weights), key=lambda found: found[0].mean())
+    errors, slope = min((fitted(weight) for weight in config.stain_weights), key=lambda found: float(found[0].mean()))
     gain = usual - errors
-    helps = gain.mean() > config.stain_z * gain.std() / np.sqrt(len(gain))
+    helps = bool(gain.mean() > config.stain_z * float(gain.std()) / math.sqrt(len(gain)))
     return np.asarray(slope, dtype=np.float64) if helps else None
