@@ -82,7 +82,7 @@ def choose_slope(
                 alpha, diagonal = alpha - known @ own, diagonal - np.einsum("np,pq,nq->n", known, spread, known)
                 slope += share * own
             predicted += share * (values - alpha / diagonal)
-        damped = np.clip((predicted @ values) / max(predicted @ predicted, _LEAST), 0, 1)
+        damped = np.clip(float(predicted @ values) / max(float(predicted @ predicted), _LEAST), 0, 1)
         return np.square(values - damped * predicted), slope
 
     usual, _ = fitted(0.0)
