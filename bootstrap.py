@@ -4,7 +4,7 @@
 Usage::
 
     python3 bootstrap.py demo    # fit a small synthetic section, write its store and pictures to demo/
-    python3 bootstrap.py test    # run the tests
+    python3 bootstrap.py test    # run the tests; with --quick those that fit no network, in about a minute
     python3 bootstrap.py docs    # build the documentation into docs/_build/html
 
 Further arguments go to the command that is run (``sphisto demo``, ``pytest`` or ``sphinx-build``). ``--stack`` chooses
@@ -55,6 +55,8 @@ COMMANDS: dict[str, tuple[list[str], list[str], Path | None]] = {
     "test": (["test"], ["pytest", "-q", "-n", "auto", "--dist", "loadfile"], ROOT),
     "docs": (["docs"], ["sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"], ROOT),
 }
+
+QUICK = ["-m", "quick"]  # what `test --quick` hands to pytest
 
 
 def python_of(environment: Path) -> Path:
@@ -154,6 +156,8 @@ def main(arguments: list[str]) -> None:
     print(f"Versions of {stack.constraints}, Python {version}, in {ROOT / stack.environment}", flush=True)
     python = prepare(stack, command)
     _, module, cwd = COMMANDS[command]
+    if command == "test":
+        rest = [part for word in rest for part in (QUICK if word == "--quick" else [word])]
     run([python, "-m", *module, *rest], cwd=cwd)
 
 

@@ -48,6 +48,11 @@ def kinds(done):
     return [next((kind for text, kind in words.items() if text in line), "run") for line in done]
 
 
+def test_quick_is_a_choice_of_tests(bootstrap):
+    bootstrap.main(["test", "--quick", "-x"])
+    assert bootstrap.done[-1].endswith("-m pytest -q -n auto --dist loadfile -m quick -x")
+
+
 def test_first_run_makes_the_environment_and_later_ones_use_it(bootstrap, tmp_path):
     bootstrap.main(["test", "-x"])
     assert kinds(bootstrap.done) == ["venv", "pip", "install", "run"]

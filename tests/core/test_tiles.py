@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sphisto.core.tiles import Window, grouped, nested, on_tissue, plan_tiles, read_window
@@ -10,6 +10,7 @@ from sphisto.core.tiles import Window, grouped, nested, on_tissue, plan_tiles, r
 sides = st.integers(1, 90)
 
 
+@settings(deadline=None)
 @given(sides, sides, st.integers(1, 40), st.integers(0, 20), st.sampled_from([1, 4, 8]))
 def test_tiles_cover_each_pixel_exactly_once(height, width, size, halo, multiple):
     seen = np.zeros((height, width), dtype=int)
@@ -24,6 +25,7 @@ def test_tiles_cover_each_pixel_exactly_once(height, width, size, halo, multiple
     assert len({tile.view.shape for tile in tiles}) == 1
 
 
+@settings(deadline=None)
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(-30, 10), st.integers(1, 40))
 def test_windows_beyond_the_border_are_mirror_images(height, width, start, length):
     raster = np.arange(height * width).reshape(height, width)

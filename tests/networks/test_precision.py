@@ -57,9 +57,15 @@ def test_nothing_is_copied_into_another_order_of_memory_between_network_and_loss
         made.register_hook(given.append)
     pixels, spots = torch.arange(60), torch.arange(60) // 30
     batch = Batch(
-        *seen, pixels, spots, torch.full((60,), 1 / 30), torch.ones(2, 5), *torch.zeros(2, 2, dtype=torch.bool)
+        *seen,
+        torch.rand(1, 1, *seen[0].shape[2:]),
+        pixels,
+        spots,
+        torch.full((60,), 1 / 30),
+        torch.ones(2, 5),
+        *torch.zeros(2, 2, dtype=torch.bool),
     )
-    (dissimilarity(drawn, seen[0], 1.0) + pool(maps, batch).square().sum()).backward()
+    (dissimilarity(drawn, seen[0], 1.0) + pool(maps * batch.ratio, batch).square().sum()).backward()
     assert len(given) == 4
     assert all(values.is_contiguous(memory_format=torch.channels_last) for values in given)
 
