@@ -101,8 +101,13 @@ class SectionFeatures:
 
     @cached_property
     def stain(self) -> StainMaps | None:
-        """Stain at the scale of nuclei, in units of its spread within spots; ``None`` where it is the same everywhere."""
-        return stain_maps(self.slide, FineStain())
+        """Stain at the scale of nuclei, in units of its spread within spots.
+
+        ``None`` where pixels are larger than that scale, so that they do not show nuclei, and where it is the same
+        everywhere.
+        """
+        source = FineStain()
+        return stain_maps(self.slide, source) if self.slide.grid.um_per_px <= source.um else None
 
 
 def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> NDArray[np.float32]:

@@ -22,8 +22,8 @@ class FieldConfig:
     use_features
         Whether features of the image may enter the covariance; they do where that helps to predict left-out spots.
     use_stain
-        Whether the stain of single pixels may enter the covariance of the total; it does where that helps to predict the
-        totals of left-out spots.
+        Whether the stain of single pixels may enter the covariance of the total; it does where pixels are no larger than
+        1.5 um and that helps to predict the totals of left-out spots.
     stain_weights
         Weights of the stain, of variance 1 within spots, in the covariance of the total, among which is chosen.
     stain_z
