@@ -17,8 +17,6 @@ from sphisto.slide.fingerprint import fingerprint
 if TYPE_CHECKING:
     from sphisto.slide.slide import Slide
 
-_LEAST_DENSITY, _LEAST_SPREAD = 0.02, 0.01  # of optical density, added before logarithms are taken
-
 
 @dataclass(frozen=True)
 class FineStain:
@@ -30,19 +28,23 @@ class FineStain:
     ----------
     um
         Standard deviation of the Gaussian surroundings in um: about half the radius of a nucleus.
+    faint_mean, faint_spread
+        Optical density that is added to the mean and to the spread before their logarithms are taken.
     """
 
     um: float = 1.5
+    faint_mean: float = 0.02
+    faint_spread: float = 0.01
     name = "stain"
 
     @property
     def hash(self) -> str:
         """Of the settings."""
-        return fingerprint([self.um])
+        return fingerprint([self.um, self.faint_mean, self.faint_spread])
 
     def of(self, slide: Slide) -> FineStainOf:
         """Return the stain of a section."""
-        return FineStainOf(slide, self.um / slide.grid.um_per_px)
+        return FineStainOf(slide, self, self.um / slide.grid.um_per_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,14 @@ class FineStainOf:
     ----------
     slide
         Of which the image is read.
+    source
+        Settings.
     sigma
         Standard deviation of the surroundings in px.
     """
 
     slide: Slide
+    source: FineStain
     sigma: float
     stride = 1
     channels = ("mean", "spread")
@@ -76,7 +81,7 @@ class FineStainOf:
         square = ndimage.gaussian_filter(density**2, self.sigma, truncate=4.0)
         spread = np.sqrt(np.maximum(square - mean**2, 0))
         inside = np.s_[margin : margin + window.shape[0], margin : margin + window.shape[1]]
-        return np.stack([np.log(mean[inside] + _LEAST_DENSITY), np.log(spread[inside] + _LEAST_SPREAD)])
+        return np.log(np.stack([mean[inside] + self.source.faint_mean, spread[inside] + self.source.faint_spread]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating]
 
-_LEAST = 1e-12  # no division by none
-_MOST_RATIO = 20.0  # between a pixel and its surroundings: nuclei against cytoplasm differ less
-
 
 @dataclass(frozen=True, eq=False)
 class Detail:
@@ -40,12 +37,15 @@ class Detail:
         Number of factors that make up the total, the first ones.
     offset
         That is added to a total before its root is taken.
+    most
+        Largest ratio of a pixel to its surroundings, and of these to a pixel: nuclei against cytoplasm differ less.
     """
 
     stain: StainMaps
     slope: NDArray[np.float64]
     n_plain: int
     offset: float
+    most: float = 20.0
 
     def at_spots(self, spots: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n,) change of the root of the total at some spots of the slide."""
@@ -58,7 +58,7 @@ class Detail:
         # squares of what varies are larger on average than the square of their mean: by the variance within spots
         fine = np.square(root) - self.offset - self.slope @ self.stain.within @ self.slope
         ratio = np.divide(fine, total, out=np.ones_like(fine), where=total > 0)
-        return np.clip(ratio, 1 / _MOST_RATIO, _MOST_RATIO).astype(np.float32)
+        return np.clip(ratio, 1 / self.most, self.most).astype(np.float32)
 
 
 def choose_slope(
@@ -82,7 +82,7 @@ def choose_slope(
                 alpha, diagonal = alpha - known @ own, diagonal - np.einsum("np,pq,nq->n", known, spread, known)
                 slope += share * own
             predicted += share * (values - alpha / diagonal)
-        damped = np.clip(float(predicted @ values) / max(float(predicted @ predicted), _LEAST), 0, 1)
+        damped = np.clip(float(predicted @ values) / max(float(predicted @ predicted), np.finfo(np.float64).tiny), 0, 1)
         return np.square(values - damped * predicted), slope
 
     usual, _ = fitted(0.0)
