@@ -62,6 +62,7 @@ METHODS: dict[str, Method] = {
     "prior: nugget chosen": _ablation(field={"trust": 50.0}),
     "prior: half the range": _ablation(field={"far": 12.0}),
     "prior: twice the range": _ablation(field={"far": 48.0}),
+    "prior: half the likeness": _ablation(field={"likeness": 0.5}),
     "prior: twice the likeness": _ablation(field={"likeness": 2.0}),
     "prior: sums as measured": _ablation(field={"least_sum": 1e9}),
     "prior: twice as many points": _ablation(field={"points_per_pitch": 8}),
