@@ -4,7 +4,7 @@
 Usage::
 
     python3 bootstrap.py demo    # fit a small synthetic section, write its store and pictures to demo/
-    python3 bootstrap.py test    # run the tests; with --quick those that fit no network, in about a minute
+    python3 bootstrap.py test    # run the tests; with --quick only some that fit no network
     python3 bootstrap.py docs    # build the documentation into docs/_build/html
 
 Further arguments go to the command that is run (``sphisto demo``, ``pytest`` or ``sphinx-build``). ``--stack`` chooses
@@ -56,7 +56,12 @@ COMMANDS: dict[str, tuple[list[str], list[str], Path | None]] = {
     "docs": (["docs"], ["sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"], ROOT),
 }
 
-QUICK = ["-m", "quick"]  # what `test --quick` hands to pytest
+# what `test --quick` hands to pytest: folders whose tests draw their own arrays or a small section, and fit no network
+QUICK = [
+    "-m",
+    "not slow",
+    *(f"tests/{name}" for name in ("core", "features", "field", "genes", "get", "networks", "slide")),
+]
 
 
 def python_of(environment: Path) -> Path:

@@ -24,17 +24,6 @@ os.environ["TQDM_DISABLE"] = "1"
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-QUICK = {"core", "features", "field", "genes", "get", "networks", "slide"}
-"""Folders whose tests draw their own arrays or a small section, and fit no network."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that a developer runs while writing: those of the folders above that are not slow."""
-    for item in items:
-        if item.path.parent.name in QUICK and item.get_closest_marker("slow") is None:
-            item.add_marker("quick")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _short_epochs() -> Iterator[None]:
     """Train small sections for four batches an epoch instead of sixteen, by default."""

@@ -50,7 +50,9 @@ def kinds(done):
 
 def test_quick_is_a_choice_of_tests(bootstrap):
     bootstrap.main(["test", "--quick", "-x"])
-    assert bootstrap.done[-1].endswith("-m pytest -q -n auto --dist loadfile -m quick -x")
+    assert bootstrap.done[-1].endswith(
+        "-m pytest -q -n auto --dist loadfile -m not slow tests/core tests/features tests/field tests/genes tests/get tests/networks tests/slide -x"
+    )
 
 
 def test_first_run_makes_the_environment_and_later_ones_use_it(bootstrap, tmp_path):

@@ -71,6 +71,11 @@ def test_what_settings_leave_open_is_the_networks():
     assert with_devices("fast", 2).train == dataclasses.replace(PRESETS["fast"].train, devices=2)
 
 
+def test_an_unknown_solver_is_refused_before_long_work():
+    with pytest.raises(ValueError, match="Found solver='spline'; expected one of 'kriging', 'gaussian'"):
+        settings_for(FitConfig(field=FieldConfig(solver="spline")), network("unet"))
+
+
 @pytest.mark.parametrize(("wrong", "kind"), [("fas", ValueError), (TrainConfig(), TypeError), (None, TypeError)])
 def test_what_is_no_settings_is_refused(wrong, kind):
     with pytest.raises(

@@ -128,3 +128,16 @@ def test_what_is_not_known_changes_nothing_of_the_detail(section):
     window = Window(0, 0, *slide.grid.shape)
     one, other = (at_pixels(fitted(each, features, known).given("all"), window) for each in (slide, changed))
     np.testing.assert_array_equal(one, other)
+
+
+def test_another_copy_of_the_slide_is_read_instead(section):
+    """As workers of a cluster do: nothing of the image is sent to them."""
+    import pickle
+
+    slide, features, _ = section
+    posterior = fitted(slide, features).given("all")
+    window = Window(0, 0, *slide.grid.shape)
+    small = replace(slide, image=np.zeros((3, 1, 1), dtype=np.uint8))
+    sent = pickle.loads(pickle.dumps(posterior.on(small)))
+    assert len(pickle.dumps(posterior.on(small))) < len(pickle.dumps(posterior)) - slide.image.nbytes / 2
+    np.testing.assert_array_equal(at_pixels(sent.on(slide), window), at_pixels(posterior, window))

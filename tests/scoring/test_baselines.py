@@ -3,26 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import sphisto as sp
 from sphisto.field.gaussian import choose_width
-from sphisto.io.slides import make_slide
 from sphisto.scoring.baselines import gaussian, interpolated, nearest
-from sphisto.scoring.held_out import hold_out, without
-
-
-@pytest.fixture(scope="module")
-def slide(small_toy_once):
-    return make_slide(sp.io.section(small_toy_once))
-
-
-@pytest.fixture(scope="module")
-def held_out(slide):
-    return hold_out(slide, "random", 0.3, np.random.default_rng(0))
-
-
-@pytest.fixture(scope="module")
-def spots(slide, held_out):
-    return slide.footprint().select(held_out)
+from sphisto.scoring.held_out import without
 
 
 def maps(train, width):
@@ -36,14 +19,14 @@ def maps(train, width):
 
 @pytest.mark.parametrize("pixels", [200_000, 100])
 @pytest.mark.parametrize("width", [0.0, 9.0])
-def test_averages_over_spots_are_those_of_the_maps(slide, held_out, spots, width, pixels):
-    train = without(slide, held_out)
+def test_averages_over_spots_are_those_of_the_maps(toy_slide, held_out, spots, width, pixels):
+    train = without(toy_slide, held_out)
     found = interpolated(train, spots, width, pixels_at_once=pixels)
     np.testing.assert_allclose(found, spots.mean(maps(train, width)), rtol=1e-3)
 
 
-def test_nearest_and_gaussian_are_these_averages(slide, held_out, spots):
-    train = without(slide, held_out)
+def test_nearest_and_gaussian_are_these_averages(toy_slide, held_out, spots):
+    train = without(toy_slide, held_out)
     np.testing.assert_array_equal(nearest(train, spots).values, interpolated(train, spots, 0.0))
     found, width = gaussian(train, spots)
     known = train.spots

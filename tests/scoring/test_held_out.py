@@ -8,21 +8,6 @@ from sphisto.io.slides import make_slide
 from sphisto.scoring.held_out import hold_out, some_of, without
 
 
-@pytest.fixture(scope="module")
-def slide(small_toy_once):
-    return make_slide(sp.io.section(small_toy_once))
-
-
-@pytest.fixture(scope="module")
-def held_out(slide):
-    return hold_out(slide, "random", 0.3, np.random.default_rng(0))
-
-
-@pytest.fixture(scope="module")
-def spots(slide, held_out):
-    return slide.footprint().select(held_out)
-
-
 def test_empty_spots_are_not_held_out(small_toy):
     counts = small_toy.X.toarray()
     counts[:20] = 0
@@ -43,8 +28,8 @@ def test_blocks_are_held_out_with_their_neighbours():
     assert together["blocks"] > together["random"] + 0.3
 
 
-def test_what_is_left_is_the_slide_of_the_other_spots(small_toy, slide, held_out):
-    left = without(slide, held_out)
+def test_what_is_left_is_the_slide_of_the_other_spots(small_toy, toy_slide, held_out):
+    left = without(toy_slide, held_out)
     alone = make_slide(sp.io.section(small_toy[~held_out].copy()))
     np.testing.assert_allclose(left.spots.centers, alone.spots.centers)
     np.testing.assert_array_equal(left.spots.values.toarray(), alone.spots.values.toarray())
@@ -59,7 +44,7 @@ def test_of_very_many_spots_some_are_scored(held_out):
 
 
 @pytest.mark.parametrize("split", ["random", "blocks"])
-def test_too_few_spots_are_said(slide, split):
-    few = without(slide, np.arange(len(slide.spots.centers)) >= 12)
+def test_too_few_spots_are_said(toy_slide, split):
+    few = without(toy_slide, np.arange(len(toy_slide.spots.centers)) >= 12)
     with pytest.raises(ValueError, match=r"12 spots with counts, of which share=0.2 holds out .*at least 5 held out"):
         hold_out(few, split, 0.2, np.random.default_rng(0))

@@ -111,7 +111,6 @@ def texture(
         Side of the blocks in px, a multiple of ``block_of(radius)``.
     window
         Inside the image; begins where a block does. What lies around it is seen, too.
-
     config
         Scales and grains.
     tile_blocks, strip_blocks

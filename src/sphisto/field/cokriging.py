@@ -32,8 +32,8 @@ class Roots:
     """Densities as the quantities that are kriged, and back.
 
     The kriged densities give the composition of the tissue, the kriged sum the amount of RNA: the sum of kriged parts
-    would estimate that less well. Contrasts are kriged as they are, each for itself. Where a spot's sum depends more on how well
-    it was measured than on its tissue, densities are first brought to a common sum.
+    would estimate that less well. Contrasts are kriged as they are, each for itself. Where a spot's sum depends more on
+    how well it was measured than on its tissue, densities are first brought to a common sum.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ spots; at its posterior mean it is taken off before kriging and put back at pixe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sphisto.features.stain import StainMaps
     from sphisto.field.config import FieldConfig
     from sphisto.field.kriging import Kriging
+    from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 
@@ -46,6 +47,10 @@ class Detail:
     n_plain: int
     offset: float
     most: float = 20.0
+
+    def on(self, slide: Slide) -> Detail:
+        """Return the same detail, read from the image of another copy of the slide."""
+        return replace(self, stain=replace(self.stain, stain=replace(self.stain.stain, slide=slide)))
 
     def at_spots(self, spots: NDArray[np.int64]) -> NDArray[np.float64]:
         """(n,) change of the root of the total at some spots of the slide."""

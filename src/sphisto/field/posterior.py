@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from sphisto.genes.model import rates
 if TYPE_CHECKING:
     from sphisto.field.detail import Detail
     from sphisto.genes.model import GeneModel
+    from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 
@@ -52,6 +53,10 @@ class Posterior:
     stride: int
     solution: Solution | None
     detail: Detail | None = None
+
+    def on(self, slide: Slide) -> Posterior:
+        """Return the same posterior, whose detail is read from the image of another copy of the slide."""
+        return self if self.detail is None else replace(self, detail=self.detail.on(slide))
 
     def maps(self, window: Window) -> NDArray[np.float32]:
         """(K, h / stride, w / stride) densities at the middles of the blocks of a window."""

@@ -40,6 +40,13 @@ FitSolver = Callable[[Observations, "SectionFeatures | None", FieldConfig], Solv
 SOLVERS: dict[str, FitSolver] = {"kriging": fit_cokriging, "gaussian": fit_gaussian}
 
 
+def require_solver(config: FieldConfig) -> None:
+    """Raise ValueError if there is no solver of the name in the settings; the message lists those there are."""
+    if config.solver not in SOLVERS:
+        msg = f"Found solver={config.solver!r}; expected one of {', '.join(map(repr, SOLVERS))}."
+        raise ValueError(msg)
+
+
 def solver_for(n: int, config: FieldConfig) -> FitSolver:
     """Return the solver for n observations: the one that the settings name, unless kriging is not for so many.
 
@@ -48,9 +55,7 @@ def solver_for(n: int, config: FieldConfig) -> FitSolver:
     ValueError
         If there is none of that name; the message lists those there are.
     """
-    if config.solver not in SOLVERS:
-        msg = f"Found solver={config.solver!r}; expected one of {', '.join(map(repr, SOLVERS))}."
-        raise ValueError(msg)
+    require_solver(config)
     if config.solver == "kriging" and not config.least_spots <= n <= config.most_spots:
         return SOLVERS["gaussian"]
     return SOLVERS[config.solver]

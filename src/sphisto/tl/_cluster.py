@@ -74,11 +74,8 @@ def write_on(
     for left in folder.glob("sent-*"):
         left.unlink()
     # by a file and not by the scheduler: the prior may take some hundred MB, and what only one worker holds dies with it
-    slim = replace(
-        writing,
-        slide=building.stored_slide(writing.staging, writing.slide),
-        staging=writing.staging.resolve(),
-    )
+    stored = building.stored_slide(writing.staging, writing.slide)
+    slim = replace(writing, slide=stored, posterior=writing.posterior.on(stored), staging=writing.staging.resolve())
     with whole_file(sent) as new:
         new.write_bytes(pickle.dumps((__version__, slim)))
     futures: dict[Any, int] = {}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from sphisto.config import PRESETS, FitConfig, PresetName
+from sphisto.field.solvers import require_solver
 
 if TYPE_CHECKING:
     from sphisto.networks.registry import Network
@@ -30,6 +31,7 @@ def chosen(config: FitConfig | PresetName) -> FitConfig:
 def settings_for(config: FitConfig | PresetName, network: Network, max_epochs: int | None = None) -> FitConfig:
     """Return the settings :func:`chosen`, with what they leave to the network, and the epochs given."""
     found = chosen(config)
+    require_solver(found.field)  # before long work
     epochs = next(n for n in (max_epochs, found.train.max_epochs, network.max_epochs) if n is not None)
     sides = [side for side in (found.train.longest_side, network.longest_side) if side is not None]
     return replace(found, train=replace(found.train, max_epochs=epochs, longest_side=min(sides) if sides else None))
