@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from sphisto.config import PRESETS, FieldConfig, FitConfig, GeneModelConfig, TrainConfig, as_plain, from_plain
+from sphisto.config import PRESETS, FieldConfig, FitConfig, GeneModelConfig, TrainConfig, as_plain, by_name, from_plain
 from sphisto.features.config import TextureConfig
 from sphisto.networks.registry import network
 from sphisto.train.settings import settings_for, with_devices
@@ -57,6 +57,12 @@ def test_settings_survive_plain_values():
     assert "longest_side" not in plain["train"]
     assert from_plain(plain) == config
     assert from_plain({}) == FitConfig()
+
+
+def test_every_setting_has_a_name_by_which_two_calls_are_compared():
+    one, other = (by_name(FitConfig(train=TrainConfig(longest_side=side))) for side in (None, 1000))
+    assert {name for name in one if one[name] != other[name]} == {"train.longest_side"}
+    assert one["field.nuggets"] == list(FieldConfig().nuggets)
 
 
 def test_what_settings_leave_open_is_the_networks():

@@ -164,6 +164,15 @@ def as_plain(config: FitConfig) -> dict[str, dict[str, Any]]:
     }
 
 
+def by_name(config: FitConfig) -> dict[str, Any]:
+    """Return every setting under a name such as ``"train.batch"``: so that what differs between two can be named."""
+    return {
+        f"{part}.{name}": list(value) if isinstance(value, tuple) else value
+        for part, values in asdict(config).items()
+        for name, value in values.items()
+    }
+
+
 def from_plain(plain: dict[str, dict[str, Any]]) -> FitConfig:
     """Return the settings of which :func:`as_plain` made dictionaries; what is missing is as it is by default."""
     return FitConfig(

@@ -108,7 +108,7 @@ def test_what_another_call_left_is_refused(small_toy, tmp_path):
     process.kill()
     process.communicate()
     with pytest.raises(
-        ValueError, match=r"unfinished version .*another call: max_epochs \(there 8, here 7\).*resume=False"
+        ValueError, match=r"unfinished version .*another call: train\.max_epochs \(there 8, here 7\).*resume=False"
     ):
         fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
     shutil.rmtree(tmp_path / ".toy.zarr.new.sphisto")

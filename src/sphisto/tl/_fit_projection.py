@@ -13,7 +13,7 @@ from sphisto import __version__
 from sphisto._former import former_keywords
 from sphisto._rng import RNG, seed_of
 from sphisto._terminal import print_line
-from sphisto.config import as_plain
+from sphisto.config import by_name
 from sphisto.features.sources import record_of as features_record
 from sphisto.features.sources import sources_of
 from sphisto.io.paths import beside, store_path
@@ -203,7 +203,7 @@ def fit_projection(
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
         "version": __version__, "key": key_added, "network": network, "rng": seed,
-        "config": as_plain(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
+        **by_name(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
         building.check_space(work.staging, slide.grid, n_maps + 2 * len(chosen) + 3)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sphisto import __version__
-from sphisto.config import as_plain
+from sphisto.config import as_plain, by_name
 from sphisto.features.sources import record_of
 from sphisto.genes.factorize import fit_factors, gene_factors
 from sphisto.genes.observations import informative
@@ -92,7 +92,10 @@ def fit(
         "config": as_plain(config), "features": record_of(sources),
     }  # fmt: skip
     call = {
-        **params,
+        "network": network,
+        "rng": seed,
+        **by_name(config),
+        "features": record_of(sources),
         "version": __version__,
         "library": slide.name,
         "shape": list(slide.grid.shape),
