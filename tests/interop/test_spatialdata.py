@@ -45,7 +45,7 @@ def test_spots_of_every_array(tmp_path, drawing, kind, fullres):
     assert f"'A_{'full' if fullres else 'hires'}_image', {scale:g} px per full-resolution px; there are also " \
         + ", ".join(map(repr, others)) in section.about["image"]  # fmt: skip
     assert section.about["frame"] == (
-        "coordinate system 'A', where the shapes lie as obsm[\"spatial\"] of the table says"
+        "coordinate system 'A', where the shapes lie as obsm[\"spatial\"] of the table states"
     )
 
 
