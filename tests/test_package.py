@@ -242,6 +242,34 @@ def test_every_room_is_on_a_floor():
     assert rooms <= set().union(*FLOORS)
 
 
+def drawn() -> str:
+    """Who imports whom, for types too: a row for each package, a mark where it uses the column's."""
+    order = [room for floor in FLOORS for room in sorted(floor) if room != "_demo"]
+    uses: dict[str, set[str]] = {room: set() for room in order}
+    for name, path in modules().items():
+        if room_of(name) in uses:
+            uses[room_of(name)] |= {room_of(other) for other in own_imports(path)}
+    rows = [" " * 9 + "  ".join(order)]
+    for room in order[1:]:
+        below = order[: order.index(room)]
+        marks = ("x".center(len(other)) if other in uses[room] else " " * len(other) for other in below)
+        rows.append(f"{room:<9}{'  '.join(marks)}".rstrip())
+    return "\n".join(rows)
+
+
+def test_the_design_page_draws_the_imports_of_today():
+    found = re.search(r"```text\n( +core .*?)```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL)
+    assert found, "docs/design.md has no drawing of imports"
+    assert found[1].rstrip() == drawn(), f"Put this into docs/design.md:\n{drawn()}"
+
+
+def test_the_design_page_names_the_modules_of_each_package():
+    found = re.search(r"```text\n(train +settings.*?)```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL)
+    assert found, "docs/design.md lists no modules"
+    listed = {room: set(names) for room, *names in map(str.split, found[1].splitlines())}
+    assert listed == {room: {path.stem for path in (SOURCE / room).glob("[!_]*.py")} for room in listed}
+
+
 STORES = {"zarr", "spatialdata", "ome_zarr", "h5py", "tifffile", "PIL", "openslide", "imagecodecs"}
 
 
