@@ -17,11 +17,12 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 KEY = ["set", "kind", "seed", "method"]
 COLUMNS = [*KEY, "metric", "value", "seconds", "version", "fingerprint"]
+TEXT = {"version": str, "fingerprint": str}  # some hashes look like numbers
 
 
 def read(folder=RESULTS) -> pd.DataFrame:
     """All results that are there."""
-    tables = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"))]
+    tables = [pd.read_csv(path, dtype=TEXT) for path in sorted(folder.glob("*.csv"))]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
@@ -71,7 +72,7 @@ def keep(row, scores, seconds, print_, folder=RESULTS) -> None:
     found = found.assign(**dict(zip(KEY, row, strict=True)), seconds=round(seconds, 1), version=version or "unknown")
     found = found.assign(fingerprint=print_)[COLUMNS]
     if path.exists():
-        old = pd.read_csv(path)
+        old = pd.read_csv(path, dtype=TEXT)
         found = pd.concat([old[(old[KEY] != list(row)).any(axis=1)], found])
     folder.mkdir(parents=True, exist_ok=True)
     found.sort_values(KEY, kind="stable").to_csv(path.with_suffix(".draft"), index=False)

@@ -25,6 +25,15 @@ def results():
     return pd.DataFrame(rows + rows_of("mob_st_1", "random", {"gaussian": 0.2, "sphisto": 0.3, "prior": 0.5}))
 
 
+@pytest.mark.parametrize("version", ["5163415", "12e4567", "0012345"])
+def test_a_version_that_looks_like_a_number_is_read_as_it_was_written(results, tmp_path, version):
+    from benchmarks.fidelity.results import read
+
+    results.assign(version=version, fingerprint=version).to_csv(tmp_path / "toy.csv", index=False)
+    found = read(tmp_path)
+    assert set(found.version) == set(found.fingerprint) == {version}
+
+
 def test_targets_are_checked(results):
     from benchmarks.fidelity import table
 
