@@ -13,11 +13,17 @@ from sphisto.train.settings import settings_for, with_devices
 CONFIGS = [GeneModelConfig, FieldConfig, TrainConfig, TextureConfig]
 
 
-def test_a_quarter_of_the_epochs_is_for_the_image():
-    assert TrainConfig(max_epochs=12).image_epochs == 3
-    assert TrainConfig(max_epochs=1).image_epochs == 0
+@pytest.mark.parametrize(
+    ("epochs", "rounds"), [(12, (4, 8)), (60, (20, 40)), (9, (3, 6)), (7, (7,)), (4, (4,)), (1, (1,))]
+)
+def test_held_out_spots_are_looked_at_after_a_third_of_the_epochs(epochs, rounds):
+    assert TrainConfig(max_epochs=epochs).rounds == rounds
+    assert TrainConfig(max_epochs=epochs, first_look=1).rounds == (epochs,)
+
+
+def test_epochs_must_be_decided():
     with pytest.raises(ValueError, match="settings without max_epochs"):
-        _ = TrainConfig().image_epochs
+        _ = TrainConfig().rounds
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -20,10 +20,16 @@ class TrainConfig:
     Parameters
     ----------
     max_epochs
-        Epochs in all; ``None``: as many as the network usually takes (12, the prototype 60). An epoch shows the network
+        Epochs at most; ``None``: as many as the network usually takes (12, the prototype 60). An epoch shows the network
         as many pixels as the section has, and at least ``least_batches`` batches.
+    first_look
+        Share of the epochs after which held-out spots decide whether the training goes on: where the network does not
+        help by then, more epochs would be for nothing. Each part has a learning rate that rises and falls. Asked after
+        ``least_looked`` epochs at the earliest; 1: never.
+    least_looked
+        Epochs before which a network cannot be judged.
     image_share
-        Share of the epochs in which the network only learns to redraw the image.
+        Share of the epochs, of those before the first look, in which the network only learns to redraw the image.
     longest_side
         The image is worked on at most so many px long, where ``um_per_px`` is not given; ``None``: as it is, or as the
         network usually takes it. Lower it for a first look.
@@ -64,6 +70,8 @@ class TrainConfig:
     """
 
     max_epochs: int | None = None
+    first_look: float = 1 / 3
+    least_looked: int = 3
     image_share: float = 0.25
     longest_side: int | None = None
     crop: int = 256
@@ -88,12 +96,12 @@ class TrainConfig:
         require_ranges(
             self,
             whole=(
-                *optional, "crop", "batch", "least_batches", "devices", "most_spots", "least_held_out", "most_tiles",
+                *optional, "least_looked", "crop", "batch", "least_batches", "devices", "most_spots", "least_held_out", "most_tiles",
             ),
             positive=("learning_rate", "hidden_within"),
             not_negative=("image_weight", "seen_weight"),
             several=("hidden", "shares"),
-            shares=("hidden", "blind", "warm_up", "shares"),
+            shares=("first_look", "hidden", "blind", "warm_up", "shares"),
             below_one=("image_share", "held_out"),
         )  # fmt: skip
         if len(self.hidden) != 2 or self.hidden[0] > self.hidden[1]:
@@ -102,16 +110,17 @@ class TrainConfig:
 
     @property
     def epochs(self) -> int:
-        """Epochs in all, once it is decided."""
+        """Epochs at most, once it is decided."""
         if self.max_epochs is None:
             msg = "Found settings without max_epochs. Give it, or call `sphisto.train.settings.settings_for`."
             raise ValueError(msg)
         return self.max_epochs
 
     @property
-    def image_epochs(self) -> int:
-        """Epochs in which only the image counts."""
-        return int(self.epochs * self.image_share)
+    def rounds(self) -> tuple[int, ...]:
+        """Epochs before the first look at held-out spots, and those after it if the network helps."""
+        first = round(self.epochs * self.first_look)
+        return (first, self.epochs - first) if self.least_looked <= first < self.epochs else (self.epochs,)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
 
     def train(task, **_):
         assert not (task.learned & task.held_out).any()
-        return {}, task.precision
+        yield {}, task.precision
 
     monkeypatch.setattr("sphisto.train.fit.gated", gated)
     monkeypatch.setattr("sphisto.train.fit.train", train)
@@ -73,6 +73,25 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
     np.testing.assert_array_equal(one.mean, other.mean)
     np.testing.assert_array_equal(before.maps(window), after.maps(window))
     assert not np.allclose(everything[0].maps(window), everything[1].maps(window))  # the last one knows them all
+
+
+@pytest.mark.parametrize(("helps", "epochs"), [([0.0], 3), ([0.5, 0.0], 9), ([0.25, 1.0], 9)])
+def test_training_goes_on_while_the_network_helps(slide, tmp_path, monkeypatch, helps, epochs):
+    answers = iter(helps)
+
+    def gated(fitted, *_):
+        return fitted, next(answers)
+
+    monkeypatch.setattr("sphisto.train.fit.gated", gated)
+    config = FitConfig(train=TrainConfig(max_epochs=9, least_batches=1, crop=32, batch=1))
+    fitted, _ = fit(
+        slide, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
+        checkpoint=tmp_path / "c", progress=False,
+    )  # fmt: skip
+    assert next(answers, None) is None
+    assert fitted.history["epoch"].tolist() == list(range(epochs))
+    assert fitted.params["gate"] == helps[-1]
+    assert fitted.params["max_epochs"] == 9
 
 
 def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path):

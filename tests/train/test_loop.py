@@ -37,21 +37,22 @@ def make_task(small_toy):
     level = field.mean[: factors.n_factors - factors.n_contrasts]
     spec = network("unet")
 
-    def make(devices, max_epochs):
+    def make(devices, *rounds):
         torch.manual_seed(0)
         module = spec.build(torch.from_numpy(level.astype(np.float32)))
         config = TrainConfig(
-            max_epochs=max_epochs, image_share=0.5, crop=48, batch=1, devices=devices, least_batches=N_BATCHES
+            max_epochs=sum(rounds), image_share=0.5, crop=48, batch=1, devices=devices, least_batches=N_BATCHES
         )
         call = {"devices": devices}
-        return training.Task(slide, spec, module, factors, field, ~watched, watched, config, 3, "float32", call)
+        return training.Task(slide, spec, module, factors, field, ~watched, watched, config, 3, "float32", call, rounds)
 
     return make
 
 
 def train(task, path, **options):
     device = torch.device("cpu")
-    return training.train(task, device=device, checkpoint=path, progress=False, **options).history
+    *_, last = training.train(task, device=device, checkpoint=path, progress=False, **options)
+    return last.history
 
 
 def train_by_hand(task):
@@ -71,7 +72,7 @@ def train_by_hand(task):
                 batch = crops[number]
                 drawn, maps = task.module(batch.image, batch.prior)
                 loss = dissimilarity(drawn, batch.image, ResidualUNet.colour_weight)
-                if epoch >= config.image_epochs:
+                if epoch >= task.image_epochs:
                     expected = rates(pool(maps * batch.ratio, batch), state.loadings, task.model.n_contrasts)
                     weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out
                     loss = config.image_weight * loss + poisson_deviance(expected, batch.values, weight)
@@ -131,3 +132,45 @@ def test_a_loss_that_is_not_finite_is_said_and_the_checkpoint_stays_that_of_the_
         train(make_task(1, 2), tmp_path / "a")
     left = torch.load(tmp_path / "a", weights_only=True)["sphisto"]["history"]
     assert [entry["epoch"] for entry in left] == [0]
+
+
+def test_each_round_has_a_schedule_of_its_own_and_goes_on_where_the_last_ended(make_task, tmp_path):
+    rounds = training.train(make_task(1, 2, 2), device=torch.device("cpu"), checkpoint=tmp_path / "a", progress=False)
+    first = next(rounds).history
+    alone = train(make_task(1, 2), tmp_path / "b")
+    for name in ("loss", "image_loss", "learning_rate"):
+        np.testing.assert_array_equal(first[name], alone[name])
+    second = next(rounds).history
+    assert next(rounds, None) is None
+    assert second["epoch"].tolist() == [0, 1, 2, 3]
+    assert second["phase"].tolist() == ["image", "joint", "joint", "joint"]
+    np.testing.assert_array_equal(second["loss"][:2], first["loss"])
+    assert second["image_loss"][2] < second["image_loss"][0]  # it did not begin anew
+    assert second["learning_rate"][2] > 10 * second["learning_rate"][1]
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_training_goes_on_in_the_round_that_it_left(make_task, tmp_path, monkeypatch, kept):
+    whole = make_task(1, 2, 2)
+    expected = train(whole, tmp_path / "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Training, "on_train_epoch_start", stop_after(kept))
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(make_task(1, 2, 2), tmp_path / "b")
+    resumed = make_task(1, 2, 2)
+    found = train(resumed, tmp_path / "b", resume=True)
+    for name in ("epoch", "loss", "learning_rate"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    for a, b in zip(whole.module.state_dict().values(), resumed.module.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def stop_after(n_epochs):
+    start = training._Training.on_train_epoch_start
+
+    def begin(self):
+        if self.epoch == n_epochs:
+            raise RuntimeError("stopped")
+        start(self)
+
+    return begin

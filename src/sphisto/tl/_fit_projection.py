@@ -111,7 +111,8 @@ def fit_projection(
         ``um_per_px`` and ``max_epochs``, where given, count instead. Train on several devices by
         ``FitConfig(train=TrainConfig(devices=2))``.
     max_epochs
-        Epochs in all, a quarter of them on the image alone; default 12, or 60 for ``"prototype"``, which learns slowly.
+        Epochs at most; default 12, or 60 for ``"prototype"``, which learns slowly. Where held-out spots show after a
+        third of them that the network does not help, the training ends there (``config.train.first_look``).
     features
         Features of the image by which the co-kriging recognises places that are alike: ``"texture"``, or one or several
         sources such as :class:`sphisto.io.RasterFeatures` (an encoder's output) or your own, with ``name``, ``hash`` and

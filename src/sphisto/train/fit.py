@@ -101,35 +101,39 @@ def fit(
         "shape": list(slide.grid.shape),
         "values": float(measured.values.sum()),
     }
-    task = Task(slide, spec, module, model, field, learned, held_out, config.train, seed, fastest(device), call)
-    history, precision = train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress)
-    fitted = Fitted(
-        network=network,
-        weights={key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()},
-        model=model,
-        level=level,
-        mean=field.mean,
-        um_per_px=slide.grid.um_per_px,
-        spot=slide.spot,
-        is_counts=measured.is_counts,
-        genes=genes,
-        params={**params, "precision": precision},
-        history=history,
-        skill=unknown_skill(len(measured.genes)),
-        config=config,
-        features=record_of(sources),
-    )
+    own_maps = not spec.one_map_per_gene  # maps that start from the prior, and may be nothing but it
+    rounds = config.train.rounds if own_maps else (config.train.epochs,)
+    task = Task(slide, spec, module, model, field, learned, held_out, config.train, seed, fastest(device), call, rounds)
+    for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress):
+        fitted = Fitted(
+            network=network,
+            weights={key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()},
+            model=model,
+            level=level,
+            mean=field.mean,
+            um_per_px=slide.grid.um_per_px,
+            spot=slide.spot,
+            is_counts=measured.is_counts,
+            genes=genes,
+            params={**params, "precision": precision},
+            history=history,
+            skill=unknown_skill(len(measured.genes)),
+            config=config,
+            features=record_of(sources),
+        )
+        if own_maps:
+            fitted, gate = gated(fitted, slide, field.given("all"), held_out, device)
+            fitted = replace(fitted, params={**fitted.params, "gate": gate})
+            if gate == 0:  # more epochs are for nothing
+                break
     known = informative(slide)
-    if not spec.one_map_per_gene:
-        fitted, gate = gated(fitted, slide, field.given("all"), held_out, device)
-        fitted = replace(fitted, params={**fitted.params, "gate": gate})
-        if gate == 0:
-            # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
-            own = replace(config.genes, n_factors=len(level))
-            fitted = replace(fitted, model=fit_factors(measured, known, own, seed))
+    if fitted.params.get("gate") == 0:
+        # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
+        own = replace(config.genes, n_factors=len(level))
+        fitted = replace(fitted, model=fit_factors(measured, known, own, seed))
     everything = fit_field(slide, fitted.model, known, features, config)
     warn_without_features(everything, slide)
-    if not spec.one_map_per_gene:
+    if own_maps:
         skill = left_out_skill(everything, fitted.model, slide) if measured.is_counts else fitted.skill
         fitted = replace(fitted, mean=everything.mean, skill=skill)
     return fitted, everything.given("all")

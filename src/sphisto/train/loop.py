@@ -74,6 +74,10 @@ class Task:
         Of the convolutions, unless the training goes on from a checkpoint: then its own.
     call
         Plain values that name this training: a checkpoint of another one is refused.
+    rounds
+        Epochs of each round. Each has its own schedule; only the first begins with the image alone.
+    past
+        What the rounds before left: its entries of the history.
     """
 
     slide: Slide
@@ -87,6 +91,23 @@ class Task:
     seed: int
     precision: Precision
     call: dict[str, Any]
+    rounds: tuple[int, ...]
+    past: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def number(self) -> int:
+        """Which round this is."""
+        return list(np.cumsum((0, *self.rounds))).index(len(self.past))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of this round."""
+        return self.rounds[self.number]
+
+    @property
+    def image_epochs(self) -> int:
+        """Epochs of this round in which only the image counts."""
+        return 0 if self.past else int(self.epochs * self.config.image_share)
 
 
 class Trained(NamedTuple):
@@ -98,11 +119,12 @@ class Trained(NamedTuple):
 
 def train(
     task: Task, *, device: torch.device, checkpoint: Path, resume: bool = False, progress: bool = True
-) -> Trained:
-    """Train the task's module in place.
+) -> Iterator[Trained]:
+    """Train the task's module in place, round by round; yield after each what was trained so far.
 
-    The state after each epoch is kept in ``checkpoint``; with ``resume`` the training goes on from there. After
-    Ctrl-C the checkpoint stays and KeyboardInterrupt is raised. Several devices train in processes of their own.
+    Whoever asks for the next round has it trained. The state after each epoch is kept in ``checkpoint``; with
+    ``resume`` the training goes on from there. After Ctrl-C the checkpoint stays and KeyboardInterrupt is raised.
+    Several devices train in processes of their own.
 
     Raises
     ------
@@ -111,18 +133,29 @@ def train(
     RuntimeError
         If one of several processes fails.
     """
+    number, starts = 0, np.cumsum((0, *task.rounds))
     if resume:
-        _check_call(checkpoint, task.call)
+        left = _entries_of(checkpoint, task.call)
+        number = max(int(np.searchsorted(starts, len(left))) - 1, 0)
+        task = replace(task, past=tuple(left[: starts[number]]))
+    for _ in range(number, len(task.rounds)):
+        state = _round(task, device, checkpoint, resume, progress)
+        entries, resume = state["history"], False
+        history = {name: np.asarray([entry[name] for entry in entries]) for name in HISTORY}
+        yield Trained(history, state["precision"])
+        task = replace(task, past=tuple(entries), precision=state["precision"])
+
+
+def _round(task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool) -> dict[str, Any]:
+    """Train one round and return what a checkpoint holds beside the weights."""
     n = task.config.devices
     if n == 1:
-        state = _fit(0, task, device, checkpoint, resume, progress)
-    else:
-        run_together(_fit, n, task, device, checkpoint, resume, progress)
-        left = read_safely(checkpoint, "checkpoint")  # after the last epoch: the processes left nothing else
-        task.module.load_state_dict({name.removeprefix("net."): value for name, value in left["state_dict"].items()})
-        state = left["sphisto"]
-    history = {name: np.asarray([entry[name] for entry in state["history"]]) for name in HISTORY}
-    return Trained(history, state["precision"])
+        return _fit(0, task, device, checkpoint, resume, progress)
+    run_together(_fit, n, task, device, checkpoint, resume, progress)
+    left = read_safely(checkpoint, "checkpoint")  # after the last epoch: the processes left nothing else
+    task.module.load_state_dict({name.removeprefix("net."): value for name, value in left["state_dict"].items()})
+    state: dict[str, Any] = left["sphisto"]
+    return state
 
 
 def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool) -> dict[str, Any]:
@@ -139,7 +172,7 @@ def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: 
             devices=[device.index] if device.index is not None else n,
             strategy="ddp" if n > 1 else "auto",
             plugins=[LightningEnvironment()],  # tasks of a batch system are not taken for devices
-            max_epochs=task.config.epochs,
+            max_epochs=task.epochs,
             callbacks=callbacks,
             logger=False,
             enable_progress_bar=False,
@@ -175,7 +208,7 @@ class _Training(lightning.LightningModule):
         n_batches = max(task.config.least_batches, math.ceil(task.slide.tissue.sum() / pixels))
         self.n_steps = math.ceil(n_batches / task.config.devices)
         self.footprint = replace(task.slide, spot=task.network.loss_spot(task.slide.spot)).footprint()
-        self.history: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = list(task.past)
         self.noted: dict[str, list[Tensor]] = {}  # left on the device, so that no step waits for it
         self.started = 0.0
 
@@ -183,7 +216,7 @@ class _Training(lightning.LightningModule):
         task, n_batches = self.task, self.n_steps * self.task.config.devices
         crops = Crops(
             task.slide, self.footprint, task.field, self.genes, task.learned, task.held_out,
-            self.crop, task.config, n_batches, task.seed, self.current_epoch,
+            self.crop, task.config, n_batches, task.seed, self.epoch,
         )  # fmt: skip
         return DataLoader(
             crops, batch_size=None, sampler=range(self.global_rank, n_batches, task.config.devices),
@@ -192,7 +225,7 @@ class _Training(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=self.task.config.learning_rate, weight_decay=1e-4)
-        total = self.task.config.epochs * self.n_steps
+        total = self.task.epochs * self.n_steps
 
         def schedule(step: int) -> float:
             warm = (step + 1) / max(1.0, self.task.config.warm_up * total)
@@ -202,9 +235,14 @@ class _Training(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @property
+    def epoch(self) -> int:
+        """Epochs before this one, those of earlier rounds among them."""
+        return len(self.task.past) + self.current_epoch
+
+    @property
     def phase(self) -> str:
         """``"image"`` while only the image counts, then ``"joint"``."""
-        return "image" if self.current_epoch < self.task.config.image_epochs else "joint"
+        return "image" if self.current_epoch < self.task.image_epochs else "joint"
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         drawn, maps = computed(self.net, batch.image, batch.prior, self.precision)
@@ -243,11 +281,11 @@ class _Training(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         rate = float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        entry: dict[str, Any] = {"epoch": self.current_epoch, "phase": self.phase, "learning_rate": rate}
+        entry: dict[str, Any] = {"epoch": self.epoch, "phase": self.phase, "learning_rate": rate}
         entry |= self._means()
         if not math.isfinite(entry["loss"]):
             msg = (
-                f"The loss became {entry['loss']} in epoch {self.current_epoch}; the checkpoint holds the epoch before."
+                f"The loss became {entry['loss']} in epoch {self.epoch}; the checkpoint holds the epoch before."
             )
             raise FloatingPointError(msg)
         entry["seconds"] = time.perf_counter() - self.started
@@ -272,14 +310,15 @@ class _Training(lightning.LightningModule):
         return {"call": self.task.call, "history": self.history, "precision": self.precision}
 
 
-def _check_call(checkpoint: Path, call: dict[str, Any]) -> None:
-    """Refuse a checkpoint that another call left: going on from it would mix two fits."""
+def _entries_of(checkpoint: Path, call: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a checkpoint's history; refuse one that another call left: going on from it would mix two fits."""
     try:
         content = read_safely(checkpoint, "checkpoint")
     except ValueError as error:
         msg = f"{error} Start anew with resume=False."
         raise ValueError(msg) from error
-    left = content.get("sphisto", {}).get("call", {}) if isinstance(content, dict) else {}
+    state = content.get("sphisto", {}) if isinstance(content, dict) else {}
+    left = state.get("call", {})
     differing = [
         f"{name} (there {left.get(name)}, here {value})" for name, value in call.items() if left.get(name) != value
     ]
@@ -289,6 +328,8 @@ def _check_call(checkpoint: Path, call: dict[str, Any]) -> None:
             "with resume=False."
         )
         raise ValueError(msg)
+    entries: list[dict[str, Any]] = state["history"]
+    return entries
 
 
 class _Keeper(Checkpoint):
