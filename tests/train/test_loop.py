@@ -170,7 +170,8 @@ def stop_after(n_epochs):
 
     def begin(self):
         if self.epoch == n_epochs:
-            raise RuntimeError("stopped")
+            msg = "stopped"
+            raise RuntimeError(msg)
         start(self)
 
     return begin

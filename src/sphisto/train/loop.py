@@ -284,9 +284,7 @@ class _Training(lightning.LightningModule):
         entry: dict[str, Any] = {"epoch": self.epoch, "phase": self.phase, "learning_rate": rate}
         entry |= self._means()
         if not math.isfinite(entry["loss"]):
-            msg = (
-                f"The loss became {entry['loss']} in epoch {self.epoch}; the checkpoint holds the epoch before."
-            )
+            msg = f"The loss became {entry['loss']} in epoch {self.epoch}; the checkpoint holds the epoch before."
             raise FloatingPointError(msg)
         entry["seconds"] = time.perf_counter() - self.started
         self.history.append(entry)
