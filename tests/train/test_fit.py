@@ -49,7 +49,7 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
 
     def train(task, **_):
         assert not (task.learned & task.held_out).any()
-        yield {}, task.precision
+        yield {"epoch": np.arange(1)}, task.precision
 
     monkeypatch.setattr("sphisto.train.fit.gated", gated)
     monkeypatch.setattr("sphisto.train.fit.train", train)
@@ -76,7 +76,7 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
 
 
 @pytest.mark.parametrize(("helps", "epochs"), [([0.0], 3), ([0.5, 0.0], 9), ([0.25, 1.0], 9)])
-def test_training_goes_on_while_the_network_helps(slide, tmp_path, monkeypatch, helps, epochs):
+def test_training_goes_on_while_the_network_helps(slide, tmp_path, monkeypatch, caplog, helps, epochs):
     answers = iter(helps)
 
     def gated(fitted, *_):
@@ -92,6 +92,7 @@ def test_training_goes_on_while_the_network_helps(slide, tmp_path, monkeypatch, 
     assert fitted.history["epoch"].tolist() == list(range(epochs))
     assert fitted.params["gate"] == helps[-1]
     assert fitted.params["max_epochs"] == 9
+    assert ("ended after 3 of 9 epochs" in caplog.text) == (epochs == 3)
 
 
 def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path):

@@ -37,14 +37,15 @@ def make_task(small_toy):
     level = field.mean[: factors.n_factors - factors.n_contrasts]
     spec = network("unet")
 
-    def make(devices, *rounds):
+    def make(devices, max_epochs, first_look=1):
         torch.manual_seed(0)
         module = spec.build(torch.from_numpy(level.astype(np.float32)))
         config = TrainConfig(
-            max_epochs=sum(rounds), image_share=0.5, crop=48, batch=1, devices=devices, least_batches=N_BATCHES
-        )
+            max_epochs=max_epochs, first_look=first_look, least_looked=1, image_share=0.5, crop=48, batch=1,
+            devices=devices, least_batches=N_BATCHES,
+        )  # fmt: skip
         call = {"devices": devices}
-        return training.Task(slide, spec, module, factors, field, ~watched, watched, config, 3, "float32", call, rounds)
+        return training.Task(slide, spec, module, factors, field, ~watched, watched, config, 3, "float32", call)
 
     return make
 
@@ -135,7 +136,7 @@ def test_a_loss_that_is_not_finite_is_said_and_the_checkpoint_stays_that_of_the_
 
 
 def test_each_round_has_a_schedule_of_its_own_and_goes_on_where_the_last_ended(make_task, tmp_path):
-    rounds = training.train(make_task(1, 2, 2), device=torch.device("cpu"), checkpoint=tmp_path / "a", progress=False)
+    rounds = training.train(make_task(1, 4, 0.5), device=torch.device("cpu"), checkpoint=tmp_path / "a", progress=False)
     first = next(rounds).history
     alone = train(make_task(1, 2), tmp_path / "b")
     for name in ("loss", "image_loss", "learning_rate"):
@@ -151,13 +152,13 @@ def test_each_round_has_a_schedule_of_its_own_and_goes_on_where_the_last_ended(m
 
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_a_training_goes_on_in_the_round_that_it_left(make_task, tmp_path, monkeypatch, kept):
-    whole = make_task(1, 2, 2)
+    whole = make_task(1, 4, 0.5)
     expected = train(whole, tmp_path / "a")
     with monkeypatch.context() as patch:
         patch.setattr(training._Training, "on_train_epoch_start", stop_after(kept))
         with pytest.raises(RuntimeError, match="stopped"):
-            train(make_task(1, 2, 2), tmp_path / "b")
-    resumed = make_task(1, 2, 2)
+            train(make_task(1, 4, 0.5), tmp_path / "b")
+    resumed = make_task(1, 4, 0.5)
     found = train(resumed, tmp_path / "b", resume=True)
     for name in ("epoch", "loss", "learning_rate"):
         np.testing.assert_array_equal(found[name], expected[name])

@@ -101,9 +101,7 @@ def fit(
         "shape": list(slide.grid.shape),
         "values": float(measured.values.sum()),
     }
-    own_maps = not spec.one_map_per_gene  # maps that start from the prior, and may be nothing but it
-    rounds = config.train.rounds if own_maps else (config.train.epochs,)
-    task = Task(slide, spec, module, model, field, learned, held_out, config.train, seed, fastest(device), call, rounds)
+    task = Task(slide, spec, module, model, field, learned, held_out, config.train, seed, fastest(device), call)
     for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress):
         fitted = Fitted(
             network=network,
@@ -121,11 +119,13 @@ def fit(
             config=config,
             features=record_of(sources),
         )
-        if own_maps:
+        if not spec.one_map_per_gene:
             fitted, gate = gated(fitted, slide, field.given("all"), held_out, device)
             fitted = replace(fitted, params={**fitted.params, "gate": gate})
             if gate == 0:  # more epochs are for nothing
                 break
+    if (done := len(fitted.history["epoch"])) < config.train.epochs:
+        logger.warning("The training ended after %d of %d epochs.", done, config.train.epochs)
     known = informative(slide)
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
@@ -133,7 +133,7 @@ def fit(
         fitted = replace(fitted, model=fit_factors(measured, known, own, seed))
     everything = fit_field(slide, fitted.model, known, features, config)
     warn_without_features(everything, slide)
-    if own_maps:
+    if not spec.one_map_per_gene:
         skill = left_out_skill(everything, fitted.model, slide) if measured.is_counts else fitted.skill
         fitted = replace(fitted, mean=everything.mean, skill=skill)
     return fitted, everything.given("all")

@@ -74,10 +74,8 @@ class Task:
         Of the convolutions, unless the training goes on from a checkpoint: then its own.
     call
         Plain values that name this training: a checkpoint of another one is refused.
-    rounds
-        Epochs of each round. Each has its own schedule; only the first begins with the image alone.
     past
-        What the rounds before left: its entries of the history.
+        Entries of the history that earlier rounds left. Only the first round begins with the image alone.
     """
 
     slide: Slide
@@ -91,18 +89,17 @@ class Task:
     seed: int
     precision: Precision
     call: dict[str, Any]
-    rounds: tuple[int, ...]
     past: tuple[dict[str, Any], ...] = ()
 
     @property
-    def number(self) -> int:
-        """Which round this is."""
-        return list(np.cumsum((0, *self.rounds))).index(len(self.past))
+    def rounds(self) -> tuple[int, ...]:
+        """Epochs of each round; of a network whose maps do not start from the prior there is one."""
+        return (self.config.epochs,) if self.network.one_map_per_gene else self.config.rounds
 
     @property
     def epochs(self) -> int:
-        """Epochs of this round."""
-        return self.rounds[self.number]
+        """Epochs of this round, the first one unless there are entries of earlier ones."""
+        return self.rounds[-1 if self.past else 0]
 
     @property
     def image_epochs(self) -> int:

@@ -68,7 +68,7 @@ LOSSLESS = [None, "zlib", "lzma"] + (["lzw", "packbits", "zstd"] if HAS_IMAGECOD
 
 @st.composite
 def tifs(draw, rgb):
-    """A function that saves a picture in a tif, what must be read, the loss that is allowed, whether L*a*b* rounds it."""
+    """A function that saves a picture in a tif, what must be read, the loss that is allowed, whether it holds L*a*b*."""
     alpha = np.random.default_rng(1).integers(0, 256, rgb.shape[:2], dtype=np.uint8)
     kind = draw(st.sampled_from(["rgb", "minisblack", "miniswhite", "palette", "separated", "cielab"]))
     depth = draw(st.sampled_from({"palette": ["u1"], "separated": ["u1", "u2"], "cielab": ["u1"], "miniswhite": ["u1", "u2"]}
@@ -184,7 +184,7 @@ def test_a_picture_in_any_format_has_the_same_pixels(tmp_path_factory, data):
     again = np.moveaxis(pyramid.as_pyramid(read_image(path)).rgb(), 0, -1)
     assert found.dtype == np.uint8
     for picture in (found, again):
-        if is_lab:  # a step of it is up to 20 of a saturated colour's 255: compared where it was rounded
+        if is_lab:  # half a step is up to 17 of 255 in saturated colours: compared in steps
             assert off(steps_of(in_lab(picture)), steps_of(in_lab(rgb))) <= 1
         else:
             assert off(picture, expected) <= loss
