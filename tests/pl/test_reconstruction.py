@@ -24,7 +24,7 @@ def test_where_nothing_was_redrawn_is_transparent(store, monkeypatch):
     def holed(*args, **words):
         raster = real(*args, **words).astype(np.float32).copy()
         raster[:, :10, :20] = np.nan
-        return raster / (255 if args[1] == "toy_image" else 1)
+        return raster.copy(data=raster.values / (255 if args[1] == "toy_image" else 1))
 
     monkeypatch.setattr(get, "raster", holed)
     _, redrawn = pl.reconstruction(store)

@@ -334,7 +334,7 @@ def check_store(path: Path, sdata: Any, adata: AnnData, key: str) -> None:
     expected = rates(fitted, loadings, n_contrasts(path, key))
     spots = sdata.shapes[f"{params['library_id']}_spots"]
     low, high = (
-        (spots.buffer(spots["radius"]) if "radius" in spots else spots)
+        (spots.buffer(spots["radius"].to_numpy()) if "radius" in spots else spots)
         .bounds.to_numpy()
         .reshape(-1, 2, 2)
         .swapaxes(0, 1)
