@@ -24,8 +24,8 @@ class TrainConfig:
         as many pixels as the section has, and at least ``least_batches`` batches.
     first_look
         Share of the epochs after which held-out spots decide whether the training goes on: where the network does not
-        help by then, more epochs would be for nothing. Each part has a learning rate that rises and falls. Asked after
-        ``least_looked`` epochs at the earliest; 1: never.
+        help by then, the genes would gain nothing. Each part has a learning rate that rises and falls. Asked after
+        ``least_looked`` epochs at the earliest; 1: never, for a redrawn image that is as good as can be.
     least_looked
         Epochs before which a network cannot be judged.
     image_share

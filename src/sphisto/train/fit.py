@@ -122,10 +122,15 @@ def fit(
         if not spec.one_map_per_gene:
             fitted, gate = gated(fitted, slide, field.given("all"), held_out, device)
             fitted = replace(fitted, params={**fitted.params, "gate": gate})
-            if gate == 0:  # more epochs are for nothing
+            if gate == 0:  # more epochs would not help the genes
                 break
     if (done := len(fitted.history["epoch"])) < config.train.epochs:
-        logger.warning("The training ended after %d of %d epochs.", done, config.train.epochs)
+        logger.warning(
+            "The training ended after %d of %d epochs, as more would not help the genes. The redrawn image gets better by "
+            "more: FitConfig(train=TrainConfig(first_look=1)).",
+            done,
+            config.train.epochs,
+        )
     known = informative(slide)
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
