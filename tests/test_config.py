@@ -63,6 +63,7 @@ def test_settings_survive_plain_values():
     assert "longest_side" not in plain["train"]
     assert from_plain(plain) == config
     assert from_plain({}) == FitConfig()
+    assert FitConfig.from_json(config.to_json()) == config
 
 
 def test_every_setting_has_a_name_by_which_two_calls_are_compared():

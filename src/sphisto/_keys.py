@@ -99,6 +99,11 @@ def by_method(key: str) -> str:
     return f"{key}_by_method"
 
 
+def skills(key: str) -> tuple[str, str, str]:
+    """Name the columns of ``var`` that a fit writes."""
+    return skill(key), deviance_explained(key), dispersion(key)
+
+
 def in_var(key: str) -> tuple[str, ...]:
     """Name all columns of ``var`` that belong to a projection."""
-    return skill(key), deviance_explained(key), dispersion(key), ceiling(key), coverage(key)
+    return *skills(key), ceiling(key), coverage(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -153,6 +154,24 @@ class FitConfig:
             if not isinstance(getattr(self, name), kind):
                 msg = f"Found {name}={getattr(self, name)!r}; expected a {kind.__name__}."
                 raise TypeError(msg)
+
+    def to_json(self) -> str:
+        """Return all settings as one text, the form in which ``uns[key]["params"]["config"]`` records them."""
+        return json.dumps(as_plain(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> FitConfig:
+        """Return the settings of such a text: to fit another section as one was fitted.
+
+        Settings that it does not name are as they are by default.
+
+        Examples
+        --------
+        >>> import sphisto as sp
+        >>> sp.config.FitConfig.from_json('{"train": {"max_epochs": 3}}').train.max_epochs
+        3
+        """
+        return from_plain(json.loads(text))
 
 
 PresetName = Literal["default", "fast"]

@@ -286,7 +286,7 @@ def test_two_devices_train_together_and_say_so(small_toy, tmp_path, monkeypatch)
     monkeypatch.setattr(ranks, "n_cores", lambda: 2)
     fit(small_toy, tmp_path / "toy.zarr", config=with_devices("fast", 2))
     found = small_toy.uns[KEY]
-    assert found["params"]["config"]["train"]["devices"] == 2
+    assert sp.config.FitConfig.from_json(found["params"]["config"]).train.devices == 2
     assert np.isfinite(found["history"]["loss"]).all()
     assert np.isfinite(raster(tmp_path / "toy.zarr", "projection_factors")).any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.projection.pt", "toy.zarr"]

@@ -9,7 +9,6 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto._rng import RNG, seed_of
-from sphisto.config import as_plain
 from sphisto.features.sources import record_of, sources_of
 from sphisto.genes.model import GeneModel
 from sphisto.io.sections import Section, as_section
@@ -171,7 +170,7 @@ def evaluate(
         "network": network,
         "rng": seed,
         "max_epochs": settings.train.epochs,
-        "config": as_plain(settings),
+        "config": settings.to_json(),
         "features": record_of(sources),
         "gaussian_um": width * slide.grid.um_per_px,
         "n_genes": int(scored.sum()),

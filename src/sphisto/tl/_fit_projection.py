@@ -236,7 +236,7 @@ def fit_projection(
             "write": time.perf_counter() - trained,
         }
         annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, model, seconds))
-        building.write_table(work.staging, path, slide, section.table, key_added)
+        building.add_results(work.staging, slide, section.table, key_added)
         building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
     print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it

@@ -122,11 +122,8 @@ def annotate(section: Section, fitted: Fitted, spots: NDArray[np.float32], key: 
     known = [i for i, gene in enumerate(adata.var_names) if gene in position]
     loadings[known] = fitted.model.loadings[[position[adata.var_names[i]] for i in known]]
     adata.varm[_keys.loadings(key)] = loadings
-    for name, values in (
-        (_keys.skill(key), fitted.skill.pearson),
-        (_keys.deviance_explained(key), fitted.skill.deviance_explained),
-        (_keys.dispersion(key), fitted.skill.dispersion),
-    ):
+    found = (fitted.skill.pearson, fitted.skill.deviance_explained, fitted.skill.dispersion)
+    for name, values in zip(_keys.skills(key), found, strict=True):
         column = np.full(adata.n_vars, np.nan, dtype=np.float32)
         column[known] = values[[position[adata.var_names[i]] for i in known]]
         adata.var[name] = column

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sphisto import __version__
-from sphisto.config import as_plain, by_name
+from sphisto.config import by_name
 from sphisto.features.sources import record_of
 from sphisto.genes.factorize import fit_factors, gene_factors
 from sphisto.genes.observations import informative
@@ -89,7 +89,7 @@ def fit(
         module = channels_last(spec.build(torch.from_numpy(level)))
     params = {
         "network": network, "rng": seed, "n_factors": config.genes.n_factors, "max_epochs": config.train.epochs,
-        "config": as_plain(config), "features": record_of(sources),
+        "config": config.to_json(), "features": record_of(sources),
     }  # fmt: skip
     call = {
         "network": network,

@@ -175,9 +175,11 @@ def halved(values):
 
 def test_what_is_not_written_is_nan(empty):
     import spatialdata as sd
+    import zarr
 
     create_raster(empty, "genes", GENES, Grid(600, 50, 1.0))
     create_raster(empty, "redrawn", GENES, Grid(600, 50, 1.0), fill=0.875)
+    zarr.consolidate_metadata(empty)
     assert np.isnan(sd.read_zarr(empty)["genes"]["scale0"].image.values).all()
     assert (sd.read_zarr(empty)["redrawn"]["scale1"].image.values == 0.875).all()
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from sphisto.core.tiles import TILE, Window, nested, plan_tiles
 from sphisto.io.store.chunks import read_window, write_chunks
+from sphisto.io.store.elements import add_element
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,12 +121,9 @@ def create_raster(
     ones with all channels, a fill value and a codec for rounded floats (bytes compress no worse by it).
     """
     import zarr
-    from spatialdata import read_zarr
     from zarr.codecs import BloscCodec
 
-    sdata = read_zarr(store)
-    sdata[name] = _blank(grid)
-    sdata.write_element(name)
+    add_element(store, "images", name, _blank(grid))
     group: Any = zarr.open_group(store / "images" / name, mode="r+", use_consolidated=False)
     ome = dict(group.attrs["ome"])
     ome["omero"] = {"channels": [{"label": channel} for channel in channels]}
@@ -177,7 +175,6 @@ def write_image(store: Path, name: str, image: Any, grid: Grid) -> None:
 def write_mask(store: Path, name: str, mask: Mask | NDArray[np.bool_], grid: Grid) -> None:
     """Write a (y, x) mask as labels 0 and 1, block by block; a pixel of a coarser level is one of the finer ones."""
     import zarr
-    from spatialdata import read_zarr
     from spatialdata.models import Labels2DModel
     from spatialdata.transformations import Scale
 
@@ -187,9 +184,7 @@ def write_mask(store: Path, name: str, mask: Mask | NDArray[np.bool_], grid: Gri
         scale_factors=pyramid_factors(grid.shape),
         transformations={"global": Scale(list(grid.fullres_per_px), axes=("y", "x"))},
     )
-    sdata = read_zarr(store)
-    sdata[name] = _emptied(tree, np.uint8)
-    sdata.write_element(name)
+    add_element(store, "labels", name, _emptied(tree, np.uint8))
     group: Any = zarr.open_group(store / "labels" / name, mode="r+", use_consolidated=False)
     for i, dataset in enumerate(group.attrs["ome"]["multiscales"][0]["datasets"]):
         level, step = group[dataset["path"]], 1 << i

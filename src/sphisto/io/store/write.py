@@ -15,10 +15,11 @@ from sphisto import __version__, _keys
 from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
+from sphisto.io.store.elements import add_element, make_blank
 from sphisto.io.store.errors import RESTORE, naming_damage
 from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, write_image, write_mask
 from sphisto.io.store.read import read_mark
-from sphisto.io.store.tables import link_columns, plain_copy, with_other_projections
+from sphisto.io.store.tables import link_columns, plain, plain_copy, with_other_projections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,27 +83,14 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
 
     An earlier projection of that key goes; other projections and libraries of the store stay.
     """
-    import spatialdata as sd
-
     names = _keys.of_library(slide.name)
     _drop(staging, [*names, *_keys.rasters(key)])
-    if (staging / "zarr.json").exists():
-        _consolidate(staging)
-    else:
-        # beside it, as SpatialData writes no folder that is there: `staging` itself is how an unfinished version is known
-        blank = staging.with_name("blank")
-        shutil.rmtree(blank, ignore_errors=True)
-        about = {"library_id": slide.name, "keys": {}, "grids": {}}
-        sd.SpatialData(attrs={_keys.MARK: about}).write(blank)
-        for path in blank.iterdir():
-            path.replace(staging / path.name)
-        blank.rmdir()
+    if not (staging / "zarr.json").exists():
+        make_blank(staging, {_keys.MARK: {"library_id": slide.name, "keys": {}, "grids": {}}})
     write_image(staging, names[0], slide.image, slide.grid)
     write_mask(staging, names[1], slide.tissue, slide.grid)
     if slide.measured is not None:
-        sdata = sd.read_zarr(staging)
-        sdata[names[2]] = _spots_element(slide)
-        sdata.write_element(names[2])
+        add_element(staging, "shapes", names[2], _spots_element(slide))
     with _mark(staging) as mark:
         mark["version"] = __version__
         table = claims.table_of(mark, slide.name)
@@ -124,7 +112,6 @@ def create_rasters(
     _drop(staging, _keys.rasters(key))  # what a killed run had begun
     with _mark(staging) as mark:
         mark["keys"][key]["n_contrasts"] = factors.n_contrasts
-    _consolidate(staging)
     create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True)
     create_raster(staging, key, list(genes), slide.grid)
     create_raster(staging, _keys.sd(key), list(genes), slide.grid)
@@ -170,7 +157,6 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     """
     import anndata
     import pandas as pd
-    import spatialdata as sd
     from spatialdata.models import TableModel
 
     mark = read_mark(staging) or {}
@@ -189,14 +175,10 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
         link = {"region": region, "region_key": region_key, "instance_key": instance_key}
     others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
     with_other_projections(linked, store / "tables" / name, others)
-    _drop(staging, [name])
-    _consolidate(staging)
-    sdata = sd.read_zarr(staging)
     try:
-        sdata[name] = TableModel.parse(linked, **link)
         # strings that may be missing are written as such: pandas 3 and tables read from its stores hold no others
         with anndata.settings.override(allow_write_nullable_strings=True):
-            sdata.write_element(name)
+            add_element(staging, "tables", name, TableModel.parse(linked, **link))
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of many kinds, for what no zarr store can hold
@@ -207,6 +189,22 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
             "`spatialdata.utils.sanitize_table` renames them)."
         )
         raise ValueError(msg) from error
+
+
+@quiet()
+def add_results(staging: Path, slide: Slide, table: AnnData, key: str) -> None:
+    """Add what a projection left in a table to the one that :func:`write_table` wrote, whose counts are not written again."""
+    import anndata
+    import zarr
+    from anndata.io import read_elem, write_elem
+
+    name = claims.table_of(read_mark(staging) or {}, slide.name)
+    group: Any = zarr.open_group(staging / "tables" / name, mode="r+", use_consolidated=False)
+    columns = {column: table.var[column].to_numpy() for column in _keys.skills(key)}
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        write_elem(group, "var", plain(read_elem(group["var"]).assign(**columns)))
+        for part, entry in (("varm", _keys.loadings(key)), ("obsm", _keys.fitted(key)), ("uns", key)):
+            write_elem(group[part], entry, plain(getattr(table, part)[entry]))
 
 
 def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
@@ -235,7 +233,9 @@ def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
 @quiet()
 def finish(staging: Path) -> None:
     """Make the store readable as a whole."""
-    _consolidate(staging)
+    import zarr
+
+    zarr.consolidate_metadata(staging)
 
 
 def _spots_element(slide: Slide) -> Any:
@@ -276,9 +276,3 @@ def _drop(store: Path, names: Sequence[str]) -> None:
     for kind in claims.KINDS:
         for name in names:
             shutil.rmtree(store / kind / name, ignore_errors=True)
-
-
-def _consolidate(store: Path) -> None:
-    import zarr
-
-    zarr.consolidate_metadata(store)
