@@ -15,9 +15,9 @@ class GeneModelConfig:
     ----------
     n_factors
         Most factor maps that carry all genes, and most contrasts that correct them. Time, memory and disk grow with it.
-    least_factors, spots_per_factor
-        A small section gets so many factors, or one for so many spots if that is more: with fewer spots to a factor,
-        factors hold their noise.
+    least_factors, spots_per_factor, genes_per_factor
+        A small section, or one of few genes, gets so many factors, or one for so many spots and genes if that is more:
+        with fewer spots to a factor, factors hold their noise, and nearly as many factors as genes share nothing.
     iterations
         Passes of the factorisation. More fit a deep section better, but the noise of shallow ones.
     loading_shape
@@ -45,6 +45,7 @@ class GeneModelConfig:
     n_factors: int = 48
     least_factors: int = 12
     spots_per_factor: int = 6
+    genes_per_factor: float = 1.5
     iterations: int = 60
     loading_shape: float = 1.0
     shrinking_passes: int = 10
@@ -69,10 +70,11 @@ class GeneModelConfig:
                 "refits",
                 "most_spots",
             ),
-            positive=("loading_shape", "faint"),
+            positive=("genes_per_factor", "loading_shape", "faint"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )
 
-    def n_factors_for(self, n_spots: int) -> int:
-        """Return how many factors a section of so many spots may have."""
-        return min(self.n_factors, max(self.least_factors, n_spots // self.spots_per_factor))
+    def n_factors_for(self, n_spots: int, n_genes: int) -> int:
+        """Return how many factors a section of so many spots and genes may have."""
+        supported = min(n_spots // self.spots_per_factor, int(n_genes / self.genes_per_factor))
+        return min(self.n_factors, max(self.least_factors, supported))

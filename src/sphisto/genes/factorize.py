@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int) -> GeneModel:
     """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only."""
     rows = np.flatnonzero(kept)
-    n_factors, rng = config.n_factors_for(len(rows)), np.random.default_rng(seed)
+    n_factors, rng = config.n_factors_for(len(rows), len(measured.genes)), np.random.default_rng(seed)
     if len(rows) > config.most_spots:
         rows = np.sort(rng.choice(rows, config.most_spots, replace=False))
     values = measured.values[rows].toarray()
