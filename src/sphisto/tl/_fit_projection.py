@@ -209,7 +209,8 @@ def fit_projection(
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
         building.check_space(work.staging, slide.grid, n_maps + 2 * len(chosen) + 3)
-        if _PREPARED not in work.journal:
+        resumed = _PREPARED in work.journal
+        if not resumed:
             building.write_slide(work.staging, slide, key_added)
             # early: a table that cannot be written is found before the training
             building.write_table(work.staging, path, slide, section.table, key_added)
@@ -236,7 +237,10 @@ def fit_projection(
             "write": time.perf_counter() - trained,
         }
         annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, model, seconds))
-        building.add_results(work.staging, slide, section.table, key_added)
+        if resumed:  # a run that was killed may have left half a table
+            building.write_table(work.staging, path, slide, section.table, key_added)
+        else:
+            building.add_results(work.staging, slide, section.table, key_added)
         building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
     print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
