@@ -208,7 +208,7 @@ def fit_projection(
         **by_name(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
-        building.check_space(work.staging, slide.grid, n_maps + 2 * len(chosen) + 3)
+        building.check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
         resumed = _PREPARED in work.journal
         if not resumed:
             building.write_slide(work.staging, slide, key_added)

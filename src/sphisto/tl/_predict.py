@@ -129,7 +129,7 @@ def predict(
         "features": fitted.features,
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
-        building.check_space(work.staging, slide.grid, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
+        building.check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             building.write_slide(work.staging, slide, key_added)
             work.journal.note(_PREPARED)

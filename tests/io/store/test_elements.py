@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
+import zarr
 from anndata import AnnData
 from spatialdata.models import Image2DModel, Labels2DModel, TableModel
 
@@ -20,6 +21,11 @@ def store(tmp_path):
     path.mkdir(parents=True)
     make_blank(path, {"mine": {"a": 1}})
     return path
+
+
+def read(store):
+    zarr.consolidate_metadata(store)
+    return sd.read_zarr(store)
 
 
 def labels(value):
@@ -37,7 +43,7 @@ def test_elements_are_added_one_by_one(store):
     add_element(store, "labels", "one", labels(1))
     add_element(store, "labels", "two", labels(2))
     add_element(store, "tables", "table", table(2))
-    found = sd.read_zarr(store)
+    found = read(store)
     assert found.attrs["mine"] == {"a": 1}
     assert sorted(name for _, name, _ in found.gen_elements()) == ["one", "picture", "table", "two"]
     assert int(found["two"].max()) == 2
@@ -48,7 +54,7 @@ def test_elements_are_added_one_by_one(store):
 def test_an_element_takes_the_place_of_one_of_its_name(store):
     add_element(store, "tables", "table", table(2))
     add_element(store, "tables", "table", table(3))
-    assert sd.read_zarr(store)["table"].shape == (3, 2)
+    assert read(store)["table"].shape == (3, 2)
 
 
 def test_what_a_killed_run_left_is_no_hindrance(store):
@@ -56,7 +62,7 @@ def test_what_a_killed_run_left_is_no_hindrance(store):
     (left / "images" / "half").mkdir(parents=True)
     add_element(store, "labels", "one", labels(1))
     assert not left.exists()
-    assert [name for _, name, _ in sd.read_zarr(store).gen_elements()] == ["one"]
+    assert [name for _, name, _ in read(store).gen_elements()] == ["one"]
 
 
 def test_a_table_may_annotate_what_is_in_the_store_already(store):
@@ -68,4 +74,4 @@ def test_a_table_may_annotate_what_is_in_the_store_already(store):
         warnings.simplefilter("error", UserWarning)
         linked = TableModel.parse(adata, region="one", region_key="region", instance_key="id")
         add_element(store, "tables", "table", linked)
-    assert sd.read_zarr(store)["table"].uns["spatialdata_attrs"]["region"] == "one"
+    assert read(store)["table"].uns["spatialdata_attrs"]["region"] == "one"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import sphisto as sp
-from sphisto.core.grid import Grid
 from sphisto.genes.model import GeneModel
 from sphisto.io.slides import make_slide
 from sphisto.io.store import names as claims
@@ -74,12 +73,6 @@ def test_names_that_cannot_be_those_of_files_are_refused(tmp_path, name):
 def test_names_that_a_store_cannot_hold_are_changed():
     assert claims.element_name("V1 Mouse/Brain ä") == "V1_Mouse_Brain__"
     assert claims.element_name("../..") == "library"
-
-
-def test_a_disk_too_small_is_said_before(tmp_path):
-    with pytest.raises(OSError, match=r"rasters need about .* GB and .* has .* GB free"):
-        building.check_space(tmp_path, Grid(10**7, 10**7, 1.0), 50)
-    building.check_space(tmp_path, Grid(10, 10, 1.0), 5)
 
 
 def test_a_missing_store_is_said(tmp_path):

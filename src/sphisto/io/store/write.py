@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import math
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto.core.grid import SAME_PLACE_PX
+from sphisto.core.tiles import on_tissue, plan_tiles
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
 from sphisto.io.store.elements import add_element, make_blank
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from sphisto.core.grid import Grid
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
+
+# Share of its raw bytes that a raster takes on disk, coarser levels included: a third more than its finest level, of
+# which rounding and compression leave a fifth to a half.
+_LEAST_KEPT, _MOST_KEPT = 0.25, 0.7
 
 
 @quiet()
@@ -58,23 +63,29 @@ def check_target(store: Path, library_id: str, key: str) -> None:
             sd.read_zarr(store)
 
 
-def check_space(staging: Path, grid: Grid, n_channels: int) -> None:
-    """Refuse to start when the disk cannot hold the rasters.
+def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
+    """Refuse to start when the disk surely cannot hold the rasters, and warn when it may not.
+
+    Only tiles that hold tissue are written.
 
     Raises
     ------
     OSError
-        If less than a cautious estimate is free.
+        If less is free than the rasters need at the least.
     """
-    # a cautious guess: rounding and compression about halve the maps, the pyramid adds a third
-    need = grid.height * grid.width * n_channels * 4 * 0.7
+    tiles = on_tissue(plan_tiles(slide.grid.shape), slide.tissue)
+    pixels = sum(math.prod(tile.core.shape) for tile in tiles)
+    raw = 4 * n_channels * pixels + slide.image.shape[0] * slide.grid.height * slide.grid.width
     free = shutil.disk_usage(staging).free
-    if free < need:
-        msg = (
-            f"The rasters need about {need / 1e9:.1f} GB and {staging.parent} has {free / 1e9:.1f} GB free. Free some space, "
-            "choose another `store` or a larger `um_per_px`."
-        )
+    if free >= _MOST_KEPT * raw:
+        return
+    msg = (
+        f"The rasters need some {_LEAST_KEPT * raw / 1e9:.1f} to {_MOST_KEPT * raw / 1e9:.1f} GB and {staging.parent} has "
+        f"{free / 1e9:.1f} GB free. Free some space, choose another `store`, fewer `genes` or a larger `um_per_px`."
+    )
+    if free < _LEAST_KEPT * raw:
         raise OSError(msg)
+    logger.warning("%s", msg)
 
 
 @quiet()
