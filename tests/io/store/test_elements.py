@@ -71,7 +71,7 @@ def test_a_table_may_annotate_what_is_in_the_store_already(store):
     adata.obs["id"] = [1, 2]
     add_element(store, "labels", "one", labels(1))
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("error", "The table is annotating")
         linked = TableModel.parse(adata, region="one", region_key="region", instance_key="id")
         add_element(store, "tables", "table", linked)
     assert read(store)["table"].uns["spatialdata_attrs"]["region"] == "one"
