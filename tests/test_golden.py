@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sphisto import _keys
+from sphisto.io.store import read as stores
+
 GOLDEN = Path(__file__).parent / "golden"
 ARCHIVES = [*sorted(GOLDEN.glob("*.tar.xz")), *map(Path, filter(None, [os.environ.get("SPHISTO_GOLDEN")]))]
 
@@ -67,13 +70,47 @@ def test_the_numbers_say_something(golden):
     )
 
 
-def test_a_store_of_then_takes_another_projection_now(golden, tmp_path):
+@pytest.fixture(scope="module")
+def upgraded(golden, tmp_path_factory):
+    """A copy of it, model and all, whose store was brought to today's format."""
+    import sphisto as sp
+
+    folder = tmp_path_factory.mktemp("upgraded") / "golden"
+    shutil.copytree(golden[0], folder)
+    sp.tl.upgrade(folder / make.STORE)
+    assert stores.format_of(stores.mark(folder / make.STORE)) == _keys.FORMAT
+    return folder
+
+
+def test_an_upgraded_store_says_the_same(golden, upgraded, tmp_path):
+    _, expected, found = golden
+    after = make.numbers(upgraded, tmp_path)
+    assert after.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_array_equal(after[name], found[name], err_msg=name)
+    assert [path.name for path in upgraded.glob(".*")] == []
+
+
+def test_an_upgraded_store_holds_no_nan(upgraded):
+    import spatialdata as sd
+
+    sdata = sd.read_zarr(upgraded / make.STORE)
+    tissue = sdata["projection_tissue"]
+    tissue = tissue["scale0"].image if hasattr(tissue, "children") else tissue
+    for name in ("projection", "projection_factors", "projection_sd"):
+        element = sdata[name]
+        values = (element["scale0"].image if hasattr(element, "children") else element).values
+        assert np.isfinite(values).all()
+        assert (values[:, tissue.values == 0] == 0).all()
+
+
+def test_a_store_of_then_takes_another_projection_now(golden, upgraded, tmp_path):
     """It is written on, and what it held stays as it was."""
     import sphisto as sp
 
     folder, expected, _ = golden
     store = tmp_path / make.STORE
-    shutil.copytree(folder / make.STORE, store)
+    shutil.copytree(upgraded / make.STORE, store)
     toy = sp.datasets.toy(64, 72, pitch_um=24, rng=1)[:, make.GENES].copy()
     model, section = sp.tl.load(folder / make.MODEL), sp.io.section(toy, tissue=make.TISSUE, check=False)
     sp.tl.predict(model, section, store=store, key_added="again", device="cpu")

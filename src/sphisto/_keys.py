@@ -6,7 +6,15 @@ MARK = "sphisto"  # attribute of a store's root that marks it as ours
 TABLE = "table"
 SPOT_ID = "spot_id"
 REGION = "region"
-UNIT = "counts per spot area"
+FORMAT = 2  # of stores; docs/store.md says what each holds
+UNIT = "counts per spot area"  # also that of stores that do not state it
+
+
+def unit(spot_shape: str, *, is_counts: bool) -> str:
+    """Name the unit of a projection's genes: per area of what was measured, whose size the store states."""
+    if not is_counts:
+        return "value per spot"
+    return "counts per bin area" if spot_shape == "square" else UNIT
 
 
 def image(library_id: str) -> str:
@@ -19,9 +27,9 @@ def spots(library_id: str) -> str:
     return f"{library_id}_spots"
 
 
-def tissue(library_id: str) -> str:
-    """Name the tissue mask."""
-    return f"{library_id}_tissue"
+def tissue(name: str) -> str:
+    """Name the tissue mask of a library, or of a projection: on the grid of its rasters."""
+    return f"{name}_tissue"
 
 
 def of_library(library_id: str) -> tuple[str, str, str]:
@@ -52,6 +60,16 @@ def sd(key: str) -> str:
 def rasters(key: str) -> tuple[str, str, str, str]:
     """Name all rasters of a projection: factor maps, genes, their standard deviations, the redrawn image."""
     return factors(key), key, sd(key), reconstruction(key)
+
+
+def within_tissue(key: str) -> tuple[str, str, str]:
+    """Name the rasters of a projection that hold 0 outside its tissue: factor maps, genes, standard deviations."""
+    return rasters(key)[:3]
+
+
+def elements(key: str) -> tuple[str, ...]:
+    """Name all elements of a projection: its rasters and its tissue."""
+    return *rasters(key), tissue(key)
 
 
 def dispersion(key: str) -> str:

@@ -45,7 +45,7 @@ def gene_raster(
 
     Returns
     -------
-    DataArray ``(gene, y, x)`` float32: expected counts per spot area, NaN outside tissue. The coordinates ``y`` and
+    DataArray ``(gene, y, x)`` float32: expected counts per spot area, NaN outside tissue (bins: per bin area). The coordinates ``y`` and
     ``x`` are the pixels' centres in ``global``; ``attrs`` hold ``unit`` and ``um_per_px``.
 
     Raises
@@ -74,4 +74,4 @@ def gene_raster(
         for part, maps in stored.chunks(scale, window, channels):
             values[:, *part.within(window)] = model.expression(maps, names)
     labelled = as_dataarray(values, names, grid, window, key).rename(c="gene")
-    return labelled.assign_attrs(unit=_keys.UNIT)
+    return labelled.assign_attrs(unit=stores.unit(store, key))

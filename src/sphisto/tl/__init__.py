@@ -1,4 +1,4 @@
-"""Fit a projection, evaluate it, predict another slide, sum rasters over regions, save and load what was fitted."""
+"""Fit a projection, evaluate it, predict another slide, sum rasters over regions, save and load what was fitted, convert stores."""
 
 from __future__ import annotations
 
@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = attach(
         "_aggregate": ["aggregate"],
         "_evaluate": ["evaluate"],
         "_save": ["load", "save"],
+        "_upgrade": ["upgrade"],
     },
 )

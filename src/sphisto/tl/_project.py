@@ -51,8 +51,9 @@ def stream(
     tiles = on_tissue(every, slide.tissue)
     if _CREATED not in work.journal:
         filled = set(tiles)
+        unit = _keys.unit(slide.spot.shape, is_counts=fitted.is_counts)
         background = _background(slide, [tile for tile in every if tile not in filled])
-        building.create_rasters(work.staging, slide, fitted.model, fitted.genes, key, background=background)
+        building.create_rasters(work.staging, slide, fitted.model, fitted.genes, key, unit=unit, background=background)
         work.journal.note(_CREATED)
     writing = Writing(fitted, slide, posterior, work.staging, key, _precision(fitted, work, device, client))
     regions = dict(enumerate(grouped(tiles, REGION)))
@@ -151,7 +152,7 @@ def record_of(
         "params": params,
         "store": str(store),
         "model": str(model) if model else "",
-        "unit": _keys.UNIT if fitted.is_counts else "value per spot",
+        "unit": _keys.unit(slide.spot.shape, is_counts=fitted.is_counts),
         "history": dict(fitted.history),
         "seconds": seconds,
     }

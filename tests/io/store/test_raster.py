@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from sphisto.core.grid import Grid
 from sphisto.core.mask import Mask
-from sphisto.core.tiles import TILE, Window, nested, plan_tiles
+from sphisto.core.tiles import TILE, Window, nested, on_tissue, plan_tiles
 from sphisto.io.store.raster import (
     completed,
     create_raster,
@@ -18,6 +18,7 @@ from sphisto.io.store.raster import (
     write_image,
     write_mask,
 )
+from sphisto.io.store.read import StoredRaster
 
 GENES = ("Nrgn", "Ttr/x", "µ gene")
 
@@ -92,9 +93,41 @@ def test_every_chunk_of_every_coarser_level_is_made_once_and_when_it_is_complete
     assert all((count == 1).all() for count in counts)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(empty, rng, together):
+    """Stored as 0, so that every reader can draw it; read as NaN, at all levels, as if NaN had been stored."""
+    grid = Grid(1100, 701, 4.0, (5.5, 5.5))
+    tissue = np.kron(rng.random((110, 71)) < 0.3, np.ones((10, 10), dtype=bool))[:1100, :701]
+    tissue[600:, 512:] = False  # a tile without any
+    values = rng.gamma(2.0, size=(3, 1100, 701)).astype(np.float32)
+    write_mask(empty, "genes_tissue", tissue, grid)
+    create_raster(empty, "genes", GENES, grid, together=together)
+    writer = open_raster(empty, "genes", "genes_tissue")
+    windows = [t.core for t in on_tissue(nested(plan_tiles(grid.shape)), tissue)]
+    assert len(windows) == len(plan_tiles(grid.shape)) - 1
+    for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
+        written = writer.write(window, values[:, *window.slices])
+        np.testing.assert_array_equal(written, writer.read(window))
+        for level, coarse in chunks:
+            writer.coarsen(level, coarse)
+    stored = StoredRaster(writer.levels, GENES, grid, writer.tissue)
+    expected = np.where(tissue, values, np.float32(np.nan))
+    for scale, level in enumerate(writer.levels):
+        whole = Window(0, 0, *level.shape[1:])
+        assert np.isfinite(level[:]).all()
+        assert (level[:][:, np.isnan(expected[0])] == 0).all()
+        np.testing.assert_allclose(stored.read(scale, whole), expected, rtol=1e-3)
+        part = Window(100 >> scale, 200 >> scale, 900 >> scale, 650 >> scale)
+        read = np.full((3, *part.shape), -1, dtype=np.float32)
+        for piece, found in stored.chunks(scale, part):
+            read[:, *piece.within(part)] = found
+        np.testing.assert_allclose(read, expected[:, *part.slices], rtol=1e-3)
+        expected = halved(expected)
+
+
 def test_of_tiles_left_out_no_chunk_is_made_or_written(empty, values):
     grid = Grid(3000, 3000, 1.0)
-    writer = create_raster(empty, "genes", GENES, grid)
+    writer = create_raster(empty, "genes", GENES, grid, fill=np.nan)
     windows = [Window(0, 0, 512, 512), Window(512, 512, 1024, 1024)]
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
         writer.write(window, values[:, 300:812, :512])
@@ -146,7 +179,9 @@ def test_a_mask_is_written_as_it_is(empty, rng):
         found = element[scale].image.values
         assert found.dtype == np.uint8
         height, width = found.shape
-        np.testing.assert_array_equal(found, mask[:: 1 << i, :: 1 << i][:height, :width])
+        step = 1 << i
+        blocks = mask[: height * step, : width * step].reshape(height, step, width, step)
+        np.testing.assert_array_equal(found, blocks.any(axis=(1, 3)))
     assert i == len(pyramid_factors(mask.shape))
     np.testing.assert_allclose(get_transformation(element).to_scale_vector(("y", "x")), [2, 2])
 
@@ -173,14 +208,16 @@ def halved(values):
     return out
 
 
-def test_what_is_not_written_is_nan(empty):
+def test_what_is_not_written_is_the_fill_value(empty):
     import spatialdata as sd
     import zarr
 
     create_raster(empty, "genes", GENES, Grid(600, 50, 1.0))
+    create_raster(empty, "unknown", GENES, Grid(600, 50, 1.0), fill=np.nan)
     create_raster(empty, "redrawn", GENES, Grid(600, 50, 1.0), fill=0.875)
     zarr.consolidate_metadata(empty)
-    assert np.isnan(sd.read_zarr(empty)["genes"]["scale0"].image.values).all()
+    assert (sd.read_zarr(empty)["genes"]["scale0"].image.values == 0).all()
+    assert np.isnan(sd.read_zarr(empty)["unknown"]["scale0"].image.values).all()
     assert (sd.read_zarr(empty)["redrawn"]["scale1"].image.values == 0.875).all()
 
 

@@ -20,7 +20,8 @@ def test_summary_says_what_was_fitted(fitted, store):
     assert "history" not in about
     rasters = {raster.name: raster for raster in found.rasters}
     assert set(rasters) == {
-        "toy_image", "toy_tissue", "projection", "projection_factors", "projection_sd", "projection_reconstruction"
+        "toy_image", "toy_tissue", "projection", "projection_factors", "projection_sd", "projection_reconstruction",
+        "projection_tissue",
     }  # fmt: skip
     assert rasters["projection"].channels == tuple(params["genes"])
     assert rasters["projection"].levels[0] == (96, 112)

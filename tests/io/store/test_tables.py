@@ -25,6 +25,7 @@ def written(small_toy_once, tmp_path, monkeypatch):
     """Write a table into a new store without pictures, return it as SpatialData reads it."""
     monkeypatch.setattr(building, "write_image", lambda *_: None)
     monkeypatch.setattr(building, "write_mask", lambda *_: None)
+    monkeypatch.setattr(building, "_with_picture", lambda spatial, *_: dict(spatial))
     slide = make_slide(sp.io.section(small_toy_once.copy()))
     folder = tmp_path / "staging"
     folder.mkdir()

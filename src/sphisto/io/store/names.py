@@ -75,7 +75,7 @@ def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: s
     check_name(library_id, "library_id")
     check_name(key, "key_added")
     of_library = [*_keys.of_library(library_id), table_of(mark, library_id)]
-    twice = _folded(of_library) & _folded(_keys.rasters(key))
+    twice = _folded(of_library) & _folded(_keys.elements(key))
     if twice:
         msg = f"Found key_added={key!r}, which would name an element {min(twice)!r} of the library too; choose another."
         raise ValueError(msg)
@@ -89,8 +89,8 @@ def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: s
         )
         raise FileExistsError(msg)
     own = set(of_library) if library_id in libraries_of(mark) else set()
-    own |= set(_keys.rasters(key)) if key in mark["keys"] else set()
-    wanted = _folded([*of_library, *_keys.rasters(key)])
+    own |= set(_keys.elements(key)) if key in mark["keys"] else set()
+    wanted = _folded([*of_library, *_keys.elements(key)])
     taken = sorted(name for name in elements(store) if name.casefold() in wanted and name not in own)
     if taken:
         msg = (

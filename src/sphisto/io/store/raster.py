@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.grid import Grid
-    from sphisto.core.mask import Mask
 
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
@@ -29,14 +28,23 @@ _BLANK_BLOCK = 4 * TILE  # px of what is the same everywhere or nearly so
 
 @dataclass(frozen=True)
 class RasterWriter:
-    """Writes a (c, y, x) raster window by window; what is never written has the fill value, NaN as a rule.
+    """Writes a (c, y, x) raster window by window; what is never written has the fill value.
 
     Made by :func:`create_raster` or :func:`open_raster`. Coarser levels are made chunk by chunk of the next finer one
     (:meth:`coarsen`), once that is complete there (:func:`completed`): nothing of them is held in memory, whatever the
     size of the raster.
+
+    Parameters
+    ----------
+    levels
+        Finest first.
+    tissue
+        Levels of the mask outside of which the raster holds 0; without any, it holds what is written everywhere.
+        Coarser levels are means over tissue only.
     """
 
     levels: tuple[zarr.Array[Any], ...]
+    tissue: tuple[zarr.Array[Any], ...] = ()
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -45,12 +53,14 @@ class RasterWriter:
 
     def write(self, window: Window, values: NDArray[Any]) -> NDArray[Any]:
         """Write (c, height, width) values at a window of the finest level; return them as they will be read."""
-        level = self.levels[0]
+        level, outside = self.levels[0], self._outside(0, window)
         rounded = np.empty(values.shape, dtype=level.dtype)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
             place = (channels, *part.within(window))
             rounded[place] = self._rounded(values[place])
+            if outside is not None:
+                rounded[place][:, outside[place[1:]]] = 0
             return rounded[place]
 
         write_chunks(level, window, make)
@@ -62,13 +72,24 @@ class RasterWriter:
 
     def coarsen(self, level: int, window: Window) -> None:
         """Write means of the next finer level into a window of a coarser one."""
-        finer = self.levels[level - 1]
+        finer, whole = self.levels[level - 1], _twice(window)
+        outside, outside_finer = self._outside(level, window), self._outside(level - 1, whole)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
-            twice = Window(2 * part.y0, 2 * part.x0, 2 * part.y1, 2 * part.x1)
-            return self._rounded(_halve(read_window(finer, twice, channels)))
+            twice = _twice(part)
+            values = read_window(finer, twice, channels)
+            if outside is None or outside_finer is None:
+                return self._rounded(_halve(values))
+            values[:, outside_finer[twice.within(whole)]] = np.nan
+            halved = self._rounded(_halve(values))
+            halved[:, outside[part.within(window)]] = 0
+            return halved
 
         write_chunks(self.levels[level], window, make)
+
+    def _outside(self, level: int, window: Window) -> NDArray[np.bool_] | None:
+        """Where a window of a level holds no tissue; ``None`` if it makes no difference."""
+        return read_window(self.tissue[level], window) == 0 if self.tissue else None
 
     def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.levels[0].dtype.kind == "f":
@@ -108,7 +129,7 @@ def create_raster(
     channels: Sequence[str],
     grid: Grid,
     *,
-    fill: float = float("nan"),
+    fill: float = 0,
     dtype: str = "float32",
     together: bool = False,
 ) -> RasterWriter:
@@ -154,12 +175,16 @@ def _chunk_shape(
     return n_channels, *(min(side, length) for length in shape[1:])
 
 
-def open_raster(store: Path, name: str) -> RasterWriter:
-    """Open a raster that :func:`create_raster` made, to go on writing."""
+def open_raster(store: Path, name: str, tissue: str | None = None) -> RasterWriter:
+    """Open a raster that :func:`create_raster` made, to go on writing; of some only the ``tissue`` of that name counts."""
+    return RasterWriter(_levels(store / "images" / name), () if tissue is None else _levels(store / "labels" / tissue))
+
+
+def _levels(element: Path) -> tuple[zarr.Array[Any], ...]:
     import zarr
 
-    group: Any = zarr.open_group(store / "images" / name, mode="r+", use_consolidated=False)
-    return RasterWriter(tuple(group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]))
+    group: Any = zarr.open_group(element, mode="r+", use_consolidated=False)
+    return tuple(group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"])
 
 
 def write_image(store: Path, name: str, image: Any, grid: Grid) -> None:
@@ -172,9 +197,8 @@ def write_image(store: Path, name: str, image: Any, grid: Grid) -> None:
             writer.coarsen(level, coarse)
 
 
-def write_mask(store: Path, name: str, mask: Mask | NDArray[np.bool_], grid: Grid) -> None:
-    """Write a (y, x) mask as labels 0 and 1, block by block; a pixel of a coarser level is one of the finer ones."""
-    import zarr
+def write_mask(store: Path, name: str, mask: Any, grid: Grid) -> None:
+    """Write a (y, x) mask, indexed by window, as labels 0 and 1, block by block; a pixel of a coarser level is 1 where any finer one is."""
     from spatialdata.models import Labels2DModel
     from spatialdata.transformations import Scale
 
@@ -185,12 +209,15 @@ def write_mask(store: Path, name: str, mask: Mask | NDArray[np.bool_], grid: Gri
         transformations={"global": Scale(list(grid.fullres_per_px), axes=("y", "x"))},
     )
     add_element(store, "labels", name, _emptied(tree, np.uint8))
-    group: Any = zarr.open_group(store / "labels" / name, mode="r+", use_consolidated=False)
-    for i, dataset in enumerate(group.attrs["ome"]["multiscales"][0]["datasets"]):
-        level, step = group[dataset["path"]], 1 << i
-        for window in (tile.core for tile in plan_tiles(level.shape, size=_BLANK_BLOCK)):
-            rows, columns = (slice(side.start * step, side.stop * step, step) for side in window.slices)
-            level[window.slices] = mask[rows, columns].astype(np.uint8)
+    levels = _levels(store / "labels" / name)
+    for i, level in enumerate(levels):
+        for window in (tile.core for tile in plan_tiles((level.shape[0], level.shape[1]), size=_BLANK_BLOCK)):
+            if i == 0:
+                level[window.slices] = mask[window.slices].astype(np.uint8)
+            else:
+                height, width = window.shape
+                finer = np.asarray(levels[i - 1][_twice(window).slices])
+                level[window.slices] = finer.reshape(height, 2, width, 2).max(axis=(1, 3))
 
 
 def _blank(grid: Grid) -> Any:
@@ -260,6 +287,11 @@ def round_mantissa(values: NDArray[Any], *, bits: int = 12, at_once: int = 2**18
         np.add(words, odd, out=words, where=here)
         np.bitwise_and(words, ~np.uint32((1 << drop) - 1), out=words, where=here)
     return rounded
+
+
+def _twice(window: Window) -> Window:
+    """Return a window's place in the next finer level."""
+    return Window(2 * window.y0, 2 * window.x0, 2 * window.y1, 2 * window.x1)
 
 
 def _halve(values: NDArray[Any]) -> NDArray[np.float32]:

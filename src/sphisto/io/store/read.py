@@ -38,11 +38,24 @@ _RASTERS = ("images", "labels")
 
 @dataclass(frozen=True)
 class StoredRaster:
-    """A raster element as it is in a store: pyramid levels (finest first), channel names and the finest grid."""
+    """A raster element of a store, NaN where it holds nothing.
+
+    Parameters
+    ----------
+    levels
+        Pyramid levels as they are stored, finest first.
+    channels
+        Their names; none for a mask.
+    grid
+        The finest level's grid.
+    tissue
+        Levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside.
+    """
 
     levels: tuple[Any, ...]
     channels: tuple[str, ...]
     grid: Grid
+    tissue: tuple[Any, ...] = ()
 
     def grid_at(self, scale: int) -> Grid:
         """Grid of a pyramid level; refuses levels that are not there."""
@@ -55,13 +68,41 @@ class StoredRaster:
 
     def read(self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
         """Read a window (level px, inside the raster) of some channels."""
-        return read_window(self.levels[scale], window, channels)
+        values, outside = read_window(self.levels[scale], window, channels), self._outside(scale, window)
+        return values if outside is None else outside.blanked(window, values)
 
     def chunks(
         self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)
     ) -> Iterator[tuple[Window, NDArray[Any]]]:
         """Read a window chunk by chunk, so that it is never in memory as a whole."""
-        return chunks(self.levels[scale], window, channels)
+        found, outside = chunks(self.levels[scale], window, channels), self._outside(scale, window)
+        return found if outside is None else ((part, outside.blanked(part, values)) for part, values in found)
+
+    def _outside(self, scale: int, window: Window) -> _Outside | None:
+        """Where a level holds no tissue, ``None`` if that makes no difference."""
+        shape = self.levels[scale].shape[-2:]
+        fitting = [level for level in self.tissue if level.shape == shape]
+        return _Outside(fitting[0], window) if fitting else None
+
+
+class _Outside:
+    """Where a mask is 0 in parts of a window: read for a whole row of chunks at once, which many parts share."""
+
+    def __init__(self, level: Any, window: Window) -> None:
+        self.level, self.window = level, window
+        self.side: int = getattr(level, "chunksize", level.chunks)[0]
+        self.rows: Window | None = None
+        self.outside: NDArray[np.bool_] | None = None
+
+    def blanked(self, part: Window, values: NDArray[Any]) -> NDArray[Any]:
+        """Set (c, height, width) values of a part to NaN there."""
+        bottom = min(-(-part.y1 // self.side) * self.side, self.level.shape[0])
+        rows = Window(part.y0 // self.side * self.side, self.window.x0, bottom, self.window.x1)
+        if self.outside is None or rows != self.rows:
+            self.rows, self.outside = rows, read_window(self.level, rows) == 0
+        values = values if values.flags.writeable else values.copy()
+        values[:, self.outside[part.within(rows)]] = np.nan
+        return values
 
 
 def mark(store: Store) -> dict[str, Any]:
@@ -72,7 +113,7 @@ def mark(store: Store) -> dict[str, Any]:
     FileNotFoundError
         If there is nothing at that path.
     ValueError
-        If it is not a store of sphisto.
+        If it is not a store of sphisto, or one of a newer format.
     """
     store = located(store)
     if not isinstance(store, Path):
@@ -87,7 +128,18 @@ def mark(store: Store) -> dict[str, Any]:
     if found is None:
         msg = f"{where} holds no projection of sphisto. Run `sphisto.tl.fit_projection` to make one."
         raise ValueError(msg)
+    if format_of(found) > _keys.FORMAT:
+        msg = (
+            f"{where} is a store of format {format_of(found)}; this version of sphisto reads formats 1 to {_keys.FORMAT}. "
+            "Update sphisto."
+        )
+        raise ValueError(msg)
     return found
+
+
+def format_of(mark: dict[str, Any]) -> int:
+    """Format of a store, by what it records of itself; the first one did not say."""
+    return int(mark.get("format", 1))
 
 
 def library_id(store: Store, key: str | None = None) -> str:
@@ -104,6 +156,23 @@ def table_name(store: Store, key: str | None = None) -> str:
 def spot(store: Store, key: str) -> Spot:
     """Spot of a projection: its area is the unit of rasters."""
     return Spot(**_about(store, key)["spot"])
+
+
+def unit(store: Store, key: str) -> str:
+    """Unit of a projection's genes."""
+    return str(_about(store, key).get("unit", _keys.UNIT))
+
+
+def record(store: Path, key: str) -> dict[str, Any]:
+    """Return ``uns[key]`` of a projection's table without its history; empty where there is no table."""
+    import zarr
+    from anndata.io import read_elem
+
+    folder = store / "tables" / table_name(store, key) / "uns" / key
+    if not folder.is_dir():
+        return {}
+    group = zarr.open_group(folder, mode="r", use_consolidated=False)
+    return {name: read_elem(group[name]) for name in sorted(group) if name != "history"}
 
 
 def n_contrasts(store: Store, key: str) -> int:
@@ -185,19 +254,31 @@ def raster(store: Store, name: str) -> StoredRaster:
     KeyError
         If there is no such raster; the message lists those there are.
     """
-    store, grids = located(store), mark(store)["grids"]
-    found = _open_folder(store, name) if isinstance(store, Path) else _open_element(store, name)
+    store, about = located(store), mark(store)
+    grids, found = about["grids"], _open(store, name)
     if name not in grids or found is None:
         msg = f"Found no raster {name!r} in the store; it holds {', '.join(map(repr, sorted(grids)))}."
         raise KeyError(msg)
-    levels, channels = found
+    pyramid, channels = found
     grid = Grid(**{**grids[name], "fullres_per_px": tuple(grids[name]["fullres_per_px"])})
-    return StoredRaster(tuple(levels), tuple(channels), grid)
+    tissue = None
+    if format_of(about) > 1:
+        keys = [key for key in about["keys"] if name in _keys.within_tissue(key)]
+        tissue = _open(store, _keys.tissue(keys[0])) if keys else None
+        if keys and tissue is None:
+            msg = f"The store lacks labels/{_keys.tissue(keys[0])}, without which it is not known where {name!r} holds values. {MEND}"
+            raise ValueError(msg)
+    return StoredRaster(tuple(pyramid), tuple(channels), grid, () if tissue is None else tuple(tissue[0]))
 
 
 def levels(store: Store, name: str) -> list[tuple[int, int]]:
     """(height, width) of each pyramid level of a raster, finest first."""
     return [level.shape[-2:] for level in raster(store, name).levels]
+
+
+def _open(store: Path | SpatialData, name: str) -> tuple[list[Any], list[str]] | None:
+    """Levels and channel names of a raster element; ``None`` if there is none of that name."""
+    return _open_folder(store, name) if isinstance(store, Path) else _open_element(store, name)
 
 
 def _open_folder(store: Path, name: str) -> tuple[list[Any], list[str]] | None:

@@ -64,7 +64,7 @@ def summarise(store: str | Path) -> StoreSummary:
         ),
         version=str(mark.get("version", "unknown")),
         rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
-        projections={key: _projection(store, key) for key in mark["keys"]},
+        projections={key: _plain(stores.record(store, key)) for key in mark["keys"]},
     )
 
 
@@ -93,17 +93,6 @@ def _length(frame: Any) -> int:
     """Rows of a data frame as anndata writes it: the length of its index, an array or (nullable strings) a group."""
     index = frame[frame.attrs["_index"]]
     return int((index["values"] if str(index.attrs.get("encoding-type")).startswith("nullable") else index).shape[0])
-
-
-def _projection(store: Path, key: str) -> dict[str, Any]:
-    import zarr
-    from anndata.io import read_elem
-
-    folder = store / "tables" / stores.table_name(store, key) / "uns" / key
-    if not folder.is_dir():
-        return {}
-    group = zarr.open_group(folder, mode="r", use_consolidated=False)
-    return {name: _plain(read_elem(group[name])) for name in sorted(group) if name != "history"}
 
 
 def _plain(value: Any) -> Any:

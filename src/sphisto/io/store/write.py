@@ -14,9 +14,10 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto.core.grid import SAME_PLACE_PX
-from sphisto.core.tiles import on_tissue, plan_tiles
+from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
+from sphisto.io.store import read as stores
 from sphisto.io.store.elements import add_element, make_blank
 from sphisto.io.store.errors import RESTORE, naming_damage
 from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, write_image, write_mask
@@ -24,12 +25,13 @@ from sphisto.io.store.read import read_mark
 from sphisto.io.store.tables import link_columns, plain, plain_copy, with_other_projections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from sphisto.core.spot import Spot
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
@@ -38,6 +40,7 @@ logger = logging.getLogger("sphisto")
 # Share of its raw bytes that a raster takes on disk, coarser levels included: a third more than its finest level, of
 # which rounding and compression leave a fifth to a half.
 _LEAST_KEPT, _MOST_KEPT = 0.25, 0.7
+_PICTURE_PX = 1_000  # longest side of the picture in the table
 
 
 @quiet()
@@ -47,7 +50,7 @@ def check_target(store: Path, library_id: str, key: str) -> None:
     Raises
     ------
     ValueError
-        If a name is impossible, or the store damaged.
+        If a name is impossible, the store damaged or of another format.
     FileExistsError
         If the path is taken by something that sphisto did not write, or a name by another library, projection or program.
     """
@@ -55,6 +58,13 @@ def check_target(store: Path, library_id: str, key: str) -> None:
     if mark is None and store.exists():
         msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
         raise FileExistsError(msg)
+    if mark is not None and stores.format_of(mark) != _keys.FORMAT:
+        stores.mark(store)  # a newer one is refused here
+        msg = (
+            f"{store} is a store of format {stores.format_of(mark)}; projections are written in format {_keys.FORMAT}. Convert it "
+            f"(`sphisto.tl.upgrade({str(store)!r})`), or choose another `store`."
+        )
+        raise ValueError(msg)
     claims.check_free(store, mark, library_id, key)
     if mark is not None:
         import spatialdata as sd
@@ -95,34 +105,35 @@ def write_slide(staging: Path, slide: Slide, key: str) -> None:
     An earlier projection of that key goes; other projections and libraries of the store stay.
     """
     names = _keys.of_library(slide.name)
-    _drop(staging, [*names, *_keys.rasters(key)])
+    _drop(staging, [*names, *_keys.elements(key)])
     if not (staging / "zarr.json").exists():
-        make_blank(staging, {_keys.MARK: {"library_id": slide.name, "keys": {}, "grids": {}}})
+        make_blank(staging, {_keys.MARK: {"format": _keys.FORMAT, "library_id": slide.name, "keys": {}, "grids": {}}})
     write_image(staging, names[0], slide.image, slide.grid)
     write_mask(staging, names[1], slide.tissue, slide.grid)
     if slide.measured is not None:
         add_element(staging, "shapes", names[2], _spots_element(slide))
-    with _mark(staging) as mark:
+    with marked(staging) as mark:
         mark["version"] = __version__
         table = claims.table_of(mark, slide.name)
         mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
         mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
-        grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key))}
+        grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.elements(key))}
         mark["grids"] = {**mark["grids"], **grids}
 
 
 @quiet()
 def create_rasters(
-    staging: Path, slide: Slide, factors: GeneModel, genes: Sequence[str], key: str, *, background: float
+    staging: Path, slide: Slide, factors: GeneModel, genes: Sequence[str], key: str, *, unit: str, background: float
 ) -> None:
-    """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image.
+    """Create the empty rasters of a projection: factor maps, genes, their standard deviations, redrawn image; and its tissue.
 
-    The store records how many of the factors are contrasts: a table of few genes need not show it.
+    The store records the unit, and how many of the factors are contrasts: a table of few genes need not show it.
     ``background`` is what the redrawn image shows where nothing is drawn.
     """
-    _drop(staging, _keys.rasters(key))  # what a killed run had begun
-    with _mark(staging) as mark:
-        mark["keys"][key]["n_contrasts"] = factors.n_contrasts
+    _drop(staging, _keys.elements(key))  # what a killed run had begun
+    with marked(staging) as mark:
+        mark["keys"][key] |= {"n_contrasts": factors.n_contrasts, "unit": unit}
+    write_mask(staging, _keys.tissue(key), slide.tissue, slide.grid)
     create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True)
     create_raster(staging, key, list(genes), slide.grid)
     create_raster(staging, _keys.sd(key), list(genes), slide.grid)
@@ -131,8 +142,8 @@ def create_rasters(
 
 def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
     """Open what :func:`create_rasters` created, in the same order."""
-    maps, genes, sd, redrawn = (open_raster(staging, name) for name in _keys.rasters(key))
-    return maps, genes, sd, redrawn
+    maps, genes, sd = (open_raster(staging, name, _keys.tissue(key)) for name in _keys.within_tissue(key))
+    return maps, genes, sd, open_raster(staging, _keys.reconstruction(key))
 
 
 def stored_slide(staging: Path, slide: Slide) -> Slide:
@@ -156,7 +167,7 @@ def stored_image(staging: Path, slide: Slide) -> Any:
 def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Write the table, linked to the spots if there are any, in place of an earlier one of the library.
 
-    Images in ``uns["spatial"]`` are left out: they are elements; sections there are called as elements are. Text and
+    Of the images in ``uns["spatial"]`` one of at most 1,000 px is kept, the slide's: others are elements; sections there are called as elements are. Text and
     numbers of pandas' newer types become plain ones, which every version of anndata reads. What the table in ``store``, the
     version that is replaced, holds of other projections is kept; that in ``staging`` may be half of one, from a run that was
     killed.
@@ -177,6 +188,7 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
         linked.uns["spatial"] = _without_images(linked.uns["spatial"], slide.name)
     link = {}
     if slide.measured is not None:
+        linked.uns["spatial"] = _with_picture(linked.uns.get("spatial", {}), staging, slide.name, slide.spot)
         region = _keys.spots(slide.name)
         region_key, instance_key = link_columns(linked, region)
         linked.obsm["spatial"] = _places_in_global(linked, slide)
@@ -227,6 +239,36 @@ def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
     return {name: {key: value for key, value in about.items() if key != "images"} for name, about in own.items()}
 
 
+@quiet()
+def renew_table(staging: Path, library_id: str, spot: Spot, units: Mapping[str, str]) -> None:
+    """Give the table of a library its picture, and its projections their units."""
+    import zarr
+    from anndata.io import read_elem, write_elem
+
+    name = claims.table_of(read_mark(staging), library_id)
+    table: Any = zarr.open_group(staging / "tables" / name, mode="r+", use_consolidated=False)
+    if (staging / "shapes" / _keys.spots(library_id)).exists():
+        held = read_elem(table["uns/spatial"]) if "uns/spatial" in table else {}
+        write_elem(table["uns"], "spatial", _with_picture(held, staging, library_id, spot))
+    for key, unit in units.items():
+        if key in table["uns"]:
+            write_elem(table["uns"][key], "unit", unit)
+
+
+def _with_picture(spatial: Mapping[str, Any], store: Path, library_id: str, spot: Spot) -> dict[str, Any]:
+    """Return ``uns["spatial"]`` with a small picture of a library and its scale, by which scanpy and squidpy draw."""
+    image = stores.raster(store, _keys.image(library_id))
+    scale = next(i for i, level in enumerate(image.levels) if max(level.shape[-2:]) <= _PICTURE_PX)
+    picture = image.read(scale, Window(0, 0, *image.levels[scale].shape[-2:]))
+    about = dict(spatial.get(library_id, {}))
+    factors = {
+        **about.get("scalefactors", {}),
+        "tissue_hires_scalef": 1 / (image.grid.fullres_per_px[0] * 2**scale),
+        "spot_diameter_fullres": spot.um / image.grid.fullres_um_per_px,
+    }
+    return {**spatial, library_id: {**about, "images": {"hires": np.moveaxis(picture, 0, -1)}, "scalefactors": factors}}
+
+
 def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
     """(n, 2) x, y of the spots in full-resolution px: as the table states them, if these are the same places."""
     places = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
@@ -273,7 +315,7 @@ def _finest(element: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _mark(store: Path) -> Iterator[dict[str, Any]]:
+def marked(store: Path) -> Iterator[dict[str, Any]]:
     """What a store records of itself, to be changed: written once the block has ended."""
     import zarr
 

@@ -1,0 +1,49 @@
+"""Bring a store to the format that this version writes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sphisto import _keys
+from sphisto.io.paths import store_path
+from sphisto.io.store.convert import convert
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger("sphisto")
+
+
+def upgrade(store: str | Path) -> None:
+    """Convert a store of an earlier format to the one that this version writes.
+
+    Stores of every earlier format are read as they are; only to write another projection into one must it be converted.
+    Values do not change. It takes about as long as copying the store, and as much free disk.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+
+    Writes
+    ------
+    The store
+        A new version takes the place of the old one at once, when it is complete: a process that is killed leaves the
+        old one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at that path.
+    ValueError
+        If it is no store of sphisto or of a newer format, or if the name of a new element is taken.
+
+    Examples
+    --------
+    >>> import sphisto as sp
+    >>> sp.tl.upgrade("toy.zarr")  # doctest: +SKIP
+    """
+    path = store_path(store)
+    if not convert(path):
+        logger.info("%s is of format %d already; nothing was done.", path, _keys.FORMAT)
