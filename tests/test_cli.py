@@ -170,7 +170,7 @@ def test_the_choices_that_help_tells_are_the_functions_own():
     assert set(options["preset"].choices) == set(get_args(PresetName))
 
 
-@pytest.mark.parametrize("command", ["demo", "check", "fit", "info"])
+@pytest.mark.parametrize("command", ["demo", "check", "fit", "info", "upgrade"])
 def test_help_is_ascii_and_tells_each_option(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "print how a Space Ranger folder is understood; nothing is written", _add_check),
         ("fit", "read a Space Ranger folder, fit a projection and write its store", _add_fit),
         ("info", "print what a store holds, from its metadata", _add_info),
+        ("upgrade", "convert a store of an earlier format to the one that this version writes", _add_upgrade),
     ):
         # an option that is not given leaves no trace, so that the function's own default holds
         command = commands.add_parser(
@@ -249,8 +251,21 @@ def _info(options: argparse.Namespace) -> None:
             _print_value(name, value)
 
 
+def _add_upgrade(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    command.set_defaults(run=_upgrade)
+
+
+def _upgrade(options: argparse.Namespace) -> None:
+    from sphisto import tl
+
+    tl.upgrade(options.store)
+
+
 def _print_value(name: str, value: Any) -> None:
     """Say a setting on a line, or what several belong together under one."""
+    if name == "config" and isinstance(value, str):  # a text of all settings by part
+        value = json.loads(value)
     if not isinstance(value, dict):
         print_line(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
         return

@@ -64,5 +64,5 @@ def test_boxes_beside_the_raster_and_levels_that_are_not_there(store):
         sp.get.gene_raster(store, "nuclei_a", scale=3)
     with pytest.raises(KeyError, match="Found no gene 'nucleus'"):
         sp.get.gene_raster(store, "nucleus")
-    with pytest.raises(KeyError, match="Found no raster 'other_factors'"):
+    with pytest.raises(KeyError, match="Found no projection 'other' in the store"):
         sp.get.gene_raster(store, "nuclei_a", key="other")

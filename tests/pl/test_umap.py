@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,6 +29,26 @@ def test_each_spot_has_its_value_and_high_ones_come_last(explored):
     dots = pl.umap(explored, "A")[1].collections[0]
     np.testing.assert_allclose(dots.get_offsets(), explored.obsm["X_umap"][::-1])
     assert dots.get_clim() == (0, pytest.approx(np.percentile(np.arange(64), 99.5)))
+
+
+def test_a_store_is_drawn_by_its_table(explored, store, fitted, tmp_path, rng):
+    import spatialdata as sd
+    import zarr
+    from anndata.io import write_elem
+
+    path = Path(shutil.copytree(store, tmp_path / "a.zarr"))
+    fitted.obsm["X_umap"] = rng.normal(size=(fitted.n_obs, 2))
+    write_elem(zarr.open_group(path / "tables/table/obsm", mode="r+"), "X_umap", fitted.obsm["X_umap"])
+    zarr.consolidate_metadata(path)
+    drawn = pl.umap(fitted, "class1_a")[-1].collections[0]
+    for data in (path, str(path), sd.read_zarr(path)):
+        again = pl.umap(data, "class1_a")[-1].collections[0]
+        np.testing.assert_allclose(again.get_offsets(), drawn.get_offsets())
+        np.testing.assert_allclose(again.get_array(), drawn.get_array())
+    with pytest.raises(ValueError, match="Run `sphisto.pp.explore` first, before the fit that writes the table"):
+        pl.umap(store, "class1_a")
+    with pytest.warns(FutureWarning, match=r"(?s)adata=.* is written data="):
+        pl.umap(adata=explored, genes="A")
 
 
 def test_clusters_come_first_in_their_colours_and_with_their_names(explored):

@@ -27,6 +27,7 @@ def gene_raster(
     bbox: BBox | None = None,
     scale: int = 0,
     key: str = "projection",
+    library_id: str | None = None,
 ) -> DataArray:
     """Compute the raster of any gene of the table from the stored factor maps and loadings.
 
@@ -42,6 +43,8 @@ def gene_raster(
         Pyramid level; each halves the resolution, 0 is the finest.
     key
         Which projection of the store.
+    library_id
+        Which section, where several were fitted together.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def gene_raster(
     KeyError
         If a gene is not in the table or not modelled, or there is no such projection.
     ValueError
-        If the level is not there or the box lies outside the raster.
+        If the level is not there, the box lies outside the raster, or one of several sections must be chosen.
 
     Examples
     --------
@@ -61,6 +64,7 @@ def gene_raster(
     >>> nrgn = sp.get.gene_raster("mouse_brain.zarr", "Nrgn", bbox=(4000, 3000, 6000, 5000))  # doctest: +SKIP
     """
     names = [genes] if isinstance(genes, str) else list(genes)
+    key = stores.projection(store, key, library_id)
     stored = stores.raster(store, _keys.factors(key))
     model = stores.factors(store, key).of(names)
     used = (model.loadings != 0).any(axis=0)  # a map without loadings need not be read

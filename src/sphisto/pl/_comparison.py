@@ -23,7 +23,7 @@ from sphisto.pl._frame import (
     window_of,
 )
 from sphisto.pl._measured import draw_spots
-from sphisto.pl._sources import counts_of, gene_rasters, names_of, spots_of, store_of, stored_image, table_of
+from sphisto.pl._sources import counts_of, gene_rasters, names_of, projection_of, spots_of, stored_image, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,7 @@ def comparison(
     *,
     layer: str | None = None,
     key: str = "projection",
+    library_id: str | None = None,
     bbox: BBox | None = None,
     scale: int | None = None,
     cmap: Any = "viridis",
@@ -64,6 +65,7 @@ def comparison(
     layer
         Layer of the measured values; default ``"counts"`` if there is one, else ``X``.
     %(key)s
+    %(library_id)s
     %(bbox)s
     %(scale)s
     %(cmap)s
@@ -85,7 +87,8 @@ def comparison(
     >>> axes = sphisto.pl.comparison("toy.zarr", "class1_a")  # doctest: +SKIP
     """
     names = names_of(genes)
-    store, table = store_of(data, key), table_of(data, key)
+    store, key = projection_of(data, key, library_id)
+    table = table_of(data, key)
     values, _ = counts_of(table, names, layer)
     rasters = gene_rasters(store, names, key=key, bbox=bbox, scale=scale)
     spots = spots_of(table, key=key, library_id=None)

@@ -35,6 +35,8 @@ _SHARED = {
         One name or several, of ``var_names``.""",
     "key": """
         Which projection.""",
+    "library_id": """
+        Which section, where several were fitted together.""",
     "bbox": """
         ``(x_min, y_min, x_max, y_max)`` in full-resolution px; default: the whole section. Set it to look closer: a
         finer level of the rasters is then read.""",

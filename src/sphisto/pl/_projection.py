@@ -19,7 +19,7 @@ from sphisto.pl._frame import (
     panels,
     window_of,
 )
-from sphisto.pl._sources import gene_rasters, names_of, skill_of, store_of
+from sphisto.pl._sources import gene_rasters, names_of, projection_of, skill_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,7 @@ def projection(
     genes: str | Sequence[str],
     *,
     key: str = "projection",
+    library_id: str | None = None,
     bbox: BBox | None = None,
     scale: int | None = None,
     ncols: int = 4,
@@ -61,6 +62,7 @@ def projection(
     %(data)s
     %(genes)s
     %(key)s
+    %(library_id)s
     %(bbox)s
     %(scale)s
     %(ncols)s
@@ -83,7 +85,8 @@ def projection(
     >>> axes = sphisto.pl.projection("toy.zarr", ["class1_a", "nuclei_a"], vmax=20)  # doctest: +SKIP
     """
     names = names_of(genes)
-    rasters = gene_rasters(store_of(data, key), names, key=key, bbox=bbox, scale=scale)
+    store, key = projection_of(data, key, library_id)
+    rasters = gene_rasters(store, names, key=key, bbox=bbox, scale=scale)
     extent = window_of(bbox, known_extent(rasters), extent_of(rasters))
     axes = panels(ax, names, ncols=ncols, size=panel_size(extent), bars=ncols)
     for axis, name, raster, skill in zip(axes, names, rasters, skill_of(data, names, key), strict=True):

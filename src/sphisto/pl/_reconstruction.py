@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sphisto import _keys
 from sphisto.io.store import read as stores
 from sphisto.pl._frame import describe, dress, finish, fullres_um_per_px, panel_size, panels
-from sphisto.pl._sources import store_of, stored_image
+from sphisto.pl._sources import projection_of, stored_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,7 @@ def reconstruction(
     data: Data,
     *,
     key: str = "projection",
+    library_id: str | None = None,
     bbox: BBox | None = None,
     scale: int | None = None,
     ax: AnyAxes | None = None,
@@ -37,6 +38,7 @@ def reconstruction(
     ----------
     %(data)s
     %(key)s
+    %(library_id)s
     %(bbox)s
     %(scale)s
     %(frame)s
@@ -55,8 +57,7 @@ def reconstruction(
     >>> import sphisto
     >>> axes = sphisto.pl.reconstruction("toy.zarr", bbox=(0, 0, 256, 256))  # doctest: +SKIP
     """
-    store = store_of(data, key)
-    stores.spot(store, key)  # an unknown projection is answered with those there are
+    store, key = projection_of(data, key, library_id)
     names = {_keys.image(stores.library_id(store, key)): "image", _keys.reconstruction(key): "redrawn"}
     images = [stored_image(store, name, bbox, scale) for name in names]
     axes = panels(ax, list(names.values()), ncols=2, size=panel_size(images[0][0].extent))

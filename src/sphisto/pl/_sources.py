@@ -79,6 +79,20 @@ def store_of(data: Data, key: str) -> Store:
     return str(record_of(data, key)["store"])
 
 
+def projection_of(data: Data, key: str, library_id: str | None) -> tuple[Store, str]:
+    """Return the store and the name of a projection there: that of one section, if several were fitted together.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name, or none of that library.
+    ValueError
+        If it is of several sections and none is chosen.
+    """
+    store = store_of(data, key)
+    return store, stores.projection(store, key, library_id)
+
+
 def table_of(data: Data, key: str | None = None) -> AnnData:
     """Return the AnnData itself, or the table of a projection's library in a store."""
     return data if is_anndata(data) else stores.table(data, key)
@@ -89,7 +103,7 @@ def choose_scale(store: Store, name: str, bbox: BBox | None, scale: int | None) 
     if scale is not None:
         return scale
     raster = stores.raster(store, name)
-    for level in range(len(raster.levels)):
+    for level in range(len(raster.shapes)):
         grid = raster.grid_at(level)
         sides: Sequence[float] = grid.shape
         if bbox is not None:
@@ -97,7 +111,7 @@ def choose_scale(store: Store, name: str, bbox: BBox | None, scale: int | None) 
             sides = [min(n, f / px) for n, f, px in zip(grid.shape, fullres, grid.fullres_per_px, strict=True)]
         if max(sides) <= _MOST_PX:
             return level
-    return len(raster.levels) - 1
+    return len(raster.shapes) - 1
 
 
 def stored_image(store: Store, name: str, bbox: BBox | None, scale: int | None) -> tuple[PlacedImage, DataArray]:
@@ -194,7 +208,6 @@ def names_of(genes: str | Iterable[str]) -> list[str]:
 
 def gene_rasters(store: Store, genes: list[str], *, key: str, bbox: BBox | None, scale: int | None) -> DataArray:
     """Read (gene, y, x) rasters at a level that is fine enough to draw."""
-    stores.spot(store, key)  # an unknown projection is answered with those there are
     level = choose_scale(store, _keys.factors(key), bbox, scale)
     rasters: DataArray = get.gene_raster(store, genes, bbox=bbox, scale=level, key=key)
     return rasters

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto._former import former_keywords
 from sphisto.pl._frame import PANEL, colour_bar, describe, finish, limits, panels
-from sphisto.pl._sources import columns_of, names_of, unit_of
+from sphisto.pl._sources import columns_of, is_anndata, names_of, table_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +19,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.pl._frame import AnyAxes
+    from sphisto.pl._sources import Data
 
 
+def _adata(keywords: dict[str, Any], value: Any) -> str:
+    keywords["data"] = value
+    return "data=..."
+
+
+@former_keywords(adata=_adata)
 @describe
 def umap(
-    adata: AnnData,
+    data: Data,
     genes: str | Sequence[str],
     *,
     clusters: str | None = None,
@@ -41,8 +49,9 @@ def umap(
 
     Parameters
     ----------
-    adata
-        AnnData with ``obsm["X_umap"]``, written by :func:`sphisto.pp.explore`.
+    data
+        AnnData with ``obsm["X_umap"]``, written by :func:`sphisto.pp.explore`; or path of a store whose table holds it,
+        or the SpatialData read from it.
     %(genes)s
     clusters
         Column of ``obs`` with the clusters; default: those of :func:`sphisto.pp.explore`, if there are any.
@@ -72,8 +81,12 @@ def umap(
     >>> sphisto.pp.explore(adata)
     >>> axes = sphisto.pl.umap(adata, ["class1_a", "nuclei_a"], show=False)
     """
+    adata = table_of(data)
     if "X_umap" not in adata.obsm:
-        msg = 'Did not find .obsm["X_umap"]. Run `sphisto.pp.explore` first.'
+        msg = (
+            'Did not find .obsm["X_umap"]. Run `sphisto.pp.explore` first'
+            f"{'' if is_anndata(data) else ', before the fit that writes the table into the store'}."
+        )
         raise ValueError(msg)
     names = names_of(genes)
     values = columns_of(adata, names, layer)

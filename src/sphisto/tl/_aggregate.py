@@ -33,6 +33,7 @@ def aggregate(
     radius: float | NDArray[Any] | None = None,
     genes: str | Sequence[str] | None = None,
     key: str = "projection",
+    library_id: str | None = None,
 ) -> AnnData:
     """Sum the rasters over regions of tissue, by the same area-true pooling as in the fit.
 
@@ -52,6 +53,8 @@ def aggregate(
         Genes to sum; default all that are modelled.
     key
         Which projection of the store.
+    library_id
+        Which section, where several were fitted together.
 
     Returns
     -------
@@ -63,7 +66,8 @@ def aggregate(
     Raises
     ------
     ValueError
-        If the regions are of no known kind or without a place in ``global``, or none of them touches the raster.
+        If the regions are of no known kind or without a place in ``global``, none of them touches the raster, or one of
+        several sections must be chosen.
     KeyError
         If a gene, projection or element is not there.
 
@@ -72,6 +76,7 @@ def aggregate(
     >>> import numpy as np, sphisto as sp
     >>> cells = sp.tl.aggregate("toy.zarr", np.array([[120.0, 80.0]]), radius=5)  # doctest: +SKIP
     """
+    key = stores.projection(store, key, library_id)
     stored = stores.raster(store, _keys.factors(key))
     model = stores.factors(store, key)
     modelled = [gene for gene, row in zip(model.genes, model.loadings, strict=True) if not np.isnan(row).any()]

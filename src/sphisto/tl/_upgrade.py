@@ -37,7 +37,11 @@ def upgrade(store: str | Path) -> None:
     FileNotFoundError
         If there is nothing at that path.
     ValueError
-        If it is no store of sphisto or of a newer format, or if the name of a new element is taken.
+        If it is no store of sphisto, or of a newer format.
+    FileExistsError
+        If the name of a new element is taken.
+    OSError
+        If the disk does not suffice; the store stays as it was.
 
     Examples
     --------

@@ -31,13 +31,22 @@ def convert(store: Path) -> bool:
     Raises
     ------
     ValueError
-        If it is no store of sphisto, is of a newer format, or holds an element of a name that the new format takes.
+        If it is no store of sphisto, or of a newer format.
+    FileExistsError
+        If it holds an element of a name that the new format takes.
     """
     about = stores.mark(store)
     if stores.format_of(about) == _keys.FORMAT:
         return False
-    for key in about["keys"]:
-        claims.check_free(store, about, claims.library_of(about, key), key)
+    taken = {name.casefold() for name in claims.elements(store)} & {
+        _keys.tissue(key).casefold() for key in about["keys"]
+    }
+    if taken:
+        msg = (
+            f"{store} holds the element {min(taken)!r}, a name that format {_keys.FORMAT} takes for the tissue of a projection; "
+            "nothing is changed. Rename or remove that element."
+        )
+        raise FileExistsError(msg)
     with replacing(store, call={"convert": _keys.FORMAT}) as work:
         units = {key: _unit(store, key) for key in about["keys"]}
         for key in about["keys"]:

@@ -7,6 +7,7 @@ others.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +18,7 @@ from sphisto import _keys
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window
+from sphisto.core.upsample import at_pixels, blocks_around
 from sphisto.io.paths import located
 from sphisto.io.store import names as claims
 from sphisto.io.store.chunks import chunks, read_window
@@ -50,59 +52,105 @@ class StoredRaster:
         The finest level's grid.
     tissue
         Levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside.
+    finer
+        Levels of the grid that come before the first one that is stored: they are interpolated.
     """
 
     levels: tuple[Any, ...]
     channels: tuple[str, ...]
     grid: Grid
     tissue: tuple[Any, ...] = ()
+    finer: int = 0
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(height, width) of each level, finest first."""
+        interpolated = [(self.grid.height >> scale, self.grid.width >> scale) for scale in range(self.finer)]
+        return [*interpolated, *((level.shape[-2], level.shape[-1]) for level in self.levels)]
 
     def grid_at(self, scale: int) -> Grid:
         """Grid of a pyramid level; refuses levels that are not there."""
-        if not 0 <= scale < len(self.levels):
-            msg = (
-                f"Found {len(self.levels)} pyramid levels; expected `scale` from 0 to {len(self.levels) - 1}: {scale}."
-            )
+        shapes = self.shapes
+        if not 0 <= scale < len(shapes):
+            msg = f"Found {len(shapes)} pyramid levels; expected `scale` from 0 to {len(shapes) - 1}: {scale}."
             raise ValueError(msg)
-        return self.grid.resized(*self.levels[scale].shape[-2:])
+        return self.grid.resized(*shapes[scale])
 
     def read(self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
         """Read a window (level px, inside the raster) of some channels."""
-        values, outside = read_window(self.levels[scale], window, channels), self._outside(scale, window)
+        if scale < self.finer:
+            values = self._interpolated(scale, window, channels)
+        else:
+            values = read_window(self.levels[scale - self.finer], window, channels)
+        outside = self._outside(scale, window)
         return values if outside is None else outside.blanked(window, values)
 
     def chunks(
         self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)
     ) -> Iterator[tuple[Window, NDArray[Any]]]:
         """Read a window chunk by chunk, so that it is never in memory as a whole."""
-        found, outside = chunks(self.levels[scale], window, channels), self._outside(scale, window)
+        if scale < self.finer:
+            return iter([(window, self.read(scale, window, channels))])
+        found, outside = chunks(self.levels[scale - self.finer], window, channels), self._outside(scale, window)
         return found if outside is None else ((part, outside.blanked(part, values)) for part, values in found)
+
+    def _interpolated(self, scale: int, window: Window, channels: slice | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Values of a level that is not stored, from those of the finest stored one that lie on tissue."""
+        step, (height, width) = 1 << (self.finer - scale), self.shapes[self.finer]
+        around = blocks_around(window, step)
+        coarse = Window(
+            max(around.y0 // step, 0), max(around.x0 // step, 0),
+            min(around.y1 // step, height), min(around.x1 // step, width),
+        )  # fmt: skip
+        values = self.read(self.finer, coarse, channels)
+        known, corner = np.isfinite(values[:1]), (coarse.y0 * step, coarse.x0 * step)
+        weight = at_pixels(known.astype(np.float32), window, corner, step)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(at_pixels(np.where(known, values, 0), window, corner, step) / weight)
 
     def _outside(self, scale: int, window: Window) -> _Outside | None:
         """Where a level holds no tissue, ``None`` if that makes no difference."""
-        shape = self.levels[scale].shape[-2:]
-        fitting = [level for level in self.tissue if level.shape == shape]
-        return _Outside(fitting[0], window) if fitting else None
+        if not self.tissue:
+            return None
+        level = min(scale, len(self.tissue) - 1)
+        return _Outside(self.tissue[level], window, self.shapes[scale], 1 << (scale - level))
 
 
 class _Outside:
-    """Where a mask is 0 in parts of a window: read for a whole row of chunks at once, which many parts share."""
+    """Where parts of a window of a raster hold no tissue: read for a whole row of chunks at once, which many parts share.
 
-    def __init__(self, level: Any, window: Window) -> None:
-        self.level, self.window = level, window
-        self.side: int = getattr(level, "chunksize", level.chunks)[0]
+    Parameters
+    ----------
+    level
+        (y, x) mask, 0 where there is none.
+    window
+        What is read, in px of the raster.
+    shape
+        (height, width) of the raster.
+    step
+        Px of the mask along a side of one of the raster, which holds tissue if any of them does.
+    """
+
+    def __init__(self, level: Any, window: Window, shape: tuple[int, int], step: int) -> None:
+        self.level, self.window, self.shape, self.step = level, window, shape, step
+        self.side = max(getattr(level, "chunksize", level.chunks)[0] // step, 1)
         self.rows: Window | None = None
         self.outside: NDArray[np.bool_] | None = None
 
     def blanked(self, part: Window, values: NDArray[Any]) -> NDArray[Any]:
         """Set (c, height, width) values of a part to NaN there."""
-        bottom = min(-(-part.y1 // self.side) * self.side, self.level.shape[0])
+        bottom = min(-(-part.y1 // self.side) * self.side, self.shape[0])
         rows = Window(part.y0 // self.side * self.side, self.window.x0, bottom, self.window.x1)
         if self.outside is None or rows != self.rows:
-            self.rows, self.outside = rows, read_window(self.level, rows) == 0
+            self.rows, self.outside = rows, self._read(rows)
         values = values if values.flags.writeable else values.copy()
         values[:, self.outside[part.within(rows)]] = np.nan
         return values
+
+    def _read(self, rows: Window) -> NDArray[np.bool_]:
+        step, (height, width) = self.step, rows.shape
+        whole = Window(rows.y0 * step, rows.x0 * step, rows.y1 * step, rows.x1 * step)
+        return np.asarray(~read_window(self.level, whole).reshape(height, step, width, step).any(axis=(1, 3)))
 
 
 def mark(store: Store) -> dict[str, Any]:
@@ -151,6 +199,40 @@ def library_id(store: Store, key: str | None = None) -> str:
 def table_name(store: Store, key: str | None = None) -> str:
     """Name the table of a projection's library, or of the first one."""
     return claims.table_of(mark(store), library_id(store, key))
+
+
+def projection(store: Store, key: str, library_id: str | None = None) -> str:
+    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own.
+
+    Raises
+    ------
+    KeyError
+        If there is none of that name, or none of that library.
+    ValueError
+        If it is of several sections and none is chosen.
+    """
+    about = mark(store)
+    named = {
+        name: claims.library_of(about, name)
+        for name, entry in about["keys"].items()
+        if key in (name, entry.get("joint"))
+    }
+    if not named:
+        _about(store, key)  # says which there are
+    own = [name for name, library in named.items() if library_id in (None, library)]
+    if not own:
+        msg = (
+            f"Found no projection {key!r} of the library {library_id!r}; there is one of "
+            f"{', '.join(map(repr, named.values()))}."
+        )
+        raise KeyError(msg)
+    if len(own) > 1:
+        msg = (
+            f"The projection {key!r} is of {len(own)} sections ({', '.join(map(repr, named.values()))}); expected "
+            "`library_id`, the name of one of them."
+        )
+        raise ValueError(msg)
+    return own[0]
 
 
 def spot(store: Store, key: str) -> Spot:
@@ -260,20 +342,28 @@ def raster(store: Store, name: str) -> StoredRaster:
         msg = f"Found no raster {name!r} in the store; it holds {', '.join(map(repr, sorted(grids)))}."
         raise KeyError(msg)
     pyramid, channels = found
-    grid = Grid(**{**grids[name], "fullres_per_px": tuple(grids[name]["fullres_per_px"])})
-    tissue = None
+    grid, tissue = _grid(grids[name]), None
     if format_of(about) > 1:
         keys = [key for key in about["keys"] if name in _keys.within_tissue(key)]
         tissue = _open(store, _keys.tissue(keys[0])) if keys else None
         if keys and tissue is None:
             msg = f"The store lacks labels/{_keys.tissue(keys[0])}, without which it is not known where {name!r} holds values. {MEND}"
             raise ValueError(msg)
-    return StoredRaster(tuple(pyramid), tuple(channels), grid, () if tissue is None else tuple(tissue[0]))
+    if tissue is None:
+        return StoredRaster(tuple(pyramid), tuple(channels), grid)
+    whole = _grid(grids[_keys.tissue(keys[0])])  # standard deviations may lie on a coarser one
+    finer = round(math.log2(whole.height / grid.height))
+    return StoredRaster(tuple(pyramid), tuple(channels), whole, tuple(tissue[0]), finer)
+
+
+def _grid(record: dict[str, Any]) -> Grid:
+    """Grid of a raster, as the root attribute records it."""
+    return Grid(**{**record, "fullres_per_px": tuple(record["fullres_per_px"])})
 
 
 def levels(store: Store, name: str) -> list[tuple[int, int]]:
     """(height, width) of each pyramid level of a raster, finest first."""
-    return [level.shape[-2:] for level in raster(store, name).levels]
+    return raster(store, name).shapes
 
 
 def _open(store: Path | SpatialData, name: str) -> tuple[list[Any], list[str]] | None:

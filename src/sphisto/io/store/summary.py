@@ -74,7 +74,7 @@ def _is_there(store: Path, name: str) -> bool:
 
 def _raster(store: Path, name: str) -> RasterSummary:
     raster = stores.raster(store, name)
-    grids = [raster.grid_at(scale) for scale in range(len(raster.levels))]
+    grids = [raster.grid_at(scale) for scale in range(len(raster.shapes))]
     return RasterSummary(name, raster.channels, tuple(g.shape for g in grids), tuple(g.um_per_px for g in grids))
 
 
