@@ -10,6 +10,7 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto._cores import one_blas_thread
+from sphisto._memory import give_back
 from sphisto._terminal import progress_bar
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io.store import write as building
@@ -64,6 +65,7 @@ def stream(
         sums[number] = found
         work.journal.note_region(number)
 
+    give_back()  # what reading the slide took: it grows with the slide, and the network comes on top
     n_left = sum(map(len, left.values()))
     with (
         one_blas_thread(),
