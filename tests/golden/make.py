@@ -7,7 +7,8 @@ versions in its ``constraints.txt``, and the one that ``SPHISTO_GOLDEN`` names, 
 archive once committed is never made anew: stores of its time must stay readable.
 
 0.1.0.tar.xz was made on Python 3.11 by the code of 28 November 2026 (no release yet): anndata 0.12.19, spatialdata 0.7.3,
-zarr 3.1.6, torch 2.13.0.
+zarr 3.1.6, torch 2.13.0. 0.1.0-format2.tar.xz was made with the same versions by the code of 29 November 2026, the first
+that wrote stores of format 2.
 """
 
 from __future__ import annotations
@@ -38,12 +39,10 @@ def make(folder: Path) -> None:
 
     section = sp.datasets.toy(64, 72, pitch_um=24, rng=1)[:, GENES].copy()
     sp.tl.fit_projection(
-        section,
+        sp.io.section(section, tissue=TISSUE, check=False),
         store=folder / STORE,
         genes=GENES[:2],
-        tissue=TISSUE,
-        check=False,
-        preset="fast",
+        config="fast",
         max_epochs=2,
         device="cpu",
     )
