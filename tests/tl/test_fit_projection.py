@@ -36,12 +36,13 @@ def test_the_store_holds_what_the_documentation_says(fitted, store):
         "projection_sd",
         "projection_reconstruction",
     }
-    assert set(sdata.labels) == {"toy_tissue"}
+    assert set(sdata.labels) == {"toy_tissue", "projection_tissue"}
     assert set(sdata.shapes) == {"toy_spots"}
     table = sdata.tables["table"]
     assert list(table.obs_names) == list(fitted.obs_names)
-    assert "images" not in table.uns["spatial"]["toy"]
-    assert "images" in fitted.uns["spatial"]["toy"]
+    pictures = table.uns["spatial"]["toy"]["images"]  # a small one, which scanpy and squidpy draw
+    np.testing.assert_array_equal(pictures["hires"], fitted.uns["spatial"]["toy"]["images"]["hires"])
+    assert set(pictures) == {"hires"}
     for adata in (table, fitted):
         record = adata.uns[KEY]
         assert record["unit"] == "counts per spot area"
