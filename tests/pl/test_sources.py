@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sphisto.core.grid import Grid
+from sphisto.io.store.stored_raster import StoredRaster
 from sphisto.pl import _sources
 
 # ---- level of the pyramid
@@ -18,7 +19,7 @@ class Level:
 def pyramid(monkeypatch):
     """8000 x 6000 px and four halvings, each px two full-resolution px."""
     levels = tuple(Level(8000 >> i, 6000 >> i) for i in range(5))
-    raster = _sources.stores.StoredRaster(levels, ("r", "g", "b"), Grid(8000, 6000, 1.0, (2.0, 2.0)))
+    raster = StoredRaster(levels, ("r", "g", "b"), Grid(8000, 6000, 1.0, (2.0, 2.0)))
     monkeypatch.setattr(_sources.stores, "raster", lambda _store, _name: raster)
 
 
@@ -38,7 +39,7 @@ def test_finest_level_that_is_small_enough(bbox, scale, level):
 
 
 def test_coarsest_level_where_none_is_small_enough(monkeypatch):
-    raster = _sources.stores.StoredRaster((Level(9000, 3000), Level(4500, 1500)), (), Grid(9000, 3000, 1.0))
+    raster = StoredRaster((Level(9000, 3000), Level(4500, 1500)), (), Grid(9000, 3000, 1.0))
     monkeypatch.setattr(_sources.stores, "raster", lambda _store, _name: raster)
     assert _sources.choose_scale("s.zarr", "image", None, None) == 1
 

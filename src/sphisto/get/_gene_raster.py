@@ -48,8 +48,8 @@ def gene_raster(
 
     Returns
     -------
-    DataArray ``(gene, y, x)`` float32: expected counts per spot area, NaN outside tissue (bins: per bin area). The coordinates ``y`` and
-    ``x`` are the pixels' centres in ``global``; ``attrs`` hold ``unit`` and ``um_per_px``.
+    DataArray ``(gene, y, x)`` float32: expected counts per spot area (of bins: per bin area), NaN outside tissue. The
+    coordinates ``y`` and ``x`` are the pixels' centres in ``global``; ``attrs`` hold ``unit`` and ``um_per_px``.
 
     Raises
     ------

@@ -37,7 +37,8 @@ def raster(store: Store, name: str, *, bbox: BBox | None = None, scale: int = 0)
 
     Returns
     -------
-    DataArray ``(c, y, x)``, or ``(y, x)`` for a mask. The coordinates ``y`` and ``x`` are the pixels' centres in
+    DataArray ``(c, y, x)``, or ``(y, x)`` for a mask. Factor maps, genes and standard deviations are NaN outside tissue,
+    where the store holds 0; standard deviations on a coarser grid are interpolated to that of the genes. The coordinates ``y`` and ``x`` are the pixels' centres in
     ``global``; ``attrs["um_per_px"]`` is the size of a pixel of this level in um.
 
     Raises

@@ -80,15 +80,7 @@ def store_of(data: Data, key: str) -> Store:
 
 
 def projection_of(data: Data, key: str, library_id: str | None) -> tuple[Store, str]:
-    """Return the store and the name of a projection there: that of one section, if several were fitted together.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name, or none of that library.
-    ValueError
-        If it is of several sections and none is chosen.
-    """
+    """Return the store, and how a projection's elements are called there."""
     store = store_of(data, key)
     return store, stores.projection(store, key, library_id)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.io.store.read import Store
+    from sphisto.io.store.stored_raster import StoredRaster
 
 logger = logging.getLogger("sphisto")
 
@@ -91,7 +92,7 @@ def aggregate(
     return _table(footprint, index, names, integral / spot_area, density, tissue, stored.grid)
 
 
-def _pool(stored: stores.StoredRaster, footprint: Footprint) -> tuple[Any, Any]:
+def _pool(stored: StoredRaster, footprint: Footprint) -> tuple[Any, Any]:
     """Sum factor maps and tissue over the regions, tile by tile; tiles that no region touches are not read."""
     pool = TilePool(footprint, len(stored.channels))
     inside = TilePool(footprint, 1)

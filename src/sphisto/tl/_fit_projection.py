@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto import __version__
+from sphisto import __version__, _keys
 from sphisto._former import former_keywords
 from sphisto._rng import RNG, seed_of
 from sphisto._terminal import print_line
@@ -158,8 +158,8 @@ def fit_projection(
     The store
         ``images/{library}_image``, ``labels/{library}_tissue``, ``shapes/{library}_spots``, ``tables/table``,
         ``images/{key}_factors``, ``images/{key}`` (the genes), ``images/{key}_sd`` (their standard deviations),
-        ``images/{key}_reconstruction``; rasters in counts per
-        spot area, NaN outside tissue, in ``global`` (full-resolution px).
+        ``images/{key}_reconstruction``, ``labels/{key}_tissue`` (where the projection holds values); rasters in counts
+        per spot area (of bins: per bin area), 0 outside tissue, in ``global`` (full-resolution px).
     Beside the store
         ``{store}.{key}.pt``, the fitted model for :func:`sphisto.tl.load`; until the end also a checkpoint.
 
@@ -204,7 +204,7 @@ def fit_projection(
     n_maps = len(chosen) if spec.one_map_per_gene else 2 * settings.genes.n_factors
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
-        "version": __version__, "key": key_added, "network": network, "rng": seed,
+        "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
         **by_name(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:

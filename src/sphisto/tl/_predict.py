@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from sphisto import __version__
+from sphisto import __version__, _keys
 from sphisto._terminal import print_line
 from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
@@ -124,7 +124,7 @@ def predict(
     building.check_target(path, slide.name, key_added)
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     call = {
-        "version": __version__, "key": key_added, "slide": fingerprint_of_slide(slide),
+        "version": __version__, "format": _keys.FORMAT, "key": key_added, "slide": fingerprint_of_slide(slide),
         "model": fingerprint([*weights, fitted.model.genes, fitted.model.loadings, fitted.mean, fitted.genes, fitted.config]),
         "features": fitted.features,
     }  # fmt: skip

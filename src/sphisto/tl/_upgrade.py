@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from sphisto import _keys
+from sphisto._terminal import print_line
 from sphisto.io.paths import store_path
 from sphisto.io.store.convert import convert
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-logger = logging.getLogger("sphisto")
 
 
 def upgrade(store: str | Path) -> None:
@@ -49,5 +47,5 @@ def upgrade(store: str | Path) -> None:
     >>> sp.tl.upgrade("toy.zarr")  # doctest: +SKIP
     """
     path = store_path(store)
-    if not convert(path):
-        logger.info("%s is of format %d already; nothing was done.", path, _keys.FORMAT)
+    done = convert(path)
+    print_line(f"{path} is of format {_keys.FORMAT} {'now' if done else 'already; nothing was done'}")

@@ -18,7 +18,7 @@ from sphisto.io.store.raster import (
     write_image,
     write_mask,
 )
-from sphisto.io.store.read import StoredRaster
+from sphisto.io.store.stored_raster import StoredRaster
 
 GENES = ("Nrgn", "Ttr/x", "µ gene")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sphisto.io.store.read import StoredRaster
+    from sphisto.io.store.stored_raster import StoredRaster
 
 
 @quiet()

@@ -198,7 +198,10 @@ def write_image(store: Path, name: str, image: Any, grid: Grid) -> None:
 
 
 def write_mask(store: Path, name: str, mask: Any, grid: Grid) -> None:
-    """Write a (y, x) mask, indexed by window, as labels 0 and 1, block by block; a pixel of a coarser level is 1 where any finer one is."""
+    """Write a (y, x) mask, indexed by window, as labels 0 and 1, block by block.
+
+    A pixel of a coarser level is 1 where any of the finer ones is.
+    """
     from spatialdata.models import Labels2DModel
     from spatialdata.transformations import Scale
 

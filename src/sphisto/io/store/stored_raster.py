@@ -1,0 +1,134 @@
+"""A raster as it is read: by window and level, NaN where the store holds nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sphisto.core.tiles import Window
+from sphisto.core.upsample import at_pixels, blocks_around
+from sphisto.io.store.chunks import chunks, read_window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from sphisto.core.grid import Grid
+
+
+@dataclass(frozen=True)
+class StoredRaster:
+    """A raster element of a store, NaN where it holds nothing.
+
+    Parameters
+    ----------
+    levels
+        Pyramid levels as they are stored, finest first.
+    channels
+        Their names; none for a mask.
+    grid
+        The finest level's grid.
+    tissue
+        Levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside.
+    finer
+        Levels of the grid that come before the first one that is stored: they are interpolated.
+    """
+
+    levels: tuple[Any, ...]
+    channels: tuple[str, ...]
+    grid: Grid
+    tissue: tuple[Any, ...] = ()
+    finer: int = 0
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(height, width) of each level, finest first."""
+        interpolated = [(self.grid.height >> scale, self.grid.width >> scale) for scale in range(self.finer)]
+        return [*interpolated, *((level.shape[-2], level.shape[-1]) for level in self.levels)]
+
+    def grid_at(self, scale: int) -> Grid:
+        """Grid of a pyramid level; refuses levels that are not there."""
+        shapes = self.shapes
+        if not 0 <= scale < len(shapes):
+            msg = f"Found {len(shapes)} pyramid levels; expected `scale` from 0 to {len(shapes) - 1}: {scale}."
+            raise ValueError(msg)
+        return self.grid.resized(*shapes[scale])
+
+    def read(self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
+        """Read a window (level px, inside the raster) of some channels."""
+        if scale < self.finer:
+            values = self._interpolated(scale, window, channels)
+        else:
+            values = read_window(self.levels[scale - self.finer], window, channels)
+        outside = self._outside(scale, window)
+        return values if outside is None else outside.blanked(window, values)
+
+    def chunks(
+        self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)
+    ) -> Iterator[tuple[Window, NDArray[Any]]]:
+        """Read a window chunk by chunk, so that it is never in memory as a whole."""
+        if scale < self.finer:
+            return iter([(window, self.read(scale, window, channels))])
+        found, outside = chunks(self.levels[scale - self.finer], window, channels), self._outside(scale, window)
+        return found if outside is None else ((part, outside.blanked(part, values)) for part, values in found)
+
+    def _interpolated(self, scale: int, window: Window, channels: slice | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Values of a level that is not stored, from those of the finest stored one that lie on tissue."""
+        step, (height, width) = 1 << (self.finer - scale), self.shapes[self.finer]
+        around = blocks_around(window, step)
+        coarse = Window(
+            max(around.y0 // step, 0), max(around.x0 // step, 0),
+            min(around.y1 // step, height), min(around.x1 // step, width),
+        )  # fmt: skip
+        values = self.read(self.finer, coarse, channels)
+        known, corner = np.isfinite(values[:1]), (coarse.y0 * step, coarse.x0 * step)
+        weight = at_pixels(known.astype(np.float32), window, corner, step)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(at_pixels(np.where(known, values, 0), window, corner, step) / weight)
+
+    def _outside(self, scale: int, window: Window) -> _Outside | None:
+        """Where a level holds no tissue, ``None`` if that makes no difference."""
+        if not self.tissue:
+            return None
+        level = min(scale, len(self.tissue) - 1)
+        return _Outside(self.tissue[level], window, self.shapes[scale], 1 << (scale - level))
+
+
+class _Outside:
+    """Where parts of a window of a raster hold no tissue: read for a whole row of chunks at once, which many parts share.
+
+    Parameters
+    ----------
+    level
+        (y, x) mask, 0 where there is none.
+    window
+        What is read, in px of the raster.
+    shape
+        (height, width) of the raster.
+    step
+        Px of the mask along a side of one of the raster, which holds tissue if any of them does.
+    """
+
+    def __init__(self, level: Any, window: Window, shape: tuple[int, int], step: int) -> None:
+        self.level, self.window, self.shape, self.step = level, window, shape, step
+        self.side = max(getattr(level, "chunksize", level.chunks)[0] // step, 1)
+        self.rows: Window | None = None
+        self.outside: NDArray[np.bool_] | None = None
+
+    def blanked(self, part: Window, values: NDArray[Any]) -> NDArray[Any]:
+        """Set (c, height, width) values of a part to NaN there."""
+        bottom = min(-(-part.y1 // self.side) * self.side, self.shape[0])
+        rows = Window(part.y0 // self.side * self.side, self.window.x0, bottom, self.window.x1)
+        if self.outside is None or rows != self.rows:
+            self.rows, self.outside = rows, self._read(rows)
+        values = values if values.flags.writeable else values.copy()
+        values[:, self.outside[part.within(rows)]] = np.nan
+        return values
+
+    def _read(self, rows: Window) -> NDArray[np.bool_]:
+        step, (height, width) = self.step, rows.shape
+        whole = Window(rows.y0 * step, rows.x0 * step, rows.y1 * step, rows.x1 * step)
+        return np.asarray(~read_window(self.level, whole).reshape(height, step, width, step).any(axis=(1, 3)))
