@@ -118,7 +118,7 @@ def test_odd_gene_names_are_only_names(small_toy, tmp_path):
     assert sd.models.get_channel_names(sd.read_zarr(folder / "toy.zarr")["projection"]) == list(ODD)
     np.testing.assert_allclose(
         sp.get.gene_raster(folder / "toy.zarr", ODD[1]).values[0],
-        stores.raster(folder / "toy.zarr", "projection").levels[0][1],
+        sp.get.raster(folder / "toy.zarr", "projection").values[1],
         rtol=1e-3,
     )
     assert sorted(path.name for path in tmp_path.rglob("*") if path.parent in (tmp_path, folder)) == [
