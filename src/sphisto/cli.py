@@ -238,7 +238,9 @@ def _info(options: argparse.Namespace) -> None:
     summary = summarise(options.store)
     for library in summary.libraries:
         table = "no table" if library.n_spots is None else f"{library.n_spots} spots x {library.n_genes} genes"
-        print_line(f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}")
+        print_line(
+            f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}, format {summary.format}"
+        )
     print_line("\nrasters")
     for raster in summary.rasters:
         sizes = ", ".join(f"{h} x {w}" for h, w in raster.levels)

@@ -12,6 +12,7 @@ def test_summary_says_what_was_fitted(fitted, store):
     params = fitted.uns["projection"]["params"]
     found = summarise(store)
     assert (found.libraries, found.version) == ((LibrarySummary("toy", *fitted.shape),), __version__)
+    assert found.format == 2
     assert list(found.projections) == ["projection"]
     about = found.projections["projection"]
     assert about["unit"] == _keys.UNIT

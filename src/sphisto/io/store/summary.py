@@ -34,13 +34,14 @@ class LibrarySummary:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """A store: libraries, version that wrote it, rasters, and what is known of each projection.
+    """A store: libraries, version that wrote it, format, rasters, and what is known of each projection.
 
     A projection's entry is ``uns[key]`` without the history, and empty where there is no table.
     """
 
     libraries: tuple[LibrarySummary, ...]
     version: str
+    format: int
     rasters: tuple[RasterSummary, ...]
     projections: dict[str, dict[str, Any]]
 
@@ -63,6 +64,7 @@ def summarise(store: str | Path) -> StoreSummary:
             for name, about in claims.libraries_of(mark).items()
         ),
         version=str(mark.get("version", "unknown")),
+        format=stores.format_of(mark),
         rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
         projections={key: _plain(stores.record(store, key)) for key in mark["keys"]},
     )
