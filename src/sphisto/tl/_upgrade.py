@@ -17,7 +17,7 @@ def upgrade(store: str | Path) -> None:
     """Convert a store of an earlier format to the one that this version writes.
 
     Stores of every earlier format are read as they are; only to write another projection into one must it be converted.
-    Values do not change. It takes about as long as copying the store, and as much free disk.
+    Values do not change. The rasters are written anew, so that as much disk as they take must be free.
 
     Parameters
     ----------
