@@ -11,7 +11,7 @@ LOADINGS = np.array([[0.5, 0.0], [0.5, 0.25], [np.nan, np.nan]], dtype=np.float3
 
 def test_expression_is_loadings_times_maps(rng):
     maps = rng.random((2, 3, 4)).astype(np.float32)
-    found = GeneModel(("A", "B", "C"), LOADINGS).expression(maps, ["B", "A"])
+    found = GeneModel(("A", "B", "C"), LOADINGS).of(["B", "A"]).expression(maps)
     np.testing.assert_allclose(found, [0.5 * maps[0] + 0.25 * maps[1], 0.5 * maps[0]])
 
 
@@ -42,7 +42,7 @@ def test_contrasts_correct_the_others_but_take_away_nine_tenths_at_most(rng):
     np.testing.assert_allclose(found, [[6, 4], [0.5, 25]], rtol=1e-6)
     maps = rng.normal(size=(2, 3, 4)).astype(np.float32)
     maps[0] = np.abs(maps[0])
-    drawn = GeneModel(("A", "B"), loadings, 1).expression(maps, ["B", "A"])
+    drawn = GeneModel(("A", "B"), loadings, 1).of(["B", "A"]).expression(maps)
     np.testing.assert_allclose(drawn[::-1].reshape(2, -1).T, rates(maps.reshape(2, -1).T, loadings, 1), rtol=1e-5)
     tensors = rates(torch.from_numpy(maps.reshape(2, -1).T.copy()), torch.from_numpy(loadings), 1)
     np.testing.assert_allclose(tensors.numpy(), rates(maps.reshape(2, -1).T, loadings, 1), rtol=1e-5)

@@ -55,12 +55,14 @@ class GeneModel:
         n_plain = self.n_factors - self.n_contrasts
         return [f"factor{k}" for k in range(n_plain)] + [f"contrast{k}" for k in range(self.n_contrasts)]
 
-    def of(self, genes: list[str], factors: NDArray[np.bool_] | None = None) -> GeneModel:
-        """Return the model of some genes by some of the factors, or by all."""
-        if factors is None:
-            return GeneModel(tuple(genes), self.rows(genes), self.n_contrasts)
+    def of(self, genes: list[str]) -> GeneModel:
+        """Return the model of some genes."""
+        return GeneModel(tuple(genes), self.rows(genes), self.n_contrasts)
+
+    def by(self, factors: NDArray[np.bool_]) -> GeneModel:
+        """Return the model by some of the factors."""
         n_contrasts = int(factors[self.n_factors - self.n_contrasts :].sum())
-        return GeneModel(tuple(genes), self.rows(genes)[:, factors], n_contrasts)
+        return GeneModel(self.genes, self.loadings[:, factors], n_contrasts)
 
     def rows(self, genes: list[str]) -> NDArray[np.float32]:
         """Return the (len(genes), K) loadings of some genes by name."""
@@ -84,10 +86,10 @@ class GeneModel:
             raise KeyError(msg)
         return rows
 
-    def expression(self, maps: NDArray[Any], genes: list[str]) -> NDArray[np.float32]:
-        """Turn (K, ...) factor maps into (len(genes), ...) expression in counts per spot area."""
+    def expression(self, maps: NDArray[Any]) -> NDArray[np.float32]:
+        """Turn (K, ...) factor maps into (genes, ...) expression in counts per spot area."""
         flat = np.asarray(maps, dtype=np.float32).reshape(len(maps), -1)
-        return rates(flat.T, self.rows(genes), self.n_contrasts).T.reshape(len(genes), *maps.shape[1:])
+        return rates(flat.T, self.loadings, self.n_contrasts).T.reshape(len(self.genes), *maps.shape[1:])
 
 
 def rates(values: Values, loadings: Values, n_contrasts: int) -> Values:

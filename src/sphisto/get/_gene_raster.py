@@ -69,13 +69,12 @@ def gene_raster(
     model = stores.factors(store, key).of(names)
     used = (model.loadings != 0).any(axis=0)  # a map without loadings need not be read
     used[0] |= not used.any()
-    channels = slice(None) if used.all() else np.flatnonzero(used)
-    model = model.of(names, used)
+    channels, model = slice(None) if used.all() else np.flatnonzero(used), model.by(used)
     grid = stored.grid_at(scale)
     window = window_of(grid, bbox)
     values = np.empty((len(names), *window.shape), dtype=np.float32)
     with one_blas_thread():
-        for part, maps in stored.chunks(scale, window, channels):
-            values[:, *part.within(window)] = model.expression(maps, names)
+        for part, expression in stored.chunks(scale, window, channels, model.expression):
+            values[:, *part.within(window)] = expression
     labelled = as_dataarray(values, names, grid, window, key).rename(c="gene")
     return labelled.assign_attrs(unit=stores.unit(store, key))

@@ -137,8 +137,9 @@ def _touched(pool: TilePool) -> Sums:
 def _parts(writing: Writing, tile: Tile, maps: Maps) -> list[NDArray[np.float32]]:
     """Factor maps, genes, their standard deviations and redrawn image of a tile."""
     fitted, genes = writing.fitted, list(writing.fitted.genes)
-    expression = fitted.model.expression(maps.factors, genes)
-    variance = writing.posterior.sd(tile.core, fitted.model.of(genes), expression)
+    model = fitted.model.of(genes)
+    expression = model.expression(maps.factors)
+    variance = writing.posterior.sd(tile.core, model, expression)
     np.square(variance, out=variance)
     variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
     return [maps.factors, expression, np.sqrt(variance, out=variance), maps.image]

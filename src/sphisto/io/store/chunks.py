@@ -22,10 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Channels = slice | NDArray[np.integer]
+    Make = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def chunks(
-    array: Any, window: Window, channels: Channels = slice(None), *, config: ReadConfig = ReadConfig()
+    array: Any,
+    window: Window,
+    channels: Channels = slice(None),
+    make: Make | None = None,
+    *,
+    config: ReadConfig = ReadConfig(),
 ) -> Iterator[tuple[Window, NDArray[Any]]]:
     """Yield a window of a (c, y, x) or (y, x) raster chunk by chunk; a few chunks are in memory at a time.
 
@@ -37,6 +43,9 @@ def chunks(
         Pixels inside the raster.
     channels
         Those wanted of a (c, y, x) raster.
+    make
+        Makes of each part's values what is wanted of them, by the threads that read: what it makes may have fewer
+        channels, and is what waits in memory.
     config
         How many are read by how many threads.
 
@@ -50,7 +59,8 @@ def chunks(
     def read(part: Window) -> NDArray[Any]:
         place = part.slices if array.ndim == 2 else (channels, *part.slices)
         with naming_chunk(array, place):
-            return np.asarray(array[place]) if files is None else files.read(part, channels)
+            values = np.asarray(array[place]) if files is None else files.read(part, channels)
+        return values if make is None else make(values)
 
     windows = cut(window, getattr(array, "chunksize", array.chunks)[-2:])
     if len(windows) <= config.few:

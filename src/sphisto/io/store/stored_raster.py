@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.core.grid import Grid
+    from sphisto.io.store.chunks import Make
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class StoredRaster:
         return values if outside is None else outside.blanked(window, values)
 
     def chunks(
-        self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)
+        self, scale: int, window: Window, channels: slice | NDArray[np.integer], make: Make
     ) -> Iterator[tuple[Window, NDArray[Any]]]:
-        """Read a window chunk by chunk, so that it is never in memory as a whole."""
+        """Make of each chunk's pixels what is wanted of them, so that the window is never in memory as a whole."""
         if scale < self.finer:
-            return iter([(window, self.read(scale, window, channels))])
-        found, outside = chunks(self.levels[scale - self.finer], window, channels), self._outside(scale, window)
+            return iter([(window, make(self.read(scale, window, channels)))])
+        found, outside = chunks(self.levels[scale - self.finer], window, channels, make), self._outside(scale, window)
         return found if outside is None else ((part, outside.blanked(part, values)) for part, values in found)
 
     def _interpolated(self, scale: int, window: Window, channels: slice | NDArray[np.integer]) -> NDArray[np.float32]:
@@ -124,8 +125,10 @@ class _Outside:
         rows = Window(part.y0 // self.side * self.side, self.window.x0, bottom, self.window.x1)
         if self.outside is None or rows != self.rows:
             self.rows, self.outside = rows, self._read(rows)
-        values = values if values.flags.writeable else values.copy()
-        values[:, self.outside[part.within(rows)]] = np.nan
+        here = self.outside[part.within(rows)]
+        if here.any():
+            values = values if values.flags.writeable else values.copy()
+            values[:, here] = np.nan
         return values
 
     def _read(self, rows: Window) -> NDArray[np.bool_]:
