@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto._progress import stage
 from sphisto.core.footprint import Footprint
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
@@ -96,12 +97,13 @@ def _pool(stored: StoredRaster, footprint: Footprint) -> tuple[Any, Any]:
     """Sum factor maps and tissue over the regions, tile by tile; tiles that no region touches are not read."""
     pool = TilePool(footprint, len(stored.channels))
     inside = TilePool(footprint, 1)
-    for tile in plan_tiles(stored.grid.shape):
-        if len(footprint.within(tile.core).weight) == 0:
-            continue
-        maps = stored.read(0, tile.core)
-        pool.add(tile.core, maps)
-        inside.add(tile.core, np.isfinite(maps[:1]).astype(np.float32))
+    tiles = [tile for tile in plan_tiles(stored.grid.shape) if len(footprint.within(tile.core).weight)]
+    with stage("sum over regions", len(tiles), unit="tile") as bar:
+        for tile in tiles:
+            maps = stored.read(0, tile.core)
+            pool.add(tile.core, maps)
+            inside.add(tile.core, np.isfinite(maps[:1]).astype(np.float32))
+            bar.update()
     return pool.sums, inside.sums[:, 0]
 
 
@@ -129,6 +131,7 @@ def _unique(index: Any) -> Any:
     if names.is_unique:
         return names
     logger.warning(
-        "Names of regions that come more than once get a number: %s.", ", ".join(names[names.duplicated()][:5])
+        "Names of regions that come more than once get a number: %s. Give `regions` an index without repetitions.",
+        ", ".join(names[names.duplicated()][:5]),
     )
     return make_index_unique(names)
