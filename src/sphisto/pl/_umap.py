@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto._former import former_keywords
+from sphisto._former import former_keywords, renamed
 from sphisto.pl._frame import PANEL, colour_bar, describe, finish, limits, panels
 from sphisto.pl._sources import columns_of, is_anndata, names_of, table_of, unit_of
 
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from sphisto.pl._sources import Data
 
 
-def _adata(keywords: dict[str, Any], value: Any) -> str:
-    keywords["data"] = value
-    return "data=..."
-
-
-@former_keywords(adata=_adata)
+@former_keywords(adata=renamed("data"))
 @describe
 def umap(
     data: Data,
