@@ -53,9 +53,9 @@ class Settings:
 
     @property
     def verbosity(self) -> Verbosity:
-        """Which messages are let through: ``"error"``, ``"warning"``, ``"info"`` (at first) or ``"debug"``.
+        """Which messages are let through.
 
-        Scanpy's numbers 0 to 4 are understood, too (3, its ``"hint"``, is ``"info"`` here). It is the level of the logger
+        One of ``"error"``, ``"warning"``, ``"info"`` (at first) and ``"debug"``. Scanpy's numbers 0 to 4 are understood, too (3, its ``"hint"``, is ``"info"`` here). It is the level of the logger
         ``"sphisto"``: where a program has set up logging, its handlers receive the messages; elsewhere they go to standard
         error, a line each.
         """
@@ -109,9 +109,10 @@ class Settings:
 
     @property
     def device(self) -> str:
-        """Where networks are computed if ``device=`` is not given: ``"auto"`` (at first), ``"cpu"``, ``"cuda"``, ``"mps"``.
+        """Where networks are computed if ``device=`` is not given.
 
-        ``"auto"`` takes a GPU if there is one. ``"cuda:1"`` names one of several.
+        One of ``"auto"`` (at first), which takes a GPU if there is one, ``"cpu"``, ``"cuda"``, ``"mps"``, and ``"cuda:1"``
+        for one of several.
         """
         return self._device
 

@@ -99,7 +99,7 @@ def test_a_model_shows_what_it_is(fitted):
         "discs of 55 um",
         f"{one.um_per_px:.4g} um per px",
         f"{len(one.history['epoch'])} of 4 epochs, seed 0",
-        "0: the network did not help" if gate == 0 else f"{gate:g} of what the network adds",
+        "0: held-out spots do not show" if gate == 0 else f"{gate:g} of what the network adds",
         f"median Pearson {np.nanmedian(skill):.2f} of {np.isfinite(skill).sum()} genes",
         "features  texture",
         f"fitted by sphisto {sp.__version__}, model format 2",

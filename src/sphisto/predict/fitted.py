@@ -132,7 +132,7 @@ def _gate_words(gate: float | None) -> str:
     if gate is None:
         return "none: all that the network draws is used"
     if gate == 0:
-        return "0: the network did not help at held-out spots, the rasters are the co-kriging of the spots"
+        return "0: held-out spots do not show that the network helps, the rasters are the co-kriging of the spots"
     return f"{gate:g} of what the network adds to the co-kriging is used"
 
 
