@@ -8,12 +8,13 @@ SPOT_ID = "spot_id"
 REGION = "region"
 FORMAT = 2  # of stores; docs/store.md says what each holds
 UNIT = "counts per spot area"  # also that of stores that do not state it
+VALUE = "value per spot"  # of what are no counts
 
 
 def unit(spot_shape: str, *, is_counts: bool) -> str:
     """Name the unit of a projection's genes: per area of what was measured, whose size the store states."""
     if not is_counts:
-        return "value per spot"
+        return VALUE
     return "counts per bin area" if spot_shape == "square" else UNIT
 
 

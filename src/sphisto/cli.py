@@ -44,7 +44,7 @@ FIT = (
 )  # fmt: skip
 EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added")
 PREDICT = ("store", "device", "key_added", "resume")
-AGGREGATE = ("radius", "genes", "key", "library_id")
+AGGREGATE = ("radius", "genes", "target_sum", "key", "library_id")
 
 CONFIG = ("preset", "devices")  # which stand for settings in `config`
 MESSAGES = ("verbosity", "quiet", "progress")  # of all commands: settings of the session
@@ -411,6 +411,10 @@ def _add_aggregate(command: argparse.ArgumentParser) -> None:
     sums = command.add_argument_group("sums")
     sums.add_argument("--radius", type=float, metavar="NUMBER", help="radius of points, in full-resolution px")
     sums.add_argument("--genes", type=_words, metavar="A,B,...", help="genes to sum (by default all)")
+    sums.add_argument(
+        "--target-sum", type=float, metavar="NUMBER",
+        help="counts to which regions are scaled before logarithms are taken (by default those of the median spot)",
+    )  # fmt: skip
     sums.add_argument("--key", metavar="NAME", help="name of the projection (default: projection)")
     sums.add_argument("--library-id", metavar="NAME", help="name of the section, where several were fitted together")
     _add_output(command, "sums", "an h5ad file of regions x genes", required=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import sphisto as sp
+from sphisto.genes.lognorm import expected_lognorm
 
 
 def test_counts_are_the_integral_of_the_raster(fitted, store):
@@ -121,3 +122,51 @@ def test_names_that_come_twice_get_a_number(store, caplog):
     found = sp.tl.aggregate(store, boxes, genes="nuclei_a")
     assert list(found.obs_names) == ["a", "a-1"]
     assert "Names of regions that come more than once get a number: a." in caplog.text
+
+
+def test_deviations_are_those_of_the_rasters_summed(fitted, store):
+    """Oracle: a loop over whole pixels; genes that were not written as rasters have none."""
+    import geopandas as gpd
+    import shapely
+
+    square = gpd.GeoDataFrame(geometry=[shapely.box(30, 20, 60, 50)])
+    deviations = sp.get.raster(store, "projection_sd")
+    written = [str(name) for name in deviations["c"].values]
+    other = next(name for name in fitted.var_names if name not in written)
+    found = sp.tl.aggregate(store, square, genes=[other, *written])
+    params = fitted.uns["projection"]["params"]
+    spot_area = np.pi * (params["spot_um"] / params["um_per_px"] / 2) ** 2
+    expected = np.nansum(deviations.values[:, 20:50, 30:60], axis=(1, 2)) / spot_area
+    np.testing.assert_allclose(found.layers["sd"][0, 1:], expected, rtol=1e-4)
+    assert np.isnan(found.layers["sd"][0, 0])
+
+
+def test_logarithms_are_those_of_counts_on_average(fitted, store):
+    circles = np.array([[50.0, 50.0], [20.5, 70.0]])
+    found = sp.tl.aggregate(store, circles, radius=3.0)
+    total = found.X.astype(float).sum(axis=1)
+    target = found.uns["lognorm"]["target_sum"]
+    usual = np.median(np.asarray(fitted.X.sum(axis=1)))
+    assert target == pytest.approx(usual, rel=0.05)
+    scatter = fitted.var["projection_dispersion"].to_numpy(float)
+    np.testing.assert_allclose(found.layers["lognorm"], expected_lognorm(found.X, scatter, total, target), rtol=1e-4)
+    assert (found.layers["lognorm"] < np.log1p(target * found.X / total[:, None])).all()
+    some = sp.tl.aggregate(store, circles, radius=3.0, genes=["nuclei_a"], target_sum=100)
+    assert some.uns["lognorm"]["target_sum"] == 100
+    place = [list(fitted.var_names).index("nuclei_a")]
+    expected = expected_lognorm(found.X[:, place], scatter[place], total, 100)
+    np.testing.assert_allclose(some.layers["lognorm"], expected, rtol=1e-4)
+
+
+def test_without_tissue_nothing_is_known(store):
+    tissue = sp.get.raster(store, "toy_tissue").values.astype(bool)
+    y, x = np.argwhere(~tissue)[0]
+    found = sp.tl.aggregate(store, np.array([[x + 0.5, y + 0.5], [50.0, 50.0]]), radius=0.4)
+    assert np.isnan(found.layers["lognorm"][0]).all()
+    assert np.isfinite(found.layers["lognorm"][1]).all()
+
+
+@pytest.mark.parametrize("target_sum", [0, -5, np.nan, np.inf])
+def test_a_target_that_is_no_number_of_counts_is_refused(store, target_sum):
+    with pytest.raises(ValueError, match="target_sum"):
+        sp.tl.aggregate(store, np.array([[50.0, 50.0]]), radius=3, target_sum=target_sum)

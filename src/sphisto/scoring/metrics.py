@@ -5,33 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.genes.lognorm import expected_lognorm
+
 Floats = NDArray[np.float64]
-_MANY = 30.0  # counts from which the logarithm is expanded
-_SURELY = 80  # counts that a Poisson variable of mean 30 does not reach
+_TARGET = 1e4  # counts to which those of each row are scaled
 
 
 def log_normalised(counts: NDArray[np.floating]) -> Floats:
     """Scale each row of (n, G) counts to 10,000 and take log(1 + x), as scanpy does."""
     total = counts.sum(axis=1, keepdims=True)
-    return np.log1p(np.divide(counts * 1e4, total, where=total > 0, out=np.zeros_like(counts, dtype=np.float64)))
+    return np.log1p(np.divide(counts * _TARGET, total, where=total > 0, out=np.zeros_like(counts, dtype=np.float64)))
 
 
 def expected_log_normalised(rates: NDArray[np.floating]) -> Floats:
-    """Expected :func:`log_normalised` value of Poisson counts with (n, G) rates, each row scaled by its summed rate.
+    """Expected :func:`log_normalised` value of Poisson counts with (n, G) rates.
 
     The logarithm of a mean is not the mean of logarithms: a gene of 0.1 counts is mostly 0 and sometimes
     log(1 + 10,000 / total), which depends on the total. Predicted counts are compared with measured ones by this.
     """
-    rates = rates.astype(np.float64)
-    total = rates.sum(axis=1, keepdims=True)
-    scale = np.divide(1e4, total, where=total > 0, out=np.zeros_like(total))
-    few = np.minimum(rates, _MANY)
-    share, expected = np.exp(-few), np.zeros_like(rates)
-    for count in range(1, _SURELY):
-        share *= few / count
-        expected += share * np.log1p(count * scale)
-    level = rates * scale  # of many counts the logarithm is all but linear: second order
-    return np.where(rates > _MANY, np.log1p(level) - scale * level / (2 * np.square(1 + level)), expected)
+    found = expected_lognorm(rates, np.zeros(rates.shape[1]), rates.sum(axis=1), _TARGET)
+    return found.astype(np.float64)  # sums over many spots follow
 
 
 def pearson(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:

@@ -12,6 +12,7 @@ from sphisto._progress import stage
 from sphisto.core.footprint import Footprint
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
+from sphisto.genes.lognorm import expected_lognorm
 from sphisto.genes.model import rates
 from sphisto.io import regions as shapes
 from sphisto.io.store import read as stores
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from sphisto.genes.model import GeneModel
     from sphisto.io.store.read import Store
     from sphisto.io.store.stored_raster import StoredRaster
 
@@ -34,10 +36,16 @@ def aggregate(
     *,
     radius: float | NDArray[Any] | None = None,
     genes: str | Sequence[str] | None = None,
+    target_sum: float | None = None,
     key: str = "projection",
     library_id: str | None = None,
 ) -> AnnData:
     """Sum the rasters over regions of tissue, by the same area-true pooling as in the fit.
+
+    ``X`` holds expected counts, not measured ones: in a cell most genes are expected to have a fraction of a count. For
+    what follows on logarithms (scores of gene sets, clusters, comparisons with measured cells) take
+    ``layers["lognorm"]`` rather than ``scanpy.pp.log1p`` of ``X``: the logarithm of an expected count is not what the
+    logarithm of counts is on average.
 
     Parameters
     ----------
@@ -53,6 +61,10 @@ def aggregate(
         Radius of the circles in full-resolution px: one, or (n,).
     genes
         Genes to sum; default all that are modelled.
+    target_sum
+        Counts of all modelled genes to which those of each region are scaled before the logarithm is taken in
+        ``layers["lognorm"]``, as in :func:`scanpy.pp.normalize_total`; default the median of the section's spots (in a
+        projection without spots: of the regions). Set it to that of measured cells to compare with them.
     key
         Which projection of the store.
     library_id
@@ -64,12 +76,17 @@ def aggregate(
     over the region's tissue (counts per spot area; NaN without tissue). ``obs["coverage"]``: share of the region's area
     that lies in tissue and image; what lies outside counts nothing in ``X``. ``obs["area_um2"]``: whole area.
     ``obsm["spatial"]``: (x, y) of the region's centre (of the part in the image) in ``global``.
+    ``layers["sd"]``: standard deviation of ``X``, where the store holds standard deviations, which is for the genes that
+    were written as rasters; NaN for others. Those of a region's pixels are taken to err together, as they do within the
+    distance of two spots: of larger regions it is the most that it can be. ``layers["lognorm"]``: expected value of
+    ``log1p(target_sum * y / n)``, y the gene's count in the region (negative binomial by rate and dispersion) and n that
+    of all modelled genes; NaN without tissue, and only where counts were fitted. ``uns["lognorm"]``: its ``target_sum``.
 
     Raises
     ------
     ValueError
-        If the regions are of no known kind or without a place in ``global``, none of them touches the raster, or one of
-        several sections must be chosen.
+        If the regions are of no known kind or without a place in ``global``, none of them touches the raster, one of
+        several sections must be chosen, or ``target_sum`` is not positive.
     KeyError
         If a gene, projection or element is not there.
 
@@ -78,46 +95,93 @@ def aggregate(
     >>> import numpy as np, sphisto as sp
     >>> cells = sp.tl.aggregate("toy.zarr", np.array([[120.0, 80.0]]), radius=5)  # doctest: +SKIP
     """
+    if target_sum is not None and not 0 < target_sum < np.inf:
+        msg = f"Found target_sum={target_sum!r}; expected a positive number of counts."
+        raise ValueError(msg)
     key = stores.projection(store, key, library_id)
     stored = stores.raster(store, _keys.factors(key))
     model = stores.factors(store, key)
-    modelled = [gene for gene, row in zip(model.genes, model.loadings, strict=True) if not np.isnan(row).any()]
-    names = modelled if genes is None else [genes] if isinstance(genes, str) else list(genes)
-    rows = model.rows(names).astype(np.float64)
+    modelled = model.of(
+        [gene for gene, row in zip(model.genes, model.loadings, strict=True) if not np.isnan(row).any()]
+    )
+    names = list(modelled.genes) if genes is None else [genes] if isinstance(genes, str) else list(genes)
     footprint, index = shapes.footprint(store, regions, stored.grid, radius)
     sums, tissue = _pool(stored, footprint)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
-    integral = rates(sums, rows, model.n_contrasts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        density = np.where(tissue[:, None] > 0, integral / tissue[:, None], np.nan)
-    return _table(footprint, index, names, integral / spot_area, density, tissue, stored.grid)
+    table = _table(footprint, index, names, tissue, stored.grid)
+    _fill(table, sums / spot_area, tissue / spot_area, model.of(names))
+    table.layers["sd"] = _sd(store, key, footprint, names) / spot_area
+    if stores.unit(store, key) != _keys.VALUE:
+        total = _totals(sums / spot_area, modelled)
+        if target_sum is None:
+            fitted = stores.fitted(store, key)
+            target_sum = float(np.median(_totals(fitted, modelled) if len(fitted) else total[tissue > 0]))
+        dispersion = stores.gene_column(store, _keys.dispersion(key), key)
+        scatter = np.array([dispersion.get(name, np.nan) for name in names])
+        table.layers["lognorm"] = expected_lognorm(table.X, scatter, total, target_sum)
+        table.layers["lognorm"][tissue == 0] = np.nan
+        table.uns["lognorm"] = {"target_sum": target_sum}
+    return table
 
 
-def _pool(stored: StoredRaster, footprint: Footprint) -> tuple[Any, Any]:
-    """Sum factor maps and tissue over the regions, tile by tile; tiles that no region touches are not read."""
-    pool = TilePool(footprint, len(stored.channels))
+def _pool(stored: StoredRaster, footprint: Footprint, channels: Sequence[int] | None = None) -> tuple[Any, Any]:
+    """Sum channels and tissue of a raster over the regions, tile by tile; tiles that no region touches are not read."""
+    wanted = np.arange(len(stored.channels)) if channels is None else np.asarray(channels)
+    pool = TilePool(footprint, len(wanted))
     inside = TilePool(footprint, 1)
     tiles = [tile for tile in plan_tiles(stored.grid.shape) if len(footprint.within(tile.core).weight)]
-    with stage("sum over regions", len(tiles), unit="tile") as bar:
+    what = "sum over regions" if channels is None else "deviations in regions"
+    with stage(what, len(tiles), unit="tile") as bar:
         for tile in tiles:
-            maps = stored.read(0, tile.core)
+            maps = stored.read(0, tile.core, wanted)
             pool.add(tile.core, maps)
             inside.add(tile.core, np.isfinite(maps[:1]).astype(np.float32))
             bar.update()
     return pool.sums, inside.sums[:, 0]
 
 
-def _table(
-    footprint: Footprint, index: Any, names: list[str], counts: Any, density: Any, tissue: Any, grid: Any
-) -> AnnData:
+def _fill(table: AnnData, sums: Any, tissue: Any, model: GeneModel) -> None:
+    """Turn factors summed over regions into counts and densities, some regions at a time: not all in double precision."""
+    table.X = np.empty(table.shape, dtype=np.float32)
+    table.layers["density"] = np.empty(table.shape, dtype=np.float32)
+    for rows in _blocks(len(sums)):
+        counts = rates(sums[rows], model.loadings.astype(np.float64), model.n_contrasts)
+        table.X[rows] = counts
+        with np.errstate(invalid="ignore", divide="ignore"):
+            table.layers["density"][rows] = np.where(tissue[rows, None] > 0, counts / tissue[rows, None], np.nan)
+
+
+def _totals(factors: Any, model: GeneModel) -> Any:
+    """(m,) counts of all genes of a model at (m, K) factor values."""
+    loadings = model.loadings.astype(np.float64)
+    parts = [rates(factors[rows], loadings, model.n_contrasts).sum(axis=1) for rows in _blocks(len(factors))]
+    return np.concatenate(parts)
+
+
+def _blocks(n: int, size: int = 1024) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, max(n, 1), size)]
+
+
+def _sd(store: Store, key: str, footprint: Footprint, names: list[str]) -> NDArray[np.float32]:
+    """(m, G) standard deviations of genes integrated over regions; NaN where the store holds none."""
+    stored = stores.raster(store, _keys.sd(key))
+    found = np.full((len(footprint), len(names)), np.nan, dtype=np.float32)
+    channel = {name: c for c, name in enumerate(stored.channels)}
+    written = [i for i, name in enumerate(names) if name in channel]
+    if written:
+        sums, _ = _pool(stored, footprint, [channel[names[i]] for i in written])
+        found[:, written] = sums
+    return found
+
+
+def _table(footprint: Footprint, index: Any, names: list[str], tissue: Any, grid: Any) -> AnnData:
     import pandas as pd
     from anndata import AnnData
 
     with np.errstate(invalid="ignore", divide="ignore"):
         coverage = tissue / footprint.area
     obs = pd.DataFrame({"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=_unique(index))
-    table = AnnData(counts.astype(np.float32), obs=obs, var=pd.DataFrame(index=names))
-    table.layers["density"] = density.astype(np.float32)
+    table = AnnData(obs=obs, var=pd.DataFrame(index=names))
     table.obsm["spatial"] = grid.to_fullres(footprint.centroids())[:, ::-1]
     return table
 

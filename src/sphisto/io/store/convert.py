@@ -48,7 +48,7 @@ def convert(store: Path) -> bool:
         )
         raise FileExistsError(msg)
     with replacing(store, call={"convert": _keys.FORMAT}) as work:
-        units = {key: _unit(store, key) for key in about["keys"]}
+        units = {key: stores.unit(store, key) for key in about["keys"]}
         for key in about["keys"]:
             _convert_rasters(store, work.staging, key)
         with building.marked(work.staging) as mark:
@@ -95,9 +95,3 @@ class _Known:
         rows, columns = place
         window = Window(rows.start, columns.start, rows.stop, columns.stop)
         return np.isfinite(read_window(self.level, window, slice(0, 1))[0])
-
-
-def _unit(store: Path, key: str) -> str:
-    """Unit of a projection; the first format named it in the table, and did not tell bins from spots."""
-    said = stores.record(store, key).get("unit", _keys.UNIT)
-    return _keys.unit(stores.spot(store, key).shape, is_counts=said == _keys.UNIT)

@@ -23,6 +23,7 @@ from sphisto.io.store.stored_raster import StoredRaster
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
     from sphisto.genes.model import GeneModel
@@ -120,12 +121,20 @@ def spot(store: Store, key: str) -> Spot:
 
 
 def unit(store: Store, key: str) -> str:
-    """Unit of a projection's genes."""
-    return str(_about(store, key).get("unit", _keys.UNIT))
+    """Unit of a projection's genes; the first format named it in the table, and did not tell bins from spots."""
+    about = _about(store, key)
+    if "unit" in about:
+        return str(about["unit"])
+    said = record(store, key).get("unit", _keys.UNIT)
+    return _keys.unit(spot(store, key).shape, is_counts=said == _keys.UNIT)
 
 
-def record(store: Path, key: str) -> dict[str, Any]:
+def record(store: Store, key: str) -> dict[str, Any]:
     """Return ``uns[key]`` of a projection's table without its history; empty where there is no table."""
+    store = located(store)
+    if not isinstance(store, Path):
+        found = store.tables[table_name(store, key)].uns.get(key, {}) if table_name(store, key) in store.tables else {}
+        return {name: value for name, value in found.items() if name != "history"}
     import zarr
     from anndata.io import read_elem
 
@@ -187,6 +196,20 @@ def factors(store: Store, key: str) -> GeneModel:
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
         loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
     return GeneModel(tuple(map(str, names)), loadings, contrasts)
+
+
+def fitted(store: Store, key: str) -> NDArray[np.float32]:
+    """(spots, K) fitted factor values of a projection's spots; none for an image alone."""
+    store, name = located(store), table_name(store, key)
+    if not isinstance(store, Path):
+        return np.asarray(store.tables[name].obsm[_keys.fitted(key)])
+    import zarr
+    from anndata.io import read_elem
+
+    folder = store / "tables" / name
+    with naming_damage(folder, ("obsm",), advice=RESTORE):
+        group = zarr.open_group(folder, mode="r", use_consolidated=False)
+        return np.asarray(read_elem(group[f"obsm/{_keys.fitted(key)}"]))
 
 
 def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, Any]:
