@@ -38,3 +38,13 @@ def former_keywords(**translate: Translate) -> Callable[[Callable[P, R]], Callab
         return called
 
     return decorate
+
+
+def named(now: str) -> Translate:
+    """Translate a keyword that only has another name now."""
+
+    def translate(keywords: dict[str, Any], value: Any) -> str:
+        keywords[now] = value
+        return f"{now}=..."
+
+    return translate

@@ -20,6 +20,7 @@ from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import write as building
+from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.io.store.transaction import replacing
 from sphisto.networks.registry import current_name
@@ -208,7 +209,7 @@ def fit_projection(
         **by_name(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
-        building.check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
+        check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
         resumed = _PREPARED in work.journal
         if not resumed:
             building.write_slide(work.staging, slide, key_added)

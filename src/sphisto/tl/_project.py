@@ -61,9 +61,17 @@ def stream(
     sums = {number: sums_of(writing, regions[number]) for number in sorted(work.journal.regions)}
     left = {number: region for number, region in regions.items() if number not in sums}
 
+    tissue = {number: sum(int(slide.tissue[tile.core.slices].sum()) for tile in region) for number, region in regions.items()}
+    judged = len(sums)
+
     def done(number: int, found: Sums) -> None:
         sums[number] = found
         work.journal.note_region(number)
+
+    def check_disk() -> None:
+        """Once a region is written, which shows what the others take."""
+        if len(sums) > judged == 0:
+            pass
 
     give_back()  # what reading the slide took: it grows with the slide, and the network comes on top
     n_left = sum(map(len, left.values()))
