@@ -15,6 +15,7 @@ from sphisto._terminal import progress_bar
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io.store import write as building
 from sphisto.io.store.raster import REGION, WITHIN, completed, round_mantissa
+from sphisto.io.store.space import check_rest
 from sphisto.networks.precision import Precision
 from sphisto.predict.tiles import device_of, precision_of, tiles_of
 from sphisto.tl._cluster import precision_on, write_on
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 _CREATED = "rasters"  # in the journal
+_ENOUGH = 16  # tiles that show how well the others compress
 
 
 def stream(
@@ -61,18 +63,14 @@ def stream(
     sums = {number: sums_of(writing, regions[number]) for number in sorted(work.journal.regions)}
     left = {number: region for number, region in regions.items() if number not in sums}
 
-    tissue = {number: sum(int(slide.tissue[tile.core.slices].sum()) for tile in region) for number, region in regions.items()}
-    judged = len(sums)
-
     def done(number: int, found: Sums) -> None:
         sums[number] = found
         work.journal.note_region(number)
 
-    def check_disk() -> None:
-        """Once a region is written, which shows what the others take."""
-        if len(sums) > judged == 0:
-            pass
+    def written() -> list[Tile]:
+        return [tile for number in list(sums) for tile in regions[number]]
 
+    looked = False
     give_back()  # what reading the slide took: it grows with the slide, and the network comes on top
     n_left = sum(map(len, left.values()))
     with (
@@ -85,17 +83,28 @@ def stream(
             with closing(write_regions(writing, left, device_of(device), done=done)) as tiles_written:
                 for _ in tiles_written:
                     shown.update()
+                    looked = looked or _check_disk(work, key, slide, written(), tiles)
         else:
             with closing(write_on(client, writing, left, device, work.folder)) as regions_written:
                 for number, found in regions_written:
                     done(number, found)
                     shown.update(len(left[number]))
+                    looked = looked or _check_disk(work, key, slide, written(), tiles)
     _coarsen(building.open_rasters(work.staging, key), tiles)
     pool = writing.pool()
     for number in sorted(sums):
         spots, values = sums[number]
         pool.sums[spots] += values
     return pool.means().astype(np.float32)
+
+
+def _check_disk(work: Work, key: str, slide: Slide, written: list[Tile], tiles: list[Tile]) -> bool:
+    """Hold the disk against what the rasters of the first tiles took, once these are enough; whether they were."""
+    if len(written) < _ENOUGH:
+        return False
+    tissue = [sum(int(slide.tissue[tile.core.slices].sum()) for tile in some) for some in (written, tiles)]
+    check_rest(work.staging, key, tissue[0] / tissue[1])
+    return True
 
 
 def _precision(fitted: Fitted, work: Work, device: str, client: Client | None) -> Precision:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import math
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto.core.grid import SAME_PLACE_PX
-from sphisto.core.tiles import Window, on_tissue, plan_tiles
+from sphisto.core.tiles import Window
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
