@@ -479,7 +479,7 @@ def test_a_wrong_gene_is_one_message_and_no_store(visium_folder, tmp_path, capsy
     assert not store.exists()
 
 
-def test_evaluate_from_folder_to_scores(visium_folder, small_toy, tmp_path, capsys):
+def test_evaluate_from_folder_to_scores(visium_folder, tmp_path, capsys, caplog):
     out = tmp_path / "scores.h5ad"
     words = f"--genes class1_a,nuclei_a --min-genes 1 --max-epochs 1 --device cpu --share 0.3 --out {out}"
     assert cli.main(["evaluate", str(visium_folder), *words.split()]) == 0
@@ -489,6 +489,8 @@ def test_evaluate_from_folder_to_scores(visium_folder, small_toy, tmp_path, caps
     assert shown[0].split() == list(table.columns)
     assert [line.split()[0] for line in shown[2:]] == list(table.index) == ["sphisto", "prior", "gaussian", "nearest"]
     assert float(shown[2].split()[1]) == pytest.approx(table.loc["sphisto", "mean_pearson"], abs=1e-3)
+    (told,) = [message for message in caplog.messages if "held-out spots;" in message]
+    assert f"mean Pearson of 2 genes: sphisto {table.loc['sphisto', 'mean_pearson']:.2f}, prior " in told
     found = written.var["evaluation_pearson"]
     assert list(found.index[found.notna()]) == ["class1_a", "nuclei_a"]
     assert found.mean() == pytest.approx(table.loc["sphisto", "mean_pearson"], abs=1e-6)

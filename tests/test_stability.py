@@ -10,13 +10,13 @@ import pytest
 
 import sphisto as sp
 from sphisto import _keys
-from sphisto._former import former_keywords, renamed
+from sphisto._former import former_keywords, named
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "stability.md").read_text()
 
 
-@former_keywords(colour=renamed("color"))
+@former_keywords(colour=named("color"))
 def draw(*, color: str = "red") -> str:
     return color
 

@@ -22,7 +22,7 @@ def former_keywords(**translate: Translate) -> Callable[[Callable[P, R]], Callab
     ----------
     translate
         For each of them a function of the keywords of the call and the value given, which puts what is meant into the
-        keywords and returns how to write it now: :func:`renamed`, or another one where more than the name has changed.
+        keywords and returns how to write it now: :func:`named`, or another one where more than the name has changed.
         They are called in the order in which they stand here.
     """
 
@@ -41,14 +41,14 @@ def former_keywords(**translate: Translate) -> Callable[[Callable[P, R]], Callab
     return decorate
 
 
-def renamed(now: str) -> Translate:
-    """Return the translation of a keyword that has another name, and the same meaning."""
+def named(now: str) -> Translate:
+    """Translate a keyword that only has another name now."""
 
     def translate(keywords: dict[str, Any], value: Any) -> str:
         if now in keywords:
             msg = f"Found {now}= together with the name that it had before; expected {now}= alone."
             raise TypeError(msg)
         keywords[now] = value
-        return f"{now}={value!r}"
+        return f"{now}={value!r}" if isinstance(value, str) else f"{now}=..."
 
     return translate

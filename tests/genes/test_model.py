@@ -50,7 +50,7 @@ def test_contrasts_correct_the_others_but_take_away_nine_tenths_at_most(rng):
 
 def test_some_genes_by_some_factors_know_which_are_contrasts():
     loadings = np.array([[0.5, 0.2, 0.1], [0.5, -0.2, 0.3]], dtype=np.float32)
-    few = GeneModel(("A", "B"), loadings, 1).of(["B"], np.array([True, False, True]))
+    few = GeneModel(("A", "B"), loadings, 1).of(["B"]).by(np.array([True, False, True]))
     assert few.names == ["factor0", "contrast0"]
     assert (few.genes, few.n_contrasts) == (("B",), 1)
     assert GeneModel(("A", "B"), loadings, 1).of(["B"]).n_factors == 3

@@ -149,14 +149,3 @@ def test_libraries(section):
     section.uns["spatial"]["second"] = section.uns["spatial"]["lib"]
     with pytest.raises(ValueError, match="Found several libraries .*: lib, second. Choose one with `library_id`"):
         _sources.section_image(section, None)
-
-
-# ---- projections
-
-
-def test_adata_leads_to_its_store(section):
-    with pytest.raises(KeyError, match=r"Did not find a projection in .uns\['projection'\]. Run `sphisto.tl.fit_proj"):
-        _sources.store_of(section, "projection")
-    section.uns["projection"] = {"params": {}, "store": "a.zarr"}
-    assert _sources.store_of(section, "projection") == "a.zarr"
-    assert _sources.store_of("b.zarr", "projection") == "b.zarr"

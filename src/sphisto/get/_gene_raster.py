@@ -10,6 +10,7 @@ from sphisto import _keys
 from sphisto._cores import one_blas_thread
 from sphisto.get._raster import as_dataarray, window_of
 from sphisto.io.store import read as stores
+from sphisto.io.store.data import store_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
     from sphisto.get._raster import BBox
-    from sphisto.io.store.read import Store
+    from sphisto.io.store.data import Data
 
 
 def gene_raster(
-    store: Store,
+    store: Data,
     genes: str | Sequence[str],
     *,
     bbox: BBox | None = None,
@@ -34,7 +35,7 @@ def gene_raster(
     Parameters
     ----------
     store
-        Path of a store, or the SpatialData read from it.
+        Path of a store, the SpatialData read from it, or the AnnData that was fitted.
     genes
         One name or several, of ``table.var_names``.
     bbox
@@ -55,6 +56,8 @@ def gene_raster(
     ------
     KeyError
         If a gene is not in the table or not modelled, or there is no such projection.
+    TypeError
+        If it is nothing that leads to a store.
     ValueError
         If the level is not there, the box lies outside the raster, or one of several sections must be chosen.
 
@@ -64,6 +67,7 @@ def gene_raster(
     >>> nrgn = sp.get.gene_raster("mouse_brain.zarr", "Nrgn", bbox=(4000, 3000, 6000, 5000))  # doctest: +SKIP
     """
     names = [genes] if isinstance(genes, str) else list(genes)
+    store = store_of(store, key)
     key = stores.projection(store, key, library_id)
     stored = stores.raster(store, _keys.factors(key))
     model = stores.factors(store, key).of(names)

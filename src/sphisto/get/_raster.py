@@ -9,24 +9,25 @@ import numpy as np
 
 from sphisto.core.tiles import Window
 from sphisto.io.store import read as stores
+from sphisto.io.store.data import store_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from xarray import DataArray
 
     from sphisto.core.grid import Grid
-    from sphisto.io.store.read import Store
+    from sphisto.io.store.data import Data
 
 BBox = tuple[float, float, float, float]
 
 
-def raster(store: Store, name: str, *, bbox: BBox | None = None, scale: int = 0) -> DataArray:
+def raster(store: Data, name: str, *, bbox: BBox | None = None, scale: int = 0) -> DataArray:
     """Read an image or mask of a store by its element's name.
 
     Parameters
     ----------
     store
-        Path of a store, or the SpatialData read from it.
+        Path of a store, the SpatialData read from it, or the AnnData that was fitted.
     name
         Name of the element, for instance ``"projection_factors"``, ``"projection_reconstruction"``,
         ``"{library}_image"`` or ``"{library}_tissue"``.
@@ -45,15 +46,17 @@ def raster(store: Store, name: str, *, bbox: BBox | None = None, scale: int = 0)
     ------
     KeyError
         If there is no such raster.
+    TypeError
+        If it is nothing that leads to a store.
     ValueError
-        If the level is not there or the box lies outside the raster.
+        If the level is not there or the box lies outside the raster, or an AnnData was fitted into several stores.
 
     Examples
     --------
     >>> import sphisto as sp
     >>> image = sp.get.raster("toy.zarr", "toy_image", scale=1)  # doctest: +SKIP
     """
-    stored = stores.raster(store, name)
+    stored = stores.raster(store_of(store), name)
     grid = stored.grid_at(scale)
     window = window_of(grid, bbox)
     return as_dataarray(stored.read(scale, window), stored.channels, grid, window, name)

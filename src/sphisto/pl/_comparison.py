@@ -8,6 +8,7 @@ import numpy as np
 
 from sphisto import _keys
 from sphisto.io.store import read as stores
+from sphisto.io.store.data import table_of
 from sphisto.pl._frame import (
     colour_bar,
     describe,
@@ -23,7 +24,7 @@ from sphisto.pl._frame import (
     window_of,
 )
 from sphisto.pl._measured import draw_spots
-from sphisto.pl._sources import counts_of, gene_rasters, names_of, projection_of, spots_of, stored_image, table_of
+from sphisto.pl._sources import counts_of, gene_rasters, names_of, projection_of, spots_of, stored_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import BBox, Data
+    from sphisto.pl._sources import BBox
 
 
 @describe

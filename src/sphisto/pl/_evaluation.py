@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto._former import former_keywords, named
+from sphisto.io.store.data import table_of
 from sphisto.pl._frame import describe, finish, panels
 
 if TYPE_CHECKING:
@@ -17,14 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+    from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes
 
 _OWN = "sphisto"
 
 
+@former_keywords(adata=named("data"))
 @describe
 def evaluation(
-    adata: AnnData,
+    data: Data,
     *,
     key: str = "evaluation",
     ax: AnyAxes | None = None,
@@ -39,8 +43,9 @@ def evaluation(
 
     Parameters
     ----------
-    adata
-        AnnData that :func:`sphisto.tl.evaluate` wrote to.
+    data
+        AnnData that :func:`sphisto.tl.evaluate` wrote to; or path of a store whose table holds it, or the SpatialData read
+        from it.
     key
         Which evaluation.
     %(frame)s
@@ -59,6 +64,7 @@ def evaluation(
     >>> import sphisto
     >>> axes = sphisto.pl.evaluation(adata)  # doctest: +SKIP
     """
+    adata = table_of(data)
     record = _record_of(adata, key)
     by_method: DataFrame = adata.varm[_keys.by_method(key)]
     table: DataFrame = record["table"]

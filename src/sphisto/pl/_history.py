@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto.io.store.data import record_of, table_of
 from sphisto.pl._frame import describe, finish, panels
-from sphisto.pl._sources import record_of, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import Data
 
 _PHASES = {"image": "image", "joint": "image and spots"}
 _LINE: dict[str, Any] = {"marker": "o", "ms": 3, "lw": 1.5}

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from sphisto import _keys
 from sphisto.io.store import read as stores
+from sphisto.io.store.data import is_anndata, store_of, table_of
 from sphisto.pl._frame import colour_bar, describe, dress, finish, limits, panel_size, panels, window_of
 from sphisto.pl._sources import (
     counts_of,
-    is_anndata,
     names_of,
     section_image,
     spots_of,
     stored_image,
-    table_of,
 )
 
 if TYPE_CHECKING:
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.collections import Collection
     from numpy.typing import NDArray
 
+    from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes, Limits
-    from sphisto.pl._sources import BBox, Data, PlacedImage, Spots
+    from sphisto.pl._sources import BBox, PlacedImage, Spots
 
 _FADED = 0.45  # opacity of the image under the spots: its structure shows, its colours do not mix with theirs
 
@@ -89,6 +89,8 @@ def measured(
     >>> axes = sphisto.pl.measured(adata, ["class1_a", "nuclei_a"], show=False)
     """
     names = names_of(genes)
+    if not is_anndata(data):
+        key = stores.projection(store_of(data), key, library_id)
     table = table_of(data, key)
     values, unit = counts_of(table, names, layer)
     spots = spots_of(table, key=key, library_id=library_id)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import BBox, Data
+    from sphisto.pl._sources import BBox
 
 _NO_SKILL = 0.05  # chance alone gives such correlations among some hundreds of spots
 _DIMMED = 0.35  # opacity of genes without skill: they are visible, but not prominent

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import BBox, Data
+    from sphisto.pl._sources import BBox
 
 
 @describe

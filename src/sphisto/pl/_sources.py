@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -14,21 +13,21 @@ from sphisto.io.calibration import calibration_of
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.layout_anndata import library_of, spots_of_anndata
 from sphisto.io.store import read as stores
+from sphisto.io.store.data import is_anndata, store_of
 from sphisto.pl._frame import extent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
-    from spatialdata import SpatialData
     from xarray import DataArray
 
+    from sphisto.io.store.data import Data
     from sphisto.io.store.read import Store
     from sphisto.pl._frame import Extent
 
     BBox: TypeAlias = tuple[float, float, float, float]
-    Data: TypeAlias = str | Path | SpatialData | AnnData
 
 _MOST_PX = 2 * TILE  # on a panel's longer side: more than a screen or a printed column resolves
 
@@ -58,36 +57,10 @@ class Spots:
         return float(low[0]), float(high[0]), float(high[1]), float(low[1])
 
 
-def is_anndata(data: Any) -> bool:
-    """Whether data is an AnnData, without importing it."""
-    return hasattr(data, "obsm")
-
-
-def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """Return what a fit left in ``uns[key]``."""
-    record = adata.uns.get(key)
-    if not hasattr(record, "keys") or "params" not in record:
-        msg = f"Did not find a projection in .uns[{key!r}]. Run `sphisto.tl.fit_projection` first, or correct `key`."
-        raise KeyError(msg)
-    return cast("Mapping[str, Any]", record)
-
-
-def store_of(data: Data, key: str) -> Store:
-    """Return the store itself, or the one that an AnnData was fitted into."""
-    if not is_anndata(data):
-        return data
-    return str(record_of(data, key)["store"])
-
-
 def projection_of(data: Data, key: str, library_id: str | None) -> tuple[Store, str]:
     """Return the store, and how a projection's elements are called there."""
     store = store_of(data, key)
     return store, stores.projection(store, key, library_id)
-
-
-def table_of(data: Data, key: str | None = None) -> AnnData:
-    """Return the AnnData itself, or the table of a projection's library in a store."""
-    return data if is_anndata(data) else stores.table(data, key)
 
 
 def choose_scale(store: Store, name: str, bbox: BBox | None, scale: int | None) -> int:

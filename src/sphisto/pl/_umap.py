@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto._former import former_keywords, renamed
+from sphisto._former import former_keywords, named
+from sphisto.io.store.data import is_anndata, table_of
 from sphisto.pl._frame import PANEL, colour_bar, describe, finish, limits, panels
-from sphisto.pl._sources import columns_of, is_anndata, names_of, table_of, unit_of
+from sphisto.pl._sources import columns_of, names_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import Data
 
 
-@former_keywords(adata=renamed("data"))
+@former_keywords(adata=named("data"))
 @describe
 def umap(
     data: Data,

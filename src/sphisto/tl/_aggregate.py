@@ -16,6 +16,7 @@ from sphisto.genes.lognorm import expected_lognorm
 from sphisto.genes.model import rates
 from sphisto.io import regions as shapes
 from sphisto.io.store import read as stores
+from sphisto.io.store.data import store_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.genes.model import GeneModel
+    from sphisto.io.store.data import Data
     from sphisto.io.store.read import Store
     from sphisto.io.store.stored_raster import StoredRaster
 
@@ -31,7 +33,7 @@ logger = logging.getLogger("sphisto")
 
 
 def aggregate(
-    store: Store,
+    store: Data,
     regions: Any,
     *,
     radius: float | NDArray[Any] | None = None,
@@ -50,7 +52,7 @@ def aggregate(
     Parameters
     ----------
     store
-        Path of a store, or the SpatialData read from it.
+        Path of a store, the SpatialData read from it, or the AnnData that was fitted.
     regions
         Circles: (n, 2) array of x, y in ``global`` (full-resolution px) with ``radius``. Polygons: GeoDataFrame, with
         holes and several parts if need be; where they cross themselves or overlap, the area they cover counts once.
@@ -89,6 +91,8 @@ def aggregate(
         several sections must be chosen, or ``target_sum`` is not positive.
     KeyError
         If a gene, projection or element is not there.
+    TypeError
+        If ``store`` is nothing that leads to a store.
 
     Examples
     --------
@@ -98,6 +102,7 @@ def aggregate(
     if target_sum is not None and not 0 < target_sum < np.inf:
         msg = f"Found target_sum={target_sum!r}; expected a positive number of counts."
         raise ValueError(msg)
+    store = store_of(store, key)
     key = stores.projection(store, key, library_id)
     stored = stores.raster(store, _keys.factors(key))
     model = stores.factors(store, key)

@@ -171,6 +171,10 @@ def evaluate(
     with stage("scores"):
         scores = score(predicted, truth, _mean(train)[modelled], scored, is_counts=slide.spots.is_counts, rng=generator)
     table = methods_table(scores, {name: method.seconds for name, method in predicted.items()})
+    logger.info(
+        "%d held-out spots; mean Pearson of %d genes: %s",
+        len(rows), int(scored.sum()), ", ".join(f"{name} {r:.2f}" for name, r in table["mean_pearson"].items()),
+    )  # fmt: skip
     params = {
         "network": network,
         "rng": seed,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
-from sphisto._former import former_keywords, renamed
+from sphisto._former import former_keywords, named
 from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
 from sphisto._terminal import print_line
@@ -21,6 +21,7 @@ from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import write as building
+from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.io.store.transaction import replacing
 from sphisto.networks.registry import current_name
@@ -55,7 +56,7 @@ _DEFAULT_GENES = 16
 _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
 
-@former_keywords(preset=renamed("config"), devices=from_devices)
+@former_keywords(preset=named("config"), devices=from_devices)
 def fit_projection(
     data: Section | AnnData | SpatialData | str | Path,
     *,
@@ -211,7 +212,7 @@ def fit_projection(
         **by_name(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
-        building.check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
+        check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
         resumed = _PREPARED in work.journal
         if not resumed:
             with stage("write image"):

@@ -19,6 +19,7 @@ from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
 from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
+from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import require_free_key
 from sphisto.io.store.transaction import replacing
 from sphisto.predict.conditioning import posterior_for
@@ -132,7 +133,7 @@ def predict(
         "features": fitted.features,
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
-        building.check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
+        check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             with stage("write image"):
                 building.write_slide(work.staging, slide, key_added)

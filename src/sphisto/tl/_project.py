@@ -16,6 +16,7 @@ from sphisto._settings import settings
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io.store import write as building
 from sphisto.io.store.raster import REGION, WITHIN, completed, round_mantissa
+from sphisto.io.store.space import check_rest
 from sphisto.networks.precision import Precision
 from sphisto.predict.tiles import device_of, precision_of, tiles_of
 from sphisto.tl._cluster import precision_on, write_on
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 
 _CREATED = "rasters"  # in the journal
+_ENOUGH = 16  # tiles that show how well the others compress
 
 
 def stream(
@@ -73,6 +75,10 @@ def stream(
         sums[number] = found
         work.journal.note_region(number)
 
+    def written() -> list[Tile]:
+        return [tile for number in list(sums) for tile in regions[number]]
+
+    looked = False
     give_back()  # what reading the slide took: it grows with the slide, and the network comes on top
     n_left = sum(map(len, left.values()))
     with (
@@ -85,11 +91,13 @@ def stream(
             with closing(write_regions(writing, left, device_of(device), done=done)) as tiles_written:
                 for _ in tiles_written:
                     shown.update()
+                    looked = looked or _check_disk(work, key, slide, written(), tiles)
         else:
             with closing(write_on(client, writing, left, device, work.folder)) as regions_written:
                 for number, found in regions_written:
                     done(number, found)
                     shown.update(len(left[number]))
+                    looked = looked or _check_disk(work, key, slide, written(), tiles)
     with stage("coarser levels"):
         _coarsen(building.open_rasters(work.staging, key), tiles)
     pool = writing.pool()
@@ -97,6 +105,15 @@ def stream(
         spots, values = sums[number]
         pool.sums[spots] += values
     return pool.means().astype(np.float32)
+
+
+def _check_disk(work: Work, key: str, slide: Slide, written: list[Tile], tiles: list[Tile]) -> bool:
+    """Hold the disk against what the rasters of the first tiles took, once these are enough; whether they were."""
+    if len(written) < _ENOUGH:
+        return False
+    tissue = [sum(int(slide.tissue[tile.core.slices].sum()) for tile in some) for some in (written, tiles)]
+    check_rest(work.staging, key, tissue[0] / tissue[1])
+    return True
 
 
 def _precision(fitted: Fitted, work: Work, device: str, client: Client | None) -> Precision:

@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pytest
 from anndata.io import read_zarr
 
 import sphisto as sp
@@ -56,35 +53,3 @@ def test_a_table_of_pandas_strings_is_written(small_toy, tmp_path):
     assert list(found.obs_names) == list(adata.obs_names)
     assert list(found.obs["said"].isna()) == list(adata.obs["said"].isna())
     assert list(found.obs["said"].dropna()) == list(adata.obs["said"].dropna())
-
-
-def wide(small_toy, tissue):
-    """Return a slide of 20,000 x 20,000 px of which some hold tissue; nothing of it is in memory."""
-    slide = make_slide(sp.io.section(small_toy))
-    grid = replace(slide.grid, height=20_000, width=20_000)
-    mask = np.broadcast_to(np.array(tissue == "everywhere"), grid.shape)
-    image = np.broadcast_to(np.zeros(1, dtype=np.uint8), (3, *grid.shape))
-    return replace(slide, grid=grid, tissue=mask, image=image)
-
-
-@pytest.mark.parametrize(
-    ("tissue", "free_gb", "found"),
-    [
-        ("everywhere", 10, "refused"),  # 50 maps have 80 GB, of which at least a quarter is kept
-        ("everywhere", 40, "warned"),
-        ("everywhere", 60, "nothing"),
-        ("nowhere", 1, "nothing"),  # but the image
-    ],
-)
-def test_a_disk_that_cannot_hold_the_tissue_is_told_before(
-    small_toy, tmp_path, monkeypatch, caplog, tissue, free_gb, found
-):
-    slide = wide(small_toy, tissue)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, free_gb * 1e9))
-    told = r"need some 20\.3 to 56\.8 GB and .* has .* GB free\. .*`um_per_px`"
-    if found == "refused":
-        with pytest.raises(OSError, match=told):
-            building.check_space(tmp_path, slide, 50)
-    else:
-        building.check_space(tmp_path, slide, 50)
-        assert bool(re.search(told, caplog.text)) == (found == "warned")

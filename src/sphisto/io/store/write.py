@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import math
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto.core.grid import SAME_PLACE_PX
-from sphisto.core.tiles import Window, on_tissue, plan_tiles
+from sphisto.core.tiles import Window
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-# Share of its raw bytes that a raster takes on disk, coarser levels included: a third more than its finest level, of
-# which rounding and compression leave a fifth to a half.
-_LEAST_KEPT, _MOST_KEPT = 0.25, 0.7
 _PICTURE_PX = 1_000  # longest side of the picture in the table
 
 
@@ -71,31 +67,6 @@ def check_target(store: Path, library_id: str, key: str) -> None:
 
         with naming_damage(store, ("tables", "shapes", "points"), advice=RESTORE):  # what is read while it is written
             sd.read_zarr(store)
-
-
-def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
-    """Refuse to start when the disk surely cannot hold the rasters, and warn when it may not.
-
-    Only tiles that hold tissue are written.
-
-    Raises
-    ------
-    OSError
-        If less is free than the rasters need at the least.
-    """
-    tiles = on_tissue(plan_tiles(slide.grid.shape), slide.tissue)
-    pixels = sum(math.prod(tile.core.shape) for tile in tiles)
-    raw = 4 * n_channels * pixels + slide.image.shape[0] * slide.grid.height * slide.grid.width
-    free = shutil.disk_usage(staging).free
-    if free >= _MOST_KEPT * raw:
-        return
-    msg = (
-        f"The rasters need some {_LEAST_KEPT * raw / 1e9:.1f} to {_MOST_KEPT * raw / 1e9:.1f} GB and {staging.parent} has "
-        f"{free / 1e9:.1f} GB free. Free some space, choose another `store`, fewer `genes` or a larger `um_per_px`."
-    )
-    if free < _LEAST_KEPT * raw:
-        raise OSError(msg)
-    logger.warning("%s", msg)
 
 
 @quiet()

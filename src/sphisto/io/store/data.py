@@ -1,0 +1,92 @@
+"""What users hand over where a store is read: its path, the SpatialData read from it, the AnnData that was fitted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from sphisto.io.store import read as stores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+    from sphisto.io.store.read import Store
+
+    Data: TypeAlias = str | Path | SpatialData | AnnData
+
+
+def is_anndata(data: Any) -> bool:
+    """Whether data is an AnnData, without importing it."""
+    return hasattr(data, "obsm") and hasattr(data, "var_names")
+
+
+def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """Return what a fit left in ``uns[key]``.
+
+    Raises
+    ------
+    KeyError
+        If it left nothing there.
+    """
+    record = adata.uns.get(key)
+    if not _is_projection(record):
+        msg = f"Did not find a projection in .uns[{key!r}]. Run `sphisto.tl.fit_projection` first, or correct `key`."
+        raise KeyError(msg)
+    return cast("Mapping[str, Any]", record)
+
+
+def store_of(data: Data, key: str | None = None) -> Store:
+    """Return the store itself, or the one that an AnnData was fitted into.
+
+    Parameters
+    ----------
+    data
+        Path of a store, the SpatialData read from it, or the AnnData of a fit.
+    key
+        Which of the projections of an AnnData; ``None``: all that there are must lie in one store.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    KeyError
+        If an AnnData holds no such projection.
+    ValueError
+        If its projections lie in several stores.
+    """
+    if isinstance(data, str | os.PathLike) or _is_spatialdata(data):
+        return data
+    if not is_anndata(data):
+        msg = (
+            f"Found {type(data).__module__}.{type(data).__qualname__}; expected the path of a store, the SpatialData read "
+            "from it, or the AnnData that was fitted."
+        )
+        raise TypeError(msg)
+    adata = cast("AnnData", data)
+    if key is not None:
+        return str(record_of(adata, key)["store"])
+    places = {str(record["store"]) for record in adata.uns.values() if _is_projection(record)}
+    if not places:
+        msg = "Did not find a projection in .uns. Run `sphisto.tl.fit_projection` first."
+        raise KeyError(msg)
+    if len(places) > 1:
+        msg = f"The projections in .uns lie in {len(places)} stores: {', '.join(sorted(places))}. Give the path of one."
+        raise ValueError(msg)
+    return places.pop()
+
+
+def table_of(data: Data, key: str | None = None) -> AnnData:
+    """Return the AnnData itself, or the table of a projection's library in a store."""
+    return cast("AnnData", data) if is_anndata(data) else stores.table(store_of(data), key)
+
+
+def _is_projection(record: Any) -> bool:
+    return hasattr(record, "keys") and "params" in record and "store" in record
+
+
+def _is_spatialdata(data: Any) -> bool:
+    return hasattr(data, "images") and hasattr(data, "tables")

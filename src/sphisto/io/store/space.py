@@ -1,0 +1,76 @@
+"""Whether a disk holds the rasters: by bounds before anything is computed, and by what the first ones took."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from typing import TYPE_CHECKING
+
+from sphisto import _keys
+from sphisto.core.tiles import on_tissue, plan_tiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sphisto.slide.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+# Share of its raw bytes that a raster takes on disk, coarser levels included: a third more than its finest level, of
+# which rounding and compression leave a fifth to a half.
+_LEAST_KEPT, _MOST_KEPT = 0.25, 0.7
+# What the rest takes, as a share of what it would if it were compressed like the first region: regions differ.
+_LEAST_LIKE, _MOST_LIKE = 0.7, 1.3
+_MEND = "Free some space, choose another `store`, fewer `genes` or a larger `um_per_px`"
+
+
+def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
+    """Refuse to start when the disk surely cannot hold the rasters, and warn when it may not.
+
+    Only tiles that hold tissue are written.
+
+    Raises
+    ------
+    OSError
+        If less is free than the rasters need at the least.
+    """
+    tiles = on_tissue(plan_tiles(slide.grid.shape), slide.tissue)
+    pixels = sum(math.prod(tile.core.shape) for tile in tiles)
+    raw = 4 * n_channels * pixels + slide.image.shape[0] * slide.grid.height * slide.grid.width
+    _judge(staging, _LEAST_KEPT * raw, _MOST_KEPT * raw, f"The rasters need {{}}. {_MEND}.")
+
+
+def check_rest(staging: Path, key: str, written: float) -> None:
+    """Refuse to go on when the disk surely cannot hold the rest of a projection's rasters, and warn when it may not.
+
+    Parameters
+    ----------
+    staging
+        Store that is being built.
+    key
+        Projection.
+    written
+        Share of the tissue whose rasters are written, above 0 and at most 1.
+
+    Raises
+    ------
+    OSError
+        If less is free than the rest needs, by what the first ones took.
+    """
+    folders = [staging / "images" / name for name in _keys.elements(key)]
+    taken = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+    rest = taken * (1 / written - 1)
+    logger.debug("The rasters of %r will take some %.1f GB.", key, (taken + rest) / 1e9)
+    mend = f"{_MEND}; after freeing some, `resume=True` goes on here"
+    _judge(staging, _LEAST_LIKE * rest, _MOST_LIKE * rest, f"The rest of the rasters needs {{}}. {mend}.")
+
+
+def _judge(staging: Path, least: float, most: float, msg: str) -> None:
+    free = shutil.disk_usage(staging).free
+    if free >= most:
+        return
+    msg = msg.format(f"some {least / 1e9:.1f} to {most / 1e9:.1f} GB and {staging.parent} has {free / 1e9:.1f} GB free")
+    if free < least:
+        raise OSError(msg)
+    logger.warning("%s", msg)
