@@ -135,4 +135,4 @@ def test_the_example_of_the_readme_runs(tmp_path):
     spec = importlib.util.spec_from_file_location("installed", ROOT / "tests" / "installed.py")
     installed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(installed)
-    assert "{'gene': 2, 'y': 256, 'x': 256}" in installed.run_example(sys.executable, tmp_path)
+    assert "{'gene': 2, 'y': 96, 'x': 112}" in installed.run_example(sys.executable, tmp_path)
