@@ -125,7 +125,7 @@ def test_entry_names_what_is_to_be_filled_in():
 def test_entry_describes_the_package_as_pyproject_does(entry):
     assert entry["name"] == ABOUT["name"]
     assert entry["description"].startswith(ABOUT["description"])
-    assert entry["install"] == {"pypi": ABOUT["name"]}
+    assert entry["install"]["pypi"] == ABOUT["name"]
     assert entry["license"] == ABOUT["license"]
     assert entry["language"] == "Python"
     (command,) = re.findall(r"bootstrap\.py (\w+)", entry["test_command"])
