@@ -71,9 +71,10 @@ print(f"sphisto {sp.__version__} of {sp.__file__}: {dict(raster.sizes)}, mean {r
 
 
 def example() -> str:
-    """Return the Python code under *Use it* in the README, with a fit of two epochs only."""
+    """Return the Python code under *Use it* in the README, with a training of one short epoch."""
     code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[0]
-    shorter, n = re.subn(r"(tl\.fit_projection\(.*)\)", r"\1, max_epochs=2)", code)
+    short = "config=sp.config.FitConfig(train=sp.config.TrainConfig(max_epochs=1, least_batches=2))"
+    shorter, n = re.subn(r"(tl\.fit_projection\(.*)\)", rf"\1, {short})", code)
     if n != 1:
         sys.exit(f"installed.py: expected one fit on one line in the README's example, found {n}:\n{code}")
     return shorter
