@@ -17,7 +17,7 @@ def jobs() -> dict[str, dict]:
 
 def test_actions_are_pinned_to_one_commit_each_and_say_its_release():
     lines = [line for path in WORKFLOWS for line in re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))]
-    others = {line for line in lines if not line.startswith("./")}
+    others = {line for line in lines if not line.startswith("$/")}
     assert others
     assert [line for line in others if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
     assert len({line.partition("@")[0] for line in others}) == len(others), "one action, two commits"
@@ -32,7 +32,7 @@ def test_rights_are_given_to_the_jobs_that_need_them_only():
 
 def test_what_is_published_was_built_and_tried_before():
     found = jobs()
-    assert found["release.build"] == {"needs": "version", "uses": "./.github/workflows/build.yaml"}
+    assert found["release.build"] == {"needs": "version", "uses": "$/.github/workflows/build.yaml"}
     assert found["release.publish"]["needs"] == "build"
     assert found["release.publish"]["environment"]["name"] == "pypi"
     assert not any("checkout" in step.get("uses", "") or "run" in step for step in found["release.publish"]["steps"])
