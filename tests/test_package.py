@@ -365,15 +365,23 @@ def test_every_library_in_use_is_declared():
     assert declared - used == {"igraph", "openslide-bin"}
 
 
-def test_every_dependency_is_locked_within_its_bounds():
+@pytest.mark.parametrize(
+    ("constraints", "groups"),
+    [
+        ("constraints.txt", ["test", "docs"]),
+        ("constraints-newest.txt", ["test", "docs", "interop"]),
+        ("constraints-lowest.txt", ["test"]),
+    ],
+)
+def test_every_dependency_is_locked_within_its_bounds(constraints, groups):
     from packaging.requirements import Requirement
 
     about = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in (ROOT / constraints).read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "a pin that is not NAME==VERSION"
     locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
-    groups = about["dependency-groups"]
-    for wanted in map(Requirement, [*about["project"]["dependencies"], *groups["test"], *groups["docs"]]):
+    asked = [line for group in groups for line in about["dependency-groups"][group]]
+    for wanted in map(Requirement, [*about["project"]["dependencies"], *asked]):
         assert locked[wanted.name.lower()] in wanted.specifier, wanted
 
 
