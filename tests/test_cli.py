@@ -5,22 +5,27 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from functools import partial
 from types import SimpleNamespace
 from typing import get_args
 
+import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import sphisto as sp
-from sphisto import __version__, _demo, cli
+from sphisto import __version__, _demo, _keys, cli
+from sphisto._settings import Verbosity
 from sphisto.config import PresetName
 from sphisto.core.spot import SpotShape
 from sphisto.io.store.summary import summarise
+from sphisto.scoring.held_out import check_split
 from sphisto.train.settings import with_devices
 
 FAULTS = {
@@ -29,6 +34,9 @@ FAULTS = {
     "broken": ZeroDivisionError(),
     "interrupted": KeyboardInterrupt(),
 }
+
+
+SCORES = pd.DataFrame({"mean_pearson": [0.51234]}, index=pd.Index(["sphisto"], name="method"))
 
 
 @pytest.fixture
@@ -54,6 +62,9 @@ def calls(monkeypatch):
     monkeypatch.setattr(sp.io, "section", section, raising=False)
     monkeypatch.setattr(sp.pp, "qc", lambda _, **given: noted.update(qc=given))
     monkeypatch.setattr(sp.tl, "fit_projection", lambda data, **given: noted.update(fit_projection=(data, given)))
+    monkeypatch.setattr(sp.tl, "predict", lambda model, data, **given: noted.update(predict=(model, data, given)))
+    monkeypatch.setattr(sp.tl, "load", lambda path: f"model of {path}")
+    monkeypatch.setattr(sp.tl, "evaluate", lambda _, **given: noted.update(evaluate=given) or SCORES)
     return noted
 
 
@@ -61,7 +72,7 @@ def fit(*words):
     return cli.main(["fit", "folder", "--store", "out.zarr", *words])
 
 
-def test_fit_passes_options_on_to_the_functions_that_take_them(calls, capsys):
+def test_fit_passes_options_on_to_the_functions_that_take_them(calls, caplog):
     words = (
         "--image he.tif --genes A,B --min-genes 5 --max-counts 1e5 --um-per-px 0.5 --rng 3 --resume --device cpu "
         "--spot-shape square --spot-um 16 --image-scale 0.5 --no-check --preset fast --devices 2 --library-id lib"
@@ -78,8 +89,7 @@ def test_fit_passes_options_on_to_the_functions_that_take_them(calls, capsys):
         "store": "out.zarr", "genes": ["A", "B"], "um_per_px": 0.5, "rng": 3, "resume": True, "device": "cpu",
         "config": with_devices("fast", 2),
     }  # fmt: skip
-    shown = capsys.readouterr()
-    assert "read 3 spots x 2 genes from folder" in shown.err
+    assert "read 3 spots x 2 genes from folder" in caplog.messages
 
 
 def test_options_not_given_leave_the_functions_own_defaults(calls):
@@ -125,19 +135,51 @@ NOT_FOR_A_SHELL = {
         "client": "an object; docs/scaling.md says how a cluster is used",
         "copy": "nobody holds the table",
     },
+    "evaluate": {
+        "data": "the section",
+        "image": "told to the section",
+        "library_id": "told to the section",
+        "config": "an object; --preset and --devices stand for what is in it",
+        "features": "objects",
+        "copy": "nobody holds the table",
+    },
+    "predict": {
+        "fitted": "the argument MODEL",
+        "data": "the section",
+        "image": "told to the section",
+        "library_id": "told to the section",
+        "features": "objects",
+        "client": "an object; docs/scaling.md says how a cluster is used",
+    },
+    "aggregate": {"store": "the argument STORE", "regions": "the argument REGIONS"},
 }
-BEHIND = {"read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT}
-TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io", "fit_projection": "tl"}
-OPTIONS = {"check": {*cli.READ, *cli.SECTION}, "fit": {*cli.READ, *cli.CLEAN, *cli.SECTION, *cli.FIT, *cli.CONFIG}}
+BEHIND = {
+    "read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT,
+    "evaluate": cli.EVALUATE, "predict": cli.PREDICT, "aggregate": cli.AGGREGATE,
+}  # fmt: skip
+TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io"}  # others from tl
+OF_SECTIONS = {*cli.READ, *cli.CLEAN, *cli.SECTION}
+OPTIONS = {
+    "check": {*cli.READ, *cli.SECTION},
+    "fit": {*OF_SECTIONS, *cli.FIT, *cli.CONFIG, "overwrite"},
+    "evaluate": {*OF_SECTIONS, *cli.EVALUATE, *cli.CONFIG, "out", "overwrite"},
+    "predict": {*OF_SECTIONS, *cli.PREDICT, "overwrite"},
+    "aggregate": {*cli.AGGREGATE, "out", "overwrite"},
+}
+SEEN_IN = {"evaluate": "evaluate", "predict": "predict", "aggregate": "aggregate"}  # the options of others in fit's
 
 
 def signature(name):
-    return inspect.signature(getattr(getattr(sp, TAKEN_FROM[name]), name)).parameters
+    return inspect.signature(getattr(getattr(sp, TAKEN_FROM.get(name, "tl")), name)).parameters
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return found.choices
 
 
 def options_of(command) -> dict[str, argparse.Action]:
-    (commands,) = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return {action.dest: action for action in commands.choices[command]._actions if action.option_strings}
+    return {action.dest: action for action in commands()[command]._actions if action.option_strings}
 
 
 @pytest.mark.parametrize("name", BEHIND)
@@ -149,7 +191,7 @@ def test_every_keyword_has_an_option_or_a_reason_to_have_none(name):
 @pytest.mark.parametrize("command", OPTIONS)
 def test_options_are_those_of_the_functions_under_their_names(command):
     options = options_of(command)
-    assert set(options) - {"help"} == OPTIONS[command]
+    assert set(options) - {"help", *cli.MESSAGES} == OPTIONS[command]
     for name, option in options.items():
         assert option.option_strings[-1 if name == "help" else 0] == f"--{name.replace('_', '-')}"
         assert name == "help" or option.default is argparse.SUPPRESS
@@ -157,7 +199,7 @@ def test_options_are_those_of_the_functions_under_their_names(command):
 
 @pytest.mark.parametrize("name", BEHIND)
 def test_the_defaults_that_help_tells_are_the_functions_own(name):
-    options = options_of("fit")
+    options = options_of(SEEN_IN.get(name, "fit"))
     for parameter in BEHIND[name]:
         default = signature(name)[parameter].default
         told = re.search(r"\(default: (.*)\)$", options[parameter].help)
@@ -168,15 +210,146 @@ def test_the_choices_that_help_tells_are_the_functions_own():
     options = options_of("fit")
     assert set(options["spot_shape"].choices) == set(get_args(SpotShape))
     assert set(options["preset"].choices) == set(get_args(PresetName))
+    assert set(options["verbosity"].choices) == set(get_args(Verbosity))
+    for split in options_of("evaluate")["split"].choices:
+        check_split(split, 0.2)
 
 
-@pytest.mark.parametrize("command", ["demo", "check", "fit", "info", "upgrade"])
+@pytest.mark.parametrize("command", commands())
 def test_help_is_ascii_and_tells_each_option(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
     assert stopped.value.code == 0
-    assert capsys.readouterr().out.isascii()
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert all(f"\n  {example}\n" in shown for example in cli.EXAMPLES[command])
     assert all(option.help for option in options_of(command).values())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_each_example_is_understood(command):
+    assert cli.EXAMPLES[command]
+    for example in cli.EXAMPLES[command]:
+        first, *words = shlex.split(example)
+        assert first == "sphisto"
+        assert cli._parser().parse_args(words).command == command
+
+
+# ---- messages
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", ("warning", "auto")),
+        ("--quiet", ("warning", False)),
+        ("--quiet --progress", ("warning", True)),
+        ("--verbosity debug", ("debug", "auto")),
+        ("--verbosity error --no-progress", ("error", False)),
+    ],
+)
+def test_messages_are_settings_of_the_session_while_a_command_runs(calls, monkeypatch, words, expected):
+    found = []
+    monkeypatch.setattr(sp.pp, "qc", lambda *_, **__: found.append((sp.settings.verbosity, sp.settings.progress)))
+    with sp.settings.override(verbosity="warning"):
+        assert fit(*words.split()) == 0
+        assert found == [expected]
+        assert (sp.settings.verbosity, sp.settings.progress) == ("warning", "auto")
+
+
+def test_quiet_and_verbosity_contradict_each_other(capsys):
+    with pytest.raises(SystemExit):
+        fit("--quiet", "--verbosity", "debug")
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+# ---- evaluate, predict, aggregate: what they hand on, and what they refuse before any work
+
+
+def test_evaluate_prints_the_scores_and_writes_them(calls, tmp_path, capsys):
+    out = tmp_path / "scores.csv"
+    words = f"--share 0.3 --split blocks --genes A,B --rng 2 --min-genes 5 --preset fast --out {out}"
+    assert cli.main(["evaluate", "folder", *words.split()]) == 0
+    assert calls["qc"] == {"min_genes": 5}
+    assert calls["evaluate"] == {"share": 0.3, "split": "blocks", "genes": ["A", "B"], "rng": 2, "config": "fast"}
+    assert capsys.readouterr().out == "         mean_pearson\nmethod               \nsphisto         0.512\n"
+    assert out.read_text() == "method,mean_pearson\nsphisto,0.51234\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_predict_takes_a_folder_or_an_image(calls, tmp_path):
+    (tmp_path / "spatial").mkdir()
+    (tmp_path / "spatial" / "scalefactors_json.json").touch()
+    words = [
+        "--store",
+        "s.zarr",
+        "--key-added",
+        "next",
+        "--resume",
+        "--device",
+        "cpu",
+        "--min-genes",
+        "5",
+        "--spot-um",
+        "55",
+    ]
+    assert cli.main(["predict", "m.pt", str(tmp_path), *words]) == 0
+    assert calls["qc"] == {"min_genes": 5}
+    assert calls["section"] == {"spot_um": 55}
+    model, _, given = calls["predict"]
+    assert model == "model of m.pt"
+    assert given == {"store": "s.zarr", "key_added": "next", "resume": True, "device": "cpu"}
+
+    calls.clear()
+    words = ["--store", "s.zarr", "--image-um-per-px", "0.5", "--library-id", "other"]
+    assert cli.main(["predict", "m.pt", "slide.tif", *words]) == 0
+    assert set(calls) == {"section", "predict"}
+    assert calls["section"] == {"image_um_per_px": 0.5, "library_id": "other"}
+    assert calls["predict"][2] == {"store": "s.zarr"}
+
+
+def test_an_image_alone_has_no_spots_to_choose(calls, capsys):
+    words = ["predict", "m.pt", "slide.tif", "--store", "s.zarr", "--min-genes", "5"]
+    assert cli.main(words) == 2
+    assert (
+        "slide.tif is taken for an image, as it is no Space Ranger folder; found --min-genes" in capsys.readouterr().err
+    )
+    assert not calls
+
+
+@pytest.mark.parametrize("words", [["fit", "folder"], ["predict", "m.pt", "folder"]], ids=["fit", "predict"])
+def test_a_projection_is_replaced_only_if_that_is_asked_for(calls, tmp_path, capsys, words):
+    store = tmp_path / "s.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text(json.dumps({"attributes": {_keys.MARK: {"keys": {"projection": {}}}}}))
+    words = [*words, "--store", str(store)]
+    assert cli.main(words) == 2
+    assert (
+        "s.zarr holds a projection 'projection' already; choose another --key-added, or replace it by --overwrite."
+        in (capsys.readouterr().err)
+    )
+    assert not calls
+    for more in (["--overwrite"], ["--resume"], ["--key-added", "other"]):
+        assert cli.main([*words, *more]) == 0
+
+
+@pytest.mark.parametrize("command", [["evaluate", "folder"], ["aggregate", "s.zarr", "cells"]], ids=" ".join)
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(calls, tmp_path, capsys, command):
+    there = tmp_path / "there.h5ad"
+    there.write_text("mine")
+    (tmp_path / "folder.h5ad").mkdir()
+    for name, message in {
+        "there.h5ad": "there.h5ad is a file that exists; choose another --out, or replace it by --overwrite.",
+        "folder.h5ad": "folder.h5ad is a folder that exists; choose another --out.",
+        "scores.xlsx": "expected a name that ends in ",
+        "absent/a.h5ad": "There is no folder ",
+        "a" * 250 + ".h5ad": "Cannot write ",
+    }.items():
+        assert cli.main([*command, "--out", str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err
+    assert not calls
+    assert there.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.h5ad", "there.h5ad"]
 
 
 # ---- what comes out
@@ -266,13 +439,20 @@ def visium_folder(small_toy, tmp_path):
     return folder
 
 
-def test_fit_and_info_from_folder_to_words(visium_folder, small_toy, tmp_path, capsys):
+def test_fit_predict_and_info_from_folder_to_words(visium_folder, small_toy, tmp_path, capsys, caplog):
     store = tmp_path / "out" / "section.zarr"
     words = "--genes class1_a,nuclei_a --min-genes 1 --max-epochs 1 --device cpu --key-added first"
     assert cli.main(["fit", str(visium_folder), "--store", str(store), *words.split()]) == 0
-    shown = capsys.readouterr()
-    assert str(store) in shown.out
-    assert f"read {small_toy.n_obs} spots x {small_toy.n_vars} genes from {visium_folder}" in shown.err
+    assert str(store) in capsys.readouterr().out
+    assert f"read {small_toy.n_obs} spots x {small_toy.n_vars} genes from {visium_folder}" in caplog.messages
+    assert cli.main(["fit", str(visium_folder), "--store", str(store), *words.split()]) == 2
+    assert "holds a projection 'first' already" in capsys.readouterr().err
+
+    model = store.with_name("section.first.pt")
+    words = ["--key-added", "again", "--min-genes", "1", "--device", "cpu"]
+    assert cli.main(["predict", str(model), str(visium_folder), "--store", str(store), *words]) == 0
+    first, again = (sp.get.gene_raster(store, "nuclei_a", key=key).values for key in ("first", "again"))
+    np.testing.assert_allclose(again, first, rtol=1e-3)  # the same spots, by the same model
 
     assert cli.main(["info", str(store)]) == 0
     shown = capsys.readouterr().out
@@ -297,6 +477,60 @@ def test_a_wrong_gene_is_one_message_and_no_store(visium_folder, tmp_path, capsy
     assert "'Nrgn'" in shown.splitlines()[-1]
     assert "Traceback" not in shown
     assert not store.exists()
+
+
+def test_evaluate_from_folder_to_scores(visium_folder, tmp_path, capsys, caplog):
+    out = tmp_path / "scores.h5ad"
+    words = f"--genes class1_a,nuclei_a --min-genes 1 --max-epochs 1 --device cpu --share 0.3 --out {out}"
+    assert cli.main(["evaluate", str(visium_folder), *words.split()]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    written = ad.read_h5ad(out)
+    table = written.uns["evaluation"]["table"]
+    assert shown[0].split() == list(table.columns)
+    assert [line.split()[0] for line in shown[2:]] == list(table.index) == ["sphisto", "prior", "gaussian", "nearest"]
+    assert float(shown[2].split()[1]) == pytest.approx(table.loc["sphisto", "mean_pearson"], abs=1e-3)
+    (told,) = [message for message in caplog.messages if "held-out spots;" in message]
+    assert f"mean Pearson of 2 genes: sphisto {table.loc['sphisto', 'mean_pearson']:.2f}, prior " in told
+    found = written.var["evaluation_pearson"]
+    assert list(found.index[found.notna()]) == ["class1_a", "nuclei_a"]
+    assert found.mean() == pytest.approx(table.loc["sphisto", "mean_pearson"], abs=1e-6)
+
+
+def test_aggregate_sums_regions_from_files_and_of_the_store(store, tmp_path, capsys):
+    import geopandas as gpd
+    import shapely
+
+    square = gpd.GeoDataFrame({"id": ["centre"]}, geometry=[shapely.box(30, 20, 60, 50)])
+    square.to_file(tmp_path / "cells.geojson")
+    out = tmp_path / "cells.h5ad"
+    words = ["aggregate", str(store), str(tmp_path / "cells.geojson"), "--genes", "nuclei_a", "--out", str(out)]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == f"1 regions x 1 genes written to {out}\n"
+    expected = sp.tl.aggregate(store, square.set_index("id"), genes="nuclei_a")
+    found = ad.read_h5ad(out)
+    assert list(found.obs_names) == ["centre"]
+    np.testing.assert_allclose(found.X, expected.X, rtol=1e-6)
+    np.testing.assert_allclose(found.layers["density"], expected.layers["density"], rtol=1e-6)
+    assert cli.main(words) == 2
+    assert "exists" in capsys.readouterr().err
+
+    (tmp_path / "centres.csv").write_text("x,y\n50,50\n20.5,70\n")
+    words = ["aggregate", str(store), str(tmp_path / "centres.csv"), "--radius", "8", "--out", str(out), "--overwrite"]
+    assert cli.main(words) == 0
+    circles = sp.tl.aggregate(store, np.array([[50, 50], [20.5, 70]]), radius=8)
+    np.testing.assert_allclose(ad.read_h5ad(out).X, circles.X, rtol=1e-6)
+
+    assert cli.main(["aggregate", str(store), "toy_tissue", "--out", str(out), "--overwrite"]) == 0
+    np.testing.assert_allclose(ad.read_h5ad(out).X, sp.tl.aggregate(store, "toy_tissue").X, rtol=1e-6)
+
+
+def test_regions_that_are_not_there_are_named(store, tmp_path, capsys):
+    out = tmp_path / "a.h5ad"
+    assert cli.main(["aggregate", str(store), "cells.geojson", "--out", str(out)]) == 2
+    assert "Found no file cells.geojson" in capsys.readouterr().err
+    assert cli.main(["aggregate", str(store), "cells", "--out", str(out)]) == 2
+    assert "Found no element 'cells' in the store" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -40,6 +40,15 @@ def test_former_keywords_mean_what_they_meant_and_warn(small_toy, config_of):
         both = config_of(small_toy, preset="fast", devices=2)
     assert both.genes == PRESETS["fast"].genes
     assert both.train.devices == 2
+    with pytest.warns(FutureWarning, match="preset="):
+        assert config_of(small_toy, devices=2, preset="fast") == both  # in whichever order
+
+
+def test_a_keyword_and_its_former_name_contradict_each_other(small_toy):
+    with pytest.raises(
+        TypeError, match="Found config= together with the name that it had before; expected config= alone"
+    ):
+        sp.tl.fit_projection(small_toy, config="default", preset="fast")
 
 
 def test_keywords_of_today_do_not_warn(small_toy, config_of, recwarn):

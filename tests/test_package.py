@@ -89,7 +89,12 @@ def test_rooms_and_their_verbs_import_without_heavy_libraries():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("demo", "check", "fit", "info", "upgrade")), ["--version"]]
+    "words",
+    [
+        ["--help"],
+        *([name, "--help"] for name in ("demo", "check", "fit", "evaluate", "predict", "aggregate", "info", "upgrade")),
+        ["--version"],
+    ],
 )
 def test_command_line_answers_without_heavy_libraries(words):
     code = f"from sphisto import cli\ntry:\n    cli.main({words})\nexcept SystemExit:\n    pass"
@@ -99,7 +104,9 @@ def test_command_line_answers_without_heavy_libraries(words):
 def test_unknown_names_are_answered_with_the_known_ones():
     import sphisto
 
-    with pytest.raises(AttributeError, match="has no attribute 'qc'. It offers: config, datasets, get, io, pl, pp, tl"):
+    with pytest.raises(
+        AttributeError, match="has no attribute 'qc'. It offers: config, datasets, get, io, pl, pp, settings, tl"
+    ):
         _ = sphisto.qc
     with pytest.raises(AttributeError, match="has no attribute 'normalise'. It offers: .*normalize"):
         _ = sphisto.pp.normalise
@@ -108,7 +115,7 @@ def test_unknown_names_are_answered_with_the_known_ones():
 def test_dir_lists_what_can_be_used():
     import sphisto
 
-    assert set(ROOMS) <= set(dir(sphisto))
+    assert {*ROOMS, "settings"} <= set(dir(sphisto))
     assert "fit_projection" in dir(sphisto.tl)
 
 
@@ -290,6 +297,29 @@ def test_private_names_stay_in_their_room():
         ]
 
     assert [line for name, path in modules().items() for line in taken(name, path)] == []
+
+
+def test_a_warning_names_what_mends_it():
+    """A parameter, setting, column or file, between backquotes or with its value, in the warning or beside it."""
+
+    def texts(node: ast.AST) -> str:
+        found = (n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+        return " ".join(found)
+
+    def unhelpful(path: Path) -> list[str]:
+        functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        return [
+            texts(call)
+            for function in functions
+            for call in ast.walk(function)
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in ("logger.warning", "warnings.warn")
+            if not re.search("[`=]", texts(call) if len(texts(call)) > 60 else texts(function))
+        ]
+
+    # the variable is what is named; cells, and what errors say too, have texts of their own elsewhere
+    known = {"The variable %s is passed over. %s", "%s"}
+    found = {text for path in modules().values() for text in unhelpful(path)} - known
+    assert {text for text in found if not text.endswith("If they are cells: %s")} == set()
 
 
 def third_party(path: Path) -> set[str]:

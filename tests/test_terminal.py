@@ -45,31 +45,6 @@ def test_an_output_that_is_not_there_is_passed_over(monkeypatch, kind):
     print_line("b", error=True)
 
 
-BARS = """
-import io, sys
-from sphisto._terminal import progress_bar
-class Gone(io.StringIO):
-    def write(self, text):
-        raise BrokenPipeError(32, "Broken pipe")
-def count():
-    with progress_bar(4, initial=1, desc="fit", unit="step") as progress:
-        progress.update(3)
-        progress.set_postfix({"loss": "1"})
-ascii, closed = io.TextIOWrapper(io.BytesIO(), encoding="ascii"), io.StringIO()
-closed.close()
-for sys.stderr in (None, closed, Gone(), ascii):
-    count()
-print(ascii.buffer.getvalue().decode("ascii"))
-"""
-
-
-def test_a_bar_is_shown_where_it_can_be(monkeypatch):
-    monkeypatch.delenv("TQDM_DISABLE", raising=False)  # read once, when tqdm is imported
-    done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
-    assert "fit: 100%" in done.stdout
-    assert "4/4" in done.stdout
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes of that kind")
 def test_a_command_whose_reader_has_gone_ends_well():
     code = "import sys; from sphisto import cli; sys.exit(cli.main(['fit', '--help']))"

@@ -2,7 +2,7 @@
 
 The functions live in subpackages: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
 ``io`` (read instruments' folders) and ``datasets``; ``config`` holds the settings of a fit. Each is imported when it is
-first used.
+first used. ``settings`` says how much is said and shown, where downloads are kept, and which device computes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from importlib.metadata import version
 from typing import Any
 
 from sphisto import _forks as _forks  # takes care of forked processes from now on
+from sphisto._settings import settings as settings
 
 __version__ = version("sphisto")
-__all__ = ["config", "datasets", "get", "io", "pl", "pp", "tl"]
+__all__ = ["config", "datasets", "get", "io", "pl", "pp", "settings", "tl"]
 
 
 def __getattr__(name: str) -> Any:

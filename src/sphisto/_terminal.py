@@ -1,4 +1,4 @@
-"""Lines and progress bars on the terminal; an output that cannot show them never ends the work."""
+"""Lines on the terminal; an output that cannot show them never ends the work."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from contextlib import AbstractContextManager
 
-_CLOSED = (OSError, ValueError)  # the other end of a pipe has ended; a file that was closed
+CLOSED = (OSError, ValueError)  # the other end of a pipe has ended; a file that was closed
 
 
 def print_line(text: str, *, error: bool = False) -> None:
@@ -22,22 +22,11 @@ def print_line(text: str, *, error: bool = False) -> None:
     if output is None:
         return
     encoding = getattr(output, "encoding", None) or "ascii"
-    with contextlib.suppress(*_CLOSED):
+    with contextlib.suppress(*CLOSED), _bars_aside(output):
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=output, flush=True)
 
 
-def progress_bar(total: int, *, initial: int = 0, desc: str | None = None, unit: str) -> tqdm[Any]:
-    """Return a progress bar on standard error, where there is one, or in the notebook."""
-    from tqdm.auto import tqdm
-
-    class Bar(tqdm):  # type: ignore[type-arg]
-        def display(self, *args: Any, **kwargs: Any) -> Any:
-            with contextlib.suppress(*_CLOSED):
-                return super().display(*args, **kwargs)
-
-        def close(self) -> None:
-            with contextlib.suppress(*_CLOSED):
-                super().close()
-
-    # switched off only where it must be: `None`, rather than False, leaves the choice to TQDM_DISABLE
-    return Bar(total=total, initial=initial, desc=desc, unit=unit, **({"disable": True} if sys.stderr is None else {}))
+def _bars_aside(output: Any) -> AbstractContextManager[None]:
+    """Clear bars while a line is printed, and draw them again below it."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    return contextlib.nullcontext() if tqdm is None else tqdm.external_write_mode(file=output)

@@ -1,4 +1,4 @@
-"""Command line: ``sphisto check``, ``sphisto fit``, ``sphisto info`` and ``sphisto demo``.
+"""Command line: ``sphisto fit`` and the other commands.
 
 Every option is the keyword argument of a function, under its name; one that is not given is not passed on, so that the
 function's own default holds. Help and version load no library: what a command needs is imported when it runs.
@@ -17,10 +17,14 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from sphisto import __version__
+from sphisto._settings import settings
 from sphisto._terminal import print_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+logger = logging.getLogger("sphisto")
 
 
 class Exit(IntEnum):
@@ -38,8 +42,42 @@ SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "
 FIT = (
     "store", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added", "resume",
 )  # fmt: skip
+EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added")
+PREDICT = ("store", "device", "key_added", "resume")
+AGGREGATE = ("radius", "genes", "target_sum", "key", "library_id")
 
 CONFIG = ("preset", "devices")  # which stand for settings in `config`
+MESSAGES = ("verbosity", "quiet", "progress")  # of all commands: settings of the session
+
+EXAMPLES = {
+    "demo": ("sphisto demo", "sphisto demo --out /tmp/sphisto-demo"),
+    "check": (
+        "sphisto check my_section",
+        "sphisto check my_section --image my_section/full_resolution.tif --tissue mask.png",
+    ),
+    "fit": (
+        "sphisto fit my_section --store my_section.zarr --preset fast",
+        "sphisto fit my_section --image my_section/full_resolution.tif --store my_section.zarr "
+        "--genes Prox1,Mbp --um-per-px 2",
+        "sphisto fit my_section --store my_section.zarr --resume",
+    ),
+    "evaluate": (
+        "sphisto evaluate my_section",
+        "sphisto evaluate my_section --split blocks --out scores.csv",
+        "sphisto evaluate my_section --share 0.3 --genes Prox1,Mbp --out scores.h5ad",
+    ),
+    "predict": (
+        "sphisto predict my_section.projection.pt next_section --store next_section.zarr",
+        "sphisto predict my_section.projection.pt slide.tif --image-um-per-px 0.5 --store slide.zarr",
+    ),
+    "aggregate": (
+        "sphisto aggregate my_section.zarr cells.geojson --out cells.h5ad",
+        "sphisto aggregate my_section.zarr centres.csv --radius 12 --genes Prox1,Mbp --out centres.h5ad",
+        "sphisto aggregate my_section.zarr my_section_spots --out spots.h5ad --overwrite",
+    ),
+    "info": ("sphisto info my_section.zarr",),
+    "upgrade": ("sphisto upgrade my_section.zarr",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,10 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("sphisto").setLevel(logging.INFO)
     try:
-        options.run(options)
+        with settings.override(**_messages(options)):
+            options.run(options)
     except KeyboardInterrupt:
         print_line("sphisto: stopped.", error=True)
         return Exit.STOPPED
@@ -74,15 +111,40 @@ def _parser() -> argparse.ArgumentParser:
         ("demo", "fit a small section drawn by rule, and write its store and figures", _add_demo),
         ("check", "print how a Space Ranger folder is understood; nothing is written", _add_check),
         ("fit", "read a Space Ranger folder, fit a projection and write its store", _add_fit),
+        ("evaluate", "hold spots out, and print how well they are predicted, beside simpler methods", _add_evaluate),
+        ("predict", "write the rasters of another section, or of an image alone, by a fitted model", _add_predict),
+        ("aggregate", "sum the rasters of a store over cells or other regions", _add_aggregate),
         ("info", "print what a store holds, from its metadata", _add_info),
         ("upgrade", "convert a store of an earlier format to the one that this version writes", _add_upgrade),
     ):
         # an option that is not given leaves no trace, so that the function's own default holds
         command = commands.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", argument_default=argparse.SUPPRESS
-        )
+            name, help=text, description=text[0].upper() + text[1:] + ".", argument_default=argparse.SUPPRESS,
+            epilog="\n  ".join(("examples:", *EXAMPLES[name])), formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
         fill(command)
+        _add_messages(command)
     return parser
+
+
+def _add_messages(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("messages")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--verbosity", choices=("error", "warning", "info", "debug"),
+        help="which messages are shown (by default that of the variable SPHISTO_VERBOSITY, else info)",
+    )  # fmt: skip
+    which.add_argument("--quiet", action="store_true", help="warnings and errors only, and no bars")
+    group.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction,
+        help="show bars, or show none (by default where standard error is a terminal)",
+    )  # fmt: skip
+
+
+def _messages(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the session that were given."""
+    quiet = {"verbosity": "warning", "progress": False} if hasattr(options, "quiet") else {}
+    return quiet | _given(options, ("verbosity", "progress"))
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -109,16 +171,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
     _add_section_options(command)
-    spots = command.add_argument_group("spots and genes that are kept")
-    spots.add_argument(
-        "--min-genes", type=int, metavar="N",
-        help="spots with fewer genes go; lower it for panels of a few hundred genes (default: 200)",
-    )  # fmt: skip
-    spots.add_argument("--min-cells", type=int, metavar="N", help="genes found in fewer spots go (default: 3)")
-    spots.add_argument(
-        "--max-counts", type=float, metavar="NUMBER",
-        help="spots with more counts in all go; inf: no limit (default: 30000)",
-    )  # fmt: skip
+    _add_cleaning_options(command)
     fit = command.add_argument_group("projection")
     fit.add_argument(
         "--store", metavar="PATH", required=True,
@@ -129,32 +182,80 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
         help="genes to write as rasters of their own; by default the 16 most variable ones, and any other is made from "
         "the factor maps when it is read",
     )  # fmt: skip
-    fit.add_argument("--network", metavar="NAME", help="unet or prototype (default: unet)")
-    fit.add_argument(
-        "--um-per-px", type=float, metavar="NUMBER",
-        help="resolution of the rasters; time and disk grow with its inverse square (by default the image's own)",
-    )  # fmt: skip
-    fit.add_argument("--preset", choices=("default", "fast"), help="fast: a first look (default: default)")
-    fit.add_argument("--max-epochs", type=int, metavar="N", help="epochs in all (by default those of the preset)")
-    fit.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps (default: auto)")
-    fit.add_argument("--devices", type=int, metavar="N", help="devices that train together (default: 1)")
-    fit.add_argument("--rng", type=int, metavar="N", help="seed of everything random (default: 0)")
-    fit.add_argument("--key-added", metavar="NAME", help="name of the projection (default: projection)")
-    fit.add_argument(
-        "--resume", action=argparse.BooleanOptionalAction,
-        help="go on where an interrupted run of the same command stopped (default: False)",
-    )  # fmt: skip
+    _add_training_options(fit)
+    _add_projection_options(fit)
     command.set_defaults(run=_fit)
 
 
+def _add_cleaning_options(command: argparse.ArgumentParser) -> None:
+    spots = command.add_argument_group("spots and genes that are kept")
+    spots.add_argument(
+        "--min-genes", type=int, metavar="N",
+        help="spots with fewer genes go; lower it for panels of a few hundred genes (default: 200)",
+    )  # fmt: skip
+    spots.add_argument("--min-cells", type=int, metavar="N", help="genes found in fewer spots go (default: 3)")
+    spots.add_argument(
+        "--max-counts", type=float, metavar="NUMBER",
+        help="spots with more counts in all go; inf: no limit (default: 30000)",
+    )  # fmt: skip
+
+
+def _add_training_options(group: Any) -> None:
+    group.add_argument("--network", metavar="NAME", help="unet or prototype (default: unet)")
+    group.add_argument(
+        "--um-per-px", type=float, metavar="NUMBER",
+        help="resolution of the rasters; time and disk grow with its inverse square (by default the image's own)",
+    )  # fmt: skip
+    group.add_argument("--preset", choices=("default", "fast"), help="fast: a first look (default: default)")
+    group.add_argument("--max-epochs", type=int, metavar="N", help="epochs in all (by default those of the preset)")
+    _add_device(group)
+    group.add_argument("--devices", type=int, metavar="N", help="devices that train together (default: 1)")
+    group.add_argument("--rng", type=int, metavar="N", help="seed of everything random (default: 0)")
+
+
+def _add_device(group: Any) -> None:
+    group.add_argument(
+        "--device", metavar="NAME",
+        help="auto, cpu, cuda or mps (by default that of the variable SPHISTO_DEVICE, else auto)",
+    )  # fmt: skip
+
+
+def _add_projection_options(group: Any) -> None:
+    group.add_argument("--key-added", metavar="NAME", help="name of the projection (default: projection)")
+    group.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction,
+        help="go on where an interrupted run of the same command stopped (default: False)",
+    )  # fmt: skip
+    group.add_argument("--overwrite", action="store_true", help="replace a projection of that name in the store")
+
+
 def _fit(options: argparse.Namespace) -> None:
-    from sphisto import pp, tl
+    from sphisto import tl
+
+    _require_free_projection(options)
+    tl.fit_projection(_kept_section(options), **_given(options, FIT), **_config(options))  # prints where the store is
+
+
+def _kept_section(options: argparse.Namespace) -> Any:
+    """Section in a folder, without poor spots and genes."""
+    from sphisto import pp
 
     adata = _read(options)
     pp.qc(adata, **_given(options, CLEAN))
-    print_line(f"kept {adata.n_obs} spots x {adata.n_vars} genes", error=True)
-    given = _given(options, FIT) | _config(options)
-    tl.fit_projection(_section(adata, options), **given)  # prints where the store is
+    logger.info("kept %d spots x %d genes", adata.n_obs, adata.n_vars)
+    return _section(adata, options)
+
+
+def _require_free_projection(options: argparse.Namespace) -> None:
+    """Refuse to replace a projection of a store unless that was asked for: it took hours."""
+    from sphisto.io.paths import store_path
+    from sphisto.io.store.read import read_mark
+
+    path, key = store_path(options.store), getattr(options, "key_added", "projection")
+    there = read_mark(path) if path.is_dir() else None
+    if there and key in there["keys"] and not (hasattr(options, "overwrite") or getattr(options, "resume", False)):
+        msg = f"{path} holds a projection {key!r} already; choose another --key-added, or replace it by --overwrite."
+        raise FileExistsError(msg)
 
 
 def _config(options: argparse.Namespace) -> dict[str, Any]:
@@ -167,8 +268,10 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
     return {"config": preset} if hasattr(options, "preset") else {}
 
 
-def _add_section_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", metavar="FOLDER", help="Space Ranger folder of a Visium section")
+def _add_section_options(
+    command: argparse.ArgumentParser, name: str = "FOLDER", text: str = "Space Ranger folder of a Visium section"
+) -> None:
+    command.add_argument("folder", metavar=name, help=text)
     group = command.add_argument_group("section")
     group.add_argument(
         "--image", metavar="PATH",
@@ -212,19 +315,146 @@ def _read(options: argparse.Namespace) -> Any:
     from sphisto import io
 
     adata = io.read_visium(options.folder, **_given(options, READ))
-    print_line(f"read {adata.n_obs} spots x {adata.n_vars} genes from {options.folder}", error=True)
+    logger.info("read %d spots x %d genes from %s", adata.n_obs, adata.n_vars, options.folder)
     return adata
 
 
-def _section(adata: Any, options: argparse.Namespace) -> Any:
+def _section(data: Any, options: argparse.Namespace, names: Sequence[str] = SECTION) -> Any:
     from sphisto import io
 
-    given = _given(options, SECTION)
+    given = _given(options, names)
     if "tissue" in given:
         from sphisto.io.masks import read_mask
 
         given["tissue"] = read_mask(given["tissue"])
-    return io.section(adata, **given)
+    return io.section(data, **given)
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    _add_section_options(command)
+    _add_cleaning_options(command)
+    score = command.add_argument_group("evaluation")
+    score.add_argument(
+        "--share", type=float, metavar="NUMBER", help="share of the spots to hold out, between 0 and 1 (default: 0.2)"
+    )
+    score.add_argument(
+        "--split", choices=("random", "blocks"),
+        help="random: single spots; blocks: pieces of some 5 x 5 spots (default: random)",
+    )  # fmt: skip
+    score.add_argument("--genes", type=_words, metavar="A,B,...", help="genes to score (by default all)")
+    _add_training_options(score)
+    score.add_argument("--key-added", metavar="NAME", help="name of the evaluation (default: evaluation)")
+    _add_output(
+        command, "scores", "csv: the table that is printed; h5ad: the section's table, with the scores of each gene"
+    )
+    command.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from sphisto import tl
+    from sphisto.core.atomic import whole_file
+
+    out = _output(options, ".csv", ".h5ad") if hasattr(options, "out") else None
+    section = _kept_section(options)
+    scores = tl.evaluate(section, **_given(options, EVALUATE), **_config(options))
+    print_line(scores.round(3).to_string())
+    if out is not None:
+        with whole_file(out) as new:
+            scores.to_csv(new) if out.suffix.lower() == ".csv" else section.adata.write_h5ad(new)
+
+
+def _add_predict(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="a fitted model: the .pt file beside its store")
+    _add_section_options(
+        command, "FOLDER_OR_IMAGE", "Space Ranger folder of a section, or an image alone, with --image-um-per-px"
+    )
+    _add_cleaning_options(command)
+    predict = command.add_argument_group("prediction")
+    predict.add_argument(
+        "--store", metavar="PATH", required=True,
+        help="where the SpatialData zarr store is written; one that is there keeps its other projections",
+    )  # fmt: skip
+    _add_device(predict)
+    _add_projection_options(predict)
+    command.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from sphisto import tl
+    from sphisto.io.spaceranger_folder import is_spaceranger_folder
+
+    _require_free_projection(options)
+    model = tl.load(options.model)
+    section = _kept_section(options) if is_spaceranger_folder(options.folder) else _image(options)
+    tl.predict(model, section, **_given(options, PREDICT))  # prints where the store is
+
+
+def _image(options: argparse.Namespace) -> Any:
+    """Section that is an image alone."""
+    of_spots = [name for name in ("image", "image_scale", *CLEAN) if hasattr(options, name)]
+    if of_spots:
+        msg = (
+            f"{options.folder} is taken for an image, as it is no Space Ranger folder; found --{of_spots[0].replace('_', '-')}, "
+            "which is about spots. Leave it out, or give the folder."
+        )
+        raise ValueError(msg)
+    return _section(options.folder, options, (*SECTION, "library_id"))
+
+
+def _add_aggregate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    command.add_argument(
+        "regions", metavar="REGIONS",
+        help="outlines in full-resolution px: GeoJSON, parquet or another file that geopandas reads; circles: csv with "
+        "columns x, y and radius; or the name of shapes or labels in the store",
+    )  # fmt: skip
+    sums = command.add_argument_group("sums")
+    sums.add_argument("--radius", type=float, metavar="NUMBER", help="radius of points, in full-resolution px")
+    sums.add_argument("--genes", type=_words, metavar="A,B,...", help="genes to sum (by default all)")
+    sums.add_argument(
+        "--target-sum", type=float, metavar="NUMBER",
+        help="counts to which regions are scaled before logarithms are taken (by default those of the median spot)",
+    )  # fmt: skip
+    sums.add_argument("--key", metavar="NAME", help="name of the projection (default: projection)")
+    sums.add_argument("--library-id", metavar="NAME", help="name of the section, where several were fitted together")
+    _add_output(command, "sums", "an h5ad file of regions x genes", required=True)
+    command.set_defaults(run=_aggregate)
+
+
+def _aggregate(options: argparse.Namespace) -> None:
+    from sphisto import tl
+    from sphisto.core.atomic import whole_file
+    from sphisto.io.region_files import is_region_file, read_regions
+
+    out = _output(options, ".h5ad")
+    regions = read_regions(options.regions) if is_region_file(options.regions) else options.regions
+    table = tl.aggregate(options.store, regions, **_given(options, AGGREGATE))
+    with whole_file(out) as new:
+        table.write_h5ad(new)
+    print_line(f"{table.n_obs} regions x {table.n_vars} genes written to {out}")
+
+
+def _add_output(command: argparse.ArgumentParser, what: str, kinds: str, *, required: bool = False) -> None:
+    group = command.add_argument_group("output")
+    group.add_argument("--out", metavar="FILE", required=required, help=f"file for the {what}; {kinds}")
+    group.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+
+def _output(options: argparse.Namespace, *suffixes: str) -> Path:
+    """Path of a file to write, refused before any work if it cannot be written."""
+    from sphisto.core.atomic import require_writable
+    from sphisto.io.paths import user_path
+
+    path = user_path(options.out)
+    if path.suffix.lower() not in suffixes:
+        msg = f"Found --out {path}; expected a name that ends in {' or '.join(suffixes)}."
+        raise ValueError(msg)
+    if path.is_dir() or (path.exists() and not hasattr(options, "overwrite")):
+        kind, remedy = ("folder", "") if path.is_dir() else ("file", ", or replace it by --overwrite")
+        msg = f"{path} is a {kind} that exists; choose another --out{remedy}."
+        raise FileExistsError(msg)
+    require_writable(path)
+    return path
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from html import escape
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -259,6 +262,18 @@ def test_each_decision_is_named_with_what_it_rests_on(small_toy, decision, optio
     assert words in section.about[decision]
     assert f"{decision:<6}  {section.about[decision]}" in repr(section)
     assert list(section.about) == list(DECISIONS)
+
+
+def test_a_section_shows_itself_on_a_page_without_reading_pixels(small_toy):
+    section = sp.io.section(small_toy)
+    unread = replace(section, image=None, adata=None, about={**section.about, "image": "<img src=x.png>"})
+    page = unread._repr_html_()
+    for name, text in section.about.items():
+        assert f">{name}</th>" in page
+        assert name == "image" or f">{escape(text)}</td>" in page
+    assert page.startswith("<div><strong>Section &#x27;toy&#x27;</strong>")
+    assert "&lt;img src=x.png&gt;" in page
+    assert "<img" not in page
 
 
 def test_a_picture_alone_names_what_it_rests_on(tmp_path):

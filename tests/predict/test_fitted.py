@@ -86,3 +86,39 @@ def test_contrasts_without_signs_are_still_contrasts(fitted, tmp_path):
     content["loadings"][1, 2] = -0.1
     torch.save(content, tmp_path / "old.pt")
     assert load_fitted(tmp_path / "old.pt").model.n_contrasts == 1
+
+
+def test_a_model_shows_what_it_is(fitted):
+    one = sp.tl.load(fitted)
+    gate, skill = one.params["gate"], one.skill.pearson
+    shown = repr(replace(one, genes=("A<b>", *one.genes)))
+    for fact in (
+        "network 'unet'",
+        f"genes     {len(one.model.genes)}, written as rasters: A<b>, {one.genes[0]}",
+        f"{one.model.n_factors - one.model.n_contrasts} factors, {one.model.n_contrasts} contrasts",
+        "discs of 55 um",
+        f"{one.um_per_px:.4g} um per px",
+        f"{len(one.history['epoch'])} of 4 epochs, seed 0",
+        "0: held-out spots do not show" if gate == 0 else f"{gate:g} of what the network adds",
+        f"median Pearson {np.nanmedian(skill):.2f} of {np.isfinite(skill).sum()} genes",
+        "features  texture",
+        f"fitted by sphisto {sp.__version__}, model format 2",
+    ):
+        assert fact in shown
+    assert len(shown.splitlines()) == 11
+    page = replace(one, genes=("A<b>",))._repr_html_()
+    assert "A&lt;b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_the_gate_is_told_in_words(fitted):
+    one = sp.tl.load(fitted)
+    for gate, words in ((0, "the rasters are the co-kriging of the spots"), (0.5, "0.5 of what the network adds")):
+        assert words in repr(replace(one, params={**one.params, "gate": gate}))
+    without = {name: value for name, value in one.params.items() if name != "gate"}
+    assert "gate      none" in repr(replace(one, params=without))
+
+
+def test_a_model_keeps_the_version_that_fitted_it(fitted, tmp_path):
+    save_fitted(replace(sp.tl.load(fitted), version="0.0.7"), tmp_path / "m.pt")
+    assert "fitted by sphisto 0.0.7" in repr(load_fitted(tmp_path / "m.pt"))

@@ -84,6 +84,10 @@ def test_the_table_sums_the_genes_up(evaluated, table):
     assert table.loc["sphisto", "seconds"] > table.loc["prior", "seconds"]
 
 
+def test_the_table_shows_every_method_and_score_on_a_page(table):
+    assert all(f">{name}</th>" in table._repr_html_() for name in (*METHODS, *table.columns))
+
+
 def test_intervals_of_a_fit_hold_nine_counts_of_ten(evaluated, table):
     for name in ("sphisto", "prior"):
         assert 0.83 < table.loc[name, "coverage"] < 0.96

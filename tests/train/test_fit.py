@@ -32,7 +32,6 @@ def test_a_picture_that_does_not_help_is_said_not_to(slide, tmp_path, caplog):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
     fit(
         blank, network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()], seed=0, device=torch.device("cpu"), checkpoint=tmp_path / "c",
-        progress=False,
     )  # fmt: skip
     assert caplog.text.count("image did not help") == 1
 
@@ -57,7 +56,7 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
     def run(section):
         return fit(
             section, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
-            checkpoint=tmp_path / "c", progress=False,
+            checkpoint=tmp_path / "c",
         )  # fmt: skip
 
     everything = [run(slide)[1]]
@@ -86,7 +85,7 @@ def test_training_goes_on_while_the_network_helps(slide, tmp_path, monkeypatch, 
     config = FitConfig(train=TrainConfig(max_epochs=9, least_batches=1, crop=32, batch=1))
     fitted, _ = fit(
         slide, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
-        checkpoint=tmp_path / "c", progress=False,
+        checkpoint=tmp_path / "c",
     )  # fmt: skip
     assert next(answers, None) is None
     assert fitted.history["epoch"].tolist() == list(range(epochs))
@@ -99,7 +98,7 @@ def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path)
     """As a resumed run makes it, to end in the same rasters."""
     fitted, posterior = fit(
         slide, network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()], seed=0, device=torch.device("cpu"),
-        checkpoint=tmp_path / "c", progress=False,
+        checkpoint=tmp_path / "c",
     )  # fmt: skip
     window = Window(0, 0, 96, 112)
     np.testing.assert_array_equal(posterior_for(fitted, slide, [Texture()]).maps(window), posterior.maps(window))

@@ -52,7 +52,7 @@ def make_task(small_toy):
 
 def train(task, path, **options):
     device = torch.device("cpu")
-    *_, last = training.train(task, device=device, checkpoint=path, progress=False, **options)
+    *_, last = training.train(task, device=device, checkpoint=path, **options)
     return last.history
 
 
@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_finite_is_said_and_the_checkpoint_stays_that_of_the_
 
 
 def test_each_round_has_a_schedule_of_its_own_and_goes_on_where_the_last_ended(make_task, tmp_path):
-    rounds = training.train(make_task(1, 4, 0.5), device=torch.device("cpu"), checkpoint=tmp_path / "a", progress=False)
+    rounds = training.train(make_task(1, 4, 0.5), device=torch.device("cpu"), checkpoint=tmp_path / "a")
     first = next(rounds).history
     alone = train(make_task(1, 2), tmp_path / "b")
     for name in ("loss", "image_loss", "learning_rate"):

@@ -22,7 +22,7 @@ def fitted(small_toy, tmp_path):
     slide = make_slide(sp.io.section(small_toy))
     found, _ = fit(
         slide, network="unet", genes=(), config=FitConfig(train=TrainConfig(max_epochs=2)), sources=[Texture()], seed=0, device=torch.device("cpu"),
-        checkpoint=tmp_path / "c", progress=False,
+        checkpoint=tmp_path / "c",
     )  # fmt: skip
     return slide, found
 

@@ -17,7 +17,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     If the block raises, ``path`` stays as it was. A killed process leaves a hidden file, which the next one replaces.
     """
-    beside = path.with_name(f".{path.name}.new")
+    beside = _beside(path)
     try:
         yield beside
         with beside.open("rb") as file:
@@ -25,3 +25,29 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Raise for a path to which :func:`whole_file` could not write, before the work that leads to it is done.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its folder is not there.
+    OSError
+        If nothing can be written there, or the name is impossible.
+    """
+    if not path.parent.is_dir():
+        msg = f"There is no folder {path.parent} for {path.name}; make it, or choose another place."
+        raise FileNotFoundError(msg)
+    trial = _beside(path)
+    try:
+        trial.touch()
+    except OSError as error:
+        msg = f"Cannot write {path} ({error.strerror}); choose another place."
+        raise type(error)(error.errno, msg) from error
+    trial.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

@@ -9,6 +9,9 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sphisto._progress import shows_progress
+from sphisto._settings import settings
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -136,7 +139,8 @@ def visium(name: str, *, path: str | Path | None = None) -> AnnData:
     name
         Name that 10x Genomics gave the section; an unknown one raises with the list of names. All are H&E.
     path
-        Folder for downloads, a folder for each section in it; by default pooch's cache for sphisto.
+        Folder for downloads, a folder for each section in it; by default ``visium`` in
+        ``sphisto.settings.cachedir``.
 
     Returns
     -------
@@ -173,9 +177,7 @@ def visium(name: str, *, path: str | Path | None = None) -> AnnData:
 
 
 def _folder(path: str | Path | None) -> Path:
-    import pooch
-
-    return Path(path) if path is not None else Path(pooch.os_cache("sphisto")) / "visium"
+    return Path(path) if path is not None else settings.cachedir / "visium"
 
 
 def _fetch(url: str, sha256: str | None, folder: Path) -> None:
@@ -184,7 +186,9 @@ def _fetch(url: str, sha256: str | None, folder: Path) -> None:
 
     file = url.rsplit("/", 1)[-1]
     try:
-        pooch.retrieve(url, known_hash=sha256 and f"sha256:{sha256}", fname=file, path=folder)
+        pooch.retrieve(
+            url, known_hash=sha256 and f"sha256:{sha256}", fname=file, path=folder, progressbar=shows_progress()
+        )
     except OSError as error:
         msg = (
             f"Could not fetch {url} ({error}). Without a network, fetch it elsewhere and put it at "

@@ -136,7 +136,10 @@ def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> ND
         raise ValueError(msg)
     found = found.astype(np.float32, copy=False)
     if not (np.ptp(found, axis=(1, 2)) > 0).any():
-        logger.warning("The features %r are the same everywhere; they cannot distinguish places.", name)
+        logger.warning(
+            "The features %r are the same everywhere; they cannot distinguish places. Leave them out of `features`.",
+            name,
+        )
     if own == stride:
         return found
     height, width = (-(-side // stride) for side in window.shape)

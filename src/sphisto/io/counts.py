@@ -42,9 +42,11 @@ def values_of(table: AnnData, layer: str | None) -> tuple[sparse.csr_array, bool
     hint = f" {hint_of_raw(table)}" if none and where != _name(RAW) and counts_in_raw(table) else ""
     _refuse(values, where, hint)
     if problem:
-        logger.warning("%s holds no raw counts (%s): the fit uses a Gaussian likelihood.%s", where, problem, hint)
+        logger.warning("%s holds no raw counts (%s): the fit uses a Gaussian likelihood.%s", where, problem,
+                       hint or " If others do, name their `layer` to `sphisto.io.section`.")  # fmt: skip
     elif values.data.max() > _EXACT:
-        logger.warning("%s holds counts above %d, which are rounded to the precision of float32.", where, _EXACT)
+        logger.warning("%s holds counts above %d, which are rounded to the precision of float32. If they are not "
+                       "those to fit, name the `layer`.", where, _EXACT)  # fmt: skip
     return values, problem is None, where
 
 

@@ -305,7 +305,7 @@ def _find_image(
     for key in STORED:
         if key in stored:
             if missing:
-                logger.warning("images[%r] is used%s.", key, missing)
+                logger.warning("images[%r] is used%s. Give the other one as `image`.", key, missing)
             strange = ", ".join(repr(other) for other in images if other not in stored)
             unused = f" ({strange} without a known scale factor)" if strange else ""
             return _stored_image(stored, key, factors, image_scale, f"from uns{missing}{unused}")

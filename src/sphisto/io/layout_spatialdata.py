@@ -105,7 +105,8 @@ def _full_resolution(
                     return scales[system], frame + _shift(matrices[system], system, region)
             note = '; obsm["spatial"] of the table agrees with none of them and is not used'
             logger.warning('%r: obsm["spatial"] of the table agrees with no full-resolution coordinate system of the shapes '
-                           "and is not used. If rows of the table are not those of the shapes, correct their ids.", region)  # fmt: skip
+                           "and is not used. If rows of the table are not those of the shapes, correct their ids; else correct or "
+                           'remove `obsm["spatial"]`.', region)  # fmt: skip
     if named:
         frame = f"coordinate system {named[0]!r}{note}"
         return scales[named[0]], frame + _shift(matrices[named[0]], named[0], region)

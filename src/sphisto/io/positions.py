@@ -59,7 +59,8 @@ def read_positions(spatial: Path) -> pd.DataFrame:
     values |= {name: _numbers(raw[name], path, whole=name not in places) for name in COLUMNS[2:]}
     known = np.all([np.isfinite(column) for column in values.values()], axis=0)
     if not known.all():
-        logger.warning("%s: %d of %d positions are incomplete and were left out.", path, (~known).sum(), len(known))
+        logger.warning("%s: %d of %d positions are incomplete and were left out, and spots there with them. Complete those "
+                       "of which `in_tissue` is 1.", path, (~known).sum(), len(known))  # fmt: skip
     index = pd.Index(raw["barcode"].astype(str).str.strip()[known], name="barcode")
     if not index.is_unique:
         msg = f"{str(path)!r} names {index.duplicated().sum()} barcodes more than once; each must have one place."

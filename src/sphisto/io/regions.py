@@ -229,9 +229,15 @@ def _areas_alone(shapes: NDArray[Any], names: NDArray[Any]) -> list[Any]:
         raise ValueError(msg)
     nothing = shapely.is_missing(whole) | (shapely.area(whole) == 0)
     for which, text in (
-        (collections, "Of collections of geometries only the polygons are taken: %s."),
-        (invalid & ~collections, "Outlines that cross themselves or overlap count once where they cover tissue: %s."),
-        (nothing, "Regions without an area get counts of 0: %s."),
+        (
+            collections,
+            "Of collections of geometries only the polygons are taken: %s. Take the others out of `regions`.",
+        ),
+        (
+            invalid & ~collections,
+            "Outlines that cross themselves or overlap count once where they cover tissue: %s. `shapely.make_valid` mends them.",
+        ),
+        (nothing, "Regions without an area get counts of 0: %s. Take them out of `regions`."),
     ):
         if which.any():
             logger.warning(text, _some(names[which]))
@@ -305,7 +311,7 @@ def _from_labels(element: Any, name: str, grid: Grid) -> tuple[Footprint, NDArra
         if len(missed):
             logger.warning(
                 "%d of %d labels hold the middle of no pixel of the raster and are left out: %s. Polygons are summed "
-                "however small they are.", len(missed), len(missed) + len(ids), _some(missed),
+                "however small they are (`spatialdata.to_polygons`).", len(missed), len(missed) + len(ids), _some(missed),
             )  # fmt: skip
     return Footprint.from_labels(found, ids), ids
 

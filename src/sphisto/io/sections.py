@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
+from sphisto._facts import as_html, as_text
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.calibration import calibration_of, scale_of_stated
@@ -84,9 +85,10 @@ class Section:
     seen_shape: tuple[int, int] = (0, 0)
 
     def __repr__(self) -> str:
-        width = max(map(len, self.about), default=0)
-        lines = [f"  {name:<{width}}  {text}" for name, text in self.about.items()]
-        return "\n".join([f"Section {self.library_id!r}", *lines])
+        return as_text(f"Section {self.library_id!r}", self.about)
+
+    def _repr_html_(self) -> str:
+        return as_html(f"Section {self.library_id!r}", self.about)
 
     def require_spots(self) -> None:
         """Raise if it is an image alone."""

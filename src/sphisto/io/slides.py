@@ -61,7 +61,7 @@ def make_slide(
     if _is_coarse(grid, size):
         logger.warning(
             "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the image shows no cells: the rasters will "
-            "hardly be finer than the spots. Give an image of higher resolution, or a smaller um_per_px.",
+            "hardly be finer than the spots. Give an `image` of higher resolution, or a smaller `um_per_px`.",
             section.library_id, grid.um_per_px, size.um, size.um / grid.um_per_px,
         )  # fmt: skip
     pitch = section.measured.pitch / float(np.sqrt(np.prod(grid.fullres_per_px)))
@@ -122,7 +122,8 @@ def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Ma
     if len(missed) == 0:
         return mask
     logger.warning(
-        "%s: %d of %d spots lie off the tissue found in the image; their area is added to it.",
+        "%s: %d of %d spots lie off the tissue found in the image; their area is added to it. Else give "
+        "`tissue` to `sphisto.io.section`.",
         slide.name, len(missed), len(spots),
     )  # fmt: skip
     return mask.with_spots(missed)

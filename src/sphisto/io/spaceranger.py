@@ -114,14 +114,16 @@ def _placed(adata: AnnData, positions: pd.DataFrame, *, is_raw: bool) -> AnnData
         )
         raise ValueError(msg)
     if not known.all():
-        logger.warning("%d of %d spots have no position and were left out.", (~known).sum(), adata.n_obs)
+        logger.warning("%d of %d spots have no position and were left out. Complete the positions in `spatial` if they "
+                       "should count.", (~known).sum(), adata.n_obs)  # fmt: skip
     kept = known & names.isin(positions.index[positions["in_tissue"] == 1]) if is_raw else known
     if not kept.any():
         msg = f"None of the {known.sum()} spots of the raw counts lies under tissue. Use the filtered counts."
         raise ValueError(msg)
     if is_raw:
         logger.warning(
-            "Raw counts: %d of %d spots lie under tissue and were kept. Expected the filtered counts, which were not there.",
+            "Raw counts: %d of %d spots lie under tissue and were kept. Put the filtered ones, "
+            "`filtered_feature_bc_matrix.h5`, into the folder if there are any.",
             kept.sum(), adata.n_obs,
         )  # fmt: skip
     adata = adata[kept].copy() if not kept.all() else adata
@@ -143,7 +145,7 @@ def _barcodes_as_in(positions: pd.Index, names: pd.Index) -> pd.Index:
         return names
     logger.warning(
         "The barcodes of the counts (such as %s) and of the positions (%s) are the same but for the number at their end: "
-        "they are matched without it.", names[0], positions[0],
+        "they are matched without it. If they are of two runs, put the files of one into the folder (`spatial`).", names[0], positions[0],
     )  # fmt: skip
     return matched
 
@@ -172,7 +174,9 @@ def _read_scalefactors(spatial: Path) -> dict[str, float]:
     kept = {name: value for name, value in values.items() if np.isfinite(value) and (value > 0 or name not in needed)}
     wrong = ", ".join(f"{name} = {factors[name]!r}" for name in sorted(needed - set(kept)))
     if wrong:
-        logger.warning("%s: expected numbers above 0, found %s: left out.", path, wrong)
+        logger.warning(
+            "%s: expected numbers above 0, found %s: left out. Correct the file, or give `image_scale`.", path, wrong
+        )
     others = ", ".join(name for name in factors if name not in needed and name not in kept)
     if others:
         logger.info("%s: %s are no numbers and were left out.", path, others)
@@ -188,7 +192,9 @@ def _read_images(spatial: Path) -> dict[str, Any]:
     packed = ", ".join(sorted(path.name for path in spatial.glob("*tissue_*res_image.*.gz")))
     if not images:
         hint = f" Unpack {packed}." if packed else ""
-        logger.warning("Found neither a hires nor a lowres tissue image in %s.%s", spatial, hint)
+        logger.warning(
+            "Found neither a hires nor a lowres tissue image in %s.%s A fit needs one, or `image`.", spatial, hint
+        )
     elif "hires" not in images:
         hint = f" Unpack {packed}." if packed else ""
         logger.info("Found no hires tissue image in %s: the lowres one is taken.%s", spatial, hint)

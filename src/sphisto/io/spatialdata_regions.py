@@ -127,7 +127,8 @@ def rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[
         )
         raise ValueError(msg)
     if gone:
-        logger.warning("%d of %d spots of the table have no shape in %r and are left out.", gone, len(place), region)
+        logger.warning("%d of %d spots of the table have no shape in %r and are left out. Correct the column `%s` if they "
+                       "have one.", gone, len(place), region, keys["instance_key"])  # fmt: skip
     rows = rows[place >= 0]
     kept, note = under_tissue(table, rows)
     place = place[place >= 0][np.isin(rows, kept)]

@@ -243,7 +243,7 @@ def _mark(adata: AnnData, n_markers: int, key_added: str) -> None:
     adata.var["marker_of"] = owner.astype(str)
     if len(names) < 2:
         logger.warning(
-            "Fewer than two clusters have two spots, so no gene is a marker. Raise resolution to split them."
+            "Fewer than two clusters have two spots, so no gene is a marker. Raise `resolution` to split them."
         )
         return
     without = [name for name in names if name not in owner]

@@ -122,5 +122,6 @@ def _has_counts(adata: AnnData, counts: Any) -> bool:
         )
         raise ValueError(msg)
     if (sparse.csr_matrix(layer) != sparse.csr_matrix(counts)).nnz:
-        logger.warning("adata.layers['counts'] is kept as it is, and holds other counts than adata.X.")
+        logger.warning("adata.layers['counts'] is kept as it is, and holds other counts than adata.X. Remove it "
+                       "(`del adata.layers['counts']`) to keep those of adata.X.")  # fmt: skip
     return True

@@ -62,6 +62,7 @@ def warn_without_features(field: Field, slide: Slide) -> None:
     if not field.uses_features:
         logger.warning(
             "The image did not help to predict left-out spots of %r, or there are too few or too many spots to decide: "
-            "the prior between spots depends on position alone.",
+            "the prior between spots depends on position alone. It is decided with `least_spots` to `most_spots` of "
+            "`FieldConfig`; other `features` may help, and `use_features=False` spares the attempt.",
             slide.name,
         )

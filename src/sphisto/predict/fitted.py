@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sphisto import __version__
+from sphisto._facts import as_html, as_text, some
 from sphisto.config import FitConfig, as_plain, from_plain
 from sphisto.core.atomic import whole_file
 from sphisto.core.spot import Spot
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _FORMAT = 2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fitted:
     """A fitted projection.
 
@@ -62,6 +63,8 @@ class Fitted:
         Settings of the fit.
     features
         Names and hashes of the sources of features it was fitted with.
+    version
+        Of sphisto, which fitted it.
     """
 
     network: str
@@ -78,6 +81,36 @@ class Fitted:
     skill: Skill
     config: FitConfig = field(default_factory=FitConfig)
     features: dict[str, str] = field(default_factory=lambda: sources.record_of([Texture()]))
+    version: str = __version__
+
+    def __repr__(self) -> str:
+        return as_text(self._title(), self.about())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title(), self.about())
+
+    def _title(self) -> str:
+        return f"Fitted projection, network {self.network!r}"
+
+    def about(self) -> dict[str, str]:
+        """Describe it in words, by fact: what it models, how it was fitted, how good it is."""
+        modelled = ~np.isnan(self.model.loadings[:, 0])
+        known = self.skill.pearson[np.isfinite(self.skill.pearson)]
+        n_plain, done = self.model.n_factors - self.model.n_contrasts, len(self.history.get("epoch", ()))
+        return {
+            "genes": f"{int(modelled.sum())}, written as rasters: {some(self.genes)}",
+            "maps": f"{n_plain} factors, {self.model.n_contrasts} contrasts",
+            "values": "counts" if self.is_counts else "no counts: a Gaussian likelihood",
+            "spots": f"{self.spot.shape}s of {self.spot.um:.4g} um, whose area is the unit",
+            "scale": f"{self.um_per_px:.4g} um per px",
+            "training": f"{done} of {self.params.get('max_epochs', done)} epochs, seed {self.params.get('rng', 'unknown')}",
+            "gate": _gate_words(self.params.get("gate")),
+            "skill": f"median Pearson {np.median(known):.2f} of {len(known)} genes at left-out spots"
+            if len(known)
+            else "unknown",
+            "features": some(list(self.features)) or "none",
+            "version": f"fitted by sphisto {self.version}, model format {_FORMAT}",
+        }
 
     def module(self) -> nn.Module:
         """Build the network with its weights, ready to predict."""
@@ -95,11 +128,19 @@ class Fitted:
         return self.skill.dispersion[[position[gene] for gene in genes]]
 
 
+def _gate_words(gate: float | None) -> str:
+    if gate is None:
+        return "none: all that the network draws is used"
+    if gate == 0:
+        return "0: held-out spots do not show that the network helps, the rasters are the co-kriging of the spots"
+    return f"{gate:g} of what the network adds to the co-kriging is used"
+
+
 def save_fitted(fitted: Fitted, path: Path) -> None:
     """Write a fitted projection to one file, as a whole or not at all."""
     content = {
         "format": _FORMAT,
-        "version": __version__,
+        "version": fitted.version,
         "network": fitted.network,
         "weights": fitted.weights,
         "gene_names": list(fitted.model.genes),
@@ -183,4 +224,5 @@ def _fitted(content: dict[str, Any]) -> Fitted:
         # older files hold neither: settings had no names, texture was the only source, and the stain was not used
         config=from_plain(content.get("config", {"field": {"use_stain": False}})),
         features=content.get("features", sources.record_of([Texture()])),
+        version=str(content.get("version", "unknown")),
     )

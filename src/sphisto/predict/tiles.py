@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sphisto._forks import is_forked
+from sphisto._settings import settings
 from sphisto.core.tiles import TILE, Tile, Window, plan_tiles, read_window
 from sphisto.networks.precision import computed, fastest
 from sphisto.networks.registry import network
@@ -156,7 +157,8 @@ def _smaller(side: int, spec: Network, device: torch.device, reason: str) -> int
         )
         raise MemoryError(msg)
     logger.warning(
-        "The memory of %s did not suffice for tiles of %d px; %d px are tried. That takes longer, the result is the same.",
+        "The memory of %s did not suffice for tiles of %d px; %d px are tried. That takes longer, the result is the same. "
+        "Another `device`, or ending other programs that use it, spares that.",
         device, side, side // 2,
     )  # fmt: skip
     return side // 2
@@ -167,8 +169,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
-def device_of(name: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there.
+def device_of(name: str | None) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there; ``None``: as ``sphisto.settings`` says.
 
     Raises
     ------
@@ -178,6 +180,7 @@ def device_of(name: str) -> torch.device:
     if is_forked() and torch.get_num_threads() > 1:
         logger.info("This process was forked, and the network runs on one core; processes that are spawned use more.")
         torch.set_num_threads(1)  # OpenMP's threads stayed behind: more than one would wait for them for ever
+    name = settings.device if name is None else name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

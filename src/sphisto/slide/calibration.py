@@ -174,7 +174,12 @@ def _scaled(
         )
         raise ValueError(msg)
     source = f"the stated scale ({found.scale_source} gives {of_array:.4g} um per px)"
-    logger.warning("%.4g um per px is taken from %s. If it is wrong, remove microns_per_pixel.", stated, source)
+    logger.warning(
+        "%.4g um per px is taken from %s. If it is wrong, remove microns_per_pixel from the scale factors, or leave "
+        "`image_um_per_px` out.",
+        stated,
+        source,
+    )
     return found, stated, source
 
 
@@ -212,5 +217,8 @@ def _sized(
         return size_um, drawn or "disc", source
     if pitch_um < VISIUM.spot_um:
         return np.nan, "disc", "nothing"
-    logger.warning("Nothing states how large a spot is: taken for a Visium spot of 55 um. Else give `spot_um`.")
+    logger.warning(
+        "Nothing states how large a spot is: taken for a Visium spot of 55 um. Else give `spot_um` "
+        "to `sphisto.io.section`."
+    )
     return VISIUM.spot_um, "disc", "nothing (taken for Visium spots)"

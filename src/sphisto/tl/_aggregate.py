@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto._progress import stage
 from sphisto.core.footprint import Footprint
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
@@ -133,12 +134,14 @@ def _pool(stored: StoredRaster, footprint: Footprint, channels: Sequence[int] | 
     wanted = np.arange(len(stored.channels)) if channels is None else np.asarray(channels)
     pool = TilePool(footprint, len(wanted))
     inside = TilePool(footprint, 1)
-    for tile in plan_tiles(stored.grid.shape):
-        if len(footprint.within(tile.core).weight) == 0:
-            continue
-        maps = stored.read(0, tile.core, wanted)
-        pool.add(tile.core, maps)
-        inside.add(tile.core, np.isfinite(maps[:1]).astype(np.float32))
+    tiles = [tile for tile in plan_tiles(stored.grid.shape) if len(footprint.within(tile.core).weight)]
+    what = "sum over regions" if channels is None else "deviations in regions"
+    with stage(what, len(tiles), unit="tile") as bar:
+        for tile in tiles:
+            maps = stored.read(0, tile.core, wanted)
+            pool.add(tile.core, maps)
+            inside.add(tile.core, np.isfinite(maps[:1]).astype(np.float32))
+            bar.update()
     return pool.sums, inside.sums[:, 0]
 
 
@@ -197,6 +200,7 @@ def _unique(index: Any) -> Any:
     if names.is_unique:
         return names
     logger.warning(
-        "Names of regions that come more than once get a number: %s.", ", ".join(names[names.duplicated()][:5])
+        "Names of regions that come more than once get a number: %s. Give `regions` an index without repetitions.",
+        ", ".join(names[names.duplicated()][:5]),
     )
     return make_index_unique(names)

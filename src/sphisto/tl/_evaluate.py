@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
 from sphisto.features.sources import record_of, sources_of
 from sphisto.genes.model import GeneModel
@@ -58,7 +59,7 @@ def evaluate(
     config: FitConfig | PresetName = "default",
     max_epochs: int | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
-    device: str = "auto",
+    device: str | None = None,
     rng: RNG = 0,
     key_added: str = "evaluation",
     copy: bool = False,
@@ -145,14 +146,16 @@ def evaluate(
     spec, sources = network_of(network), sources_of(features)
     settings = settings_for(config, spec, max_epochs)
     check_devices(where, settings.train.devices)
-    section = as_section(data, image=image, library_id=library_id)
+    with stage("read"):
+        section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     section.require_spots()
     require_free_key(section.table, key_added)
     names = _named(genes, spec, section)
     if um_per_px is None and settings.train.longest_side is not None:
         um_per_px = um_per_px_for(section, settings.train.longest_side)
-    slide = make_slide(section, um_per_px=um_per_px)
+    with stage("image and tissue"):
+        slide = make_slide(section, um_per_px=um_per_px)
     generator = np.random.default_rng(seed)
     held_out = hold_out(slide, split, share, generator)
     rows = some_of(held_out, generator)
@@ -160,12 +163,18 @@ def evaluate(
     predicted, modelled = predict_at_spots(
         train, spots, network=network, genes=names, config=settings, sources=sources, seed=seed, device=where
     )
-    smooth, width = gaussian(train, spots)
-    predicted |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
+    with stage("simpler methods"):
+        smooth, width = gaussian(train, spots)
+        predicted |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
     truth = slide.spots.values[rows].toarray()[:, modelled].astype(np.float64)
     scored = _scored(train, names)[modelled]
-    scores = score(predicted, truth, _mean(train)[modelled], scored, is_counts=slide.spots.is_counts, rng=generator)
+    with stage("scores"):
+        scores = score(predicted, truth, _mean(train)[modelled], scored, is_counts=slide.spots.is_counts, rng=generator)
     table = methods_table(scores, {name: method.seconds for name, method in predicted.items()})
+    logger.info(
+        "%d held-out spots; mean Pearson of %d genes: %s",
+        len(rows), int(scored.sum()), ", ".join(f"{name} {r:.2f}" for name, r in table["mean_pearson"].items()),
+    )  # fmt: skip
     params = {
         "network": network,
         "rng": seed,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
-from sphisto._former import former_keywords
+from sphisto._former import former_keywords, named
+from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
 from sphisto._terminal import print_line
 from sphisto.config import by_name
@@ -33,7 +34,7 @@ from sphisto.tl._cluster import check_client
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.train.fit import fit
 from sphisto.train.processes import check_devices
-from sphisto.train.settings import from_devices, from_preset, settings_for
+from sphisto.train.settings import from_devices, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ _DEFAULT_GENES = 16
 _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
 
-@former_keywords(preset=from_preset, devices=from_devices)
+@former_keywords(preset=named("config"), devices=from_devices)
 def fit_projection(
     data: Section | AnnData | SpatialData | str | Path,
     *,
@@ -68,7 +69,7 @@ def fit_projection(
     config: FitConfig | PresetName = "default",
     max_epochs: int | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
-    device: str = "auto",
+    device: str | None = None,
     client: Client | None = None,
     rng: RNG = 0,
     key_added: str = "projection",
@@ -120,7 +121,7 @@ def fit_projection(
         sources such as :class:`sphisto.io.RasterFeatures` (an encoder's output) or your own, with ``name``, ``hash`` and
         ``of(slide)``. They enter where they help to predict left-out spots. :func:`sphisto.tl.predict` wants the same.
     device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``; default: ``sphisto.settings.device``, which is ``"auto"`` at first.
     client
         Cluster whose workers compute and write tiles once the training has ended; default: here, one after another. The
         rasters are the same. Workers need sphisto and the folder of the store under the same path.
@@ -190,7 +191,8 @@ def fit_projection(
     where = device_of(device)
     check_devices(where, settings.train.devices)
     check_client(client)
-    section = as_section(data, image=image, library_id=library_id)
+    with stage("read"):
+        section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     section.require_spots()
     require_free_key(section.table, key_added)
@@ -198,7 +200,8 @@ def fit_projection(
     building.check_target(path, section.library_id, key_added)
     if um_per_px is None and settings.train.longest_side is not None:
         um_per_px = um_per_px_for(section, settings.train.longest_side)
-    slide = make_slide(section, um_per_px=um_per_px)
+    with stage("image and tissue"):
+        slide = make_slide(section, um_per_px=um_per_px)
     if copy:
         section = section.copy()
     chosen = _choose_genes(genes, section.table, slide)
@@ -212,9 +215,10 @@ def fit_projection(
         check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
         resumed = _PREPARED in work.journal
         if not resumed:
-            building.write_slide(work.staging, slide, key_added)
-            # early: a table that cannot be written is found before the training
-            building.write_table(work.staging, path, slide, section.table, key_added)
+            with stage("write image"):
+                building.write_slide(work.staging, slide, key_added)
+                # early: a table that cannot be written is found before the training
+                building.write_table(work.staging, path, slide, section.table, key_added)
             work.journal.note(_PREPARED)
         if settings.train.devices > 1 or not isinstance(slide.image, np.ndarray):
             # a file is decoded once: training and prediction read what was stored, other processes can, too
@@ -223,7 +227,8 @@ def fit_projection(
         draft = work.draft(model)
         if draft.exists():
             fitted = load_fitted(draft)
-            posterior = posterior_for(fitted, slide, sources)
+            with stage("field"):
+                posterior = posterior_for(fitted, slide, sources)
         else:
             fitted, posterior = fit(
                 slide, network=network, genes=chosen, config=settings, sources=sources, seed=seed, device=where,
@@ -237,12 +242,13 @@ def fit_projection(
             **_phase_seconds(fitted.history, trained - prepared),
             "write": time.perf_counter() - trained,
         }
-        annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, model, seconds))
-        if resumed:  # a run that was killed may have left half a table
-            building.write_table(work.staging, path, slide, section.table, key_added)
-        else:
-            building.add_results(work.staging, slide, section.table, key_added)
-        building.finish(work.staging)
+        with stage("write table"):
+            annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, model, seconds))
+            if resumed:  # a run that was killed may have left half a table
+                building.write_table(work.staging, path, slide, section.table, key_added)
+            else:
+                building.add_results(work.staging, slide, section.table, key_added)
+            building.finish(work.staging)
     checkpoint.unlink(missing_ok=True)
     print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
     return section.adata if copy else None

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from sphisto import __version__, _keys
+from sphisto._progress import stage
 from sphisto._terminal import print_line
 from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
@@ -53,7 +54,7 @@ def predict(
     image: Any = None,
     library_id: str | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
-    device: str = "auto",
+    device: str | None = None,
     client: Client | None = None,
     key_added: str = "projection",
     resume: bool = False,
@@ -113,10 +114,12 @@ def predict(
     if client is None:
         device_of(device)  # refused before anything is read
     path = store_path(store)
-    section = as_section(data, image=image, library_id=library_id)
+    with stage("read"):
+        section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     _refuse_other_spots(section, fitted)
-    slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot)
+    with stage("image and tissue"):
+        slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot)
     if section.adata is None:
         section = replace(section, adata=_empty_table(fitted))
     else:
@@ -132,16 +135,20 @@ def predict(
     with replacing(path, call=call, resume=resume) as work:
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
-            building.write_slide(work.staging, slide, key_added)
+            with stage("write image"):
+                building.write_slide(work.staging, slide, key_added)
             work.journal.note(_PREPARED)
         if not isinstance(slide.image, np.ndarray):
             slide = replace(slide, image=building.stored_image(work.staging, slide))  # a file is decoded once
         prepared = time.perf_counter()
-        spots = stream(fitted, slide, posterior_for(fitted, slide, sources), work, key_added, device, client)
+        with stage("field"):
+            posterior = posterior_for(fitted, slide, sources)
+        spots = stream(fitted, slide, posterior, work, key_added, device, client)
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
-        annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
-        building.write_table(work.staging, path, slide, section.table, key_added)
-        building.finish(work.staging)
+        with stage("write table"):
+            annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
+            building.write_table(work.staging, path, slide, section.table, key_added)
+            building.finish(work.staging)
     print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from sphisto import __version__, _keys
 from sphisto._cores import one_blas_thread
 from sphisto._memory import give_back
-from sphisto._terminal import progress_bar
+from sphisto._progress import stage
+from sphisto._settings import settings
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io.store import write as building
 from sphisto.io.store.raster import REGION, WITHIN, completed, round_mantissa
@@ -43,13 +44,20 @@ _ENOUGH = 16  # tiles that show how well the others compress
 
 
 def stream(
-    fitted: Fitted, slide: Slide, posterior: Posterior, work: Work, key: str, device: str, client: Client | None = None
+    fitted: Fitted,
+    slide: Slide,
+    posterior: Posterior,
+    work: Work,
+    key: str,
+    device: str | None,
+    client: Client | None = None,
 ) -> NDArray[np.float32]:
     """Write the rasters of a slide under its posterior, region by region; return the (n, K) fitted values of its spots.
 
     Regions that the journal names are not computed again. Others are computed here one after another, or by the workers
     of a cluster; sums are added in the order of the regions, so that it makes no difference who was first.
     """
+    device = settings.device if device is None else device  # decided here: workers have settings of their own
     every = nested(tiles_of(fitted, slide))
     tiles = on_tissue(every, slide.tissue)
     if _CREATED not in work.journal:
@@ -76,7 +84,7 @@ def stream(
     with (
         one_blas_thread(),
         dask.config.set(scheduler="synchronous"),  # threads that read windows would keep memory of their own
-        progress_bar(len(tiles), initial=len(tiles) - n_left, desc="write", unit="tile") as shown,
+        stage("write rasters", len(tiles), initial=len(tiles) - n_left, unit="tile") as shown,
     ):
         if client is None:
             # closed at once after Ctrl-C, lest a tile is written once the caller clears up
@@ -90,7 +98,8 @@ def stream(
                     done(number, found)
                     shown.update(len(left[number]))
                     looked = looked or _check_disk(work, key, slide, written(), tiles)
-    _coarsen(building.open_rasters(work.staging, key), tiles)
+    with stage("coarser levels"):
+        _coarsen(building.open_rasters(work.staging, key), tiles)
     pool = writing.pool()
     for number in sorted(sums):
         spots, values = sums[number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sphisto import _keys
+from sphisto._progress import stage
 from sphisto._terminal import print_line
 from sphisto.io.paths import store_path
 from sphisto.io.store.convert import convert
@@ -47,5 +48,6 @@ def upgrade(store: str | Path) -> None:
     >>> sp.tl.upgrade("toy.zarr")  # doctest: +SKIP
     """
     path = store_path(store)
-    done = convert(path)
+    with stage("convert"):
+        done = convert(path)
     print_line(f"{path} is of format {_keys.FORMAT} {'now' if done else 'already; nothing was done'}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sphisto._progress import stage
 from sphisto.core.pooling import TilePool
 from sphisto.genes.model import rates
 from sphisto.predict.tiles import predict_tiles, tiles_of
@@ -54,8 +55,10 @@ def predict_at_spots(
     trained = time.perf_counter()
     tiles = [tile for tile in tiles_of(fitted, train) if len(spots.within(tile.core).weight)]
     pool = TilePool(spots, fitted.model.n_factors)
-    for tile, maps in predict_tiles(fitted, train, posterior, device=device, tiles=tiles):
-        pool.add(tile.core, maps.factors)
+    with stage("held-out spots", len(tiles), unit="tile") as bar:
+        for tile, maps in predict_tiles(fitted, train, posterior, device=device, tiles=tiles):
+            pool.add(tile.core, maps.factors)
+            bar.update()
     predicted = time.perf_counter()
     alone = pool_posterior(posterior, train, spots, tiles)
     before_epochs = max(trained - started - float(fitted.history["seconds"].sum()), 0.0)  # factors and kriging

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sphisto import __version__
+from sphisto._progress import stage
 from sphisto.config import by_name
 from sphisto.features.sources import record_of
 from sphisto.genes.factorize import fit_factors, gene_factors
@@ -47,7 +48,6 @@ def fit(
     device: torch.device,
     checkpoint: Path,
     resume: bool = False,
-    progress: bool = True,
 ) -> tuple[Fitted, Posterior]:
     """Fit a network to one slide; return it with the posterior, given all spots, under which the slide is predicted.
 
@@ -67,8 +67,6 @@ def fit(
         Seed of everything random, where to compute.
     checkpoint, resume
         File that keeps the state after each epoch, and whether to go on from it.
-    progress
-        Whether to show a bar.
     """
     measured, spec = slide.spots, network_of(network)
     if spec.one_map_per_gene:  # such maps do not start from the prior, whose detail is therefore not theirs
@@ -76,13 +74,16 @@ def fit(
     learned, held_out = _split(slide, config.train, seed)
     features = features_of(slide, sources, config)
     if features is not None:
-        features.maps  # noqa: B018 - read now: what is wrong with a source is found before long work
-    model = (
-        gene_factors(measured, list(genes))
-        if spec.one_map_per_gene
-        else fit_factors(measured, learned, config.genes, seed)
-    )
-    field = fit_field(slide, model, learned, features, config)
+        with stage("features of the image"):
+            features.maps  # noqa: B018 - read now: what is wrong with a source is found before long work
+    with stage("factors"):
+        model = (
+            gene_factors(measured, list(genes))
+            if spec.one_map_per_gene
+            else fit_factors(measured, learned, config.genes, seed)
+        )
+    with stage("field"):
+        field = fit_field(slide, model, learned, features, config)
     level = np.maximum(spec.level(field.observations.plain), 1e-6).astype(np.float32)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -102,7 +103,7 @@ def fit(
         "values": float(measured.values.sum()),
     }
     task = Task(slide, spec, module, model, field, learned, held_out, config.train, seed, fastest(device), call)
-    for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume, progress=progress):
+    for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
         fitted = Fitted(
             network=network,
             weights={key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()},
@@ -127,7 +128,7 @@ def fit(
     if (done := len(fitted.history["epoch"])) < config.train.epochs:
         logger.warning(
             "The training ended after %d of %d epochs, as more would not help the genes. The redrawn image gets better by "
-            "more: FitConfig(train=TrainConfig(first_look=1)).",
+            "more: `FitConfig(train=TrainConfig(first_look=1))`.",
             done,
             config.train.epochs,
         )
@@ -135,11 +136,14 @@ def fit(
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
         own = replace(config.genes, n_factors=len(level))
-        fitted = replace(fitted, model=fit_factors(measured, known, own, seed))
-    everything = fit_field(slide, fitted.model, known, features, config)
+        with stage("factors, of all spots"):
+            fitted = replace(fitted, model=fit_factors(measured, known, own, seed))
+    with stage("field, of all spots"):
+        everything = fit_field(slide, fitted.model, known, features, config)
     warn_without_features(everything, slide)
     if not spec.one_map_per_gene:
-        skill = left_out_skill(everything, fitted.model, slide) if measured.is_counts else fitted.skill
+        with stage("skill of genes"):
+            skill = left_out_skill(everything, fitted.model, slide) if measured.is_counts else fitted.skill
         fitted = replace(fitted, mean=everything.mean, skill=skill)
     return fitted, everything.given("all")
 
@@ -147,9 +151,12 @@ def fit(
 def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Choose the spots to learn from and those to hold out; spots without counts are neither."""
     known, outside = informative(slide), ~slide.on_image
-    for number, why in ((int(outside.sum()), "lie off the image"), (int((~known & ~outside).sum()), "hold no counts")):
-        if number:
-            logger.warning("%d of %d spots %s; nothing is learned from them.", number, len(known), why)
+    for lost, why, remedy in (
+        (outside, "lie off the image", "Give an `image` that shows them, or correct its `image_scale`, if it should"),
+        (~known & ~outside, "hold no counts", "`sphisto.pp.qc` takes such spots out"),
+    ):
+        if lost.any():
+            logger.warning("%d of %d spots %s; nothing is learned from them. %s.", lost.sum(), len(known), why, remedy)
     spots = np.flatnonzero(known)
     n_watched = round(config.held_out * len(spots))
     watched = np.zeros(len(known), dtype=bool)

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sphisto._terminal import progress_bar
+from sphisto._progress import progress_bar, shows_progress, stage
 from sphisto.core.atomic import whole_file
 from sphisto.genes.model import rates
 from sphisto.networks.precision import computed
@@ -114,9 +114,7 @@ class Trained(NamedTuple):
     precision: Precision
 
 
-def train(
-    task: Task, *, device: torch.device, checkpoint: Path, resume: bool = False, progress: bool = True
-) -> Iterator[Trained]:
+def train(task: Task, *, device: torch.device, checkpoint: Path, resume: bool = False) -> Iterator[Trained]:
     """Train the task's module in place, round by round; yield after each what was trained so far.
 
     Whoever asks for the next round has it trained. The state after each epoch is kept in ``checkpoint``; with
@@ -136,31 +134,33 @@ def train(
         number = max(int(np.searchsorted(starts, len(left))) - 1, 0)
         task = replace(task, past=tuple(left[: starts[number]]))
     for _ in range(number, len(task.rounds)):
-        state = _round(task, device, checkpoint, resume, progress)
+        shown = shows_progress()  # by the settings of this process: others that train have their own
+        with contextlib.nullcontext() if shown else stage(f"train, {task.epochs} epochs"):
+            state = _round(task, device, checkpoint, resume, shown)
         entries, resume = state["history"], False
         history = {name: np.asarray([entry[name] for entry in entries]) for name in HISTORY}
         yield Trained(history, state["precision"])
         task = replace(task, past=tuple(entries), precision=state["precision"])
 
 
-def _round(task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool) -> dict[str, Any]:
+def _round(task: Task, device: torch.device, checkpoint: Path, resume: bool, shown: bool) -> dict[str, Any]:
     """Train one round and return what a checkpoint holds beside the weights."""
     n = task.config.devices
     if n == 1:
-        return _fit(0, task, device, checkpoint, resume, progress)
-    run_together(_fit, n, task, device, checkpoint, resume, progress)
+        return _fit(0, task, device, checkpoint, resume, shown)
+    run_together(_fit, n, task, device, checkpoint, resume, shown)
     left = read_safely(checkpoint, "checkpoint")  # after the last epoch: the processes left nothing else
     task.module.load_state_dict({name.removeprefix("net."): value for name, value in left["state_dict"].items()})
     state: dict[str, Any] = left["sphisto"]
     return state
 
 
-def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: bool, progress: bool) -> dict[str, Any]:
+def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: bool, shown: bool) -> dict[str, Any]:
     """Train here, alone or as one of several processes, and return what a checkpoint holds beside the weights."""
     n = task.config.devices
     training = _Training(task)
     callbacks: list[Callback] = [_Keeper(checkpoint)]
-    if progress and rank == 0:
+    if shown and rank == 0:
         callbacks.append(_Progress())
     with _quiet(), torch.random.fork_rng(), _interruptible():
         torch.manual_seed(task.seed)
@@ -345,10 +345,12 @@ class _Progress(Callback):
     """One bar over both phases."""
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        self.bar = progress_bar(int(trainer.max_epochs or 0) * module.n_steps, initial=trainer.global_step, unit="step")
+        total = int(trainer.max_epochs or 0) * module.n_steps
+        self.bar = progress_bar("train", total, initial=trainer.global_step, shown=True)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
-        self.bar.set_description(f"fit: {module.phase}", refresh=False)
+        what = "image" if module.phase == "image" else "image and spots"
+        self.bar.set_description(f"train, {what}", refresh=False)
         name = "image_loss" if module.phase == "image" else "spot_loss"
         if self.bar.update():  # some times a second: reading a loss waits for the device
             self.bar.set_postfix({name: f"{float(module.noted[name][-1]):.4f}"})

@@ -43,12 +43,6 @@ def with_devices(config: FitConfig | PresetName, devices: int) -> FitConfig:
     return replace(found, train=replace(found.train, devices=devices))
 
 
-def from_preset(keywords: dict[str, Any], preset: Any) -> str:
-    """Put the former keyword ``preset`` into the keywords of a call; return how it is written now."""
-    keywords["config"] = preset
-    return f"config={preset!r}"
-
-
 def from_devices(keywords: dict[str, Any], devices: Any) -> str:
     """Put the former keyword ``devices`` into the keywords of a call; return how it is written now."""
     keywords["config"] = with_devices(keywords.get("config", "default"), devices)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sphisto._progress import stage
 from sphisto.genes.model import rates
 from sphisto.predict.tiles import predict_tiles, tiles_of
 from sphisto.scoring import metrics
@@ -37,17 +38,20 @@ def gated(
     rows = np.flatnonzero(watched)
     if len(rows) < 2:
         logger.warning(
-            "There are too few spots to decide whether the network helps: the rasters are the co-kriging of the spots."
+            "There are too few spots to decide whether the network helps: the rasters are the co-kriging of the spots. It "
+            "is decided by a share `held_out` of them, `least_held_out` at least: `FitConfig(train=TrainConfig(...))`."
         )
         return _at(fitted, 0.0), 0.0
     spots, gates = slide.footprint().select(rows), fitted.config.train.shares
     tiles, whole = _fullest(tiles_of(fitted, slide), spots, fitted.config.train.most_tiles)
     sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *gates)}
-    for tile, maps in predict_tiles(_at(fitted, 1.0), slide, posterior, device=device, tiles=tiles):
-        part = spots.within(tile.core)
-        full, alone = maps.factors[:, part.y, part.x], posterior.at_pixels(tile.core, part.y, part.x)
-        for gate, total in sums.items():
-            total += part.pool_points(_with_share(full, alone, fitted.model.n_contrasts, gate))
+    with stage("held-out spots", len(tiles), unit="tile") as bar:
+        for tile, maps in predict_tiles(_at(fitted, 1.0), slide, posterior, device=device, tiles=tiles):
+            part = spots.within(tile.core)
+            full, alone = maps.factors[:, part.y, part.x], posterior.at_pixels(tile.core, part.y, part.x)
+            for gate, total in sums.items():
+                total += part.pool_points(_with_share(full, alone, fitted.model.n_contrasts, gate))
+            bar.update()
     values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
     loadings = fitted.model.loadings.astype(np.float64)
     losses = {
@@ -61,7 +65,7 @@ def gated(
     if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
         logger.warning(
             "The network did not help to predict held-out spots beyond chance: the rasters are the "
-            "co-kriging of the spots."
+            "co-kriging of the spots. An `image` of higher resolution, or a smaller `um_per_px`, may change that."
         )
         best = 0.0
     return _at(fitted, best), best

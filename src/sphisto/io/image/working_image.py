@@ -52,7 +52,7 @@ def working_image(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tu
     block = 1 if um_per_px is None else max(1, round(um_per_px / native.um_per_px))
     if um_per_px is not None and um_per_px < native.um_per_px / 1.5:
         logger.warning(
-            "um_per_px=%g is finer than the image's %.3g; the image's own resolution is used.",
+            "um_per_px=%g is finer than the image's %.3g; the image's own resolution is used. A finer one needs another `image`.",
             um_per_px, native.um_per_px,
         )  # fmt: skip
     height, width = native.height // block, native.width // block

@@ -106,7 +106,11 @@ def require_free_key(table: AnnData, key: str) -> None:
     }
     known = [f"{part}[{name!r}]" for part, names in parts.items() for name in names if name in getattr(table, part)]
     if known:
-        logger.warning("%s will be replaced: the results of %r have these names.", ", ".join(known), key)
+        logger.warning(
+            "%s will be replaced: the results of %r have these names. Choose another `key_added` to keep what is there.",
+            ", ".join(known),
+            key,
+        )
 
 
 def is_record(entry: Any) -> bool:

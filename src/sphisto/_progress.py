@@ -1,0 +1,127 @@
+"""Stages of a long call: a bar each, with the time left, or a line in the log where bars are not shown."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from sphisto._settings import settings
+from sphisto._terminal import CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger("sphisto")
+
+_BRIEF = 1.0  # s; a stage that takes less leaves no line
+
+
+@contextlib.contextmanager
+def stage(name: str, total: int | None = None, *, initial: int = 0, unit: str = "step") -> Iterator[Any]:
+    """Show a stage of a long call while the block runs; yield its bar, for ``update(n)``.
+
+    Parameters
+    ----------
+    name
+        What is done, in a word or two.
+    total, initial
+        Steps of it, and those done before; without ``total`` only the time that it takes is shown.
+    unit
+        What is counted.
+    """
+    started = time.perf_counter()
+    with progress_bar(name, total, initial=initial, unit=unit) as bar:
+        yield bar
+        seconds = time.perf_counter() - started
+        bar.leave = seconds >= _BRIEF
+    if not shows_progress():
+        logger.log(logging.INFO if seconds >= _BRIEF else logging.DEBUG, "%s: %s", name, _duration(seconds))
+
+
+def shows_progress() -> bool:
+    """Whether bars are shown: as ``settings.progress`` says, and where it leaves it open, where somebody may look."""
+    if settings.progress != "auto":
+        return settings.progress and sys.stderr is not None
+    if sys.stderr is None or os.environ.get("CI") or os.environ.get("TQDM_DISABLE"):
+        return False
+    return _in_notebook() or _is_terminal()
+
+
+def progress_bar(
+    name: str, total: int | None = None, *, initial: int = 0, unit: str = "step", shown: bool | None = None
+) -> Any:
+    """Return a bar on standard error or in the notebook, or, where it is not to be ``shown``, what takes its place."""
+    if not (shows_progress() if shown is None else shown):
+        return _Silent()
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def display(self, *args: Any, **kwargs: Any) -> Any:
+            with contextlib.suppress(*CLOSED):
+                return super().display(*args, **kwargs)
+
+        def close(self) -> None:
+            with contextlib.suppress(*CLOSED):
+                super().close()
+
+    alone = {"bar_format": "{desc}: {elapsed}"} if total is None else {}
+    return Bar(total=total, initial=initial, desc=name, unit=unit, ncols=_columns(), disable=False, **alone)
+
+
+class _Silent:
+    """A bar that shows nothing."""
+
+    leave = False
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, n: int = 1) -> None:
+        pass
+
+    def set_description(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def set_postfix(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _is_terminal() -> bool:
+    with contextlib.suppress(*CLOSED, AttributeError):
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return False
+
+
+def _columns() -> int | None:
+    """Width of a bar where the terminal does not know its own, as in a container; ``None``: its own."""
+    with contextlib.suppress(*CLOSED, AttributeError):
+        return None if os.get_terminal_size(sys.stderr.fileno()).columns else 80
+    return None
+
+
+def _in_notebook() -> bool:
+    """Whether this is the kernel of a notebook, whose standard error is no terminal."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _duration(seconds: float) -> str:
+    """Write a time as ``0.4 s``, ``12 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
