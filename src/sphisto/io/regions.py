@@ -12,6 +12,7 @@ import numpy as np
 
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import SAME_SCALE
+from sphisto.core.outline import Rings, rings
 from sphisto.io.elements import finest, is_shifted
 from sphisto.io.paths import located
 from sphisto.io.store import read as stores
@@ -362,28 +363,50 @@ class _Labels:
         return Footprint.from_labels(found, ids), ids
 
     def outlines(self) -> tuple[list[Any], NDArray[Any]]:
-        """Trace the edges of the labels' own pixels, each label united of its runs of pixels in a row."""
+        """Outlines along the edges of the labels' own pixels, of however many parts."""
         import shapely
 
-        ids, (y, x0, x1) = _runs(self.pixels)
-        order = np.argsort(ids, kind="stable")
-        names, starts = np.unique(ids[order], return_index=True)
-        boxes = shapely.box(x0[order], y[order], x1[order], y[order] + 1)
-        whole = [shapely.union_all(part) for part in np.split(boxes, starts[1:])] if len(names) else []
+        found = rings(self.pixels)
+        if not len(found.labels):
+            return [], found.labels
+        lines = shapely.linearrings(found.corners.astype(np.float64), indices=found.ring)
+        parts, holes = np.flatnonzero(~found.is_hole), np.flatnonzero(found.is_hole)
+        whole = shapely.polygons(lines[parts])
+        if len(holes):
+            around, of = self._holders(found, parts, holes, whole)
+            order = np.argsort(around, kind="stable")
+            kept = np.unique(around)
+            inner = np.split(lines[holes[of]][order], np.searchsorted(around[order], kept[1:]))
+            whole[kept] = [shapely.polygons(lines[parts[i]], own) for i, own in zip(kept, inner, strict=True)]
+        broken = ~shapely.is_valid(whole)
+        whole[broken] = shapely.make_valid(whole[broken])  # a line that meets itself at a corner
         scale, shift = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
-        return list(shapely.transform(np.array(whole, dtype=object), lambda xy: xy * scale + shift)), names
+        whole = shapely.transform(whole, lambda xy: xy * scale + shift)
+        labels = found.labels[parts]
+        order = np.argsort(labels, kind="stable")
+        names, starts = np.unique(labels[order], return_index=True)
+        return [_as_one(own) for own in np.split(whole[order], starts[1:])], names
+
+    @staticmethod
+    def _holders(
+        found: Rings, parts: NDArray[np.int64], holes: NDArray[np.int64], whole: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which part each hole is in, of its label the smallest around it: (index of the part, of the hole)."""
+        import shapely
+
+        hole, part = shapely.STRtree(whole).query(shapely.points(found.inside[holes]), predicate="within")
+        own = found.labels[holes[hole]] == found.labels[parts[part]]
+        hole, part = hole[own], part[own]
+        order = np.lexsort([shapely.area(whole[part]), hole])
+        of, first = np.unique(hole[order], return_index=True)
+        return part[order][first], of
 
 
-def _runs(labels: NDArray[Any]) -> tuple[NDArray[Any], tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-    """Labels of all runs of equal pixels in a row but those of 0, and the row, first and end column of each."""
-    begins = np.ones(labels.shape, dtype=bool)
-    begins[:, 1:] = labels[:, 1:] != labels[:, :-1]
-    y, x0 = np.nonzero(begins)
-    ids = labels[y, x0]
-    x1 = np.append(x0[1:], labels.shape[1])
-    x1[x1 == 0] = labels.shape[1]  # the next run begins a row
-    there = ids != 0
-    return ids[there], (y[there], x0[there], x1[there])
+def _as_one(parts: NDArray[Any]) -> Any:
+    """Make one geometry of the parts of a region."""
+    import shapely
+
+    return parts[0] if len(parts) == 1 else shapely.multipolygons(shapely.get_parts(parts))
 
 
 def _from_labels(element: Any, name: str) -> _Labels:
