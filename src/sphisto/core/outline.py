@@ -57,7 +57,7 @@ def rings(labels: NDArray[Any]) -> Rings:
         labels[pixel_y, pixel_x],
         corners,
         ring,
-        np.column_stack([pixel_x, pixel_y]) + 0.5,
+        np.column_stack([pixel_x, pixel_y]) + np.float64(0.5),
         _areas(corners, ring, len(first)) < 0,
     )
 
