@@ -14,12 +14,14 @@ from typing import get_args
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import sphisto as sp
 from sphisto import __version__, _demo, cli
 from sphisto.config import PresetName
 from sphisto.core.spot import SpotShape
+from sphisto.io.export.geojson import Objects
 from sphisto.io.store.summary import summarise
 from sphisto.train.settings import with_devices
 
@@ -125,10 +127,23 @@ NOT_FOR_A_SHELL = {
         "client": "an object; docs/scaling.md says how a cluster is used",
         "copy": "nobody holds the table",
     },
+    "export": {
+        "store": "the argument STORE",
+        "path": "the argument PATH",
+        "radius": "of circles, which are an array",
+        "table": "an object",
+        "classification": "of the table",
+    },
 }
-BEHIND = {"read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT}
-TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io", "fit_projection": "tl"}
-OPTIONS = {"check": {*cli.READ, *cli.SECTION}, "fit": {*cli.READ, *cli.CLEAN, *cli.SECTION, *cli.FIT, *cli.CONFIG}}
+BEHIND = {
+    "read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT, "export": cli.EXPORT,
+}  # fmt: skip
+TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io", "fit_projection": "tl", "export": "tl"}
+OPTIONS = {
+    "check": {*cli.READ, *cli.SECTION},
+    "fit": {*cli.READ, *cli.CLEAN, *cli.SECTION, *cli.FIT, *cli.CONFIG},
+    "export": {*cli.EXPORT},
+}
 
 
 def signature(name):
@@ -157,7 +172,7 @@ def test_options_are_those_of_the_functions_under_their_names(command):
 
 @pytest.mark.parametrize("name", BEHIND)
 def test_the_defaults_that_help_tells_are_the_functions_own(name):
-    options = options_of("fit")
+    options = options_of("export" if name == "export" else "fit")
     for parameter in BEHIND[name]:
         default = signature(name)[parameter].default
         told = re.search(r"\(default: (.*)\)$", options[parameter].help)
@@ -168,9 +183,10 @@ def test_the_choices_that_help_tells_are_the_functions_own():
     options = options_of("fit")
     assert set(options["spot_shape"].choices) == set(get_args(SpotShape))
     assert set(options["preset"].choices) == set(get_args(PresetName))
+    assert set(options_of("export")["objects"].choices) == set(get_args(Objects))
 
 
-@pytest.mark.parametrize("command", ["demo", "check", "fit", "info", "upgrade"])
+@pytest.mark.parametrize("command", ["demo", "check", "fit", "info", "export", "upgrade"])
 def test_help_is_ascii_and_tells_each_option(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])
@@ -333,3 +349,23 @@ def test_info_of_a_store_with_names_that_the_terminal_lacks(store, tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     assert "\\u7ec4\\u7ec7.zarr: library toy, " in done.stdout.decode("ascii")
     assert b"projection projection, in counts per spot area" in done.stdout
+
+
+def test_export_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsys):
+    path = tmp_path / "x.ome.tif"
+    assert cli.main(["export", str(store), str(path), "--genes", "class1_a,nuclei_a"]) == 0
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    with tifffile.TiffFile(path) as tif:
+        np.testing.assert_array_equal(
+            tif.series[0].asarray()[1], np.nan_to_num(sp.get.gene_raster(store, "nuclei_a").values[0])
+        )
+    assert cli.main(["export", str(store), str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"sphisto export: {path} exists and is left alone.")
+    assert cli.main(["export", str(store), str(path), "--overwrite", "--element", "toy_image"]) == 0
+    assert (
+        cli.main(
+            ["export", str(store), str(tmp_path / "x.geojson"), "--regions", "toy_spots", "--objects", "detection"]
+        )
+        == 0
+    )
+    assert len(json.loads((tmp_path / "x.geojson").read_text())["features"]) == summarise(store).libraries[0].n_spots

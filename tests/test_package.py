@@ -89,7 +89,8 @@ def test_rooms_and_their_verbs_import_without_heavy_libraries():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("demo", "check", "fit", "info", "upgrade")), ["--version"]]
+    "words",
+    [["--help"], *([name, "--help"] for name in ("demo", "check", "fit", "info", "export", "upgrade")), ["--version"]],
 )
 def test_command_line_answers_without_heavy_libraries(words):
     code = f"from sphisto import cli\ntry:\n    cli.main({words})\nexcept SystemExit:\n    pass"

@@ -1,4 +1,4 @@
-"""Command line: ``sphisto check``, ``sphisto fit``, ``sphisto info`` and ``sphisto demo``.
+"""Command line: ``sphisto check``, ``sphisto fit``, ``sphisto info``, ``sphisto export`` and others.
 
 Every option is the keyword argument of a function, under its name; one that is not given is not passed on, so that the
 function's own default holds. Help and version load no library: what a command needs is imported when it runs.
@@ -38,6 +38,7 @@ SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "
 FIT = (
     "store", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added", "resume",
 )  # fmt: skip
+EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
 
 CONFIG = ("preset", "devices")  # which stand for settings in `config`
 
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "print how a Space Ranger folder is understood; nothing is written", _add_check),
         ("fit", "read a Space Ranger folder, fit a projection and write its store", _add_fit),
         ("info", "print what a store holds, from its metadata", _add_info),
+        ("export", "write genes, images or regions of a store to a file of QuPath, Fiji or Vitessce", _add_export),
         ("upgrade", "convert a store of an earlier format to the one that this version writes", _add_upgrade),
     ):
         # an option that is not given leaves no trace, so that the function's own default holds
@@ -251,6 +253,54 @@ def _info(options: argparse.Namespace) -> None:
         print_line(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
         for name, value in sorted(about.get("params", {}).items()):
             _print_value(name, value)
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    command.add_argument(
+        "path", metavar="PATH",
+        help="file to write, by its ending: .ome.tif (an image with its pyramid), .geojson (regions) or .json (a view config "
+        "of Vitessce)",
+    )  # fmt: skip
+    command.add_argument(
+        "--genes", type=_words, metavar="A,B,...",
+        help=".ome.tif, .json: genes to write or draw; by default those that are stored as rasters. .geojson: genes that "
+        "are summed over each region",
+    )  # fmt: skip
+    command.add_argument(
+        "--element",
+        metavar="NAME",
+        help=".ome.tif: raster of the store to write instead of genes, such as LIBRARY_image",
+    )
+    command.add_argument(
+        "--regions", metavar="NAME", help=".geojson: shapes or labels of the store, such as projection_tissue"
+    )
+    command.add_argument(
+        "--objects",
+        choices=("annotation", "detection"),
+        help=".geojson: what QuPath makes of them (default: annotation)",
+    )
+    command.add_argument(
+        "--over", metavar="NAME",
+        help=".geojson: raster of the store in whose pixels the coordinates are (by default full-resolution pixels)",
+    )  # fmt: skip
+    command.add_argument(
+        "--url", metavar="URL",
+        help=".json: where a browser finds the store (by default http://localhost:8000/ and the store's name)",
+    )  # fmt: skip
+    command.add_argument("--key", metavar="NAME", help="which projection of the store (default: projection)")
+    command.add_argument("--library-id", metavar="NAME", help="which section, where several were fitted together")
+    command.add_argument(
+        "--overwrite", action=argparse.BooleanOptionalAction, help="replace a file that is there (default: False)"
+    )
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from sphisto import tl
+
+    tl.export(options.store, options.path, **_given(options, EXPORT))
+    print_line(f"wrote {options.path}")
 
 
 def _add_upgrade(command: argparse.ArgumentParser) -> None:
