@@ -21,10 +21,8 @@ import tifffile
 import zarr
 
 import sphisto as sp
-from sphisto.core.tiles import Window, nested, plan_tiles
 from sphisto.io.export import new_file
 from sphisto.io.store import read as stores
-from sphisto.io.store.raster import completed, create_raster, open_raster, write_mask
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GENES = ["nuclei_a", "class1_a"]
@@ -51,36 +49,6 @@ def channels_of(xml):
     return [channel.get("Name") for channel in xml.iter(f"{OME}Channel")]
 
 
-@pytest.fixture(scope="module")
-def large(fitted_once, tmp_path_factory):
-    """A store of three levels: the maps of a small one, each pixel 12 x 12 of them, and a little noise."""
-    store = Path(shutil.copytree(fitted_once.uns["projection"]["store"], tmp_path_factory.mktemp("large") / "toy.zarr"))
-    maps = stores.raster(store, "projection_factors")
-    values = np.nan_to_num(maps.read(0, Window(0, 0, *maps.shapes[0])), nan=0)
-    tissue = np.isfinite(maps.read(0, Window(0, 0, *maps.shapes[0]))[0])
-    values, tissue = np.kron(values, np.ones((12, 12), np.float32)), np.kron(tissue, np.ones((12, 12), bool))
-    values *= np.random.default_rng(0).uniform(0.9, 1.1, values.shape[1:]).astype(np.float32)
-    grid = maps.grid.resized(*tissue.shape)
-    write_mask(store, "projection_tissue", tissue, grid)
-    create_raster(store, "projection_factors", maps.channels, grid, together=True)
-    writer = open_raster(store, "projection_factors", "projection_tissue")
-    windows = [tile.core for tile in nested(plan_tiles(grid.shape))]
-    for window, coarser in zip(windows, completed(windows, writer.shapes), strict=True):
-        writer.write(window, values[:, *window.slices])
-        for level, part in coarser:
-            writer.coarsen(level, part)
-    root = zarr.open_group(store, mode="r+", use_consolidated=False)
-    mark = copy.deepcopy(dict(root.attrs["sphisto"]))
-    for name in ("projection_factors", "projection_tissue"):
-        mark["grids"][name] |= {
-            "height": grid.height, "width": grid.width, "um_per_px": grid.um_per_px,
-            "fullres_per_px": list(grid.fullres_per_px),
-        }  # fmt: skip
-    root.attrs["sphisto"] = mark
-    zarr.consolidate_metadata(store)
-    return store
-
-
 # ---- OME-TIFF
 
 
@@ -88,7 +56,7 @@ def test_genes_are_those_of_the_store_at_each_level(large, tmp_path):
     sp.tl.export(large, tmp_path / "x.ome.tif", genes=GENES)
     found = series_of(tmp_path / "x.ome.tif")
     assert (found.kind, found.axes) == ("ome", "CYX")
-    assert [level.shape for level in found.levels] == [(2, 1152, 1344), (2, 576, 672), (2, 288, 336)]
+    assert [level.shape for level in found.levels] == [(2, 1536, 1792), (2, 768, 896), (2, 384, 448)]
     for scale, level in enumerate(found.levels):
         assert level.dtype == np.float32
         for values, name in zip(level, GENES, strict=True):
@@ -197,8 +165,8 @@ def test_outlines_may_be_in_pixels_of_a_raster(large, tmp_path):
     sp.tl.export(large, tmp_path / "full.geojson", regions="toy_tissue")
     sp.tl.export(large, tmp_path / "over.geojson", regions="toy_tissue", over="projection_factors")
     [(full, _)], [(over, _)] = (read(tmp_path / f"{name}.geojson").values() for name in ("full", "over"))
-    np.testing.assert_allclose(over.bounds, 12 * np.array(full.bounds))
-    assert over.area == pytest.approx(144 * full.area)
+    np.testing.assert_allclose(over.bounds, 16 * np.array(full.bounds))
+    assert over.area == pytest.approx(256 * full.area)
 
 
 def test_genes_are_summed_into_measurements(store, tmp_path):
