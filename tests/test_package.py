@@ -344,7 +344,9 @@ def test_every_dependency_is_locked_within_its_bounds():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "a pin that is not NAME==VERSION"
     locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
     groups = about["dependency-groups"]
-    for wanted in map(Requirement, [*about["project"]["dependencies"], *groups["test"], *groups["docs"]]):
+    for wanted in map(
+        Requirement, [*about["project"]["dependencies"], *groups["test"], *groups["docs"], *groups["standards"]]
+    ):
         assert locked[wanted.name.lower()] in wanted.specifier, wanted
 
 
