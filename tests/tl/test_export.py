@@ -205,6 +205,14 @@ def test_a_table_gives_classes_colours_and_measurements(store, tmp_path, caplog)
     assert measured["class1_a"] == pytest.approx(float(table["7", "class1_a"].X[0, 0]))
 
 
+def test_names_that_come_twice_get_a_number_as_in_the_table(store, tmp_path):
+    import geopandas as gpd
+
+    boxes = gpd.GeoDataFrame(geometry=[shapely.box(20, 20, 30, 30), shapely.box(50, 50, 70, 60)], index=["a", "a"])
+    sp.tl.export(store, tmp_path / "x.geojson", regions=boxes, table=sp.tl.aggregate(store, boxes, genes="class1_a"))
+    assert {name: outline.area for name, (outline, _) in read(tmp_path / "x.geojson").items()} == {"a": 100, "a-1": 200}
+
+
 # ---- Vitessce
 
 

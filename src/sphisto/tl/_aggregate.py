@@ -113,14 +113,16 @@ def _table(
 
     with np.errstate(invalid="ignore", divide="ignore"):
         coverage = tissue / footprint.area
-    obs = pd.DataFrame({"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=_unique(index))
+    obs = pd.DataFrame(
+        {"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=unique_names(index)
+    )
     table = AnnData(counts.astype(np.float32), obs=obs, var=pd.DataFrame(index=names))
     table.layers["density"] = density.astype(np.float32)
     table.obsm["spatial"] = grid.to_fullres(footprint.centroids())[:, ::-1]
     return table
 
 
-def _unique(index: Any) -> Any:
+def unique_names(index: Any) -> Any:
     """Names of the regions; those that come twice get a number, as anndata gives them."""
     import pandas as pd
     from anndata.utils import make_index_unique

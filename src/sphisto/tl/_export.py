@@ -18,7 +18,7 @@ from sphisto.io.export.ome_tiff import write_ome_tiff
 from sphisto.io.paths import located, user_path
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
-from sphisto.tl._aggregate import aggregate
+from sphisto.tl._aggregate import aggregate, unique_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -220,7 +220,7 @@ def _geojson(
 
 def _names(index: NDArray[Any], table: AnnData | None) -> list[str]:
     """Names of regions as a table of them has them; refuses a table of other regions."""
-    names = [str(name) for name in index]
+    names = list(unique_names(index))
     strange = [] if table is None else sorted(set(map(str, table.obs_names)) - set(names))
     if strange:
         msg = (
