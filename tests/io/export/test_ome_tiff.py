@@ -126,11 +126,13 @@ def test_an_image_in_colours_is_one_channel(rng, tmp_path):
         assert re.search(r'<Channel ID="[^"]*" SamplesPerPixel="3" Name="he">', tif.ome_metadata)
 
 
-def test_control_characters_in_names_are_replaced_in_xml(tmp_path):
+def test_control_characters_in_names_are_replaced_in_xml_and_told(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sphisto")
     planes, _ = planes_of({"a\x01b": np.ones((5, 7), np.float32)}, 1)
     root = ElementTree.fromstring(tifffile.tiffcomment(write(tmp_path / "x.ome.tif", planes)).encode())
     [channel] = root.iter(f"{OME}Channel")
     assert channel.get("Name") == "a\ufffdb"
+    assert "'a\\x01b' is called 'a\ufffdb' in the OME-XML" in caplog.text
 
 
 @pytest.mark.parametrize(("side", "is_big"), [(32_000, False), (33_000, True)])

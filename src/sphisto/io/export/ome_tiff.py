@@ -7,6 +7,7 @@ Bio-Formats, and with it QuPath and Fiji, reads a pyramid.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+logger = logging.getLogger("sphisto")
 
 _TILES_AT_ONCE = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
 _CLASSIC = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
@@ -162,4 +165,7 @@ def _ome_xml(planes: Planes, name: str, description: str, about: Mapping[str, st
 
 def _in_xml(text: str) -> str:
     """Replace the few control characters that XML cannot hold."""
-    return _NO_XML.sub("\ufffd", text)
+    clean = _NO_XML.sub("\ufffd", text)
+    if clean != text:
+        logger.info("%r is called %r in the OME-XML, which cannot hold such characters.", text, clean)
+    return clean
