@@ -30,7 +30,8 @@ logger = logging.getLogger("sphisto")
 _TILES_AT_ONCE = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
 _CLASSIC = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
 _LEVEL = 1  # of zlib: higher ones save less than 1 % more of such floats
-_LEAST_KEPT = {"f": 0.8, "u": 0.1}  # of the bytes on tissue, whatever they hold: floats are nearly incompressible
+_LEAST_KEPT = {"f": 0.8}  # of the bytes on tissue: floats are nearly incompressible
+_LEAST_KEPT_ELSE = 0.1
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -74,7 +75,7 @@ class Planes:
         level = len(self.shapes) - 1
         values = self.read(level, 0, Window(0, 0, *self.shapes[level]))
         tissue = float(np.isfinite(values).mean()) if self.dtype.kind == "f" else 1.0
-        return _LEAST_KEPT[self.dtype.kind] * tissue * self.n_bytes
+        return _LEAST_KEPT.get(self.dtype.kind, _LEAST_KEPT_ELSE) * tissue * self.n_bytes
 
 
 def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, about: Mapping[str, str]) -> None:
