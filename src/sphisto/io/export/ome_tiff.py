@@ -32,6 +32,7 @@ _CLASSIC = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
 _LEVEL = 1  # of zlib: higher ones save less than 1 % more of such floats
 _LEAST_KEPT = {"f": 0.8}  # of the bytes on tissue: floats are nearly incompressible
 _LEAST_KEPT_ELSE = 0.1
+_SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -142,26 +143,48 @@ def _tiles(planes: Planes, level: int) -> Iterator[NDArray[Any]]:
 
 
 def _ome_xml(planes: Planes, name: str, description: str, about: Mapping[str, str]) -> bytes:
-    from tifffile import OmeXml
+    """OME-XML of one image; written here, as tifffile did not always escape quotes in names."""
+    from xml.etree.ElementTree import Element, SubElement, tostring
 
-    height, width = planes.shapes[0]
+    (height, width), (um_y, um_x) = planes.shapes[0], planes.um_per_px
     samples = 3 if planes.is_rgb else 1
-    xml = OmeXml(Creator=f"sphisto {__version__}", UUID=str(uuid4()))
-    xml.addimage(
-        planes.dtype,
-        _stored(planes, (height, width)),
-        (len(planes.names), 1, 1, height, width, samples),
-        axes="YXS" if planes.is_rgb else "CYX",
-        Name=_in_xml(name),
-        Description=_in_xml(description),
-        PhysicalSizeX=planes.um_per_px[1],
-        PhysicalSizeXUnit="\N{MICRO SIGN}m",
-        PhysicalSizeY=planes.um_per_px[0],
-        PhysicalSizeYUnit="\N{MICRO SIGN}m",
-        Channel={"Name": [_in_xml(channel) for channel in planes.names]},
-        MapAnnotation={key: _in_xml(value) for key, value in about.items()},
+    sizes = {"SizeX": width, "SizeY": height, "SizeZ": 1, "SizeC": len(planes.names) * samples, "SizeT": 1}
+    um = "\N{MICRO SIGN}m"
+    root = Element(
+        "OME",
+        {
+            "xmlns": _SCHEMA,
+            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+            "xsi:schemaLocation": f"{_SCHEMA} {_SCHEMA}/ome.xsd",
+            "UUID": f"urn:uuid:{uuid4()}",
+            "Creator": f"sphisto {__version__}",
+        },
     )
-    return str(xml.tostring(declaration=True)).encode()
+    image = SubElement(root, "Image", ID="Image:0", Name=_in_xml(name))
+    SubElement(image, "Description").text = _in_xml(description)
+    pixels = SubElement(
+        image,
+        "Pixels",
+        {size: str(px) for size, px in sizes.items()},
+        ID="Pixels:0",
+        DimensionOrder="XYCZT",
+        Type="float" if planes.dtype.kind == "f" else planes.dtype.name,
+        PhysicalSizeX=str(float(um_x)),
+        PhysicalSizeXUnit=um,
+        PhysicalSizeY=str(float(um_y)),
+        PhysicalSizeYUnit=um,
+    )
+    if planes.is_rgb:
+        pixels.set("Interleaved", "true")
+    for i, channel in enumerate(planes.names):
+        SubElement(pixels, "Channel", ID=f"Channel:0:{i}", Name=_in_xml(channel), SamplesPerPixel=str(samples))
+    SubElement(pixels, "TiffData", IFD="0", PlaneCount=str(len(planes.names)))
+    SubElement(image, "AnnotationRef", ID="Annotation:0")
+    note = SubElement(SubElement(root, "StructuredAnnotations"), "MapAnnotation", ID="Annotation:0")
+    values = SubElement(note, "Value")
+    for key, value in about.items():
+        SubElement(values, "M", K=key).text = _in_xml(value)
+    return bytes(tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def _in_xml(text: str) -> str:
