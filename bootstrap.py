@@ -44,7 +44,7 @@ class Stack(NamedTuple):
 # A file of constraints holds for the Python it was made on: anndata 0.13, numpy 2.5 and others ask for 3.12 or newer, and
 # numpy 2.0 and others of its age have no wheels for 3.13.
 STACKS = {
-    "pinned": Stack(".venv", "constraints.txt", ((3, 11), (3, 12))),
+    "pinned": Stack(".venv", "constraints.txt", ((3, 11), (3, 12)), tested_with=("standards",)),
     "newest": Stack(".venv-newest", "constraints-newest.txt", ((3, 12), (4, 0)), tested_with=("interop",)),
     "lowest": Stack(".venv-lowest", "constraints-lowest.txt", ((3, 11), (3, 12))),
 }

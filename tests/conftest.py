@@ -68,6 +68,49 @@ def store(fitted: AnnData) -> Path:
     return Path(fitted.uns["projection"]["store"])
 
 
+@pytest.fixture(scope="session")
+def large(fitted_once: AnnData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with factor maps and tissue of three levels: those of a small one, each pixel 16 x 16 times, and noise.
+
+    It must not be written to.
+    """
+    import copy
+    import shutil
+
+    import zarr
+
+    from sphisto.core.tiles import Window, nested, plan_tiles
+    from sphisto.io.store import read as stores
+    from sphisto.io.store.raster import completed, create_raster, open_raster, write_mask
+
+    small = Path(fitted_once.uns["projection"]["store"])
+    store = Path(shutil.copytree(small, tmp_path_factory.mktemp("large") / "toy.zarr"))
+    maps = stores.raster(store, "projection_factors")
+    values = maps.read(0, Window(0, 0, *maps.shapes[0]))
+    tissue = np.kron(np.isfinite(values[0]), np.ones((16, 16), bool))
+    values = np.kron(np.nan_to_num(values, nan=0), np.ones((16, 16), np.float32))
+    values *= np.random.default_rng(0).uniform(0.9, 1.1, tissue.shape).astype(np.float32)
+    grid = maps.grid.resized(*tissue.shape)
+    write_mask(store, "projection_tissue", tissue, grid)
+    create_raster(store, "projection_factors", maps.channels, grid, together=True)
+    writer = open_raster(store, "projection_factors", "projection_tissue")
+    windows = [tile.core for tile in nested(plan_tiles(grid.shape))]
+    for window, coarser in zip(windows, completed(windows, writer.shapes), strict=True):
+        writer.write(window, values[:, *window.slices])
+        for level, part in coarser:
+            writer.coarsen(level, part)
+    root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    mark: Any = copy.deepcopy(dict(root.attrs["sphisto"]))
+    for name in ("projection_factors", "projection_tissue"):
+        mark["grids"][name] |= {
+            "height": grid.height, "width": grid.width, "um_per_px": grid.um_per_px,
+            "fullres_per_px": list(grid.fullres_per_px),
+        }  # fmt: skip
+    root.attrs["sphisto"] = mark
+    zarr.consolidate_metadata(store)
+    return store
+
+
 def _lazy(counts: Any, chunk: Callable[[Any], Any] = np.asarray) -> Any:
     import dask.array as da
 

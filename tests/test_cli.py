@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 import sphisto as sp
@@ -24,6 +25,7 @@ from sphisto import __version__, _demo, _keys, cli
 from sphisto._settings import Verbosity
 from sphisto.config import PresetName
 from sphisto.core.spot import SpotShape
+from sphisto.io.export.geojson import Objects
 from sphisto.io.store.summary import summarise
 from sphisto.scoring.held_out import check_split
 from sphisto.train.settings import with_devices
@@ -152,10 +154,18 @@ NOT_FOR_A_SHELL = {
         "client": "an object; docs/scaling.md says how a cluster is used",
     },
     "aggregate": {"store": "the argument STORE", "regions": "the argument REGIONS"},
+    "export": {
+        "store": "the argument STORE",
+        "path": "the argument PATH",
+        "radius": "of circles, which are an array",
+        "table": "an object",
+        "classification": "of the table",
+    },
 }
 BEHIND = {
     "read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT,
     "evaluate": cli.EVALUATE, "predict": cli.PREDICT, "aggregate": cli.AGGREGATE,
+    "export": cli.EXPORT,
 }  # fmt: skip
 TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io"}  # others from tl
 OF_SECTIONS = {*cli.READ, *cli.CLEAN, *cli.SECTION}
@@ -165,8 +175,14 @@ OPTIONS = {
     "evaluate": {*OF_SECTIONS, *cli.EVALUATE, *cli.CONFIG, "out", "overwrite"},
     "predict": {*OF_SECTIONS, *cli.PREDICT, "overwrite"},
     "aggregate": {*cli.AGGREGATE, "out", "overwrite"},
+    "export": {*cli.EXPORT},
 }
-SEEN_IN = {"evaluate": "evaluate", "predict": "predict", "aggregate": "aggregate"}  # the options of others in fit's
+SEEN_IN = {
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "aggregate": "aggregate",
+    "export": "export",
+}  # the options of others in fit's
 
 
 def signature(name):
@@ -211,6 +227,7 @@ def test_the_choices_that_help_tells_are_the_functions_own():
     assert set(options["spot_shape"].choices) == set(get_args(SpotShape))
     assert set(options["preset"].choices) == set(get_args(PresetName))
     assert set(options["verbosity"].choices) == set(get_args(Verbosity))
+    assert set(options_of("export")["objects"].choices) == set(get_args(Objects))
     for split in options_of("evaluate")["split"].choices:
         check_split(split, 0.2)
 
@@ -567,3 +584,23 @@ def test_info_of_a_store_with_names_that_the_terminal_lacks(store, tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     assert "\\u7ec4\\u7ec7.zarr: library toy, " in done.stdout.decode("ascii")
     assert b"projection projection, in counts per spot area" in done.stdout
+
+
+def test_export_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsys):
+    path = tmp_path / "x.ome.tif"
+    assert cli.main(["export", str(store), str(path), "--genes", "class1_a,nuclei_a"]) == 0
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    with tifffile.TiffFile(path) as tif:
+        np.testing.assert_array_equal(
+            tif.series[0].asarray()[1], np.nan_to_num(sp.get.gene_raster(store, "nuclei_a").values[0])
+        )
+    assert cli.main(["export", str(store), str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"sphisto export: {path} exists and is left alone.")
+    assert cli.main(["export", str(store), str(path), "--overwrite", "--element", "toy_image"]) == 0
+    assert (
+        cli.main(
+            ["export", str(store), str(tmp_path / "x.geojson"), "--regions", "toy_spots", "--objects", "detection"]
+        )
+        == 0
+    )
+    assert len(json.loads((tmp_path / "x.geojson").read_text())["features"]) == summarise(store).libraries[0].n_spots

@@ -92,7 +92,10 @@ def test_rooms_and_their_verbs_import_without_heavy_libraries():
     "words",
     [
         ["--help"],
-        *([name, "--help"] for name in ("demo", "check", "fit", "evaluate", "predict", "aggregate", "info", "upgrade")),
+        *(
+            [name, "--help"]
+            for name in ("demo", "check", "fit", "evaluate", "predict", "aggregate", "info", "export", "upgrade")
+        ),
         ["--version"],
     ],
 )
@@ -368,8 +371,8 @@ def test_every_library_in_use_is_declared():
 @pytest.mark.parametrize(
     ("constraints", "groups"),
     [
-        ("constraints.txt", ["test", "docs"]),
-        ("constraints-newest.txt", ["test", "docs", "interop"]),
+        ("constraints.txt", ["test", "docs", "standards"]),
+        ("constraints-newest.txt", ["test", "docs", "standards", "interop"]),
         ("constraints-lowest.txt", ["test"]),
     ],
 )

@@ -45,6 +45,7 @@ FIT = (
 EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added")
 PREDICT = ("store", "device", "key_added", "resume")
 AGGREGATE = ("radius", "genes", "target_sum", "key", "library_id")
+EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
 
 CONFIG = ("preset", "devices")  # which stand for settings in `config`
 MESSAGES = ("verbosity", "quiet", "progress")  # of all commands: settings of the session
@@ -76,6 +77,12 @@ EXAMPLES = {
         "sphisto aggregate my_section.zarr my_section_spots --out spots.h5ad --overwrite",
     ),
     "info": ("sphisto info my_section.zarr",),
+    "export": (
+        "sphisto export my_section.zarr genes.ome.tif --genes Prox1,Mbp",
+        "sphisto export my_section.zarr image.ome.tif --element my_section_image",
+        "sphisto export my_section.zarr cells.geojson --regions cells --objects detection",
+        "sphisto export my_section.zarr view.json",
+    ),
     "upgrade": ("sphisto upgrade my_section.zarr",),
 }
 
@@ -115,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         ("predict", "write the rasters of another section, or of an image alone, by a fitted model", _add_predict),
         ("aggregate", "sum the rasters of a store over cells or other regions", _add_aggregate),
         ("info", "print what a store holds, from its metadata", _add_info),
+        ("export", "write genes, images or regions of a store to a file of QuPath, Fiji or Vitessce", _add_export),
         ("upgrade", "convert a store of an earlier format to the one that this version writes", _add_upgrade),
     ):
         # an option that is not given leaves no trace, so that the function's own default holds
@@ -424,11 +432,10 @@ def _add_aggregate(command: argparse.ArgumentParser) -> None:
 def _aggregate(options: argparse.Namespace) -> None:
     from sphisto import tl
     from sphisto.core.atomic import whole_file
-    from sphisto.io.region_files import is_region_file, read_regions
+    from sphisto.io.region_files import regions_of
 
     out = _output(options, ".h5ad")
-    regions = read_regions(options.regions) if is_region_file(options.regions) else options.regions
-    table = tl.aggregate(options.store, regions, **_given(options, AGGREGATE))
+    table = tl.aggregate(options.store, regions_of(options.regions), **_given(options, AGGREGATE))
     with whole_file(out) as new:
         table.write_h5ad(new)
     print_line(f"{table.n_obs} regions x {table.n_vars} genes written to {out}")
@@ -481,6 +488,60 @@ def _info(options: argparse.Namespace) -> None:
         print_line(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
         for name, value in sorted(about.get("params", {}).items()):
             _print_value(name, value)
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    command.add_argument(
+        "path", metavar="PATH",
+        help="file to write, by its ending: .ome.tif (an image with its pyramid), .geojson (regions) or .json (a view config "
+        "of Vitessce)",
+    )  # fmt: skip
+    command.add_argument(
+        "--genes", type=_words, metavar="A,B,...",
+        help=".ome.tif, .json: genes to write or draw; by default those that are stored as rasters. .geojson: genes that "
+        "are summed over each region",
+    )  # fmt: skip
+    command.add_argument(
+        "--element",
+        metavar="NAME",
+        help=".ome.tif: raster of the store to write instead of genes, such as LIBRARY_image",
+    )
+    command.add_argument(
+        "--regions",
+        metavar="REGIONS",
+        help=".geojson: shapes or labels of the store, such as projection_tissue, or a file, as sphisto aggregate takes it",
+    )
+    command.add_argument(
+        "--objects",
+        choices=("annotation", "detection"),
+        help=".geojson: what QuPath makes of them (default: annotation)",
+    )
+    command.add_argument(
+        "--over", metavar="NAME",
+        help=".geojson: raster of the store in whose pixels the coordinates are (by default full-resolution pixels)",
+    )  # fmt: skip
+    command.add_argument(
+        "--url", metavar="URL",
+        help=".json: where a browser finds the store (by default http://localhost:8000/ and the store's name)",
+    )  # fmt: skip
+    command.add_argument("--key", metavar="NAME", help="which projection of the store (default: projection)")
+    command.add_argument("--library-id", metavar="NAME", help="which section, where several were fitted together")
+    command.add_argument(
+        "--overwrite", action=argparse.BooleanOptionalAction, help="replace a file that is there (default: False)"
+    )
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from sphisto import tl
+    from sphisto.io.region_files import regions_of
+
+    given = _given(options, EXPORT)
+    if "regions" in given:
+        given["regions"] = regions_of(given["regions"])
+    tl.export(options.store, options.path, **given)
+    print_line(f"wrote {options.path}")
 
 
 def _add_upgrade(command: argparse.ArgumentParser) -> None:

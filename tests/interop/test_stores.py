@@ -8,13 +8,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import scanpy as sc
 import spatialdata as sd
 
 import sphisto as sp
-
-sdplot = pytest.importorskip("spatialdata_plot")
-sq = pytest.importorskip("squidpy")
-sc = pytest.importorskip("scanpy")
 
 GENE = "class1_a"
 
@@ -39,6 +36,7 @@ def drawn(ax):
 
 @pytest.mark.parametrize("element", ["projection", "projection_sd"])
 def test_spatialdata_plot_draws_genes_and_their_deviations(opened, store, element):
+    pytest.importorskip("spatialdata_plot")
     channel = str(opened[element].c.values[0])
     _, ax = plt.subplots()
     opened.pl.render_images(element, channel=channel).pl.show(ax=ax)
@@ -49,6 +47,7 @@ def test_spatialdata_plot_draws_genes_and_their_deviations(opened, store, elemen
 
 
 def test_spatialdata_plot_draws_picture_mask_and_spots(opened, store):
+    pytest.importorskip("spatialdata_plot")
     _, axes = plt.subplots(1, 2)
     opened.pl.render_images("toy_image").pl.render_shapes("toy_spots", color=GENE).pl.show(ax=axes[0])
     assert drawn(axes[0]).shape[:2] == (96, 112)
@@ -64,6 +63,7 @@ def test_spatialdata_plot_draws_picture_mask_and_spots(opened, store):
 def test_spots_of_the_table_are_drawn_over_its_picture(opened, draw):
     table = opened["table"]
     if draw == "squidpy":
+        sq = pytest.importorskip("squidpy")
         sq.pl.spatial_scatter(table, color=GENE)
     else:
         sc.pl.spatial(table, color=GENE, show=False)
@@ -76,6 +76,7 @@ def test_spots_of_the_table_are_drawn_over_its_picture(opened, draw):
 
 
 def test_squidpy_computes_on_the_table_and_on_aggregated_ones(opened, store):
+    sq = pytest.importorskip("squidpy")
     x, y = np.meshgrid(np.arange(6, 112, 12.0), np.arange(6, 96, 12.0))
     regions = sp.tl.aggregate(store, np.column_stack([x.ravel(), y.ravel()]), radius=6)
     for table in (opened["table"], regions[regions.obs["coverage"] > 0].copy()):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sphisto.core.grid import Grid
-from sphisto.io.regions import footprint
+from sphisto.io.regions import footprint, understood
 
 GRID = Grid(40, 50, 4.0, (2.0, 2.0))
 
@@ -388,3 +388,55 @@ def test_geometries_of_shapes_lie_where_the_shapes_do(caplog):
     np.testing.assert_array_equal(found.y, expected.y)
     np.testing.assert_array_equal(found.x, expected.x)
     assert "is shifted by 10 and 0 px (x and y)" in caplog.text
+
+
+# ---- outlines
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_outlines_of_labels_have_their_areas_wherever_pixels_touch(seed):
+    import shapely
+    from spatialdata.models import Labels2DModel
+    from spatialdata.transformations import Scale, Sequence, Translation
+
+    labels = np.random.default_rng(seed).integers(0, 3, (15, 20)).astype(np.int16)
+    where = Sequence([Scale([4.0, 8.0], axes=("x", "y")), Translation([12.0, -4.0], axes=("x", "y"))])
+    outlines, names = understood(
+        "", Labels2DModel.parse(labels, dims=("y", "x"), transformations={"global": where}), None
+    ).outlines()
+    assert names.tolist() == [1, 2]
+    assert shapely.is_valid(outlines).all()
+    for name, outline in zip(names, outlines, strict=True):
+        assert outline.area == 4 * 8 * (labels == name).sum()
+        y, x = np.nonzero(labels == name)
+        assert shapely.contains_xy(outline, (x + 0.5) * 4 + 12, (y + 0.5) * 8 - 4).all()
+
+
+def test_a_hole_belongs_to_the_part_around_it():
+    import shapely
+    from spatialdata.models import Labels2DModel
+
+    labels = np.zeros((9, 9), dtype=np.int32)
+    labels[0:9, 0:9], labels[1:8, 1:8], labels[3:6, 3:6], labels[4, 4] = 1, 0, 1, 0
+    [outline], _ = understood("", Labels2DModel.parse(labels, dims=("y", "x")), None).outlines()
+    inner, outer = sorted(shapely.get_parts(outline), key=lambda part: part.area)
+    assert (inner.area, outer.area) == (8, 81 - 49)
+    assert inner.bounds == (3, 3, 6, 6)
+
+
+def test_a_circle_is_drawn_with_its_own_area():
+    [outline], names = understood("", np.array([[10.0, 20.0]]), 3).outlines()
+    assert names.tolist() == [0]
+    assert outline.area == pytest.approx(np.pi * 9, rel=1e-9)
+    np.testing.assert_allclose(outline.centroid.coords, [[10, 20]], atol=1e-9)
+
+
+def test_a_region_without_an_area_has_no_outline():
+    import geopandas as gpd
+    import shapely
+
+    outlines, _ = understood(
+        "", gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 2, 3), shapely.Polygon()]), None
+    ).outlines()
+    assert outlines[0].area == 6
+    assert outlines[1] is None

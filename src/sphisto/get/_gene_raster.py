@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from sphisto import _keys
-from sphisto._cores import one_blas_thread
 from sphisto.get._raster import as_dataarray, window_of
 from sphisto.io.store import read as stores
 from sphisto.io.store.data import store_of
+from sphisto.io.store.stored_genes import stored_genes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,16 +66,8 @@ def gene_raster(
     names = [genes] if isinstance(genes, str) else list(genes)
     store = store_of(store, key)
     key = stores.projection(store, key, library_id)
-    stored = stores.raster(store, _keys.factors(key))
-    model = stores.factors(store, key).of(names)
-    used = (model.loadings != 0).any(axis=0)  # a map without loadings need not be read
-    used[0] |= not used.any()
-    channels, model = slice(None) if used.all() else np.flatnonzero(used), model.by(used)
-    grid = stored.grid_at(scale)
+    found = stored_genes(store, key, names)
+    grid = found.grid_at(scale)
     window = window_of(grid, bbox)
-    values = np.empty((len(names), *window.shape), dtype=np.float32)
-    with one_blas_thread():
-        for part, expression in stored.chunks(scale, window, channels, model.expression):
-            values[:, *part.within(window)] = expression
-    labelled = as_dataarray(values, names, grid, window, key).rename(c="gene")
+    labelled = as_dataarray(found.read(scale, window), names, grid, window, key).rename(c="gene")
     return labelled.assign_attrs(unit=stores.unit(store, key))

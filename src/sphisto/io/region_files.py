@@ -25,6 +25,11 @@ def is_region_file(name: str | os.PathLike[str]) -> bool:
     return path.is_file() or path.suffix.lower() in _SUFFIXES
 
 
+def regions_of(name: str) -> str | GeoDataFrame:
+    """Return the regions of a file, or the name itself, of an element of a store."""
+    return read_regions(name) if is_region_file(name) else name
+
+
 def read_regions(path: str | os.PathLike[str]) -> GeoDataFrame:
     """Read regions in full-resolution px from a file.
 

@@ -1,16 +1,18 @@
-"""Regions as users have them (circles, polygons, labels) to footprints on a grid."""
+"""Regions as users have them (circles, polygons, labels), understood once: as footprints on a grid, or as outlines."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import SAME_SCALE
+from sphisto.core.outline import Rings, rings
 from sphisto.io.elements import finest, is_shifted
 from sphisto.io.paths import located
 from sphisto.io.store import read as stores
@@ -29,6 +31,19 @@ _KINDS = (
     "element, itself or its name in the store"
 )
 _SYSTEM = "global"
+_CORNERS_OF_A_QUARTER = 16  # of a circle that is drawn as a polygon
+
+
+class Regions(Protocol):
+    """Regions that lie in ``global``, the full-resolution pixels of a section."""
+
+    def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
+        """Footprints on a grid, and the names of the regions."""
+        ...
+
+    def outlines(self) -> tuple[list[Any], NDArray[Any]]:
+        """Polygons of the same areas (``None`` for a region without any), and the names of the regions."""
+        ...
 
 
 def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
@@ -41,9 +56,7 @@ def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tup
     ValueError
         If the regions are of no known kind, empty, in no ``global``, or none of them lies on the grid.
     """
-    element = _element(store, regions) if isinstance(regions, str) else regions
-    name = repr(regions) if isinstance(regions, str) else "regions"
-    made, names = _footprint(element, name, grid, radius)
+    made, names = understood(store, regions, radius).on(grid)
     if len(made) == 0 or len(made.weight) == 0:
         far = grid.to_fullres(np.array([grid.shape]))[0]
         msg = (
@@ -52,6 +65,20 @@ def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tup
         )
         raise ValueError(msg)
     return made, names
+
+
+def understood(store: stores.Store, regions: Any, radius: Any) -> Regions:
+    """Find out what regions are, and where: whatever :func:`sphisto.tl.aggregate` takes.
+
+    Raises
+    ------
+    KeyError
+        If the store has no element of that name.
+    ValueError
+        If the regions are of no known kind, or in no ``global``.
+    """
+    element = _element(store, regions) if isinstance(regions, str) else regions
+    return _understood(element, repr(regions) if isinstance(regions, str) else "regions", radius)
 
 
 def _element(store: stores.Store, name: str) -> Any:
@@ -74,18 +101,18 @@ def _element(store: stores.Store, name: str) -> Any:
     return kinds[kind][name]
 
 
-def _footprint(regions: Any, name: str, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
+def _understood(regions: Any, name: str, radius: Any) -> Regions:
     if hasattr(regions, "geometry"):
-        return _from_geometry(regions, name, grid, radius)
+        return _from_geometry(regions, name, radius)
     if hasattr(regions, "dims") or hasattr(regions, "children"):
         _refuse_radius(radius, "labels")
-        return _from_labels(regions, name, grid)
+        return _from_labels(regions, name)
     if hasattr(regions, "dask") and hasattr(regions, "columns"):
         msg = f"Found a points element as {name}; expected {_KINDS}. Points have no area."
         raise ValueError(msg)
     points = np.asarray(regions)
     if points.ndim == 2 and points.shape[1] == 2 and radius is not None:
-        return _discs(points, radius, np.arange(len(points)), grid), np.arange(len(points))
+        return _circles(points, radius, np.arange(len(points)))
     without = " without `radius=`" if radius is None else ""
     msg = f"Found regions of type {type(regions).__name__}, shape {points.shape}{without}; expected {_KINDS}."
     raise ValueError(msg)
@@ -136,15 +163,33 @@ def _scale_of_circles(matrix: NDArray[np.float64], name: str) -> float:
 # ---- circles
 
 
-def _discs(xy: Any, radius: Any, names: Any, grid: Grid) -> Footprint:
+@dataclass(frozen=True, eq=False)
+class _Circles:
+    xy: NDArray[np.float64]  # (n, 2) full-resolution px
+    radii: NDArray[np.float64]  # (n,) full-resolution px
+    names: NDArray[Any]
+
+    def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
+        centers = grid.from_fullres(self.xy[:, ::-1])
+        radii = self.radii / np.sqrt(np.prod(grid.fullres_per_px))
+        return Footprint.from_discs(grid.shape, centers, radii), self.names
+
+    def outlines(self) -> tuple[list[Any], NDArray[Any]]:
+        import shapely
+
+        # corners a little outside the circle, so that the polygon has its area
+        n_corners = 4 * _CORNERS_OF_A_QUARTER
+        radii = self.radii * math.sqrt(2 * math.pi / n_corners / math.sin(2 * math.pi / n_corners))
+        return list(shapely.buffer(shapely.points(self.xy), radii, quad_segs=_CORNERS_OF_A_QUARTER)), self.names
+
+
+def _circles(xy: Any, radius: Any, names: Any) -> _Circles:
     xy = np.asarray(xy, dtype=np.float64)
     lost = ~np.isfinite(xy).all(axis=1)
     if lost.any():
         msg = f"Found centres that are empty or not finite: {_some(names[lost])}; remove these regions."
         raise ValueError(msg)
-    centers = grid.from_fullres(xy[:, ::-1])
-    radii = _radii(radius, names)
-    return Footprint.from_discs(grid.shape, centers, radii / np.sqrt(np.prod(grid.fullres_per_px)))
+    return _Circles(xy, _radii(radius, names), names)
 
 
 def _radii(radius: Any, names: Any) -> NDArray[np.float64]:
@@ -173,7 +218,19 @@ def _refuse_radius(radius: Any, kind: str) -> None:
 # ---- geometries
 
 
-def _from_geometry(frame: Any, name: str, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
+@dataclass(frozen=True, eq=False)
+class _Polygons:
+    shapes: list[Any]  # valid ones in full-resolution px, None for a region without an area
+    names: NDArray[Any]
+
+    def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
+        return _from_polygons(self.shapes, self.names, grid), self.names
+
+    def outlines(self) -> tuple[list[Any], NDArray[Any]]:
+        return self.shapes, self.names
+
+
+def _from_geometry(frame: Any, name: str, radius: Any) -> Regions:
     import shapely
 
     matrix = _to_global(frame, name)
@@ -187,10 +244,8 @@ def _from_geometry(frame: Any, name: str, grid: Grid, radius: Any) -> tuple[Foot
     shapes = shapely.transform(own, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2])  # and without z
     kinds = {shape.geom_type for shape in shapes if shape is not None}
     if kinds == {"Point"}:
-        return _discs(
-            np.column_stack([shapely.get_x(shapes), shapely.get_y(shapes)]),
-            _radius_of_points(frame, radius, _scale_of_circles(matrix, name)), names, grid,
-        ), names  # fmt: skip
+        xy = np.column_stack([shapely.get_x(shapes), shapely.get_y(shapes)])
+        return _circles(xy, _radius_of_points(frame, radius, _scale_of_circles(matrix, name)), names)
     if not kinds <= {"Polygon", "MultiPolygon", "GeometryCollection"}:
         msg = f"Found geometries of type {', '.join(sorted(kinds))}; expected {_KINDS}."
         raise ValueError(msg)
@@ -199,7 +254,7 @@ def _from_geometry(frame: Any, name: str, grid: Grid, radius: Any) -> tuple[Foot
     if lost.any():
         msg = f"Found corners that are not finite: {_some(names[lost])}; correct or remove these regions."
         raise ValueError(msg)
-    return _from_polygons(_areas_alone(shapes, names), names, grid), names
+    return _Polygons(_areas_alone(shapes, names), names)
 
 
 def _radius_of_points(frame: Any, radius: Any, scale: float) -> Any:
@@ -290,8 +345,77 @@ def _from_polygons(shapes: Sequence[Any], names: NDArray[Any], grid: Grid) -> Fo
 # ---- labels
 
 
-def _from_labels(element: Any, name: str, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
-    """Read labels of any resolution at the middles of the grid's pixels."""
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    pixels: NDArray[Any]  # (y, x), 0 where there is none
+    matrix: NDArray[np.float64]  # (3, 3) from their x, y to full-resolution px: scale and shift
+
+    def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
+        """Read labels of any resolution at the middles of the grid's pixels."""
+        labels, matrix = self.pixels, self.matrix
+        y, seen_y = _places(labels.shape[0], matrix[1, 1], matrix[1, 2], grid.height, grid.fullres_per_px[0])
+        x, seen_x = _places(labels.shape[1], matrix[0, 0], matrix[0, 2], grid.width, grid.fullres_per_px[1])
+        found = np.where(seen_y[:, None] & seen_x, labels[np.ix_(y, x)], 0)
+        ids = np.unique(found)
+        ids = ids[ids != 0]
+        if abs(np.linalg.det(matrix[:2, :2])) < np.prod(grid.fullres_per_px):
+            here = labels[y.min() : y.max() + 1, x.min() : x.max() + 1] if seen_y.any() and seen_x.any() else labels[:0]
+            missed = np.setdiff1d(np.unique(here), [*ids, 0])
+            if len(missed):
+                logger.warning(
+                    "%d of %d labels hold the middle of no pixel of the raster and are left out: %s. Polygons are summed "
+                    "however small they are (`spatialdata.to_polygons`).", len(missed), len(missed) + len(ids), _some(missed),
+                )  # fmt: skip
+        return Footprint.from_labels(found, ids), ids
+
+    def outlines(self) -> tuple[list[Any], NDArray[Any]]:
+        """Outlines along the edges of the labels' own pixels, of however many parts."""
+        import shapely
+
+        found = rings(self.pixels)
+        if not len(found.labels):
+            return [], found.labels
+        lines = shapely.linearrings(found.corners.astype(np.float64), indices=found.ring)
+        parts, holes = np.flatnonzero(~found.is_hole), np.flatnonzero(found.is_hole)
+        whole = shapely.polygons(lines[parts])
+        if len(holes):
+            around, of = self._holders(found, parts, holes, whole)
+            order = np.argsort(around, kind="stable")
+            kept = np.unique(around)
+            inner = np.split(lines[holes[of]][order], np.searchsorted(around[order], kept[1:]))
+            whole[kept] = [shapely.polygons(lines[parts[i]], own) for i, own in zip(kept, inner, strict=True)]
+        broken = ~shapely.is_valid(whole)
+        whole[broken] = shapely.make_valid(whole[broken])  # a line that meets itself at a corner
+        scale, shift = self.matrix[[0, 1], [0, 1]], self.matrix[:2, 2]
+        whole = shapely.transform(whole, lambda xy: xy * scale + shift)
+        labels = found.labels[parts]
+        order = np.argsort(labels, kind="stable")
+        names, starts = np.unique(labels[order], return_index=True)
+        return [_as_one(own) for own in np.split(whole[order], starts[1:])], names
+
+    @staticmethod
+    def _holders(
+        found: Rings, parts: NDArray[np.int64], holes: NDArray[np.int64], whole: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which part each hole is in, of its label the smallest around it: (index of the part, of the hole)."""
+        import shapely
+
+        hole, part = shapely.STRtree(whole).query(shapely.points(found.inside[holes]), predicate="within")
+        own = found.labels[holes[hole]] == found.labels[parts[part]]
+        hole, part = hole[own], part[own]
+        order = np.lexsort([shapely.area(whole[part]), hole])
+        of, first = np.unique(hole[order], return_index=True)
+        return part[order][first], of
+
+
+def _as_one(parts: NDArray[Any]) -> Any:
+    """Make one geometry of the parts of a region."""
+    import shapely
+
+    return parts[0] if len(parts) == 1 else shapely.multipolygons(shapely.get_parts(parts))
+
+
+def _from_labels(element: Any, name: str) -> _Labels:
     matrix = _to_global(element, name)
     if np.linalg.det(matrix[:2, :2]) == 0 or np.abs(matrix[[0, 1], [1, 0]]).max() > 1e-6 * np.abs(matrix[:2, :2]).max():
         msg = (
@@ -299,21 +423,7 @@ def _from_labels(element: Any, name: str, grid: Grid) -> tuple[Footprint, NDArra
             "Turn them upright first (`spatialdata.transform`), or into polygons (`spatialdata.to_polygons`)."
         )
         raise ValueError(msg)
-    labels = _labels_of(element, name)
-    y, seen_y = _places(labels.shape[0], matrix[1, 1], matrix[1, 2], grid.height, grid.fullres_per_px[0])
-    x, seen_x = _places(labels.shape[1], matrix[0, 0], matrix[0, 2], grid.width, grid.fullres_per_px[1])
-    found = np.where(seen_y[:, None] & seen_x, labels[np.ix_(y, x)], 0)
-    ids = np.unique(found)
-    ids = ids[ids != 0]
-    if abs(np.linalg.det(matrix[:2, :2])) < np.prod(grid.fullres_per_px):
-        here = labels[y.min() : y.max() + 1, x.min() : x.max() + 1] if seen_y.any() and seen_x.any() else labels[:0]
-        missed = np.setdiff1d(np.unique(here), [*ids, 0])
-        if len(missed):
-            logger.warning(
-                "%d of %d labels hold the middle of no pixel of the raster and are left out: %s. Polygons are summed "
-                "however small they are (`spatialdata.to_polygons`).", len(missed), len(missed) + len(ids), _some(missed),
-            )  # fmt: skip
-    return Footprint.from_labels(found, ids), ids
+    return _Labels(_labels_of(element, name), matrix)
 
 
 def _labels_of(element: Any, name: str) -> NDArray[Any]:

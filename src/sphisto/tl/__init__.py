@@ -1,4 +1,4 @@
-"""Fit a projection, evaluate it, predict another slide, sum rasters over regions, save and load what was fitted, convert stores."""
+"""Fit a projection, evaluate it, predict another slide, sum rasters over regions, save and load what was fitted, convert and export stores."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = attach(
         "_predict": ["predict"],
         "_aggregate": ["aggregate"],
         "_evaluate": ["evaluate"],
+        "_export": ["export"],
         "_save": ["load", "save"],
         "_upgrade": ["upgrade"],
     },

@@ -185,13 +185,15 @@ def _table(footprint: Footprint, index: Any, names: list[str], tissue: Any, grid
 
     with np.errstate(invalid="ignore", divide="ignore"):
         coverage = tissue / footprint.area
-    obs = pd.DataFrame({"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=_unique(index))
+    obs = pd.DataFrame(
+        {"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=unique_names(index)
+    )
     table = AnnData(obs=obs, var=pd.DataFrame(index=names))
     table.obsm["spatial"] = grid.to_fullres(footprint.centroids())[:, ::-1]
     return table
 
 
-def _unique(index: Any) -> Any:
+def unique_names(index: Any) -> Any:
     """Names of the regions; those that come twice get a number, as anndata gives them."""
     import pandas as pd
     from anndata.utils import make_index_unique

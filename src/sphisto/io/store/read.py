@@ -263,6 +263,12 @@ def _grid(record: dict[str, Any]) -> Grid:
     return Grid(**{**record, "fullres_per_px": tuple(record["fullres_per_px"])})
 
 
+def has_shapes(store: Store, name: str) -> bool:
+    """Whether a store has a shapes element of that name."""
+    store = located(store)
+    return (store / "shapes" / name).is_dir() if isinstance(store, Path) else name in store.shapes
+
+
 def levels(store: Store, name: str) -> list[tuple[int, int]]:
     """(height, width) of each pyramid level of a raster, finest first."""
     return raster(store, name).shapes

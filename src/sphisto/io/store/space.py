@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from typing import TYPE_CHECKING
 
 from sphisto import _keys
 from sphisto.core.tiles import on_tissue, plan_tiles
+from sphisto.io.disk import require_room
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
     tiles = on_tissue(plan_tiles(slide.grid.shape), slide.tissue)
     pixels = sum(math.prod(tile.core.shape) for tile in tiles)
     raw = 4 * n_channels * pixels + slide.image.shape[0] * slide.grid.height * slide.grid.width
-    _judge(staging, _LEAST_KEPT * raw, _MOST_KEPT * raw, f"The rasters need {{}}. {_MEND}.")
+    require_room(staging.parent, _LEAST_KEPT * raw, _MOST_KEPT * raw, needs="The rasters need", mend=_MEND)
 
 
 def check_rest(staging: Path, key: str, written: float) -> None:
@@ -63,14 +63,5 @@ def check_rest(staging: Path, key: str, written: float) -> None:
     rest = taken * (1 / written - 1)
     logger.debug("The rasters of %r will take some %.1f GB.", key, (taken + rest) / 1e9)
     mend = f"{_MEND}; after freeing some, `resume=True` goes on here"
-    _judge(staging, _LEAST_LIKE * rest, _MOST_LIKE * rest, f"The rest of the rasters needs {{}}. {mend}.")
-
-
-def _judge(staging: Path, least: float, most: float, msg: str) -> None:
-    free = shutil.disk_usage(staging).free
-    if free >= most:
-        return
-    msg = msg.format(f"some {least / 1e9:.1f} to {most / 1e9:.1f} GB and {staging.parent} has {free / 1e9:.1f} GB free")
-    if free < least:
-        raise OSError(msg)
-    logger.warning("%s", msg)
+    needs = "The rest of the rasters needs"
+    require_room(staging.parent, _LEAST_LIKE * rest, _MOST_LIKE * rest, needs=needs, mend=mend)

@@ -1,0 +1,38 @@
+"""Whether a disk has room for what will be written."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger("sphisto")
+
+
+def require_room(folder: Path, least: float, most: float, *, needs: str, mend: str) -> None:
+    """Refuse what a disk surely cannot hold, and warn of what it may not.
+
+    Parameters
+    ----------
+    folder
+        Where it will be written.
+    least, most
+        Bytes that it will take.
+    needs, mend
+        Words of the message: what needs how much, and what to do.
+
+    Raises
+    ------
+    OSError
+        If less than ``least`` is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free >= most:
+        return
+    msg = f"{needs} some {least / 1e9:.1f} to {most / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free. {mend}."
+    if free < least:
+        raise OSError(msg)
+    logger.warning("%s", msg)
