@@ -23,6 +23,7 @@ from PIL import Image
 import sphisto as sp
 from sphisto import __version__, _demo, _keys, cli
 from sphisto._settings import Verbosity
+from sphisto.cli import options as named
 from sphisto.config import PresetName
 from sphisto.core.spot import SpotShape
 from sphisto.io.export.geojson import Objects
@@ -163,19 +164,20 @@ NOT_FOR_A_SHELL = {
     },
 }
 BEHIND = {
-    "read_visium": cli.READ, "qc": cli.CLEAN, "section": cli.SECTION, "fit_projection": cli.FIT,
-    "evaluate": cli.EVALUATE, "predict": cli.PREDICT, "aggregate": cli.AGGREGATE,
-    "export": cli.EXPORT,
+    "read_visium": named.READ, "qc": named.CLEAN, "section": named.SECTION, "fit_projection": named.FIT,
+    "evaluate": named.EVALUATE, "predict": named.PREDICT, "aggregate": named.AGGREGATE,
+    "export": named.EXPORT,
 }  # fmt: skip
 TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io"}  # others from tl
-OF_SECTIONS = {*cli.READ, *cli.CLEAN, *cli.SECTION}
+EXAMPLES = {command.name: command.examples for command in cli.COMMANDS}
+OF_SECTIONS = {*named.READ, *named.CLEAN, *named.SECTION}
 OPTIONS = {
-    "check": {*cli.READ, *cli.SECTION},
-    "fit": {*OF_SECTIONS, *cli.FIT, *cli.CONFIG, "overwrite"},
-    "evaluate": {*OF_SECTIONS, *cli.EVALUATE, *cli.CONFIG, "out", "overwrite"},
-    "predict": {*OF_SECTIONS, *cli.PREDICT, "overwrite"},
-    "aggregate": {*cli.AGGREGATE, "out", "overwrite"},
-    "export": {*cli.EXPORT},
+    "check": {*named.READ, *named.SECTION},
+    "fit": {*OF_SECTIONS, *named.FIT, *named.CONFIG, "overwrite"},
+    "evaluate": {*OF_SECTIONS, *named.EVALUATE, *named.CONFIG, "out", "overwrite"},
+    "predict": {*OF_SECTIONS, *named.PREDICT, "overwrite"},
+    "aggregate": {*named.AGGREGATE, "out", "overwrite"},
+    "export": {*named.EXPORT},
 }
 SEEN_IN = {
     "evaluate": "evaluate",
@@ -190,7 +192,7 @@ def signature(name):
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    (found,) = [action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return found.choices
 
 
@@ -207,7 +209,7 @@ def test_every_keyword_has_an_option_or_a_reason_to_have_none(name):
 @pytest.mark.parametrize("command", OPTIONS)
 def test_options_are_those_of_the_functions_under_their_names(command):
     options = options_of(command)
-    assert set(options) - {"help", *cli.MESSAGES} == OPTIONS[command]
+    assert set(options) - {"help", *named.MESSAGES} == OPTIONS[command]
     for name, option in options.items():
         assert option.option_strings[-1 if name == "help" else 0] == f"--{name.replace('_', '-')}"
         assert name == "help" or option.default is argparse.SUPPRESS
@@ -239,17 +241,17 @@ def test_help_is_ascii_and_tells_each_option(capsys, command):
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     assert shown.isascii()
-    assert all(f"\n  {example}\n" in shown for example in cli.EXAMPLES[command])
+    assert all(f"\n  {example}\n" in shown for example in EXAMPLES[command])
     assert all(option.help for option in options_of(command).values())
 
 
 @pytest.mark.parametrize("command", commands())
 def test_each_example_is_understood(command):
-    assert cli.EXAMPLES[command]
-    for example in cli.EXAMPLES[command]:
+    assert EXAMPLES[command]
+    for example in EXAMPLES[command]:
         first, *words = shlex.split(example)
         assert first == "sphisto"
-        assert cli._parser().parse_args(words).command == command
+        assert cli.parser().parse_args(words).command == command
 
 
 # ---- messages

@@ -30,7 +30,7 @@ def prints(packages):
     [
         ("sphisto/genes/factorize.py", {"sphisto_methods"}),
         ("sphisto/pl/__init__.py", set()),
-        ("sphisto/cli.py", set()),
+        ("sphisto/cli/__init__.py", set()),
         ("sphisto/networks/unet.py", {"sphisto_methods"}),
         ("sphisto/features/texture.py", {"kriging", "sphisto_methods"}),
         ("sphisto/field/gaussian.py", {"baselines", "kriging", "sphisto_methods"}),

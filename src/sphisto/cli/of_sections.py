@@ -1,0 +1,243 @@
+"""Commands that take a section: ``demo``, ``check``, ``fit``, ``evaluate``, ``predict``."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sphisto._terminal import print_line
+from sphisto.cli.options import (
+    CLEAN,
+    EVALUATE,
+    FIT,
+    PREDICT,
+    READ,
+    SECTION,
+    Command,
+    add_cleaning_options,
+    add_device,
+    add_output,
+    add_projection_options,
+    add_section_options,
+    add_training_options,
+    config_of,
+    given,
+    output_of,
+    words,
+)
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+logger = logging.getLogger("sphisto")
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", metavar="PATH", default="demo", help="folder for store and figures (default: demo)")
+    command.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from sphisto import _demo
+    from sphisto.io.paths import user_path
+
+    for path in _demo.run(user_path(options.out)):
+        print_line(str(path))
+
+
+def _add_check(command: argparse.ArgumentParser) -> None:
+    add_section_options(command)
+    command.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> None:
+    print_line(repr(_section(_read(options), options)))
+
+
+def _add_fit(command: argparse.ArgumentParser) -> None:
+    add_section_options(command)
+    add_cleaning_options(command)
+    fit = command.add_argument_group("projection")
+    fit.add_argument(
+        "--store", metavar="PATH", required=True,
+        help="where the SpatialData zarr store is written; one that is there keeps its other projections",
+    )  # fmt: skip
+    fit.add_argument(
+        "--genes", type=words, metavar="A,B,...",
+        help="genes to write as rasters of their own; by default the 16 most variable ones, and any other is made from "
+        "the factor maps when it is read",
+    )  # fmt: skip
+    add_training_options(fit)
+    add_projection_options(fit)
+    command.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from sphisto import tl
+
+    _require_free_projection(options)
+    tl.fit_projection(_kept_section(options), **given(options, FIT), **config_of(options))  # prints where the store is
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    add_section_options(command)
+    add_cleaning_options(command)
+    score = command.add_argument_group("evaluation")
+    score.add_argument(
+        "--share", type=float, metavar="NUMBER", help="share of the spots to hold out, between 0 and 1 (default: 0.2)"
+    )
+    score.add_argument(
+        "--split", choices=("random", "blocks"),
+        help="random: single spots; blocks: pieces of some 5 x 5 spots (default: random)",
+    )  # fmt: skip
+    score.add_argument("--genes", type=words, metavar="A,B,...", help="genes to score (by default all)")
+    add_training_options(score)
+    score.add_argument("--key-added", metavar="NAME", help="name of the evaluation (default: evaluation)")
+    add_output(
+        command, "scores", "csv: the table that is printed; h5ad: the section's table, with the scores of each gene"
+    )
+    command.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from sphisto import tl
+    from sphisto.core.atomic import whole_file
+
+    out = output_of(options, ".csv", ".h5ad") if hasattr(options, "out") else None
+    section = _kept_section(options)
+    scores = tl.evaluate(section, **given(options, EVALUATE), **config_of(options))
+    print_line(scores.round(3).to_string())
+    if out is not None:
+        with whole_file(out) as new:
+            scores.to_csv(new) if out.suffix.lower() == ".csv" else section.adata.write_h5ad(new)
+
+
+def _add_predict(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="a fitted model: the .pt file beside its store")
+    add_section_options(
+        command, "FOLDER_OR_IMAGE", "Space Ranger folder of a section, or an image alone, with --image-um-per-px"
+    )
+    add_cleaning_options(command)
+    predict = command.add_argument_group("prediction")
+    predict.add_argument(
+        "--store", metavar="PATH", required=True,
+        help="where the SpatialData zarr store is written; one that is there keeps its other projections",
+    )  # fmt: skip
+    add_device(predict)
+    add_projection_options(predict)
+    command.set_defaults(run=_predict)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from sphisto import tl
+    from sphisto.io.spaceranger_folder import is_spaceranger_folder
+
+    _require_free_projection(options)
+    model = tl.load(options.model)
+    section = _kept_section(options) if is_spaceranger_folder(options.folder) else _image(options)
+    tl.predict(model, section, **given(options, PREDICT))  # prints where the store is
+
+
+def _kept_section(options: argparse.Namespace) -> Any:
+    """Section in a folder, without poor spots and genes."""
+    from sphisto import pp
+
+    adata = _read(options)
+    pp.qc(adata, **given(options, CLEAN))
+    logger.info("kept %d spots x %d genes", adata.n_obs, adata.n_vars)
+    return _section(adata, options)
+
+
+def _read(options: argparse.Namespace) -> Any:
+    from sphisto import io
+
+    adata = io.read_visium(options.folder, **given(options, READ))
+    logger.info("read %d spots x %d genes from %s", adata.n_obs, adata.n_vars, options.folder)
+    return adata
+
+
+def _section(data: Any, options: argparse.Namespace, names: Sequence[str] = SECTION) -> Any:
+    from sphisto import io
+
+    about = given(options, names)
+    if "tissue" in about:
+        from sphisto.io.masks import read_mask
+
+        about["tissue"] = read_mask(about["tissue"])
+    return io.section(data, **about)
+
+
+def _image(options: argparse.Namespace) -> Any:
+    """Section that is an image alone."""
+    of_spots = [name for name in ("image", "image_scale", *CLEAN) if hasattr(options, name)]
+    if of_spots:
+        msg = (
+            f"{options.folder} is taken for an image, as it is no Space Ranger folder; found --{of_spots[0].replace('_', '-')}, "
+            "which is about spots. Leave it out, or give the folder."
+        )
+        raise ValueError(msg)
+    return _section(options.folder, options, (*SECTION, "library_id"))
+
+
+def _require_free_projection(options: argparse.Namespace) -> None:
+    """Refuse to replace a projection of a store unless that was asked for: it took hours."""
+    from sphisto.io.paths import store_path
+    from sphisto.io.store.read import read_mark
+
+    path, key = store_path(options.store), getattr(options, "key_added", "projection")
+    there = read_mark(path) if path.is_dir() else None
+    if there and key in there["keys"] and not (hasattr(options, "overwrite") or getattr(options, "resume", False)):
+        msg = f"{path} holds a projection {key!r} already; choose another --key-added, or replace it by --overwrite."
+        raise FileExistsError(msg)
+
+
+COMMANDS = (
+    Command(
+        "demo",
+        "fit a small section drawn by rule, and write its store and figures",
+        _add_demo,
+        (
+            "sphisto demo",
+            "sphisto demo --out /tmp/sphisto-demo",
+        ),
+    ),
+    Command(
+        "check",
+        "print how a Space Ranger folder is understood; nothing is written",
+        _add_check,
+        (
+            "sphisto check my_section",
+            "sphisto check my_section --image my_section/full_resolution.tif --tissue mask.png",
+        ),
+    ),
+    Command(
+        "fit",
+        "read a Space Ranger folder, fit a projection and write its store",
+        _add_fit,
+        (
+            "sphisto fit my_section --store my_section.zarr --preset fast",
+            "sphisto fit my_section --image my_section/full_resolution.tif --store my_section.zarr --genes Prox1,Mbp --um-per-px 2",
+            "sphisto fit my_section --store my_section.zarr --resume",
+        ),
+    ),
+    Command(
+        "evaluate",
+        "hold spots out, and print how well they are predicted, beside simpler methods",
+        _add_evaluate,
+        (
+            "sphisto evaluate my_section",
+            "sphisto evaluate my_section --split blocks --out scores.csv",
+            "sphisto evaluate my_section --share 0.3 --genes Prox1,Mbp --out scores.h5ad",
+        ),
+    ),
+    Command(
+        "predict",
+        "write the rasters of another section, or of an image alone, by a fitted model",
+        _add_predict,
+        (
+            "sphisto predict my_section.projection.pt next_section --store next_section.zarr",
+            "sphisto predict my_section.projection.pt slide.tif --image-um-per-px 0.5 --store slide.zarr",
+        ),
+    ),
+)

@@ -1,0 +1,193 @@
+"""Options that commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+# keyword arguments, by the function that takes them; `image` goes to two
+READ = ("image", "library_id")
+CLEAN = ("min_genes", "min_cells", "max_counts")
+SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "tissue", "check")
+FIT = (
+    "store", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added", "resume",
+)  # fmt: skip
+EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added")
+PREDICT = ("store", "device", "key_added", "resume")
+AGGREGATE = ("radius", "genes", "target_sum", "key", "library_id")
+EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
+
+CONFIG = ("preset", "devices")  # which stand for settings in `config`
+MESSAGES = ("verbosity", "quiet", "progress")  # of all commands: settings of the session
+
+
+class Command(NamedTuple):
+    """A command: its name, what it does, what adds its options and says what runs, and examples for its help."""
+
+    name: str
+    text: str
+    fill: Callable[[argparse.ArgumentParser], None]
+    examples: tuple[str, ...]
+
+
+def add_section_options(
+    command: argparse.ArgumentParser, name: str = "FOLDER", text: str = "Space Ranger folder of a Visium section"
+) -> None:
+    """Add what is said of a section."""
+    command.add_argument("folder", metavar=name, help=text)
+    group = command.add_argument_group("section")
+    group.add_argument(
+        "--image", metavar="PATH",
+        help="the full-resolution image: tif, png, jpg, OME-Zarr, or a scanner's format with the extra "
+        "sphisto[slides] (by default the hires image in the folder)",
+    )  # fmt: skip
+    group.add_argument(
+        "--image-scale", type=float, metavar="NUMBER",
+        help="pixels of the image per full-resolution pixel, where it is of neither full, hires nor lowres size",
+    )  # fmt: skip
+    group.add_argument(
+        "--image-um-per-px",
+        type=float,
+        metavar="NUMBER",
+        help="um per pixel of the image, where nothing else states it",
+    )
+    group.add_argument(
+        "--library-id", metavar="NAME", help="name of the section (by default that in the counts file, or the folder's)"
+    )
+    group.add_argument(
+        "--spot-um", type=float, metavar="NUMBER",
+        help="diameter or side of a spot's capture area in um (by default that of the array found)",
+    )  # fmt: skip
+    group.add_argument(
+        "--spot-shape",
+        choices=("disc", "square"),
+        help="shape of the capture area (by default that of the array found)",
+    )
+    group.add_argument(
+        "--tissue", metavar="PATH",
+        help="mask of the tissue: an image or npy file of the whole section, 0 where there is none (by default it is "
+        "found in the image)",
+    )  # fmt: skip
+    group.add_argument(
+        "--check", action=argparse.BooleanOptionalAction,
+        help="refuse spots that do not fit the image: outside it, off tissue, flipped (default: True)",
+    )  # fmt: skip
+
+
+def add_cleaning_options(command: argparse.ArgumentParser) -> None:
+    """Add which spots and genes are kept."""
+    spots = command.add_argument_group("spots and genes that are kept")
+    spots.add_argument(
+        "--min-genes", type=int, metavar="N",
+        help="spots with fewer genes go; lower it for panels of a few hundred genes (default: 200)",
+    )  # fmt: skip
+    spots.add_argument("--min-cells", type=int, metavar="N", help="genes found in fewer spots go (default: 3)")
+    spots.add_argument(
+        "--max-counts", type=float, metavar="NUMBER",
+        help="spots with more counts in all go; inf: no limit (default: 30000)",
+    )  # fmt: skip
+
+
+def add_training_options(group: Any) -> None:
+    """Add how a network is trained."""
+    group.add_argument("--network", metavar="NAME", help="unet or prototype (default: unet)")
+    group.add_argument(
+        "--um-per-px", type=float, metavar="NUMBER",
+        help="resolution of the rasters; time and disk grow with its inverse square (by default the image's own)",
+    )  # fmt: skip
+    group.add_argument("--preset", choices=("default", "fast"), help="fast: a first look (default: default)")
+    group.add_argument("--max-epochs", type=int, metavar="N", help="epochs in all (by default those of the preset)")
+    add_device(group)
+    group.add_argument("--devices", type=int, metavar="N", help="devices that train together (default: 1)")
+    group.add_argument("--rng", type=int, metavar="N", help="seed of everything random (default: 0)")
+
+
+def add_device(group: Any) -> None:
+    """Add where to compute."""
+    group.add_argument(
+        "--device", metavar="NAME",
+        help="auto, cpu, cuda or mps (by default that of the variable SPHISTO_DEVICE, else auto)",
+    )  # fmt: skip
+
+
+def add_projection_options(group: Any) -> None:
+    """Add how a projection is called, and what of it may be there."""
+    group.add_argument("--key-added", metavar="NAME", help="name of the projection (default: projection)")
+    group.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction,
+        help="go on where an interrupted run of the same command stopped (default: False)",
+    )  # fmt: skip
+    group.add_argument("--overwrite", action="store_true", help="replace a projection of that name in the store")
+
+
+def add_output(command: argparse.ArgumentParser, what: str, kinds: str, *, required: bool = False) -> None:
+    """Add the file for results."""
+    group = command.add_argument_group("output")
+    group.add_argument("--out", metavar="FILE", required=required, help=f"file for the {what}; {kinds}")
+    group.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+
+def output_of(options: argparse.Namespace, *suffixes: str) -> Path:
+    """Path of a file to write, refused before any work if it cannot be written."""
+    from sphisto.core.atomic import require_writable
+    from sphisto.io.paths import user_path
+
+    path = user_path(options.out)
+    if path.suffix.lower() not in suffixes:
+        msg = f"Found --out {path}; expected a name that ends in {' or '.join(suffixes)}."
+        raise ValueError(msg)
+    if path.is_dir() or (path.exists() and not hasattr(options, "overwrite")):
+        kind, remedy = ("folder", "") if path.is_dir() else ("file", ", or replace it by --overwrite")
+        msg = f"{path} is a {kind} that exists; choose another --out{remedy}."
+        raise FileExistsError(msg)
+    require_writable(path)
+    return path
+
+
+def add_messages(command: argparse.ArgumentParser) -> None:
+    """Add how much is said and shown."""
+    group = command.add_argument_group("messages")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--verbosity", choices=("error", "warning", "info", "debug"),
+        help="which messages are shown (by default that of the variable SPHISTO_VERBOSITY, else info)",
+    )  # fmt: skip
+    which.add_argument("--quiet", action="store_true", help="warnings and errors only, and no bars")
+    group.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction,
+        help="show bars, or show none (by default where standard error is a terminal)",
+    )  # fmt: skip
+
+
+def messages_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the session that were given."""
+    quiet = {"verbosity": "warning", "progress": False} if hasattr(options, "quiet") else {}
+    return quiet | given(options, ("verbosity", "progress"))
+
+
+def config_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that a preset and a number of devices stand for, if any is given."""
+    preset: Any = getattr(options, "preset", "default")
+    if hasattr(options, "devices"):
+        from sphisto.train.settings import with_devices
+
+        return {"config": with_devices(preset, options.devices)}
+    return {"config": preset} if hasattr(options, "preset") else {}
+
+
+def given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Return those of the named options that were given."""
+    return {name: value for name, value in vars(options).items() if name in names}
+
+
+def words(text: str) -> list[str]:
+    """Split ``A,B,C``."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        msg = f"expected names separated by commas, found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return words
