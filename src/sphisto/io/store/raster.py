@@ -78,18 +78,19 @@ class RasterWriter:
         def make(channels: slice, part: Window) -> NDArray[Any]:
             twice = _twice(part)
             values = read_window(finer, twice, channels)
-            if outside is None or outside_finer is None:
-                return self._rounded(_halve(values))
-            values[:, outside_finer[twice.within(whole)]] = np.nan
+            if outside_finer is not None:
+                values[:, outside_finer[twice.within(whole)]] = np.nan
             halved = self._rounded(_halve(values))
-            halved[:, outside[part.within(window)]] = 0
+            if outside is not None:
+                halved[:, outside[part.within(window)]] = 0
             return halved
 
         write_chunks(self.levels[level], window, make)
 
     def _outside(self, level: int, window: Window) -> NDArray[np.bool_] | None:
-        """Where a window of a level holds no tissue; ``None`` if it makes no difference."""
-        return read_window(self.tissue[level], window) == 0 if self.tissue else None
+        """Where a window of a level holds no tissue; ``None`` if it is tissue everywhere."""
+        found = read_window(self.tissue[level], window) == 0 if self.tissue else None
+        return found if found is not None and found.any() else None
 
     def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.levels[0].dtype.kind == "f":
