@@ -2,7 +2,7 @@
 
 The functions live in subpackages: ``pp`` (prepare), ``tl`` (fit, predict, aggregate), ``pl`` (plot), ``get`` (read rasters),
 ``io`` (read instruments' folders) and ``datasets``; ``config`` holds the settings of a fit. Each is imported when it is
-first used. ``settings`` says how much is said and shown, where downloads are kept, and which device computes.
+first used. ``settings`` holds which messages and bars are shown, where downloads are kept, and which device computes.
 """
 
 from __future__ import annotations

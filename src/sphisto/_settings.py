@@ -1,4 +1,4 @@
-"""Settings of a session: how much is said and shown, where downloads are kept, which device computes."""
+"""Settings of a session: which messages and bars are shown, where downloads are kept, which device computes."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ import pytest
 
 import sphisto as sp
 from sphisto.genes.lognorm import expected_lognorm
+from sphisto.io.store.stored_raster import StoredRaster
 
 
 def test_counts_are_the_integral_of_the_raster(fitted, store):
@@ -170,3 +171,19 @@ def test_without_tissue_nothing_is_known(store):
 def test_a_target_that_is_no_number_of_counts_is_refused(store, target_sum):
     with pytest.raises(ValueError, match="target_sum"):
         sp.tl.aggregate(store, np.array([[50.0, 50.0]]), radius=3, target_sum=target_sum)
+
+
+def test_where_no_spot_is_known_no_deviation_is_claimed(fitted, tmp_path):
+    model = sp.tl.load(fitted)
+    section = sp.io.section(fitted.uns["spatial"]["toy"]["images"]["hires"], image_um_per_px=model.um_per_px)
+    sp.tl.predict(model, section, store=tmp_path / "alone.zarr")
+    found = sp.tl.aggregate(tmp_path / "alone.zarr", np.array([[50.0, 50.0]]), radius=10, genes=list(model.genes))
+    assert np.isnan(found.layers["sd"]).all()
+    assert (found.X > 0).all()
+    assert np.isfinite(found.layers["lognorm"]).all()
+
+
+def test_an_unknown_gene_is_refused_before_maps_are_read(store, monkeypatch):
+    monkeypatch.setattr(StoredRaster, "read", lambda *_: pytest.fail("maps were read"))
+    with pytest.raises(KeyError, match="Found no gene 'Nrgn'"):
+        sp.tl.aggregate(store, np.array([[50.0, 50.0]]), radius=10, genes="Nrgn")

@@ -67,7 +67,7 @@ def gene_raster(
     store = store_of(store, key)
     key = stores.projection(store, key, library_id)
     found = stored_genes(store, key, names)
-    grid = found.grid_at(scale)
+    grid = found.maps.grid_at(scale)
     window = window_of(grid, bbox)
     labelled = as_dataarray(found.read(scale, window), names, grid, window, key).rename(c="gene")
     return labelled.assign_attrs(unit=stores.unit(store, key))

@@ -79,7 +79,7 @@ def aggregate(
     that lies in tissue and image; what lies outside counts nothing in ``X``. ``obs["area_um2"]``: whole area.
     ``obsm["spatial"]``: (x, y) of the region's centre (of the part in the image) in ``global``.
     ``layers["sd"]``: standard deviation of ``X``, where the store holds standard deviations, which is for the genes that
-    were written as rasters; NaN for others. Those of a region's pixels are taken to err together, as they do within the
+    were written as rasters; NaN for others, without tissue, and where no spot is known. Those of a region's pixels are taken to err together, as they do within the
     distance of two spots: of larger regions it is the most that it can be. ``layers["lognorm"]``: expected value of
     ``log1p(target_sum * y / n)``, y the gene's count in the region (negative binomial by rate and dispersion) and n that
     of all modelled genes; NaN without tissue, and only where counts were fitted. ``uns["lognorm"]``: its ``target_sum``.
@@ -110,17 +110,19 @@ def aggregate(
         [gene for gene, row in zip(model.genes, model.loadings, strict=True) if not np.isnan(row).any()]
     )
     names = list(modelled.genes) if genes is None else [genes] if isinstance(genes, str) else list(genes)
+    chosen = model.of(names)  # names what is not there, before anything is read
     footprint, index = shapes.footprint(store, regions, stored.grid, radius)
     sums, tissue = _pool(stored, footprint)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
     table = _table(footprint, index, names, tissue, stored.grid)
-    _fill(table, sums / spot_area, tissue / spot_area, model.of(names))
+    _fill(table, sums / spot_area, tissue / spot_area, chosen)
     table.layers["sd"] = _sd(store, key, footprint, names) / spot_area
     if stores.unit(store, key) != _keys.VALUE:
         total = _totals(sums / spot_area, modelled)
         if target_sum is None:
             fitted = stores.fitted(store, key)
-            target_sum = float(np.median(_totals(fitted, modelled) if len(fitted) else total[tissue > 0]))
+            usual = _totals(fitted, modelled) if len(fitted) else total[tissue > 0]
+            target_sum = float(np.median(usual)) if len(usual) else np.nan
         dispersion = stores.gene_column(store, _keys.dispersion(key), key)
         scatter = np.array([dispersion.get(name, np.nan) for name in names])
         table.layers["lognorm"] = expected_lognorm(table.X, scatter, total, target_sum)
@@ -168,14 +170,14 @@ def _blocks(n: int, size: int = 1024) -> list[slice]:
 
 
 def _sd(store: Store, key: str, footprint: Footprint, names: list[str]) -> NDArray[np.float32]:
-    """(m, G) standard deviations of genes integrated over regions; NaN where the store holds none."""
+    """(m, G) standard deviations of genes integrated over regions; NaN where the store holds none or none is known."""
     stored = stores.raster(store, _keys.sd(key))
     found = np.full((len(footprint), len(names)), np.nan, dtype=np.float32)
     channel = {name: c for c, name in enumerate(stored.channels)}
     written = [i for i, name in enumerate(names) if name in channel]
     if written:
-        sums, _ = _pool(stored, footprint, [channel[names[i]] for i in written])
-        found[:, written] = sums
+        sums, known = _pool(stored, footprint, [channel[names[i]] for i in written])
+        found[:, written] = np.where(known[:, None] > 0, sums, np.nan)
     return found
 
 

@@ -30,8 +30,7 @@ logger = logging.getLogger("sphisto")
 _TILES_AT_ONCE = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
 _CLASSIC = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
 _LEVEL = 1  # of zlib: higher ones save less than 1 % more of such floats
-_LEAST_KEPT = {"f": 0.8}  # of the bytes on tissue: floats are nearly incompressible
-_LEAST_KEPT_ELSE = 0.1
+_LEAST_KEPT, _LEAST_KEPT_FLOATS = 0.1, 0.8  # of the bytes on tissue: floats are nearly incompressible
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -73,10 +72,11 @@ class Planes:
 
     def n_bytes_kept(self) -> float:
         """Bytes that the file will take at the least: what is not on tissue compresses to nothing."""
+        if self.dtype.kind != "f":
+            return _LEAST_KEPT * self.n_bytes
         level = len(self.shapes) - 1
         values = self.read(level, 0, Window(0, 0, *self.shapes[level]))
-        tissue = float(np.isfinite(values).mean()) if self.dtype.kind == "f" else 1.0
-        return _LEAST_KEPT.get(self.dtype.kind, _LEAST_KEPT_ELSE) * tissue * self.n_bytes
+        return _LEAST_KEPT_FLOATS * float(np.isfinite(values).mean()) * self.n_bytes
 
 
 def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, about: Mapping[str, str]) -> None:

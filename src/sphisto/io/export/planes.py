@@ -8,7 +8,7 @@ import numpy as np
 
 from sphisto.io.export.ome_tiff import Planes
 from sphisto.io.store import read as stores
-from sphisto.io.store.stored_genes import StoredGenes, stored_genes
+from sphisto.io.store.stored_genes import stored_genes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +27,13 @@ def gene_planes(store: stores.Store, key: str, genes: Sequence[str]) -> Planes:
     KeyError
         If a gene is not in the table or not modelled.
     """
-    whole = stored_genes(store, key, genes)  # names all genes that are not there
-    each = [stored_genes(store, key, [gene]) for gene in genes]
+    whole = stored_genes(store, key, genes)
+    each = [whole.of(gene) for gene in genes]  # a file holds one channel after the other
 
     def read(level: int, channel: int, window: Window) -> NDArray[Any]:
         return each[channel].read(level, window)[0]
 
-    return _planes(genes, whole, whole.maps.grid, np.dtype(np.float32), read)
+    return _planes(genes, whole.maps.shapes, whole.maps.grid, np.dtype(np.float32), read)
 
 
 def raster_planes(store: stores.Store, name: str, channels: Sequence[str] | None) -> Planes:
@@ -56,7 +56,7 @@ def raster_planes(store: stores.Store, name: str, channels: Sequence[str] | None
         def read_colours(level: int, channel: int, window: Window) -> NDArray[Any]:
             return np.moveaxis(stored.read(level, window), 0, -1)
 
-        return _planes([name], stored, stored.grid, dtype, read_colours, is_rgb=True)
+        return _planes([name], stored.shapes, stored.grid, dtype, read_colours, is_rgb=True)
     names = list(channels if channels is not None else stored.channels or [name])
 
     def read(level: int, channel: int, window: Window) -> NDArray[Any]:
@@ -65,12 +65,12 @@ def raster_planes(store: stores.Store, name: str, channels: Sequence[str] | None
         at = stored.channels.index(names[channel])
         return stored.read(level, window, slice(at, at + 1))[0]
 
-    return _planes(names, stored, stored.grid, dtype, read)
+    return _planes(names, stored.shapes, stored.grid, dtype, read)
 
 
 def _planes(
     names: Sequence[str],
-    stored: StoredGenes | Any,
+    shapes: Sequence[tuple[int, int]],
     grid: Grid,
     dtype: np.dtype[Any],
     read: Any,
@@ -79,4 +79,4 @@ def _planes(
 ) -> Planes:
     y, x = grid.fullres_per_px
     um_per_px = (grid.fullres_um_per_px * y, grid.fullres_um_per_px * x)
-    return Planes(tuple(names), tuple(stored.shapes), um_per_px, dtype, read, is_rgb)
+    return Planes(tuple(names), tuple(shapes), um_per_px, dtype, read, is_rgb)

@@ -39,7 +39,7 @@ class View:
     name
         Title.
     description
-        What is told of it.
+        A sentence about it.
     system
         Coordinate system of the section.
     image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sphisto.core.grid import Grid
     from sphisto.core.tiles import Window
     from sphisto.genes.model import GeneModel
     from sphisto.io.store.stored_raster import StoredRaster
@@ -32,28 +31,23 @@ class StoredGenes:
         Factor maps of the projection.
     model
         What makes the genes of them.
-    channels
-        Those of the maps that the model takes.
     """
 
     maps: StoredRaster
     model: GeneModel
-    channels: slice | NDArray[np.integer]
 
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """(height, width) of each level, finest first."""
-        return self.maps.shapes
-
-    def grid_at(self, scale: int) -> Grid:
-        """Grid of a level; refuses levels that are not there."""
-        return self.maps.grid_at(scale)
+    def of(self, gene: str) -> StoredGenes:
+        """Return one of the genes."""
+        return replace(self, model=self.model.of([gene]))
 
     def read(self, scale: int, window: Window) -> NDArray[np.float32]:
         """Read (genes, height, width) counts per spot area in a window (level px, inside the raster)."""
-        values = np.empty((len(self.model.genes), *window.shape), dtype=np.float32)
+        used = (self.model.loadings != 0).any(axis=0)  # a map without loadings need not be read
+        used[0] |= not used.any()
+        channels, model = slice(None) if used.all() else np.flatnonzero(used), self.model.by(used)
+        values = np.empty((len(model.genes), *window.shape), dtype=np.float32)
         with one_blas_thread():
-            for part, expression in self.maps.chunks(scale, window, self.channels, self.model.expression):
+            for part, expression in self.maps.chunks(scale, window, channels, model.expression):
                 values[:, *part.within(window)] = expression
         return values
 
@@ -66,7 +60,4 @@ def stored_genes(store: stores.Store, key: str, genes: Sequence[str]) -> StoredG
     KeyError
         If a gene is not in the table or not modelled, or there is no such projection.
     """
-    maps, model = stores.raster(store, _keys.factors(key)), stores.factors(store, key).of(list(genes))
-    used = (model.loadings != 0).any(axis=0)  # a map without loadings need not be read
-    used[0] |= not used.any()
-    return StoredGenes(maps, model.by(used), slice(None) if used.all() else np.flatnonzero(used))
+    return StoredGenes(stores.raster(store, _keys.factors(key)), stores.factors(store, key).of(list(genes)))
