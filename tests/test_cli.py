@@ -358,8 +358,8 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(calls, tmp_
     there.write_text("mine")
     (tmp_path / "folder.h5ad").mkdir()
     for name, message in {
-        "there.h5ad": "there.h5ad is a file that exists; choose another --out, or replace it by --overwrite.",
-        "folder.h5ad": "folder.h5ad is a folder that exists; choose another --out.",
+        "there.h5ad": "there.h5ad exists and is left alone. Choose another --out, or replace it by --overwrite.",
+        "folder.h5ad": "folder.h5ad is a folder; expected the name of a file.",
         "scores.xlsx": "expected a name that ends in ",
         "absent/a.h5ad": "There is no folder ",
         "a" * 250 + ".h5ad": "Cannot write ",

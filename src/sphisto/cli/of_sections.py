@@ -60,10 +60,6 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
     add_cleaning_options(command)
     fit = command.add_argument_group("projection")
     fit.add_argument(
-        "--store", metavar="PATH", required=True,
-        help="where the SpatialData zarr store is written; one that is there keeps its other projections",
-    )  # fmt: skip
-    fit.add_argument(
         "--genes", type=words, metavar="A,B,...",
         help="genes to write as rasters of their own; by default the 16 most variable ones, and any other is made from "
         "the factor maps when it is read",
@@ -120,10 +116,6 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     )
     add_cleaning_options(command)
     predict = command.add_argument_group("prediction")
-    predict.add_argument(
-        "--store", metavar="PATH", required=True,
-        help="where the SpatialData zarr store is written; one that is there keeps its other projections",
-    )  # fmt: skip
     add_device(predict)
     add_projection_options(predict)
     command.set_defaults(run=_predict)

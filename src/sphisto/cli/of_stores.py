@@ -12,6 +12,8 @@ from sphisto.cli.options import (
     EXPORT,
     Command,
     add_output,
+    add_store,
+    add_stored_projection,
     given,
     output_of,
     words,
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    add_store(command)
     command.set_defaults(run=_info)
 
 
@@ -48,7 +50,7 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _add_aggregate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    add_store(command)
     command.add_argument(
         "regions", metavar="REGIONS",
         help="outlines in full-resolution px: GeoJSON, parquet or another file that geopandas reads; circles: csv with "
@@ -61,8 +63,7 @@ def _add_aggregate(command: argparse.ArgumentParser) -> None:
         "--target-sum", type=float, metavar="NUMBER",
         help="counts to which regions are scaled before logarithms are taken (by default those of the median spot)",
     )  # fmt: skip
-    sums.add_argument("--key", metavar="NAME", help="name of the projection (default: projection)")
-    sums.add_argument("--library-id", metavar="NAME", help="name of the section, where several were fitted together")
+    add_stored_projection(sums)
     add_output(command, "sums", "an h5ad file of regions x genes", required=True)
     command.set_defaults(run=_aggregate)
 
@@ -70,7 +71,7 @@ def _add_aggregate(command: argparse.ArgumentParser) -> None:
 def _aggregate(options: argparse.Namespace) -> None:
     from sphisto import tl
     from sphisto.core.atomic import whole_file
-    from sphisto.io.region_files import regions_of
+    from sphisto.io.regions.files import regions_of
 
     out = output_of(options, ".h5ad")
     table = tl.aggregate(options.store, regions_of(options.regions), **given(options, AGGREGATE))
@@ -80,7 +81,7 @@ def _aggregate(options: argparse.Namespace) -> None:
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    add_store(command)
     command.add_argument(
         "path", metavar="PATH",
         help="file to write, by its ending: .ome.tif (an image with its pyramid), .geojson (regions) or .json (a view config "
@@ -114,8 +115,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
         "--url", metavar="URL",
         help=".json: where a browser finds the store (by default http://localhost:8000/ and the store's name)",
     )  # fmt: skip
-    command.add_argument("--key", metavar="NAME", help="which projection of the store (default: projection)")
-    command.add_argument("--library-id", metavar="NAME", help="which section, where several were fitted together")
+    add_stored_projection(command)
     command.add_argument(
         "--overwrite", action=argparse.BooleanOptionalAction, help="replace a file that is there (default: False)"
     )
@@ -124,7 +124,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from sphisto import tl
-    from sphisto.io.region_files import regions_of
+    from sphisto.io.regions.files import regions_of
 
     about = given(options, EXPORT)
     if "regions" in about:
@@ -134,7 +134,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _add_upgrade(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+    add_store(command)
     command.set_defaults(run=_upgrade)
 
 

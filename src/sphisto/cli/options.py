@@ -37,7 +37,7 @@ class Command(NamedTuple):
 def add_section_options(
     command: argparse.ArgumentParser, name: str = "FOLDER", text: str = "Space Ranger folder of a Visium section"
 ) -> None:
-    """Add what is said of a section."""
+    """Add what a section is, and what of it cannot be found out."""
     command.add_argument("folder", metavar=name, help=text)
     group = command.add_argument_group("section")
     group.add_argument(
@@ -115,13 +115,28 @@ def add_device(group: Any) -> None:
 
 
 def add_projection_options(group: Any) -> None:
-    """Add how a projection is called, and what of it may be there."""
+    """Add the store that is written, how its projection is called, and what may be there."""
+    group.add_argument(
+        "--store", metavar="PATH", required=True,
+        help="where the SpatialData zarr store is written; one that is there keeps its other projections",
+    )  # fmt: skip
     group.add_argument("--key-added", metavar="NAME", help="name of the projection (default: projection)")
     group.add_argument(
         "--resume", action=argparse.BooleanOptionalAction,
         help="go on where an interrupted run of the same command stopped (default: False)",
     )  # fmt: skip
     group.add_argument("--overwrite", action="store_true", help="replace a projection of that name in the store")
+
+
+def add_store(command: argparse.ArgumentParser) -> None:
+    """Add the store to be read."""
+    command.add_argument("store", metavar="STORE", help="a store that sphisto wrote")
+
+
+def add_stored_projection(group: Any) -> None:
+    """Add which projection of a store is meant."""
+    group.add_argument("--key", metavar="NAME", help="which projection of the store (default: projection)")
+    group.add_argument("--library-id", metavar="NAME", help="which section, where several were fitted together")
 
 
 def add_output(command: argparse.ArgumentParser, what: str, kinds: str, *, required: bool = False) -> None:
@@ -133,23 +148,20 @@ def add_output(command: argparse.ArgumentParser, what: str, kinds: str, *, requi
 
 def output_of(options: argparse.Namespace, *suffixes: str) -> Path:
     """Path of a file to write, refused before any work if it cannot be written."""
-    from sphisto.core.atomic import require_writable
+    from sphisto.core.atomic import require_free
     from sphisto.io.paths import user_path
 
     path = user_path(options.out)
     if path.suffix.lower() not in suffixes:
         msg = f"Found --out {path}; expected a name that ends in {' or '.join(suffixes)}."
         raise ValueError(msg)
-    if path.is_dir() or (path.exists() and not hasattr(options, "overwrite")):
-        kind, remedy = ("folder", "") if path.is_dir() else ("file", ", or replace it by --overwrite")
-        msg = f"{path} is a {kind} that exists; choose another --out{remedy}."
-        raise FileExistsError(msg)
-    require_writable(path)
+    mend = "Choose another --out, or replace it by --overwrite"
+    require_free(path, overwrite=hasattr(options, "overwrite"), mend=mend)
     return path
 
 
 def add_messages(command: argparse.ArgumentParser) -> None:
-    """Add how much is said and shown."""
+    """Add which messages and bars are shown."""
     group = command.add_argument_group("messages")
     which = group.add_mutually_exclusive_group()
     which.add_argument(

@@ -27,16 +27,33 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def require_writable(path: Path) -> None:
-    """Raise for a path to which :func:`whole_file` could not write, before the work that leads to it is done.
+def require_free(path: Path, *, overwrite: bool, mend: str) -> None:
+    """Raise for a path to which :func:`whole_file` could not or may not write, before the work that leads to it is done.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    overwrite
+        Whether a file that is there may go.
+    mend
+        What to do if it may not.
 
     Raises
     ------
+    FileExistsError
+        If there is a folder, or a file that may not go.
     FileNotFoundError
         If its folder is not there.
     OSError
         If nothing can be written there, or the name is impossible.
     """
+    if path.is_dir():
+        msg = f"{path} is a folder; expected the name of a file."
+        raise FileExistsError(msg)
+    if path.exists() and not overwrite:
+        msg = f"{path} exists and is left alone. {mend}."
+        raise FileExistsError(msg)
     if not path.parent.is_dir():
         msg = f"There is no folder {path.parent} for {path.name}; make it, or choose another place."
         raise FileNotFoundError(msg)

@@ -14,7 +14,7 @@ from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
 from sphisto.genes.lognorm import expected_lognorm
 from sphisto.genes.model import rates
-from sphisto.io import regions as shapes
+from sphisto.io.regions.understand import footprint as footprint_of
 from sphisto.io.store import read as stores
 from sphisto.io.store.data import store_of
 
@@ -111,7 +111,7 @@ def aggregate(
     )
     names = list(modelled.genes) if genes is None else [genes] if isinstance(genes, str) else list(genes)
     chosen = model.of(names)  # names what is not there, before anything is read
-    footprint, index = shapes.footprint(store, regions, stored.grid, radius)
+    footprint, index = footprint_of(store, regions, stored.grid, radius)
     sums, tissue = _pool(stored, footprint)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
     table = _table(footprint, index, names, tissue, stored.grid)

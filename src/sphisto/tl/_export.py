@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto.core.atomic import require_free
 from sphisto.core.tiles import Window
-from sphisto.io import regions as shapes
 from sphisto.io.disk import require_room
 from sphisto.io.export import geojson, planes, vitessce
-from sphisto.io.export.new_file import check_free, new_file
+from sphisto.io.export.new_file import new_file
 from sphisto.io.export.ome_tiff import write_ome_tiff
 from sphisto.io.paths import located, user_path
+from sphisto.io.regions.understand import understood
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
 from sphisto.io.store.data import store_of
@@ -140,7 +141,7 @@ def export(
         "classification": classification, "objects": None if objects == "annotation" else objects, "over": over, "url": url,
     }  # fmt: skip
     kind = _kind(path, [name for name, value in stated.items() if value is not None])
-    check_free(path, overwrite=overwrite)
+    require_free(path, overwrite=overwrite, mend="Choose another `path`, or replace it by `overwrite=True`")
     names = [genes] if isinstance(genes, str) else None if genes is None else list(genes)
     store = store_of(store, key)
     key = stores.projection(store, key, library_id)
@@ -209,7 +210,7 @@ def _geojson(
         msg = f"Found objects={objects!r}; expected one of {', '.join(map(repr, get_args(geojson.Objects)))}."
         raise ValueError(msg)
     per_px = (1.0, 1.0) if over is None else stores.raster(store, over).grid.fullres_per_px
-    outlines, index = shapes.understood(store, regions, radius).outlines()
+    outlines, index = understood(store, regions, radius).outlines()
     if table is None and genes is not None:
         table = aggregate(store, regions, radius=radius, genes=genes, key=key)
     about = _about_regions(table, genes, classification)

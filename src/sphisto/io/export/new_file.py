@@ -1,4 +1,4 @@
-"""A file for other programs: written as a whole or not at all, and in place of another one only if that is wanted."""
+"""A file for other programs, written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,32 +7,11 @@ import errno
 import shutil
 from typing import TYPE_CHECKING
 
-from sphisto.core.atomic import require_writable, whole_file
+from sphisto.core.atomic import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse a path where nothing can or may be written.
-
-    Raises
-    ------
-    FileExistsError
-        If there is a folder, or a file that is not to be replaced.
-    FileNotFoundError
-        If there is no folder for it.
-    OSError
-        If nothing can be written there.
-    """
-    if path.is_dir():
-        msg = f"{path} is a folder; expected the name of a file."
-        raise FileExistsError(msg)
-    if path.exists() and not overwrite:
-        msg = f"{path} exists and is left alone. Choose another `path`, or replace it by `overwrite=True`."
-        raise FileExistsError(msg)
-    require_writable(path)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sphisto.core.grid import Grid
-from sphisto.io.regions import footprint, understood
+from sphisto.io.regions.understand import footprint, understood
 
 GRID = Grid(40, 50, 4.0, (2.0, 2.0))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import shapely
 
-from sphisto.io.region_files import is_region_file, read_regions
+from sphisto.io.regions.files import is_region_file, read_regions
 
 CELLS = gpd.GeoDataFrame(
     {"id": ["a", "b"], "kind": ["x", "y"]}, geometry=[shapely.box(0, 0, 4, 2), shapely.Point(9, 9).buffer(3)]
