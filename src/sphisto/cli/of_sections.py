@@ -191,7 +191,7 @@ COMMANDS = (
         _add_demo,
         (
             "sphisto demo",
-            "sphisto demo --out /tmp/sphisto-demo",
+            "sphisto demo --out first_look",
         ),
     ),
     Command(
