@@ -59,8 +59,7 @@ class RasterWriter:
         def make(channels: slice, part: Window) -> NDArray[Any]:
             place = (channels, *part.within(window))
             rounded[place] = self._rounded(values[place])
-            if outside is not None:
-                rounded[place][:, outside[place[1:]]] = 0
+            _set(rounded[place], outside, part.within(window), 0)
             return rounded[place]
 
         write_chunks(level, window, make)
@@ -78,24 +77,27 @@ class RasterWriter:
         def make(channels: slice, part: Window) -> NDArray[Any]:
             twice = _twice(part)
             values = read_window(finer, twice, channels)
-            if outside_finer is not None:
-                values[:, outside_finer[twice.within(whole)]] = np.nan
+            _set(values, outside_finer, twice.within(whole), np.nan)
             halved = self._rounded(_halve(values))
-            if outside is not None:
-                halved[:, outside[part.within(window)]] = 0
+            _set(halved, outside, part.within(window), 0)
             return halved
 
         write_chunks(self.levels[level], window, make)
 
     def _outside(self, level: int, window: Window) -> NDArray[np.bool_] | None:
-        """Where a window of a level holds no tissue; ``None`` if it is tissue everywhere."""
-        found = read_window(self.tissue[level], window) == 0 if self.tissue else None
-        return found if found is not None and found.any() else None
+        """Where a window of a level holds no tissue; ``None`` if that makes no difference."""
+        return read_window(self.tissue[level], window) == 0 if self.tissue else None
 
     def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.levels[0].dtype.kind == "f":
             return round_mantissa(values)
         return np.asarray(np.rint(values), dtype=self.levels[0].dtype)
+
+
+def _set(values: NDArray[Any], outside: NDArray[np.bool_] | None, part: tuple[slice, slice], value: float) -> None:
+    """Set (c, height, width) values of a part of a window where that is outside tissue."""
+    if outside is not None and (here := outside[part]).any():
+        np.copyto(values, value, where=here)  # of all channels: faster than an index
 
 
 def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> list[list[tuple[int, Window]]]:
