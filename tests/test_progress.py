@@ -151,6 +151,51 @@ def test_a_stage_that_fails_is_not_told_as_done(caplog):
     assert not caplog.records
 
 
+class Clock:
+    """Stands for the clock of the stages; it moves when it is told."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(_progress, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("step", "said"), [(3, "about 14 min 45 s more for 295 tiles; fewer `genes` take less"), (0.1, "")]
+)
+def test_a_long_stage_is_foretold_once_by_its_first_steps(caplog, clock, step, said):
+    with sp.settings.override(progress=False, verbosity="info"):
+        with stage("write rasters", 308, initial=10, unit="tile", less="fewer `genes` take less") as steps:
+            clock.now += 60  # what the first step prepares says nothing of the others
+            for _ in range(298):
+                steps.update()
+                clock.now += step
+        with stage("factors", 300) as steps:  # nothing takes less
+            for _ in range(300):
+                clock.now += 3
+                steps.update()
+    foretold = [record.message for record in caplog.records if "more for" in record.message]
+    assert foretold == ([f"write rasters: {said}"] if said else [])
+
+
+def test_a_fit_foretells_both_phases_of_its_training(caplog, monkeypatch, tmp_path):
+    monkeypatch.setattr(_progress, "_LOOK", 0.0)
+    monkeypatch.setattr(_progress, "_LONG", 0.0)
+    adata = sp.datasets.toy(160, 160, pitch_um=24, spot_um=13)
+    sp.tl.fit_projection(adata, store=tmp_path / "toy.zarr", max_epochs=4, device="cpu")
+    foretold = dict(record.message.split(": about ") for record in caplog.records if "more for" in record.message)
+    assert list(foretold) == ["train, image", "train, image and spots"]  # of one tile there is no second one
+    assert all("`max_epochs`" in text for text in foretold.values())
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.04, "0.0 s"), (3.21, "3.2 s"), (59, "59 s"), (200.4, "3 min 20 s"), (7500, "2 h 5 min")]
 )

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _BRIEF = 1.0  # s; a stage that takes less leaves no line
+_LOOK, _LONG = 5.0, 60.0  # s; steps that are timed, and what they must leave to do for an estimate to be worth a line
 
 
 @contextlib.contextmanager
-def stage(name: str, total: int | None = None, *, initial: int = 0, unit: str = "step") -> Iterator[Any]:
-    """Show a stage of a long call while the block runs; yield its bar, for ``update(n)``.
+def stage(
+    name: str, total: int | None = None, *, initial: int = 0, unit: str = "step", less: str = ""
+) -> Iterator[Steps]:
+    """Show a stage of a long call while the block runs; yield its steps, for ``update(n)``.
 
     Parameters
     ----------
@@ -32,14 +35,66 @@ def stage(name: str, total: int | None = None, *, initial: int = 0, unit: str = 
         Steps of it, and those done before; without ``total`` only the time that it takes is shown.
     unit
         What is counted.
+    less
+        What would take less time, said with an estimate where the first steps foretell a long stage.
     """
     started = time.perf_counter()
     with progress_bar(name, total, initial=initial, unit=unit) as bar:
-        yield bar
+        yield Steps(bar, Pace(name, (total or 0) - initial, unit=unit, less=less))
         seconds = time.perf_counter() - started
         bar.leave = seconds >= _BRIEF
     if not shows_progress():
         logger.log(logging.INFO if seconds >= _BRIEF else logging.DEBUG, "%s: %s", name, _duration(seconds))
+
+
+class Steps:
+    """Steps of a stage, counted by its bar and its pace."""
+
+    def __init__(self, bar: Any, pace: Pace) -> None:
+        self._bar, self._pace = bar, pace
+
+    def update(self, n: int = 1) -> None:
+        """Count ``n`` steps more."""
+        self._bar.update(n)
+        self._pace.update(n)
+
+
+class Pace:
+    """Foretells once, by the first steps, how long the others take, and says so if that is long.
+
+    Parameters
+    ----------
+    name
+        What is done, in a word or two.
+    n_left
+        Steps to be done.
+    unit
+        What is counted.
+    less
+        What would take less time; nothing is foretold without.
+    """
+
+    def __init__(self, name: str, n_left: int, *, unit: str, less: str) -> None:
+        self._name, self._n_left, self._unit, self._less = name, n_left, unit, less
+        self._n_timed, self._started = 0, 0.0
+
+    def update(self, n: int = 1) -> None:
+        """Count ``n`` steps more."""
+        if not self._less:
+            return
+        now = time.perf_counter()
+        self._n_left -= n
+        if not self._started:  # the first ones prepare what the others find
+            self._started = now
+            return
+        self._n_timed += n
+        if (taken := now - self._started) < _LOOK:
+            return
+        rest = taken / self._n_timed * self._n_left
+        if rest >= _LONG:
+            words = self._name, _duration(rest), self._n_left, self._unit, self._less
+            logger.info("%s: about %s more for %d %ss; %s", *words)
+        self._less = ""
 
 
 def shows_progress() -> bool:

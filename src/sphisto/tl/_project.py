@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _CREATED = "rasters"  # in the journal
 _ENOUGH = 16  # tiles that show how well the others compress
+_LESS = "fewer `genes`, a larger `um_per_px`, a GPU (`device`) or several processes (`client`) take less"
 
 
 def stream(
@@ -84,7 +85,7 @@ def stream(
     with (
         one_blas_thread(),
         dask.config.set(scheduler="synchronous"),  # threads that read windows would keep memory of their own
-        stage("write rasters", len(tiles), initial=len(tiles) - n_left, unit="tile") as shown,
+        stage("write rasters", len(tiles), initial=len(tiles) - n_left, unit="tile", less=_LESS) as shown,
     ):
         if client is None:
             # closed at once after Ctrl-C, lest a tile is written once the caller clears up

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sphisto._progress import progress_bar, shows_progress, stage
+from sphisto._progress import Pace, progress_bar, shows_progress, stage
 from sphisto.core.atomic import whole_file
 from sphisto.genes.model import rates
 from sphisto.networks.precision import computed
@@ -46,6 +46,8 @@ logger = logging.getLogger("sphisto")
 
 _LOSSES = ("loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated")
 HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")
+_PHASES = {"image": "train, image", "joint": "train, image and spots"}
+_LESS = "fewer `max_epochs`, `config='fast'`, a larger `um_per_px` or a GPU (`device`) take less"
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +162,8 @@ def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: 
     n = task.config.devices
     training = _Training(task)
     callbacks: list[Callback] = [_Keeper(checkpoint)]
-    if shown and rank == 0:
-        callbacks.append(_Progress())
+    if rank == 0:
+        callbacks.append(_Progress(shown))
     with _quiet(), torch.random.fork_rng(), _interruptible():
         torch.manual_seed(task.seed)
         trainer = lightning.Trainer(
@@ -342,15 +344,21 @@ class _Keeper(Checkpoint):
 
 
 class _Progress(Callback):
-    """One bar over both phases."""
+    """One bar over both phases, and the pace of each."""
+
+    def __init__(self, shown: bool) -> None:
+        self.shown = shown
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        done, image = trainer.global_step, module.task.image_epochs * module.n_steps
         total = int(trainer.max_epochs or 0) * module.n_steps
-        self.bar = progress_bar("train", total, initial=trainer.global_step, shown=True)
+        self.bar = progress_bar("train", total, initial=done, shown=self.shown)
+        steps = {"image": image - done, "joint": total - max(done, image)}
+        self.paces = {name: Pace(_PHASES[name], n, unit="step", less=_LESS) for name, n in steps.items()}
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
-        what = "image" if module.phase == "image" else "image and spots"
-        self.bar.set_description(f"train, {what}", refresh=False)
+        self.paces[module.phase].update()
+        self.bar.set_description(_PHASES[module.phase], refresh=False)
         name = "image_loss" if module.phase == "image" else "spot_loss"
         if self.bar.update():  # some times a second: reading a loss waits for the device
             self.bar.set_postfix({name: f"{float(module.noted[name][-1]):.4f}"})
