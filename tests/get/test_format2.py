@@ -123,6 +123,21 @@ def test_of_sections_fitted_together_one_is_chosen(joint, store):
             draw()
 
 
+def test_elements_of_sections_fitted_together_lie_in_the_system_of_their_section(joint):
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Scale
+
+    half = Scale([2.0, 2.0], axes=("x", "y"))
+    given = ShapesModel.parse(np.array([[25.0, 25.0]]), geometry=0, radius=4.5, transformations={"other": half})
+    here = {"library_id": "other", "genes": "class1_a"}
+    counts = sp.tl.aggregate(joint, given, **here)
+    expected = sp.tl.aggregate(joint, np.array([[50.0, 50.0]]), radius=9, **here)
+    np.testing.assert_allclose(counts.X, expected.X)
+    assert counts.X.sum() > 0
+    with pytest.raises(ValueError, match="Found regions in 'other'; expected a transformation to 'toy'"):
+        sp.tl.aggregate(joint, given, **here | {"library_id": "toy"})
+
+
 def test_which_sections_there_are_is_said(joint, store):
     for call in (
         lambda: sp.get.gene_raster(joint, "class1_a"),

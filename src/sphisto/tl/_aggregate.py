@@ -57,8 +57,8 @@ def aggregate(
         Circles: (n, 2) array of x, y in ``global`` (full-resolution px) with ``radius``. Polygons: GeoDataFrame, with
         holes and several parts if need be; where they cross themselves or overlap, the area they cover counts once.
         Points with a column ``radius``, or ``radius``. Labels (0 is background). Shapes and labels elements of a
-        SpatialData, or their names in the store, lie where their transformation to ``global`` says; a GeoDataFrame
-        without one lies in ``global``, whatever its reference system.
+        SpatialData, or their names in the store, lie where their transformation to ``global`` says (of sections that
+        were fitted together: to ``{lib}``); a GeoDataFrame without one lies there, whatever its reference system.
     radius
         Radius of the circles in full-resolution px: one, or (n,).
     genes
@@ -111,7 +111,7 @@ def aggregate(
     )
     names = list(modelled.genes) if genes is None else [genes] if isinstance(genes, str) else list(genes)
     chosen = model.of(names)  # names what is not there, before anything is read
-    footprint, index = footprint_of(store, regions, stored.grid, radius)
+    footprint, index = footprint_of(store, regions, stored.grid, radius, stores.system(store, key))
     sums, tissue = _pool(stored, footprint)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
     table = _table(footprint, index, names, tissue, stored.grid)

@@ -210,7 +210,7 @@ def _geojson(
         msg = f"Found objects={objects!r}; expected one of {', '.join(map(repr, get_args(geojson.Objects)))}."
         raise ValueError(msg)
     per_px = (1.0, 1.0) if over is None else stores.raster(store, over).grid.fullres_per_px
-    outlines, index = understood(store, regions, radius).outlines()
+    outlines, index = understood(store, regions, radius, stores.system(store, key)).outlines()
     if table is None and genes is not None:
         table = aggregate(store, regions, radius=radius, genes=genes, key=key)
     about = _about_regions(table, genes, classification)
@@ -331,7 +331,7 @@ def _vitessce(path: Path, store: Store, key: str, genes: list[str] | None, url: 
         url=_url(url, where),
         name=library,
         description=f"{key}: {stores.unit(store, key)}, written by sphisto {__version__}",
-        system=library if "joint" in mark["keys"][key] else "global",
+        system=stores.system(store, key),
         image=_keys.image(library),
         genes=key,
         channels=channels,

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
 
 from sphisto.core.grid import Grid
-from sphisto.io.regions.understand import footprint, understood
+from sphisto.io.regions import understand
 
 GRID = Grid(40, 50, 4.0, (2.0, 2.0))
+footprint, understood = (partial(do, system="global") for do in (understand.footprint, understand.understood))
 
 
 def test_circles_are_given_in_x_y_of_full_resolution():

@@ -11,7 +11,7 @@ import numpy as np
 from sphisto.core.footprint import Footprint
 from sphisto.core.outline import Rings, rings
 from sphisto.io.elements import finest
-from sphisto.io.regions.placing import SYSTEM, some, to_global
+from sphisto.io.regions.placing import matrix_to, some
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,12 +101,12 @@ def _as_one(parts: NDArray[Any]) -> Any:
     return parts[0] if len(parts) == 1 else shapely.multipolygons(shapely.get_parts(parts))
 
 
-def labels_of(element: Any, name: str) -> Labels:
+def labels_of(element: Any, name: str, system: str) -> Labels:
     """Return the labels of an element; refuses those that are turned, and what are no whole numbers."""
-    matrix = to_global(element, name)
+    matrix = matrix_to(system, element, name)
     if np.linalg.det(matrix[:2, :2]) == 0 or np.abs(matrix[[0, 1], [1, 0]]).max() > 1e-6 * np.abs(matrix[:2, :2]).max():
         msg = (
-            f"The labels of {name} lie in {SYSTEM!r} by more than scale and shift: {np.round(matrix, 4).tolist()}. "
+            f"The labels of {name} lie in {system!r} by more than scale and shift: {np.round(matrix, 4).tolist()}. "
             "Turn them upright first (`spatialdata.transform`), or into polygons (`spatialdata.to_polygons`)."
         )
         raise ValueError(msg)

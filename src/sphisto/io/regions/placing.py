@@ -19,11 +19,10 @@ KINDS = (
     "an (n, 2) array of x, y with `radius=`, a GeoDataFrame of polygons (or of points with a radius), or a shapes or labels "
     "element, itself or its name in the store"
 )
-SYSTEM = "global"
 
 
-def to_global(element: Any, name: str) -> NDArray[np.float64]:
-    """(3, 3) matrix from an element's own x, y to ``global``; a GeoDataFrame without systems lies in ``global``."""
+def matrix_to(system: str, element: Any, name: str) -> NDArray[np.float64]:
+    """(3, 3) matrix from an element's own x, y to a coordinate system; a GeoDataFrame without systems lies in it."""
     from spatialdata.transformations import get_transformation
 
     try:
@@ -34,27 +33,27 @@ def to_global(element: Any, name: str) -> NDArray[np.float64]:
         systems = element.attrs.get("transform")  # of the shapes that these geometries are of
         if systems is None:
             return np.eye(3)
-    if SYSTEM not in (systems or {}):
+    if system not in (systems or {}):
         there = f"in {', '.join(map(repr, systems))}" if systems else "in no coordinate system"
         msg = (
-            f"Found {name} {there}; expected a transformation to {SYSTEM!r}, the full-resolution pixels of the "
+            f"Found {name} {there}; expected a transformation to {system!r}, the full-resolution pixels of the "
             "section. Set it with `spatialdata.transformations.set_transformation`."
         )
         raise ValueError(msg)
-    matrix = np.asarray(systems[SYSTEM].to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
+    matrix = np.asarray(systems[system].to_affine_matrix(("x", "y"), ("x", "y")), dtype=np.float64)
     if is_shifted(matrix):
         by = " and ".join(f"{shift:.5g}" for shift in matrix[:2, 2])
-        logger.info("%s is shifted by %s px (x and y), by its transformation to %r.", name, by, SYSTEM)
+        logger.info("%s is shifted by %s px (x and y), by its transformation to %r.", name, by, system)
     return matrix
 
 
-def scale_of_circles(matrix: NDArray[np.float64], name: str) -> float:
+def scale_of_circles(matrix: NDArray[np.float64], name: str, system: str) -> float:
     """How much circles grow; refuses what makes ellipses of them."""
     square = matrix[:2, :2].T @ matrix[:2, :2]
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     if scale == 0 or not np.allclose(square, scale**2 * np.eye(2), rtol=0, atol=2 * SAME_SCALE * scale**2):
         msg = (
-            f"The circles of {name} lie in {SYSTEM!r} by {np.round(matrix, 4).tolist()}, which makes ellipses of them. "
+            f"The circles of {name} lie in {system!r} by {np.round(matrix, 4).tolist()}, which makes ellipses of them. "
             "Turn them into polygons first (`spatialdata.to_polygons`)."
         )
         raise ValueError(msg)

@@ -10,7 +10,7 @@ import numpy as np
 
 from sphisto.core.footprint import Footprint
 from sphisto.io.regions.circles import Circles, circles_of
-from sphisto.io.regions.placing import KINDS, refuse_radius, scale_of_circles, some, to_global
+from sphisto.io.regions.placing import KINDS, matrix_to, refuse_radius, scale_of_circles, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +46,11 @@ class Polygons:
         return self.shapes, self.names
 
 
-def shapes_of(frame: Any, name: str, radius: Any) -> Polygons | Circles:
+def shapes_of(frame: Any, name: str, radius: Any, system: str) -> Polygons | Circles:
     """Return the polygons, or points with a radius, of a GeoDataFrame; refuses other shapes and what is not finite."""
     import shapely
 
-    matrix = to_global(frame, name)
+    matrix = matrix_to(system, frame, name)
     names = frame.index.to_numpy()
     if frame.crs is not None:
         logger.info(
@@ -62,7 +62,7 @@ def shapes_of(frame: Any, name: str, radius: Any) -> Polygons | Circles:
     kinds = {shape.geom_type for shape in shapes if shape is not None}
     if kinds == {"Point"}:
         xy = np.column_stack([shapely.get_x(shapes), shapely.get_y(shapes)])
-        return circles_of(xy, _radius_of_points(frame, radius, scale_of_circles(matrix, name)), names)
+        return circles_of(xy, _radius_of_points(frame, radius, scale_of_circles(matrix, name, system)), names)
     if not kinds <= {"Polygon", "MultiPolygon", "GeometryCollection"}:
         msg = f"Found geometries of type {', '.join(sorted(kinds))}; expected {KINDS}."
         raise ValueError(msg)
@@ -75,7 +75,7 @@ def shapes_of(frame: Any, name: str, radius: Any) -> Polygons | Circles:
 
 
 def _radius_of_points(frame: Any, radius: Any, scale: float) -> Any:
-    """Radius in ``global``: the given one, else a column, which is in the unit of the points."""
+    """Radius in full-resolution px: the given one, else a column, which is in the unit of the points."""
     own = frame["radius"].to_numpy(dtype=np.float64) if "radius" in getattr(frame, "columns", ()) else None
     if radius is not None:
         if own is not None:
@@ -131,7 +131,7 @@ def _polygons(shape: Any) -> list[Any]:
 
 
 def _footprint(shapes: Sequence[Any], names: NDArray[Any], grid: Grid) -> Footprint:
-    """Rasterise valid polygons in ``global``; what lies beside the raster counts for their areas alone."""
+    """Rasterise valid polygons; what lies beside the raster counts for their areas alone."""
     import shapely
 
     height, width = grid.shape

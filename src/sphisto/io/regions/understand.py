@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Regions(Protocol):
-    """Regions that lie in ``global``, the full-resolution pixels of a section."""
+    """Regions in the full-resolution pixels of a section."""
 
     def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
         """Footprints on a grid, and the names of the regions."""
@@ -33,17 +33,19 @@ class Regions(Protocol):
         ...
 
 
-def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tuple[Footprint, NDArray[Any]]:
-    """Footprints of regions on a grid, and their names. Elements lie where their transformation to ``global`` puts them.
+def footprint(
+    store: stores.Store, regions: Any, grid: Grid, radius: Any, system: str
+) -> tuple[Footprint, NDArray[Any]]:
+    """Footprints of regions on a grid, and their names.
 
     Raises
     ------
     KeyError
         If the store has no element of that name.
     ValueError
-        If the regions are of no known kind, empty, in no ``global``, or none of them lies on the grid.
+        If the regions are of no known kind, empty, without a place in the section, or none of them lies on the grid.
     """
-    made, names = understood(store, regions, radius).on(grid)
+    made, names = understood(store, regions, radius, system).on(grid)
     if len(made) == 0 or len(made.weight) == 0:
         far = grid.to_fullres(np.array([grid.shape]))[0]
         msg = (
@@ -54,18 +56,21 @@ def footprint(store: stores.Store, regions: Any, grid: Grid, radius: Any) -> tup
     return made, names
 
 
-def understood(store: stores.Store, regions: Any, radius: Any) -> Regions:
+def understood(store: stores.Store, regions: Any, radius: Any, system: str) -> Regions:
     """Find out what regions are, and where: whatever :func:`sphisto.tl.aggregate` takes.
+
+    Elements lie where their transformation to ``system`` puts them, which is that of the section.
 
     Raises
     ------
     KeyError
         If the store has no element of that name.
     ValueError
-        If the regions are of no known kind, or in no ``global``.
+        If the regions are of no known kind, or without a place in the section.
     """
     element = _element(store, regions) if isinstance(regions, str) else regions
-    return _understood(element, repr(regions) if isinstance(regions, str) else "regions", radius)
+    name = repr(regions) if isinstance(regions, str) else "regions"
+    return _understood(element, name, radius, system)
 
 
 def _element(store: stores.Store, name: str) -> Any:
@@ -88,12 +93,12 @@ def _element(store: stores.Store, name: str) -> Any:
     return kinds[kind][name]
 
 
-def _understood(regions: Any, name: str, radius: Any) -> Regions:
+def _understood(regions: Any, name: str, radius: Any, system: str) -> Regions:
     if hasattr(regions, "geometry"):
-        return shapes_of(regions, name, radius)
+        return shapes_of(regions, name, radius, system)
     if hasattr(regions, "dims") or hasattr(regions, "children"):
         refuse_radius(radius, "labels")
-        return labels_of(regions, name)
+        return labels_of(regions, name, system)
     if hasattr(regions, "dask") and hasattr(regions, "columns"):
         msg = f"Found a points element as {name}; expected {KINDS}. Points have no area."
         raise ValueError(msg)

@@ -76,6 +76,12 @@ def library_id(store: Store, key: str | None = None) -> str:
     return str(found["library_id"]) if key is None else claims.library_of(found, key)
 
 
+def system(store: Store, key: str) -> str:
+    """Coordinate system of the section of a projection: its full-resolution pixels, x and y."""
+    about = mark(store)
+    return library_id(store, key) if "joint" in about["keys"][key] else "global"
+
+
 def table_name(store: Store, key: str | None = None) -> str:
     """Name the table of a projection's library, or of the first one."""
     return claims.table_of(mark(store), library_id(store, key))
