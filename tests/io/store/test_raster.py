@@ -13,6 +13,7 @@ from sphisto.io.store.raster import (
     completed,
     create_raster,
     open_raster,
+    open_tissue,
     pyramid_factors,
     round_mantissa,
     write_image,
@@ -93,16 +94,18 @@ def test_every_chunk_of_every_coarser_level_is_made_once_and_when_it_is_complete
     assert all((count == 1).all() for count in counts)
 
 
+@pytest.mark.parametrize("unknown", [0, 0.3])
 @pytest.mark.parametrize("together", [False, True])
-def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(empty, rng, together):
-    """Stored as 0, so that every reader can draw it; read as NaN, at all levels, as if NaN had been stored."""
+def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(empty, rng, together, unknown):
+    """Stored as 0, so that every reader can draw it; read as NaN, at all levels, as if NaN had been stored there, too."""
     grid = Grid(1100, 701, 4.0, (5.5, 5.5))
     tissue = np.kron(rng.random((110, 71)) < 0.3, np.ones((10, 10), dtype=bool))[:1100, :701]
     tissue[600:, 512:] = False  # a tile without any
     values = rng.gamma(2.0, size=(3, 1100, 701)).astype(np.float32)
+    values[rng.random(values.shape) < unknown] = np.nan  # on tissue, where nothing is known
     write_mask(empty, "genes_tissue", tissue, grid)
     create_raster(empty, "genes", GENES, grid, together=together)
-    writer = open_raster(empty, "genes", "genes_tissue")
+    writer = open_raster(empty, "genes", open_tissue(empty, "genes_tissue"))
     windows = [t.core for t in on_tissue(nested(plan_tiles(grid.shape)), tissue)]
     assert len(windows) == len(plan_tiles(grid.shape)) - 1
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
@@ -110,19 +113,19 @@ def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(emp
         np.testing.assert_array_equal(written, writer.read(window))
         for level, coarse in chunks:
             writer.coarsen(level, coarse)
-    stored = StoredRaster(writer.levels, GENES, grid, writer.tissue)
-    expected = np.where(tissue, values, np.float32(np.nan))
+    stored = StoredRaster(writer.levels, GENES, grid, writer.tissue.levels)
+    expected, on = np.where(tissue, values, np.float32(np.nan)), tissue
     for scale, level in enumerate(writer.levels):
         whole = Window(0, 0, *level.shape[1:])
-        assert np.isfinite(level[:]).all()
-        assert (level[:][:, np.isnan(expected[0])] == 0).all()
+        assert (level[:][:, ~on] == 0).all()
+        np.testing.assert_array_equal(np.isnan(level[:]), np.isnan(expected) & on)
         np.testing.assert_allclose(stored.read(scale, whole), expected, rtol=1e-3)
         part = Window(100 >> scale, 200 >> scale, 900 >> scale, 650 >> scale)
         read = np.full((3, *part.shape), -1, dtype=np.float32)
         for piece, found in stored.chunks(scale, part, slice(None), lambda maps: 2 * maps):
             read[:, *piece.within(part)] = found
         np.testing.assert_allclose(read, 2 * expected[:, *part.slices], rtol=1e-3)
-        expected = halved(expected)
+        expected, on = halved(expected), ~np.isnan(halved(np.where(on, 1.0, np.nan)[None])[0])
 
 
 def test_of_tiles_left_out_no_chunk_is_made_or_written(empty, values):
@@ -203,8 +206,8 @@ def halved(values):
     for y in range(out.shape[1]):
         blocks = values[:, 2 * y : 2 * y + 2, : 2 * out.shape[2]].reshape(len(values), 2, -1, 2)
         known = np.isfinite(blocks)
-        if known.any():
-            out[:, y] = np.where(known, blocks, 0).sum(axis=(1, 3)) / known.sum(axis=(1, 3))
+        total, n = np.where(known, blocks, 0).sum(axis=(1, 3)), known.sum(axis=(1, 3))
+        out[:, y] = np.divide(total, n, out=out[:, y], where=n > 0)
     return out
 
 

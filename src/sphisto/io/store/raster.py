@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,12 +40,12 @@ class RasterWriter:
     levels
         Finest first.
     tissue
-        Levels of the mask outside of which the raster holds 0; without any, it holds what is written everywhere.
-        Coarser levels are means over tissue only.
+        The mask outside of which the raster holds 0; without any, it holds what is written everywhere. Coarser levels
+        are means over tissue only.
     """
 
     levels: tuple[zarr.Array[Any], ...]
-    tissue: tuple[zarr.Array[Any], ...] = ()
+    tissue: Tissue | None = None
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -53,13 +54,14 @@ class RasterWriter:
 
     def write(self, window: Window, values: NDArray[Any]) -> NDArray[Any]:
         """Write (c, height, width) values at a window of the finest level; return them as they will be read."""
-        level, outside = self.levels[0], self._outside(0, window)
+        level, tissue = self.levels[0], self._tissue(0, window)
         rounded = np.empty(values.shape, dtype=level.dtype)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
             place = (channels, *part.within(window))
             rounded[place] = self._rounded(values[place])
-            _set(rounded[place], outside, part.within(window), 0)
+            if tissue is not None:  # in all channels at once: faster than an index
+                np.copyto(rounded[place], 0, where=~tissue[part.within(window)])
             return rounded[place]
 
         write_chunks(level, window, make)
@@ -72,21 +74,18 @@ class RasterWriter:
     def coarsen(self, level: int, window: Window) -> None:
         """Write means of the next finer level into a window of a coarser one."""
         finer, whole = self.levels[level - 1], _twice(window)
-        outside, outside_finer = self._outside(level, window), self._outside(level - 1, whole)
+        tissue = self._tissue(level - 1, whole)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
             twice = _twice(part)
             values = read_window(finer, twice, channels)
-            _set(values, outside_finer, twice.within(whole), np.nan)
-            halved = self._rounded(_halve(values))
-            _set(halved, outside, part.within(window), 0)
-            return halved
+            return self._rounded(_halve(values, None if tissue is None else tissue[twice.within(whole)]))
 
         write_chunks(self.levels[level], window, make)
 
-    def _outside(self, level: int, window: Window) -> NDArray[np.bool_] | None:
-        """Where a window of a level holds no tissue; ``None`` if that makes no difference."""
-        return read_window(self.tissue[level], window) == 0 if self.tissue else None
+    def _tissue(self, level: int, window: Window) -> NDArray[np.bool_] | None:
+        """Where a window of a level holds tissue; ``None`` if that makes no difference."""
+        return None if self.tissue is None else self.tissue.at(level, window)
 
     def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.levels[0].dtype.kind == "f":
@@ -94,10 +93,22 @@ class RasterWriter:
         return np.asarray(np.rint(values), dtype=self.levels[0].dtype)
 
 
-def _set(values: NDArray[Any], outside: NDArray[np.bool_] | None, part: tuple[slice, slice], value: float) -> None:
-    """Set (c, height, width) values of a part of a window where that is outside tissue."""
-    if outside is not None and (here := outside[part]).any():
-        np.copyto(values, value, where=here)  # of all channels: faster than an index
+class Tissue:
+    """Where a slide holds tissue, read once of each window for all its rasters.
+
+    Parameters
+    ----------
+    levels
+        Of the mask, finest first.
+    """
+
+    def __init__(self, levels: tuple[zarr.Array[Any], ...]) -> None:
+        self.levels = levels
+        self.at = lru_cache(maxsize=4)(self._at)  # one window is asked for by one raster after the other
+
+    def _at(self, level: int, window: Window) -> NDArray[np.bool_] | None:
+        found = read_window(self.levels[level], window) != 0
+        return None if found.all() else found
 
 
 def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> list[list[tuple[int, Window]]]:
@@ -178,9 +189,14 @@ def _chunk_shape(
     return n_channels, *(min(side, length) for length in shape[1:])
 
 
-def open_raster(store: Path, name: str, tissue: str | None = None) -> RasterWriter:
-    """Open a raster that :func:`create_raster` made, to go on writing; of some only the ``tissue`` of that name counts."""
-    return RasterWriter(_levels(store / "images" / name), () if tissue is None else _levels(store / "labels" / tissue))
+def open_raster(store: Path, name: str, tissue: Tissue | None = None) -> RasterWriter:
+    """Open a raster that :func:`create_raster` made, to go on writing; of some only what lies on ``tissue`` counts."""
+    return RasterWriter(_levels(store / "images" / name), tissue)
+
+
+def open_tissue(store: Path, name: str) -> Tissue:
+    """Open a mask that :func:`write_mask` wrote."""
+    return Tissue(_levels(store / "labels" / name))
 
 
 def _levels(element: Path) -> tuple[zarr.Array[Any], ...]:
@@ -221,9 +237,9 @@ def write_mask(store: Path, name: str, mask: Any, grid: Grid) -> None:
             if i == 0:
                 level[window.slices] = mask[window.slices].astype(np.uint8)
             else:
-                height, width = window.shape
                 finer = np.asarray(levels[i - 1][_twice(window).slices])
-                level[window.slices] = finer.reshape(height, 2, width, 2).max(axis=(1, 3))
+                rows = finer[0::2] | finer[1::2]
+                level[window.slices] = rows[:, 0::2] | rows[:, 1::2]
 
 
 def _blank(grid: Grid) -> Any:
@@ -300,15 +316,26 @@ def _twice(window: Window) -> Window:
     return Window(2 * window.y0, 2 * window.x0, 2 * window.y1, 2 * window.x1)
 
 
-def _halve(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Average 2 x 2 pixels, leaving out NaN; an odd last row or column is dropped."""
+def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Average 2 x 2 pixels, leaving out NaN and what lies off tissue, where values are 0; an odd last row or column is dropped.
+
+    Where none of the four is tissue the mean is 0, and NaN where none of those on tissue is known.
+    """
     height, width = (side // 2 * 2 for side in values.shape[1:])
     values = values[:, :height, :width]
+    inside = None if tissue is None else tissue[None, :height, :width]
     known = np.isfinite(values)
     if known.all():
-        return np.asarray(_sums(values.astype(np.float32, copy=False)) * np.float32(0.25))
+        sums = _sums(values.astype(np.float32, copy=False))
+        if inside is None:
+            return np.asarray(sums * np.float32(0.25))
+        return np.asarray(sums / np.maximum(_sums(inside.view(np.uint8)), 1))
+    counted = known if inside is None else known & inside
     with np.errstate(invalid="ignore"):
-        return np.asarray(_sums(np.where(known, values, np.float32(0))) / _sums(known.view(np.uint8)))
+        means = np.asarray(_sums(np.where(known, values, np.float32(0))) / _sums(counted.view(np.uint8)))
+    if inside is not None:
+        np.copyto(means, 0, where=_sums(inside.view(np.uint8)) == 0)
+    return means
 
 
 def _sums(values: NDArray[Any]) -> NDArray[Any]:

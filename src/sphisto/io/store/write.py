@@ -19,7 +19,7 @@ from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
 from sphisto.io.store.elements import add_element, make_blank
 from sphisto.io.store.errors import RESTORE, naming_damage
-from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, write_image, write_mask
+from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, open_tissue, write_image, write_mask
 from sphisto.io.store.read import read_mark
 from sphisto.io.store.tables import link_columns, plain, plain_copy, with_other_projections
 
@@ -113,7 +113,8 @@ def create_rasters(
 
 def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
     """Open what :func:`create_rasters` created, in the same order."""
-    maps, genes, sd = (open_raster(staging, name, _keys.tissue(key)) for name in _keys.within_tissue(key))
+    tissue = open_tissue(staging, _keys.tissue(key))
+    maps, genes, sd = (open_raster(staging, name, tissue) for name in _keys.within_tissue(key))
     return maps, genes, sd, open_raster(staging, _keys.reconstruction(key))
 
 
