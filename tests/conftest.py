@@ -81,7 +81,7 @@ def large(fitted_once: AnnData, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     from sphisto.core.tiles import Window, nested, plan_tiles
     from sphisto.io.store import read as stores
-    from sphisto.io.store.raster import completed, create_raster, open_raster, write_mask
+    from sphisto.io.store.raster import completed, create_raster, open_raster, open_tissue, write_mask
 
     small = Path(fitted_once.uns["projection"]["store"])
     store = Path(shutil.copytree(small, tmp_path_factory.mktemp("large") / "toy.zarr"))
@@ -93,7 +93,7 @@ def large(fitted_once: AnnData, tmp_path_factory: pytest.TempPathFactory) -> Pat
     grid = maps.grid.resized(*tissue.shape)
     write_mask(store, "projection_tissue", tissue, grid)
     create_raster(store, "projection_factors", maps.channels, grid, together=True)
-    writer = open_raster(store, "projection_factors", "projection_tissue")
+    writer = open_raster(store, "projection_factors", open_tissue(store, "projection_tissue"))
     windows = [tile.core for tile in nested(plan_tiles(grid.shape))]
     for window, coarser in zip(windows, completed(windows, writer.shapes), strict=True):
         writer.write(window, values[:, *window.slices])

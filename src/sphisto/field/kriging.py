@@ -313,7 +313,7 @@ def fit_kriging(
     if like is None:
         covariance = _choose(centers, features, components, np.square(rotation).sum(axis=1), pitch, config)
         values, vectors = _eigen(covariance, centers, features)
-        inverses = np.stack([((vectors / (values + nugget)) @ vectors.T).astype(np.float32) for nugget in nuggets])
+        inverses = np.stack([_inverse(values, vectors, nugget).astype(np.float32) for nugget in nuggets])
     else:
         covariance, values, vectors, inverses = like.covariance, like.values, like.vectors, like.inverses
     alphas = np.stack([inverse @ components for inverse in inverses])
@@ -354,7 +354,7 @@ def _choose(
 
     def error(covariance: Covariance) -> float:
         values, vectors = _eigen(covariance, centers[piece], features[piece])
-        inverses = [(vectors / (values + nugget)) @ vectors.T for nugget in config.nuggets]
+        inverses = [_inverse(values, vectors, nugget) for nugget in config.nuggets]
         squares = [np.square(_left_out_errors(i, i @ components[piece])).mean(axis=0) for i in inverses]
         return float(np.min(squares, axis=0) @ sizes)
 
@@ -383,6 +383,12 @@ def _eigen(covariance: Covariance, centers: Floats, features: Floats) -> tuple[F
     matrix = covariance.between(centers, features, centers, features)
     values, vectors = eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
     return np.maximum(values, 0), vectors
+
+
+def _inverse(values: Floats, vectors: Floats, nugget: float) -> Floats:
+    """(n, n) inverse of a covariance with a nugget; of a product with its own transpose only one half is computed."""
+    half = vectors / np.sqrt(values + nugget)
+    return np.asarray(half @ half.T)
 
 
 def _left_out_errors(inverse: Floats, alpha: Floats) -> Floats:

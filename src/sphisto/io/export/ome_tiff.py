@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _TILES_AT_ONCE = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
+_AT_ONCE = 2**24  # bytes that wait to be compressed; the default is half a gigabyte
 _CLASSIC = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
 _LEVEL = 1  # of zlib: higher ones save less than 1 % more of such floats
 _LEAST_KEPT, _LEAST_KEPT_FLOATS = 0.1, 0.8  # of the bytes on tissue: floats are nearly incompressible
@@ -102,6 +103,7 @@ def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, a
         "compression": "zlib",  # which every reader knows, and tifffile writes without another library
         "compressionargs": {"level": _LEVEL},
         "maxworkers": n_cores(),
+        "buffersize": _AT_ONCE,
         "software": f"sphisto {__version__}",
         "metadata": None,
     }
