@@ -15,6 +15,7 @@ Cressie (1993), Statistics for Spatial Data; Dubrule (1983) and Ginsbourger and 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,11 @@ from scipy import sparse
 from scipy.linalg import block_diag, eigh
 from scipy.spatial import KDTree
 
+from sphisto._cores import n_cores, one_blas_thread
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sphisto.field.config import FieldConfig
 
 Floats = NDArray[np.floating]
@@ -32,7 +37,8 @@ Floats = NDArray[np.floating]
 _LEAST_APART = 1e-6  # squared difference of features, of a mean squared length of 1, that is more than rounding
 _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
 _STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
-_AT_ONCE = 1_024  # points: what is in memory at once is that many times the spots
+_AT_ONCE = 512  # points of a thread: what is in memory at once is that many times the spots, for each
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,14 +235,16 @@ class Kriged:
         """(m, K) field at (m, 2) points with (m, p) features."""
         known, out = self.known, np.empty((len(points), len(self.model.slopes)))
         smooth, local = self.smooth.astype(np.float32), self.local.astype(np.float32)
-        for start in range(0, len(points), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
+
+        def fill(part: slice) -> None:
             near = known & self._near(points[part])
             apart, around = self._covariances(points[part], features[part], near)
             out[part] = apart @ smooth[near] + around @ local[near]
             if self.covariance.uses_features:  # which far spots share, too
                 far, weight = known & ~near, self.covariance.config.alike_weight
                 out[part] += features[part] @ (weight * (self.features[far].T @ self.smooth[far]))
+
+        _in_parts(fill, len(points))
         return self.model.quantities(out)
 
     def closeness(self, points: Floats) -> Floats:
@@ -251,8 +259,8 @@ class Kriged:
         out, model = np.empty((len(points), len(self.model.slopes))), self.model
         damping = (1 / (self.values[:, None] + np.asarray(model.nuggets))).astype(np.float32)
         vectors = self.vectors.astype(np.float32)
-        for start in range(0, len(points), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
+
+        def fill(part: slice) -> None:
             apart, around = self._covariances(points[part], features[part], np.ones(len(self.centers), dtype=bool))
             smooth, local = apart @ vectors, around @ vectors
             explained = np.stack([square @ damping for square in (smooth**2, 2 * smooth * local, local**2)], axis=-1)
@@ -261,6 +269,8 @@ class Kriged:
             for i, (local_part, weight) in enumerate(zip(model.locals, model.shares * model.scales, strict=True)):
                 known = explained[:, i] @ np.stack([np.ones_like(local_part), local_part, local_part**2])
                 out[part] += np.maximum(at + local_part - known, 0) * weight
+
+        _in_parts(fill, len(points))
         return out
 
     def _near(self, points: Floats) -> NDArray[np.bool_]:
@@ -274,6 +284,19 @@ class Kriged:
         # precision is enough, and twice as fast
         a, f, b, g = (x.astype(np.float32) for x in (points, features, self.centers[spots], self.features[spots]))
         return self.covariance.between(a, f, b, g), self.covariance.within(a, b)
+
+
+def _in_parts(fill: Callable[[slice], None], n: int) -> None:
+    """Fill results of ``n`` points part by part, several at once: most of it numpy computes by one thread alone."""
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, n, _AT_ONCE)]
+    n_threads = min(n_cores(), len(parts), _MOST_THREADS)
+    if n_threads < 2:
+        for part in parts:
+            fill(part)
+        return
+    with one_blas_thread(), ThreadPoolExecutor(n_threads, thread_name_prefix="sphisto-field") as pool:
+        for _ in pool.map(fill, parts):
+            pass
 
 
 def fit_kriging(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import eigh
 
 from sphisto.genes.model import GeneModel
 
@@ -92,14 +93,15 @@ def _contrasts(
     gene, depth = fitted.mean(axis=0), fitted.sum(axis=1, keepdims=True) / fitted.sum() * len(fitted)
     known = gene > 0
     left = ((values - fitted) / np.sqrt((gene + config.faint) * np.maximum(depth, 1e-12)))[:, known]
-    sizes, spots = np.linalg.eigh(left @ left.T)
     n, g = left.shape
-    aspect, lifted = n / g, np.maximum(sizes[::-1][:most] / g, 1e-12) - 1
+    sizes, spots = eigh(left @ left.T, subset_by_index=(max(n - most, 0), n - 1), driver="evr")
+    sizes, spots = sizes[::-1], spots[:, ::-1]
+    aspect, lifted = n / g, np.maximum(sizes / g, 1e-12) - 1
     beyond = lifted - aspect
     signal = np.where(beyond > 2 * np.sqrt(aspect), (beyond + np.sqrt(np.maximum(beyond**2 - 4 * aspect, 0))) / 2, 0)
     certain = np.maximum(signal**2 - aspect, 0) / np.maximum(signal**2 + signal, 1e-12)
     kept = certain > config.least_certain
-    axes = left.T @ spots[:, ::-1][:, :most][:, kept] / np.sqrt(sizes[::-1][:most][kept])
+    axes = left.T @ spots[:, kept] / np.sqrt(sizes[kept])
     out = np.zeros((len(gene), int(kept.sum())))
     out[known] = config.contrast_share * certain[kept] ** 2 * axes * np.sqrt(gene[known] + config.faint)[:, None]
     return out

@@ -250,27 +250,34 @@ class _Training(lightning.LightningModule):
         if self.phase == "image":
             self._note("loss", image_loss)
             return image_loss
-        expected = rates(pool(maps * batch.ratio, batch), self.loadings, self.task.model.n_contrasts)
-        weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
-        spot_loss = self.spot_loss(expected, batch.values, weight)
-        self._watch(batch, expected)
+        pooled, learned = pool(maps * batch.ratio, batch), ~batch.held_out
+        weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight)
+        spot_loss = self._spot_loss(pooled, batch, learned, weight)
+        self._watch(batch, pooled)
         loss = self.task.config.image_weight * image_loss + spot_loss
         self._note("spot_loss", spot_loss)
         self._note("loss", loss)
         return loss
 
+    def _spot_loss(self, pooled: Tensor, batch: Batch, rows: Tensor, weight: Tensor) -> Tensor:
+        """Loss at some of the m spots, of whose (m, K) densities all genes are made."""
+        expected = rates(pooled[rows], self.loadings, self.task.model.n_contrasts)
+        return self.spot_loss(expected, batch.values[rows], weight[rows])
+
     @torch.no_grad()
-    def _watch(self, batch: Batch, expected: Tensor) -> None:
+    def _watch(self, batch: Batch, pooled: Tensor) -> None:
         """Score the held-out spots before the step, beside the prior that the step started from."""
         if not batch.held_out.any():
             return
-        watched = batch.held_out.float()
+        everyone = torch.ones_like(batch.held_out, dtype=torch.float32)
         smooth = nn.functional.interpolate(
             batch.prior, size=batch.image.shape[2:], mode="bilinear", align_corners=False
         )
-        interpolated = rates(pool(smooth * batch.ratio, batch), self.loadings, self.task.model.n_contrasts)
-        self._note("held_out_loss", self.spot_loss(expected, batch.values, watched))
-        self._note("held_out_interpolated", self.spot_loss(interpolated, batch.values, watched))
+        for name, densities in (
+            ("held_out_loss", pooled),
+            ("held_out_interpolated", pool(smooth * batch.ratio, batch)),
+        ):
+            self._note(name, self._spot_loss(densities, batch, batch.held_out, everyone))
 
     def _note(self, name: str, value: Tensor) -> None:
         self.noted.setdefault(name, []).append(value.detach())
