@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from threadpoolctl import threadpool_info
 
-from sphisto._cores import n_cores, one_blas_thread
+from sphisto._cores import in_parts, n_cores, one_blas_thread
 
 
 def blas_threads():
@@ -20,3 +21,24 @@ def test_products_take_one_thread_within_the_block_only():
 
 def test_there_is_a_core():
     assert n_cores() >= 1
+
+
+@pytest.mark.parametrize("n", [0, 3, 10, 101])
+def test_parts_fill_each_result_once_and_leave_threads_as_they_were(n):
+    before, times = blas_threads(), np.zeros(n)
+
+    def fill(part):
+        times[part] += 1
+
+    in_parts(fill, n, 10)
+    assert (times == 1).all()
+    assert blas_threads() == before
+
+
+def test_what_fails_in_a_part_is_raised():
+    def fill(part):
+        if part.start == 20:
+            raise MemoryError(part.start)
+
+    with pytest.raises(MemoryError):
+        in_parts(fill, 100, 10)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_MOST_THREADS = 8  # more would hold more memory than they save time
 
 
 def n_cores() -> int:
@@ -26,3 +29,16 @@ def one_blas_thread() -> Iterator[None]:
 
     with threadpool_limits(1, user_api="blas"):
         yield
+
+
+def in_parts(fill: Callable[[slice], None], n: int, at_once: int) -> None:
+    """Fill ``n`` results, ``at_once`` by each thread: numpy computes most by one thread alone."""
+    parts = [slice(start, start + at_once) for start in range(0, n, at_once)]
+    n_threads = min(n_cores(), len(parts), _MOST_THREADS)
+    if n_threads < 2:
+        for part in parts:
+            fill(part)
+        return
+    with one_blas_thread(), ThreadPoolExecutor(n_threads, thread_name_prefix="sphisto-part") as pool:
+        for _ in pool.map(fill, parts):
+            pass

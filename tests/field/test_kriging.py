@@ -225,12 +225,3 @@ def test_with_one_nugget_it_is_a_gaussian_process(spots, rng):
     process.fit(places[others], field.components[others])
     alone = process.predict(places[50:51]).reshape(1, -1) * field.model.slopes
     np.testing.assert_allclose(field.left_out()[50], field.model.quantities(alone)[0], atol=5e-3)
-
-
-def test_the_covariance_of_distance_is_one_at_none_and_zero_from_its_reach(rng):
-    points = rng.uniform(0, 50, (80, 2))
-    distance = np.sqrt(((points[:, None] - points) ** 2).sum(axis=2))
-    covariance = kriging._spherical(kriging._distance(points, points), 12.0)
-    np.testing.assert_allclose(np.diag(covariance), 1)
-    assert (np.abs(covariance[distance >= 12]) < 1e-12).all()
-    assert np.linalg.eigvalsh(covariance).min() > -1e-9

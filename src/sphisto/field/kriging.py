@@ -1,8 +1,6 @@
 """Co-kriging of several quantities known at spots, in closed form.
 
-The covariance of two places has three parts: that of places which are near *and* look alike, reaching far; that of
-places which are near; and that of places which look alike, wherever they are (linear in features of the image: kriging with
-random external drift). All quantities are turned into uncorrelated components first. How much of a component is particular to
+All quantities are turned into uncorrelated components first. How much of a component is particular to
 single spots (the nugget) is not chosen but averaged over, each value weighted by how well it predicts left-out spots,
 which has a closed form. So has hiding many spots at once, which the training does at every step.
 
@@ -15,7 +13,6 @@ Cressie (1993), Statistics for Spatial Data; Dubrule (1983) and Ginsbourger and 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,11 +22,10 @@ from scipy import sparse
 from scipy.linalg import block_diag, eigh
 from scipy.spatial import KDTree
 
-from sphisto._cores import n_cores, one_blas_thread
+from sphisto._cores import in_parts
+from sphisto.field.covariance import Covariance, spherical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sphisto.field.config import FieldConfig
 
 Floats = NDArray[np.floating]
@@ -38,67 +34,6 @@ _LEAST_APART = 1e-6  # squared difference of features, of a mean squared length 
 _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
 _STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
 _AT_ONCE = 512  # points of a thread: what is in memory at once is that many times the spots, for each
-_MOST_THREADS = 8
-
-
-@dataclass(frozen=True, eq=False)
-class Covariance:
-    """Covariance of places, of variance 1 where the features are usual.
-
-    Parameters
-    ----------
-    pitch
-        Usual distance of neighbouring spots.
-    likeness
-        Squared length of differences in features over which likeness fades; infinite if features are not used.
-    config
-        Ranges and weights.
-    """
-
-    pitch: float
-    likeness: float
-    config: FieldConfig
-
-    @property
-    def reach(self) -> float:
-        """Distance from which only features matter."""
-        return self.config.far * self.pitch
-
-    @property
-    def uses_features(self) -> bool:
-        """Whether features enter."""
-        return bool(np.isfinite(self.likeness))
-
-    def between(self, a: Floats, features_a: Floats, b: Floats, features_b: Floats) -> Floats:
-        """(m, n) covariance of (m, 2) and (n, 2) places with (m, p) and (n, p) features."""
-        distance = _distance(a, b)
-        far = _spherical(distance, self.reach)
-        near = _spherical(distance, self.config.near * self.pitch)
-        if not self.uses_features:
-            return np.asarray(far + self.config.near_weight * near)
-        alike = features_a @ features_b.T
-        apart = alike * -2
-        apart += np.square(features_a).sum(axis=1)[:, None]
-        apart += np.square(features_b).sum(axis=1)
-        np.maximum(apart, 0, out=apart)
-        apart *= np.asarray(-1 / (2 * self.likeness), dtype=apart.dtype)
-        far *= np.exp(apart, out=apart)
-        near *= self.config.near_weight
-        alike *= self.config.alike_weight
-        far += near
-        far += alike
-        return far
-
-    def at(self, features: Floats) -> Floats:
-        """(m,) variance of places with (m, p) features."""
-        alike = np.square(features).sum(axis=1) * (self.config.alike_weight if self.uses_features else 0)
-        return np.asarray(1 + self.config.near_weight + alike)
-
-    def within(self, a: Floats, b: Floats) -> sparse.csr_array:
-        """(m, n) correlation within the surroundings of a spot: none from the next spot on."""
-        pairs = KDTree(a).sparse_distance_matrix(KDTree(b), self.pitch, output_type="ndarray")
-        entries = _spherical(pairs["v"], self.pitch).astype(a.dtype), (pairs["i"], pairs["j"])
-        return sparse.csr_array(entries, shape=(len(a), len(b)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +179,7 @@ class Kriged:
                 far, weight = known & ~near, self.covariance.config.alike_weight
                 out[part] += features[part] @ (weight * (self.features[far].T @ self.smooth[far]))
 
-        _in_parts(fill, len(points))
+        in_parts(fill, len(points), _AT_ONCE)
         return self.model.quantities(out)
 
     def closeness(self, points: Floats) -> Floats:
@@ -252,7 +187,7 @@ class Kriged:
         known = self.centers[self.known]
         if len(known) == 0:
             return np.zeros(len(points))
-        return _spherical(KDTree(known).query(points)[0], self.covariance.pitch)
+        return spherical(KDTree(known).query(points)[0], self.covariance.pitch)
 
     def variance(self, points: Floats, features: Floats) -> Floats:
         """(m, q) variance of the components at (m, 2) points with (m, p) features, if all spots are known."""
@@ -270,7 +205,7 @@ class Kriged:
                 known = explained[:, i] @ np.stack([np.ones_like(local_part), local_part, local_part**2])
                 out[part] += np.maximum(at + local_part - known, 0) * weight
 
-        _in_parts(fill, len(points))
+        in_parts(fill, len(points), _AT_ONCE)
         return out
 
     def _near(self, points: Floats) -> NDArray[np.bool_]:
@@ -284,19 +219,6 @@ class Kriged:
         # precision is enough, and twice as fast
         a, f, b, g = (x.astype(np.float32) for x in (points, features, self.centers[spots], self.features[spots]))
         return self.covariance.between(a, f, b, g), self.covariance.within(a, b)
-
-
-def _in_parts(fill: Callable[[slice], None], n: int) -> None:
-    """Fill results of ``n`` points part by part, several at once: most of it numpy computes by one thread alone."""
-    parts = [slice(start, start + _AT_ONCE) for start in range(0, n, _AT_ONCE)]
-    n_threads = min(n_cores(), len(parts), _MOST_THREADS)
-    if n_threads < 2:
-        for part in parts:
-            fill(part)
-        return
-    with one_blas_thread(), ThreadPoolExecutor(n_threads, thread_name_prefix="sphisto-field") as pool:
-        for _ in pool.map(fill, parts):
-            pass
 
 
 def fit_kriging(
@@ -382,24 +304,6 @@ def _choose(
         return float(np.min(squares, axis=0) @ sizes)
 
     return min(options, key=error)
-
-
-def _distance(a: Floats, b: Floats) -> Floats:
-    squared = np.square(a[:, :1] - b[:, 0])
-    squared += np.square(a[:, 1:] - b[:, 1])
-    return np.sqrt(squared, out=squared)
-
-
-def _spherical(distance: Floats, reach: float) -> Floats:
-    """Covariance by distance: 1 at none, falling about linearly to 0 at ``reach``."""
-    h = distance * np.asarray(1 / reach, dtype=distance.dtype)
-    np.minimum(h, 1, out=h)
-    out = h * h  # (0.5 h^2 - 1.5) h + 1, in place: this is where the time goes
-    out *= 0.5
-    out -= 1.5
-    out *= h
-    out += 1
-    return out
 
 
 def _eigen(covariance: Covariance, centers: Floats, features: Floats) -> tuple[Floats, Floats]:

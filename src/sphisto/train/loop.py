@@ -5,33 +5,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import signal
-import threading
 import time
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sphisto._progress import Pace, progress_bar, shows_progress, stage
-from sphisto.core.atomic import whole_file
+from sphisto._progress import shows_progress, stage
 from sphisto.genes.model import rates
 from sphisto.networks.precision import computed
 from sphisto.predict.fitted import read_safely
 from sphisto.train.crops import Batch, Crops, pool
 from sphisto.train.processes import run_together
+from sphisto.train.trainer import Keeper, Progress, interruptible, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
     from numpy.typing import NDArray
 
@@ -46,8 +43,6 @@ logger = logging.getLogger("sphisto")
 
 _LOSSES = ("loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated")
 HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")
-_PHASES = {"image": "train, image", "joint": "train, image and spots"}
-_LESS = "fewer `max_epochs`, `config='fast'`, a larger `um_per_px` or a GPU (`device`) take less"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +156,10 @@ def _fit(rank: int, task: Task, device: torch.device, checkpoint: Path, resume: 
     """Train here, alone or as one of several processes, and return what a checkpoint holds beside the weights."""
     n = task.config.devices
     training = _Training(task)
-    callbacks: list[Callback] = [_Keeper(checkpoint)]
+    callbacks: list[Callback] = [Keeper(checkpoint)]
     if rank == 0:
-        callbacks.append(_Progress(shown))
-    with _quiet(), torch.random.fork_rng(), _interruptible():
+        callbacks.append(Progress(shown))
+    with quiet(), torch.random.fork_rng(), interruptible():
         torch.manual_seed(task.seed)
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
@@ -250,17 +245,18 @@ class _Training(lightning.LightningModule):
         if self.phase == "image":
             self._note("loss", image_loss)
             return image_loss
-        pooled, learned = pool(maps * batch.ratio, batch), ~batch.held_out
-        weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight)
-        spot_loss = self._spot_loss(pooled, batch, learned, weight)
+        pooled = pool(maps * batch.ratio, batch)
+        weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
+        spot_loss = self._spot_loss(pooled, batch, weight)
         self._watch(batch, pooled)
         loss = self.task.config.image_weight * image_loss + spot_loss
         self._note("spot_loss", spot_loss)
         self._note("loss", loss)
         return loss
 
-    def _spot_loss(self, pooled: Tensor, batch: Batch, rows: Tensor, weight: Tensor) -> Tensor:
-        """Loss at some of the m spots, of whose (m, K) densities all genes are made."""
+    def _spot_loss(self, pooled: Tensor, batch: Batch, weight: Tensor) -> Tensor:
+        """Loss of (m, K) densities at the spots of any (m,) weight: at the others, genes need not be made of them."""
+        rows = weight > 0
         expected = rates(pooled[rows], self.loadings, self.task.model.n_contrasts)
         return self.spot_loss(expected, batch.values[rows], weight[rows])
 
@@ -269,15 +265,13 @@ class _Training(lightning.LightningModule):
         """Score the held-out spots before the step, beside the prior that the step started from."""
         if not batch.held_out.any():
             return
-        everyone = torch.ones_like(batch.held_out, dtype=torch.float32)
+        watched = batch.held_out.float()
         smooth = nn.functional.interpolate(
             batch.prior, size=batch.image.shape[2:], mode="bilinear", align_corners=False
         )
-        for name, densities in (
-            ("held_out_loss", pooled),
-            ("held_out_interpolated", pool(smooth * batch.ratio, batch)),
-        ):
-            self._note(name, self._spot_loss(densities, batch, batch.held_out, everyone))
+        interpolated = pool(smooth * batch.ratio, batch)
+        self._note("held_out_loss", self._spot_loss(pooled, batch, watched))
+        self._note("held_out_interpolated", self._spot_loss(interpolated, batch, watched))
 
     def _note(self, name: str, value: Tensor) -> None:
         self.noted.setdefault(name, []).append(value.detach())
@@ -334,72 +328,3 @@ def _entries_of(checkpoint: Path, call: dict[str, Any]) -> list[dict[str, Any]]:
         raise ValueError(msg)
     entries: list[dict[str, Any]] = state["history"]
     return entries
-
-
-class _Keeper(Checkpoint):
-    """Keeps the state after each epoch in one file, replaced as a whole (Checkpoint callbacks run last)."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            trainer.save_checkpoint(self.path)  # writes nothing: all processes meet here
-            return
-        with whole_file(self.path) as new:
-            trainer.save_checkpoint(new)
-
-
-class _Progress(Callback):
-    """One bar over both phases, and the pace of each."""
-
-    def __init__(self, shown: bool) -> None:
-        self.shown = shown
-
-    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        done, image = trainer.global_step, module.task.image_epochs * module.n_steps
-        total = int(trainer.max_epochs or 0) * module.n_steps
-        self.bar = progress_bar("train", total, initial=done, shown=self.shown)
-        steps = {"image": image - done, "joint": total - max(done, image)}
-        self.paces = {name: Pace(_PHASES[name], n, unit="step", less=_LESS) for name, n in steps.items()}
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, *_: Any) -> None:
-        self.paces[module.phase].update()
-        self.bar.set_description(_PHASES[module.phase], refresh=False)
-        name = "image_loss" if module.phase == "image" else "spot_loss"
-        if self.bar.update():  # some times a second: reading a loss waits for the device
-            self.bar.set_postfix({name: f"{float(module.noted[name][-1]):.4f}"})
-
-    def teardown(self, *_: Any, **__: Any) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's notes on hardware and its hints on loaders to itself."""
-    names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn the exit which Lightning makes of Ctrl-C back into KeyboardInterrupt: a notebook must live on."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if main else None
-    try:
-        yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
-    finally:
-        if main and handler is not None:
-            signal.signal(signal.SIGINT, handler)
