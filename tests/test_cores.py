@@ -42,3 +42,14 @@ def test_what_fails_in_a_part_is_raised():
 
     with pytest.raises(MemoryError):
         in_parts(fill, 100, 10)
+
+
+def test_threads_that_leave_in_another_order_than_they_entered_leave_the_products_as_they_were():
+    before = blas_threads()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) <= {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == before

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from threadpoolctl import threadpool_limits
+
 _MOST_THREADS = 8  # more would hold more memory than they save time
+_entering = threading.Lock()
+_n_inside = 0  # threads that are within `one_blas_thread`
+_limit: threadpool_limits | None = None  # what the first of them set
 
 
 def n_cores() -> int:
@@ -23,12 +29,23 @@ def one_blas_thread() -> Iterator[None]:
     """Let products of matrices take one thread while other threads are at work beside them.
 
     OpenBLAS's threads go on turning for a while after each product, waiting for the next: with many small ones they
-    take a core from those that decode, compress or convolve.
+    take a core from those that decode, compress or convolve. The limit holds for the whole process: it is set by the
+    first that enters and taken back by the last that leaves, in whatever order they do.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
+    global _n_inside, _limit
+    with _entering:
+        if _n_inside == 0:
+            _limit = threadpool_limits(1, user_api="blas")
+        _n_inside += 1
+    try:
         yield
+    finally:
+        with _entering:
+            _n_inside -= 1
+            if _n_inside == 0:
+                _limit.restore_original_limits()
 
 
 def in_parts(fill: Callable[[slice], None], n: int, at_once: int) -> None:

@@ -44,15 +44,15 @@ import time
 import numpy as np
 import sphisto as sp
 from sphisto.train import fit
-from sphisto.train import loop as training
+from sphisto.train.trainer import Keeper
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 fit.fastest = lambda device: "float32"
-keep = training._Keeper.on_train_epoch_end
+keep = Keeper.on_train_epoch_end
 def keep_and_wait(*args):  # so that the signal finds it running
     keep(*args)
     time.sleep(0.5)
 if len(sys.argv) == 2:
-    training._Keeper.on_train_epoch_end = keep_and_wait
+    Keeper.on_train_epoch_end = keep_and_wait
 adata = sp.datasets.toy(96, 112, pitch_um=24, rng=1)
 sp.tl.fit_projection(adata, store=sys.argv[1], max_epochs=8, device="cpu", resume=len(sys.argv) > 2,
     config=sp.config.FitConfig(train=sp.config.TrainConfig(least_batches=4)))  # as in the tests
