@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from threadpoolctl import threadpool_limits
-
 _MOST_THREADS = 8  # more would hold more memory than they save time
 _entering = threading.Lock()
 _n_inside = 0  # threads that are within `one_blas_thread`
-_limit: threadpool_limits | None = None  # what the first of them set
+_limited = contextlib.ExitStack()  # what the first of them set and the last takes back
 
 
 def n_cores() -> int:
@@ -34,10 +32,10 @@ def one_blas_thread() -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    global _n_inside, _limit
+    global _n_inside
     with _entering:
         if _n_inside == 0:
-            _limit = threadpool_limits(1, user_api="blas")
+            _limited.enter_context(threadpool_limits(1, user_api="blas"))
         _n_inside += 1
     try:
         yield
@@ -45,7 +43,7 @@ def one_blas_thread() -> Iterator[None]:
         with _entering:
             _n_inside -= 1
             if _n_inside == 0:
-                _limit.restore_original_limits()
+                _limited.close()
 
 
 def in_parts(fill: Callable[[slice], None], n: int, at_once: int) -> None:
