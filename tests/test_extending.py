@@ -55,12 +55,13 @@ class Flat:
     density_: np.ndarray
     uses_features = False
 
-    def given(self, known):
-        return Flat(self.density_[known])
+    def given(self, hidden, window=None):
+        return Flat(np.delete(self.density_, hidden, axis=0))
 
-    def leave_one_out(self, rows, model):
-        mean = np.broadcast_to(self.density_.mean(axis=0), (len(rows), self.density_.shape[1]))
-        return mean, self.rate_variance(mean, mean, model)
+    def leave_one_out(self, most, model):
+        rows = np.arange(min(most, len(self.density_)))
+        mean = self.density(rows)
+        return rows, mean, self.rate_variance(rows, mean, model)
 
     def density(self, points):
         return np.broadcast_to(self.density_.mean(axis=0), (len(points), self.density_.shape[1]))

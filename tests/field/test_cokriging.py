@@ -78,5 +78,5 @@ def test_the_maps_hold_what_the_spots_measured(slide, fit):
 def test_variance_grows_away_from_spots(slide, fit):
     kriged = fit(slide).given("all").solution.kriged
     known, far = slide.spots.centers[:1], slide.spots.centers.max(axis=0)[None] + 1e4
-    blank = np.zeros((1, kriged.features.shape[1]))
+    blank = np.zeros((1, kriged.kriging.features.shape[1]))
     assert kriged.variance(known, blank).sum() < kriged.variance(far, blank).sum()

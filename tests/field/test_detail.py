@@ -9,13 +9,15 @@ import pytest
 from scipy import sparse
 
 import sphisto as sp
+from sphisto.core.places import Places
 from sphisto.core.tiles import Window, plan_tiles
 from sphisto.features.maps import SectionFeatures
 from sphisto.features.texture import Texture
 from sphisto.field.config import FieldConfig
+from sphisto.field.covariance import Covariance
 from sphisto.field.detail import choose_slope
+from sphisto.field.equations import solve
 from sphisto.field.field import Field
-from sphisto.field.kriging import fit_kriging
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import observe
@@ -31,25 +33,29 @@ def spots(rng):
     return np.stack([y.ravel(), x.ravel()], axis=1) + rng.uniform(0, 0.2, (64, 2)), rng.normal(size=(64, 2))
 
 
+def slope_of(centers, values, stain, config):
+    """The slope that is chosen, the component as it is and its covariance."""
+    covariance, columns = Covariance(1.0, np.inf, config), np.column_stack([values, stain])
+    equations = solve(Places(centers), np.zeros((64, 1)), covariance, columns, config)
+    pick, shares = np.eye(3), np.full(len(config.nuggets), 1 / len(config.nuggets))
+    return choose_slope(equations, pick[:, 0], pick[:, 1:], shares, config), covariance
+
+
 def test_the_slope_is_that_of_kriging_with_a_linear_term(spots, rng):
     """Generalised least squares with a normal prior of the slope, on the kriging's own covariance."""
     centers, stain = spots
     values = stain @ [0.8, -0.5] + 0.3 * rng.normal(size=64)
-    kriging = fit_kriging(centers, np.zeros((64, 1)), values[:, None], 1.0, CONFIG)
-    slope = choose_slope(kriging, 0, stain, CONFIG)
-    noisy = kriging.covariance.between(centers, np.zeros((64, 1)), centers, np.zeros((64, 1))) + 0.5 * np.eye(64)
-    inverse = np.linalg.inv(noisy)
-    expected = np.linalg.solve(
-        np.eye(2) / 0.3 + stain.T @ inverse @ stain, stain.T @ inverse @ kriging.components[:, 0]
-    )
+    slope, covariance = slope_of(centers, values, stain, CONFIG)
+    nothing = np.zeros((64, 1))
+    inverse = np.linalg.inv(covariance.between(centers, nothing, centers, nothing) + 0.5 * np.eye(64))
+    expected = np.linalg.solve(np.eye(2) / 0.3 + stain.T @ inverse @ stain, stain.T @ inverse @ values)
     np.testing.assert_allclose(slope, expected, rtol=1e-3)
 
 
 def test_stain_that_has_no_part_is_not_used(spots, rng):
     centers, stain = spots
-    values = np.sin(centers[:, :1]) + 0.1 * rng.normal(size=(64, 1))
-    kriging = fit_kriging(centers, np.zeros((64, 1)), values, 1.0, CONFIG)
-    assert choose_slope(kriging, 0, stain, replace(CONFIG, stain_z=2.0)) is None
+    values = np.sin(centers[:, 0]) + 0.1 * rng.normal(size=64)
+    assert slope_of(centers, values, stain, replace(CONFIG, stain_z=2.0))[0] is None
 
 
 def at_one_um(slide):

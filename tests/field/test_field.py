@@ -22,15 +22,16 @@ from sphisto.genes.observations import observe
 
 CONFIGS = {
     "kriging": FieldConfig(),
-    "too many": FieldConfig(most_spots=20),
+    "windows": FieldConfig(most_spots=20, core=3.0, halo=3.0, blend=0.5),
+    "sampled": FieldConfig(most_spots=20, core=3.0, halo=3.0, blend=0.5, sample=25),
     "too few": FieldConfig(least_spots=100),
     "gaussian": FieldConfig(solver="gaussian"),
 }
-SOLVERS = {"kriging": CoKriging, "too many": Averaged, "too few": Averaged, "gaussian": Averaged}
+SOLVERS = {"kriging": CoKriging, "windows": CoKriging, "sampled": CoKriging, "too few": Averaged, "gaussian": Averaged}
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_kriging_is_for_sections_of_usual_size(slide, fit, kind):
+def test_kriging_is_for_sections_of_enough_spots(slide, fit, kind):
     assert isinstance(fit(slide, config=CONFIGS[kind]).solver, SOLVERS[kind])
 
 
@@ -59,7 +60,7 @@ def test_the_stride_keeps_four_points_to_a_pitch():
     assert stride_for(40, 8) == 4
 
 
-@pytest.mark.parametrize("kind", ["kriging", "gaussian"])
+@pytest.mark.parametrize("kind", ["kriging", "windows", "gaussian"])
 def test_a_map_is_the_same_in_any_window(slide, fit, kind):
     posterior = fit(slide, config=CONFIGS[kind]).given("all")
     s = posterior.stride
@@ -119,10 +120,11 @@ def test_what_hidden_observations_measured_is_not_in_the_posterior(slide, fit, r
     field = fit(slide, config=CONFIGS[kind])
     known = rng.random(len(field.observations)) < 0.7
     if kind == "kriging":
-        loud = field.solver.kriging.components.copy()
+        kriging = field.solver.kriging
+        loud, solved = kriging.components.copy(), kriging.solved.copy()
         loud[~known] += 10
-        alphas = np.stack([inverse @ loud for inverse in field.solver.kriging.inverses])
-        solver = replace(field.solver, kriging=replace(field.solver.kriging, components=loud, alphas=alphas))
+        solved[:, ~known] += 10
+        solver = replace(field.solver, kriging=replace(kriging, components=loud, solved=solved))
     else:
         loud = field.solver.densities.copy()
         loud[~known] += 1000
@@ -137,18 +139,24 @@ def test_what_hidden_observations_measured_is_not_in_the_posterior(slide, fit, r
 
 
 def test_around_a_window_are_the_observations_that_matter_for_it(slide, fit):
-    field = fit(slide, config=FieldConfig(far=2.0))
+    field = fit(slide, config=FieldConfig(halo=2.0))
     window = Window(0, 0, 16, 16)
     around = field.around(window)
     reach, centers = 2 * field.observations.pitch, field.observations.centers
     np.testing.assert_array_equal(around.rows, np.flatnonzero((centers <= 16 + reach).all(axis=1)))
     assert 0 < len(around.rows) < len(field.observations)
+    assert len(field.around(window, section=1).rows) == 0
+    nothing = around.given(np.zeros(len(around.rows), dtype=bool))
+    np.testing.assert_array_equal(nothing.maps(window)[:, 0, 0], field.mean.astype(np.float32))
+
+
+def test_around_a_window_the_field_is_that_of_the_whole_section(slide, fit):
+    field, window = fit(slide), Window(16, 16, 64, 64)
+    around = field.around(window)
     known = np.arange(len(around.rows)) % 2 == 0
     every = np.ones(len(field.observations), dtype=bool)
     every[around.rows] = known
-    np.testing.assert_array_equal(around.given(known).maps(window), field.given(every).maps(window))
-    assert len(field.around(window, section=1).rows) == 0
-    np.testing.assert_array_equal(around.given(known & False).maps(window)[:, 0, 0], field.mean.astype(np.float32))
+    np.testing.assert_allclose(around.given(known).maps(window), field.given(every).maps(window), rtol=1e-3)
 
 
 def test_where_nothing_is_known_the_mean_holds_and_no_deviation_is_known(slide, fit):
@@ -173,7 +181,7 @@ def test_standard_deviations_are_the_same_in_any_window_and_follow_the_expressio
     assert ((usual >= nothing) & (much <= 10 * usual)).all()  # variance grows like the expression, at most
 
 
-@pytest.mark.parametrize("kind", ["kriging", "gaussian"])
+@pytest.mark.parametrize("kind", ["kriging", "windows", "gaussian"])
 def test_observations_are_predicted_from_the_others(slide, fit, kind):
     field = fit(slide, config=CONFIGS[kind])
     density = field.observations.density
@@ -192,12 +200,13 @@ def test_of_very_many_observations_some_are_left_out(slide, fit):
     np.testing.assert_array_equal(found.spots, np.linspace(0, len(field.observations) - 1, 10).astype(int))
 
 
-def test_a_posterior_that_is_sent_gives_the_same_and_leaves_behind_what_hiding_takes(slide, fit):
-    field = fit(slide)
-    posterior, window = field.given("all"), Window(0, 16, 64, 96)
+def test_a_posterior_that_is_sent_gives_the_same_and_leaves_behind_what_is_made_again(slide, fit):
+    posterior, window = fit(slide).given("all"), Window(0, 16, 64, 96)
+    before = len(pickle.dumps(posterior))
+    maps = posterior.maps(window)
     sent = pickle.dumps(posterior)
-    np.testing.assert_array_equal(pickle.loads(sent).maps(window), posterior.maps(window))
-    assert len(pickle.dumps(field)) - len(sent) > 0.9 * field.solver.kriging.inverses.nbytes
+    assert len(sent) == pytest.approx(before, rel=0.2)  # trees of places may be sent
+    np.testing.assert_array_equal(pickle.loads(sent).maps(window), maps)
 
 
 def test_an_image_that_does_not_help_is_not_used(slide, fit):

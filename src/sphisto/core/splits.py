@@ -1,4 +1,4 @@
-"""Which spots to hold out: single ones, or whole blocks of neighbours."""
+"""Which of many spots: single ones to hold out, whole blocks of neighbours, or some that are spread evenly."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def random_spots(n: int, share: float, rng: np.random.Generator) -> NDArray[np.b
     held_out = np.zeros(n, dtype=bool)
     held_out[rng.permutation(n)[: max(round(share * n), 1)]] = True
     return held_out
+
+
+def evenly_spread(n: int, most: int) -> NDArray[np.int64]:
+    """(m,) numbers of at most that many of n, the first and the last among them."""
+    return np.linspace(0, n - 1, min(n, most)).astype(np.int64)
 
 
 def spot_blocks(

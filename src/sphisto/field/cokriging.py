@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.splits import evenly_spread
 from sphisto.features.maps import principal_components
 from sphisto.field.detail import Detail, choose_slope
-from sphisto.field.kriging import Kriged, Kriging, fit_kriging
+from sphisto.field.equations import solve
+from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turned
+from sphisto.field.windows import one_window
 
 if TYPE_CHECKING:
+    from sphisto.core.tiles import Window
     from sphisto.features.maps import FeatureMaps, SectionFeatures
     from sphisto.field.config import FieldConfig
+    from sphisto.field.equations import Equations
     from sphisto.genes.model import GeneModel
     from sphisto.genes.observations import Observations
 
@@ -138,20 +143,28 @@ class CoKriging:
         """Whether features of the image enter."""
         return self.kriging.covariance.uses_features
 
-    def given(self, known: NDArray[np.bool_]) -> CoKriged:
-        """Condition on the ``known`` (n,) observations."""
-        return CoKriged(self.roots, self.kriging.given(known), self.features, self.gain_seen, self.gain_hidden)
+    def given(self, hidden: NDArray[np.int64], window: Window | None = None) -> CoKriged:
+        """Condition on all but the ``hidden`` (h,) observations."""
+        windows = None
+        if window is not None:
+            covariance = self.kriging.covariance
+            low, high = np.array([window.y0, window.x0]), np.array([window.y1, window.x1])
+            windows = one_window(low, high, covariance.config.halo * covariance.pitch)
+        kriged = self.kriging.given(hidden, windows)
+        return CoKriged(self.roots, kriged, self.features, self.gain_seen, self.gain_hidden)
 
-    def leave_one_out(self, rows: NDArray[np.int64], model: GeneModel) -> tuple[Floats, Floats]:
-        """Predict some observations, each from all others: (m, K) density and (m, G) variance of the genes' rates."""
-        density = self.left_out_density()[rows]
-        variance = self.kriging.left_out_variance()[rows]
-        rotation = self.kriging.model.rotation
-        return density, self.roots.rate_variance(density, variance, rotation, self.gain_hidden, model.loadings)
+    def leave_one_out(self, most: int, model: GeneModel) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """Predict observations from all others: which (m,), (m, K) density, (m, G) variance of the genes' rates."""
+        kriging = self.kriging
+        some = evenly_spread(len(kriging.rows), most)
+        density, variance = self.left_out_density()[some], kriging.left_out_variance[some]
+        variance = self.roots.rate_variance(density, variance, kriging.model.rotation, self.gain_hidden, model.loadings)
+        return kriging.rows[some], density, variance
 
     def left_out_density(self) -> NDArray[np.float64]:
-        """(n, K) density of each observation, predicted from all the others."""
-        return self.roots.density(_with_trend(self.kriging.left_out(), self.roots, self.trend), self.gain_hidden)
+        """(s, K) density of each observation that was solved for, predicted from all the others."""
+        trend = None if self.trend is None else self.trend[self.kriging.rows]
+        return self.roots.density(_with_trend(self.kriging.left_out, self.roots, trend), self.gain_hidden)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,37 +191,74 @@ class CoKriged:
 
     def _features_at(self, points: NDArray[np.float64]) -> Floats:
         if self.features is None:
-            return np.zeros((len(points), self.kriged.features.shape[1]), dtype=np.float32)
+            return np.zeros((len(points), self.kriged.kriging.features.shape[1]), dtype=np.float32)
         return self.features.at(points)
 
 
 def fit_cokriging(observations: Observations, features: SectionFeatures | None, config: FieldConfig) -> CoKriging:
-    """Fit co-kriging to observations, brought to a common sum if that predicts left-out spots better."""
+    """Fit co-kriging to observations, brought to a common sum if that predicts left-out spots better.
+
+    Equations are solved once, for all that is tried: it is all linear in the same columns.
+    """
     maps, at_spots = None, np.zeros((len(observations), 1))
     if features is not None and config.use_features:
         maps, at_spots = principal_components(features.maps, observations.centers)
-    as_measured = _cokriging(observations, maps, at_spots, None, config)
-    level = float(as_measured.roots.mean[: as_measured.roots.n_plain].sum())
-    if observations.halves is None or level < config.least_sum:
-        return _detailed(as_measured, observations, features, config)
-    brought = _cokriging(observations, maps, at_spots, level, config, as_measured.kriging)
-    best = min(as_measured, brought, key=lambda fitted: _composition_error(fitted, observations))
-    return _detailed(best, observations, features, config)
+    mean, n_contrasts = observations.density.mean(axis=0), observations.n_contrasts
+    total = float(mean[: len(mean) - n_contrasts].sum())
+    levels = [None, total] if observations.halves is not None and total >= config.least_sum else [None]
+    quantities = [Roots(mean, n_contrasts, level).quantities(observations.density) for level in levels]
+    stain = _stain(observations, features, config)
+    columns = np.hstack([*quantities, stain])
+    columns -= columns.mean(axis=0)
+    first = columns[:, : quantities[0].shape[1]]
+    rotation, turn = turned(first, 1 + n_contrasts)
+    covariance = choose_covariance(
+        observations.places, at_spots, first @ turn, np.square(rotation).sum(axis=1), observations.pitch, config
+    )
+    equations = solve(observations.places, at_spots, covariance, columns, config)
+    kept = maps if covariance.uses_features else None
+    pick = np.split(np.eye(columns.shape[1]), np.cumsum([each.shape[1] for each in quantities]), axis=1)
+    tried = [
+        _cokriging(observations, Roots(mean, n_contrasts, level), each, mixing, equations, kept, config)
+        for level, each, mixing in zip(levels, quantities, pick, strict=False)
+    ]
+    best = min(range(len(tried)), key=lambda i: _composition_error(tried[i], observations))
+    return _detailed(tried[best], quantities[best], pick[best], pick[-1], observations, features, equations, config)
+
+
+def _stain(observations: Observations, features: SectionFeatures | None, config: FieldConfig) -> Floats:
+    """(n, 2) stain at the observations, or none where it is not to be used or cannot be."""
+    if features is None or not (config.use_features and config.use_stain) or features.stain is None:
+        return np.zeros((len(observations), 0))
+    return features.stain.at_spots[observations.spots]
 
 
 def _detailed(
-    fitted: CoKriging, observations: Observations, features: SectionFeatures | None, config: FieldConfig
+    fitted: CoKriging,
+    quantities: Floats,
+    mixing: Floats,
+    stain: Floats,
+    observations: Observations,
+    features: SectionFeatures | None,
+    equations: Equations,
+    config: FieldConfig,
 ) -> CoKriging:
-    """Let the total follow the stain of single pixels, if that predicts left-out totals better."""
-    if features is None or not (config.use_features and config.use_stain) or features.stain is None:
+    """Let the total follow the stain of single pixels, if that predicts left-out totals better.
+
+    ``mixing`` and ``stain`` pick the quantities and the stain from the equations' columns.
+    """
+    if stain.shape[1] == 0 or features is None or features.stain is None:
         return fitted
     kriging, n_plain = fitted.kriging, fitted.roots.n_plain
     component = len(kriging.model.slopes) - 1 - fitted.roots.n_contrasts  # the root of the total is kriged by itself
-    slope = choose_slope(kriging, component, features.stain.at_spots[observations.spots], config)
+    turn = turned(equations.columns @ mixing, 1 + fitted.roots.n_contrasts)[1]
+    slope = choose_slope(equations, mixing @ turn[:, component], stain, kriging.model.shares[:, component], config)
     if slope is None:
         return fitted
     detail = Detail(features.stain, slope * kriging.model.rotation[component, n_plain], n_plain, _ANSCOMBE)
-    return _cokriging(observations, fitted.features, kriging.features, fitted.roots.level, config, kriging, detail)
+    mixing = mixing.copy()
+    mixing[:, n_plain] -= stain @ detail.slope
+    return _cokriging(observations, fitted.roots, quantities, mixing, equations, fitted.features, config, detail)
 
 
 def _with_trend(quantities: Floats, roots: Roots, trend: Floats | None) -> Floats:
@@ -222,31 +272,27 @@ def _with_trend(quantities: Floats, roots: Roots, trend: Floats | None) -> Float
 
 def _cokriging(
     observations: Observations,
-    maps: FeatureMaps | None,
-    at_spots: Floats,
-    level: float | None,
+    roots: Roots,
+    quantities: Floats,
+    mixing: Floats,
+    equations: Equations,
+    features: FeatureMaps | None,
     config: FieldConfig,
-    like: Kriging | None = None,
     detail: Detail | None = None,
 ) -> CoKriging:
-    roots = Roots(observations.density.mean(axis=0), observations.n_contrasts, level)
-    quantities, apart = roots.quantities(observations.density), None
-    trend = None if detail is None else detail.at_spots(observations.spots)
+    apart, trend = None, None if detail is None else detail.at_spots(observations.spots)
     if observations.halves is not None:
         first, second = observations.halves
         apart = roots.quantities(first) - roots.quantities(second)
     rest = quantities if trend is None else _with_trend(quantities, roots, -trend)
-    kriging = fit_kriging(
-        observations.centers, at_spots, rest, observations.pitch, config,
-        halves=apart, apart=1 + roots.n_contrasts, like=like,
-    )  # fmt: skip
-    everyone = np.ones(len(observations), dtype=bool)
-    at_known = _with_trend(kriging.given(everyone).at(observations.centers, at_spots), roots, trend)
-    left_out = _with_trend(kriging.left_out(), roots, trend)
-    measured = quantities[:, : roots.n_plain + 1]
-    seen, hidden = (_gain(measured, field[:, : roots.n_plain + 1]) for field in (at_known, left_out))
-    kept = maps if kriging.covariance.uses_features else None
-    return CoKriging(roots, kriging, kept, seen, hidden, detail, trend)
+    kriging = fit_kriging(equations, mixing, rest.mean(axis=0), config, halves=apart, apart=1 + roots.n_contrasts)
+    some = None if trend is None else trend[kriging.rows]
+    measured = quantities[kriging.rows, : roots.n_plain + 1]
+    seen, hidden = (
+        _gain(measured, _with_trend(found, roots, some)[:, : roots.n_plain + 1])
+        for found in (kriging.at_spots, kriging.left_out)
+    )
+    return CoKriging(roots, kriging, features, seen, hidden, detail, trend)
 
 
 def _gain(roots: Floats, predicted: Floats) -> NDArray[np.float64]:
@@ -260,7 +306,8 @@ def _composition_error(fitted: CoKriging, observations: Observations) -> float:
 
     Squared differences of the roots of shares, times the sum, are about a quarter of the multinomial deviance.
     """
-    predicted, plain = fitted.left_out_density()[:, : fitted.roots.n_plain], observations.plain
+    predicted = fitted.left_out_density()[:, : fitted.roots.n_plain]
+    plain = observations.plain[fitted.kriging.rows]
     total = plain.sum(axis=1)
     roots = np.sqrt(plain / np.maximum(total, _LEAST_RATE)[:, None])
     distance = np.square(roots - np.sqrt(predicted / predicted.sum(axis=1, keepdims=True))).sum(axis=1)

@@ -16,9 +16,17 @@ class FieldConfig:
     solver
         Name in :data:`sphisto.field.solvers.SOLVERS`: ``"kriging"`` (co-kriging in position and features, in closed
         form) or ``"gaussian"`` (weighted averages of the spots around, without features).
-    least_spots, most_spots
-        Numbers of spots between which ``"kriging"`` is used; fewer do not determine a covariance, more take
-        the square of their number in memory and the cube in time. Beyond, ``"gaussian"`` takes its place.
+    least_spots
+        Number of spots from which ``"kriging"`` is used: fewer do not determine a covariance, and ``"gaussian"`` takes
+        its place.
+    most_spots
+        Spots that are solved together at most; more are solved window by window, which takes the less time and memory
+        the more there are, and gives the same but for what is too far away to matter.
+    core, halo, blend
+        Pitches along the sides of a window, around it from which spots enter, and from the border of two windows within
+        which both are blended. A wider halo changes nothing that was measured, one of half that size a little.
+    sample
+        Spots, those in windows drawn at random, to which the free numbers of the field are fitted at most.
     use_features
         Whether features of the image may enter the covariance; they do where that helps to predict left-out spots.
     use_stain
@@ -54,7 +62,11 @@ class FieldConfig:
 
     solver: str = "kriging"
     least_spots: int = 20
-    most_spots: int = 5_000
+    most_spots: int = 3_000
+    core: float = 16.0
+    halo: float = 8.0
+    blend: float = 2.0
+    sample: int = 20_000
     use_features: bool = True
     use_stain: bool = True
     stain_weights: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
@@ -74,8 +86,8 @@ class FieldConfig:
     def __post_init__(self) -> None:
         require_ranges(
             self,
-            whole=("least_spots", "most_spots", "choosing", "left_out", "points_per_pitch"),
-            positive=("far", "near", "likeness", "nuggets", "stain_weights"),
+            whole=("least_spots", "most_spots", "sample", "choosing", "left_out", "points_per_pitch"),
+            positive=("core", "halo", "blend", "far", "near", "likeness", "nuggets", "stain_weights"),
             several=("nuggets", "stain_weights"),
             switches=("use_features", "use_stain"),
             not_negative=("near_weight", "alike_weight", "trust", "least_sum", "stain_z"),

@@ -1,7 +1,8 @@
 """Covariance of places, by their distance and by how alike the image's features are there.
 
 Three parts: that of places which are near *and* look alike, reaching far; that of places which are near; and that of
-places which look alike, wherever they are (linear in features of the image: kriging with random external drift).
+places which look alike, wherever they are. The last is linear in features of the image: a trend whose coefficients are
+normal (kriging with random external drift).
 """
 
 from __future__ import annotations
@@ -48,30 +49,33 @@ class Covariance:
         """Whether features enter."""
         return bool(np.isfinite(self.likeness))
 
+    @property
+    def at(self) -> float:
+        """Variance of a place without its trend."""
+        return 1 + self.config.near_weight
+
     def between(self, a: Floats, features_a: Floats, b: Floats, features_b: Floats) -> Floats:
-        """(m, n) covariance of (m, 2) and (n, 2) places with (m, p) and (n, p) features."""
+        """(m, n) covariance, without the trend, of (m, 2) and (n, 2) places with (m, p) and (n, p) features."""
         distance = _distance(a, b)
         far = spherical(distance, self.reach)
         near = spherical(distance, self.config.near * self.pitch)
-        if not self.uses_features:
-            return np.asarray(far + self.config.near_weight * near)
-        alike = features_a @ features_b.T
-        apart = alike * -2
-        apart += np.square(features_a).sum(axis=1)[:, None]
-        apart += np.square(features_b).sum(axis=1)
-        np.maximum(apart, 0, out=apart)
-        apart *= np.asarray(-1 / (2 * self.likeness), dtype=apart.dtype)
-        far *= np.exp(apart, out=apart)
         near *= self.config.near_weight
-        alike *= self.config.alike_weight
+        if self.uses_features:
+            apart = features_a @ features_b.T
+            apart *= -2
+            apart += np.square(features_a).sum(axis=1)[:, None]
+            apart += np.square(features_b).sum(axis=1)
+            np.maximum(apart, 0, out=apart)
+            apart *= np.asarray(-1 / (2 * self.likeness), dtype=apart.dtype)
+            far *= np.exp(apart, out=apart)
         far += near
-        far += alike
         return far
 
-    def at(self, features: Floats) -> Floats:
-        """(m,) variance of places with (m, p) features."""
-        alike = np.square(features).sum(axis=1) * (self.config.alike_weight if self.uses_features else 0)
-        return np.asarray(1 + self.config.near_weight + alike)
+    def trend(self, features: Floats) -> Floats:
+        """(m, p') functions of (m, p) features whose coefficients have variance 1; none where features do not enter."""
+        if not (self.uses_features and self.config.alike_weight > 0):
+            return features[:, :0]
+        return features * np.asarray(np.sqrt(self.config.alike_weight), dtype=features.dtype)
 
     def within(self, a: Floats, b: Floats) -> sparse.csr_array:
         """(m, n) correlation within the surroundings of a spot: none from the next spot on."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sphisto.core.tiles import Window
     from sphisto.features.stain import StainMaps
     from sphisto.field.config import FieldConfig
-    from sphisto.field.kriging import Kriging
+    from sphisto.field.equations import Equations
     from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
@@ -67,26 +67,39 @@ class Detail:
 
 
 def choose_slope(
-    kriging: Kriging, component: int, stain: NDArray[np.float64], config: FieldConfig
+    equations: Equations, mixing: Floats, stain: Floats, shares: Floats, config: FieldConfig
 ) -> NDArray[np.float64] | None:
-    """Return the (2,) slope of a kriged component in the (n, 2) stain of its spots, if it predicts left-out spots better.
+    """Return the (2,) slope of a kriged component in the stain of its spots, if it predicts left-out spots better.
 
     Errors at left-out spots have a closed form: the stain adds two columns to the covariance (Woodbury's identity).
+
+    Parameters
+    ----------
+    equations
+        Solved for columns among which are the component's and those of the stain.
+    mixing, stain
+        (c,) and (c, 2) combinations of the columns that are the component and the stain.
+    shares
+        (g,) weights of the nuggets.
+    config
+        Weights of the stain that are tried.
     """
-    values, model = kriging.components[:, component], kriging.model
+    values, at_spots = (equations.columns[equations.rows] @ some for some in (mixing, stain))
+    alphas, knowns = equations.weights(mixing), equations.weights(stain)
+    precisions = equations.precisions()
 
     def fitted(weight: float) -> tuple[Floats, Floats]:
-        """(n,) squared errors at left-out spots, and the slope."""
+        """(s,) squared errors at left-out spots, and the slope."""
         predicted, slope = np.zeros_like(values), np.zeros(stain.shape[1])
-        shares = model.shares[:, component]
-        for inverse, alpha, share in zip(kriging.inverses, kriging.alphas[:, :, component], shares, strict=True):
-            known, diagonal = inverse @ stain, np.diag(inverse).astype(np.float64)
+        for alpha, known, diagonal, share in zip(alphas, knowns, precisions, shares, strict=True):
             if weight > 0:
-                spread = np.linalg.inv(np.eye(stain.shape[1]) / weight + stain.T @ known)
-                own = spread @ (stain.T @ alpha)
-                alpha, diagonal = alpha - known @ own, diagonal - np.einsum("np,pq,nq->n", known, spread, known)
+                spread = np.linalg.inv(np.eye(stain.shape[1]) / weight + at_spots.T @ known)
+                own = spread @ (at_spots.T @ alpha)
+                left = diagonal - np.einsum("np,pq,nq->n", known, spread, known)
+                predicted += share * (values - (alpha - known @ own) / left)
                 slope += share * own
-            predicted += share * (values - alpha / diagonal)
+            else:
+                predicted += share * (values - alpha / diagonal)
         damped = np.clip(float(predicted @ values) / max(float(predicted @ predicted), np.finfo(np.float64).tiny), 0, 1)
         return np.square(values - damped * predicted), slope
 

@@ -83,25 +83,26 @@ class Field:
     def given(self, known: NDArray[np.bool_] | Literal["all"]) -> Posterior:
         """Condition on the ``known`` (n,) observations, or on all."""
         if isinstance(known, str):
-            known = np.ones(len(self.observations), dtype=bool)
-        if not known.any():
-            return prior_mean(self.mean, self.stride)
-        # a solver may know how the total varies within spots
-        return Posterior(self.mean, self.stride, self.solver.given(known), getattr(self.solver, "detail", None))
+            return self._given(np.zeros(0, dtype=np.int64))
+        return self._given(np.flatnonzero(~known)) if known.any() else prior_mean(self.mean, self.stride)
 
     def around(self, window: Window, section: int = 0) -> Surroundings:
         """Look at the observations that matter for a window of a section, and at no others."""
-        reach, centers = self.config.far * self.observations.pitch, self.observations.centers
-        low, high = (window.y0 - reach, window.x0 - reach), (window.y1 + reach, window.x1 + reach)
-        near = ((centers >= low) & (centers <= high)).all(axis=1) & (self.observations.section == section)
-        return Surroundings(self, np.flatnonzero(near))
+        reach = self.config.halo * self.observations.pitch
+        rows = self.observations.places.inside(
+            np.array([window.y0 - reach, window.x0 - reach]), np.array([window.y1 + reach, window.x1 + reach])
+        )
+        return Surroundings(self, window, rows[self.observations.section[rows] == section])
 
     def leave_one_out(self, model: GeneModel) -> LeftOut:
         """Predict observations from all the others: each of them, or some evenly spread ones of very many."""
-        n = len(self.observations)
-        rows = np.linspace(0, n - 1, min(n, self.config.left_out)).astype(np.int64)
-        density, variance = self.solver.leave_one_out(rows, model)
+        rows, density, variance = self.solver.leave_one_out(self.config.left_out, model)
         return LeftOut(self.observations.spots[rows], density, variance)
+
+    def _given(self, hidden: NDArray[np.int64], window: Window | None = None) -> Posterior:
+        # a solver may know how the total varies within spots
+        detail = getattr(self.solver, "detail", None)
+        return Posterior(self.mean, self.stride, self.solver.given(hidden, window), detail)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +113,18 @@ class Surroundings:
     ----------
     field
         The field.
+    window
+        Where it will be read.
     rows
         (m,) rows of its observations that matter for the window.
     """
 
     field: Field
+    window: Window
     rows: NDArray[np.int64]
 
     def given(self, known: NDArray[np.bool_]) -> Posterior:
         """Condition on the ``known`` (m,) of these observations; if none of them is known, nothing is."""
         if not known.any():
             return prior_mean(self.field.mean, self.field.stride)
-        every = np.ones(len(self.field.observations), dtype=bool)
-        every[self.rows] = known
-        return self.field.given(every)
+        return self.field._given(self.rows[~known], self.window)

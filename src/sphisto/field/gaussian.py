@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from sphisto.core.splits import evenly_spread
+
 if TYPE_CHECKING:
+    from sphisto.core.tiles import Window
     from sphisto.features.maps import SectionFeatures
     from sphisto.field.config import FieldConfig
     from sphisto.genes.model import GeneModel
@@ -107,8 +110,9 @@ class Averaged:
     spread: Floats
     uses_features = False
 
-    def given(self, known: NDArray[np.bool_]) -> Averaged:
-        """Average the ``known`` (n,) observations only."""
+    def given(self, hidden: NDArray[np.int64], window: Window | None = None) -> Averaged:
+        """Average all but the ``hidden`` (h,) observations, wherever the field will be read."""
+        known = np.delete(np.arange(len(self.centers)), hidden)
         return replace(self, centers=self.centers[known], densities=self.densities[known])
 
     def density(self, points: Floats) -> Floats:
@@ -120,10 +124,11 @@ class Averaged:
         variance = np.square(model.loadings) @ self.spread
         return np.broadcast_to(variance, (len(points), len(variance)))
 
-    def leave_one_out(self, rows: NDArray[np.int64], model: GeneModel) -> tuple[Floats, Floats]:
-        """Predict some observations, each from all others: (m, K) density and (m, G) variance of the genes' rates."""
+    def leave_one_out(self, most: int, model: GeneModel) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """Predict observations from all others: which (m,), (m, K) density, (m, G) variance of the genes' rates."""
+        rows = evenly_spread(len(self.centers), most)
         density = _from_others(rows, self.centers, self.densities, self.width)
-        return density, self.rate_variance(self.centers[rows], density, model)
+        return rows, density, self.rate_variance(self.centers[rows], density, model)
 
 
 def fit_gaussian(observations: Observations, _features: SectionFeatures | None, _config: FieldConfig) -> Averaged:

@@ -1,102 +1,46 @@
-"""Co-kriging of several quantities known at spots, in closed form.
+"""Co-kriging of several quantities known at spots.
 
 All quantities are turned into uncorrelated components first. How much of a component is particular to
 single spots (the nugget) is not chosen but averaged over, each value weighted by how well it predicts left-out spots,
-which has a closed form. So has hiding many spots at once, which the training does at every step.
+which has a closed form.
 
 What is particular to a spot is partly noise of counting, which holds no information, and partly tissue structure smaller than the
 spots' distance, which informs about the surroundings of that very spot. The two are separated by the noise of
 counting, which is known.
 
-Cressie (1993), Statistics for Spatial Data; Dubrule (1983) and Ginsbourger and Schaerer (2021) for left-out spots.
+Cressie (1993), Statistics for Spatial Data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg import block_diag, eigh
-from scipy.spatial import KDTree
+from scipy.linalg import block_diag
 
 from sphisto._cores import in_parts
+from sphisto.core.places import Places
 from sphisto.field.covariance import Covariance, spherical
+from sphisto.field.equations import decomposed, solve, spread
 
 if TYPE_CHECKING:
     from sphisto.field.config import FieldConfig
+    from sphisto.field.equations import Equations
+    from sphisto.field.windows import Windows
 
 Floats = NDArray[np.floating]
+Rows = NDArray[np.int64]
 
 _LEAST_APART = 1e-6  # squared difference of features, of a mean squared length of 1, that is more than rounding
 _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
 _STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
 _AT_ONCE = 512  # points of a thread: what is in memory at once is that many times the spots, for each
-
-
-@dataclass(frozen=True, eq=False)
-class Kriging:
-    """A covariance fitted to n spots, with all that leaving out and hiding spots takes in closed form.
-
-    Parameters
-    ----------
-    centers
-        (n, 2) spot centres.
-    features
-        (n, p) features at the spots, scaled to a mean squared length of 1.
-    covariance
-        Of places.
-    vectors, values
-        (n, n) and (n,) eigenvectors and eigenvalues of the spots' covariance.
-    inverses
-        (g, n, n) float32 inverse of the spots' covariance with each nugget.
-    alphas
-        (g, n, q) these times the components: solved once, as hiding spots is asked for at every step.
-    components
-        (n, q) components at the spots, each of variance 1.
-    model
-        What else the field at other places depends on.
-    """
-
-    centers: Floats
-    features: Floats
-    covariance: Covariance
-    vectors: Floats
-    values: Floats
-    inverses: NDArray[np.float32]
-    alphas: Floats
-    components: Floats
-    model: Components
-
-    def given(self, known: NDArray[np.bool_]) -> Kriged:
-        """Condition on the ``known`` (n,) spots, as if the others had not been measured."""
-        rows, model = np.flatnonzero(~known), self.model
-        smooth, local = np.zeros_like(self.components), np.zeros_like(self.components)
-        for inverse, alpha, share, part in zip(self.inverses, self.alphas, model.shares, model.locals, strict=True):
-            if len(rows):
-                hidden = np.linalg.solve(inverse[np.ix_(rows, rows)].astype(np.float64), alpha[rows])
-                alpha = alpha - inverse[:, rows] @ hidden
-            smooth += share * alpha
-            local += share * part * alpha
-        smooth *= model.slopes
-        smooth[rows] = local[rows] = 0
-        return Kriged(self.centers, self.features, self.covariance, self.vectors, self.values, smooth, local, model)
-
-    def left_out(self) -> Floats:
-        """(n, K) field at each spot, predicted from all the others."""
-        predicted = np.zeros_like(self.components)
-        for inverse, alpha, share in zip(self.inverses, self.alphas, self.model.shares, strict=True):
-            predicted += share * (self.components - _left_out_errors(inverse, alpha))
-        return self.model.quantities(predicted * self.model.slopes)
-
-    def left_out_variance(self) -> Floats:
-        """(n, q) variance of the components at each spot, noise of counting aside, when all others are known."""
-        out = np.zeros_like(self.components)
-        for inverse, share, scale in zip(self.inverses, self.model.shares, self.model.scales, strict=True):
-            out += share * scale / np.diag(inverse)[:, None]
-        return np.maximum(out - self.model.noise, 0)
+_KEPT = 16  # windows that are kept once they are conditioned: tiles that follow each other lie in the same few
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,106 +82,310 @@ class Components:
 
 
 @dataclass(frozen=True, eq=False)
-class Kriged:
-    """The field conditioned on known spots: what is needed to compute it anywhere, and no more.
+class Kriging:
+    """A covariance fitted to n spots, and what leaving out each of s of them predicts.
 
     Parameters
     ----------
-    centers, features, covariance, vectors, values
-        As in :class:`Kriging`.
-    smooth, local
-        (n, q) weights of the spots: of the covariance between spots, and of that within the surroundings of one; 0 for
-        those that are not known.
+    places, features
+        (n, 2) spot centres, and (n, p) features there, scaled to a mean squared length of 1.
+    covariance
+        Of places.
+    windows
+        In which spots are solved together.
+    components
+        (n, q) components at the spots, each of variance 1.
     model
-        Of the components.
+        What else the field at other places depends on.
+    rows
+        (s,) spots that were solved for: all, or those in some windows of very many.
+    solved, drift
+        (g, s, q) and (g, s, t) float32 inverse covariance, without the trend, times components and the trend.
+    at_spots, left_out
+        (s, K) field at each of these spots given all, and predicted from all the others.
+    left_out_variance
+        (s, q) variance of the components there, noise of counting aside, when all others are known.
     """
 
-    centers: Floats
+    places: Places
     features: Floats
     covariance: Covariance
-    vectors: Floats
-    values: Floats
-    smooth: Floats
-    local: Floats
+    windows: Windows
+    components: Floats
     model: Components
+    rows: Rows
+    solved: NDArray[np.float32]
+    drift: NDArray[np.float32]
+    at_spots: Floats
+    left_out: Floats
+    left_out_variance: Floats
+
+    def given(self, hidden: Rows, windows: Windows | None = None) -> Kriged:
+        """Condition on all but the ``hidden`` (h,) spots, as if these had not been measured.
+
+        Parameters
+        ----------
+        windows
+            Where the field will be read, and what around it matters; ``None``: anywhere.
+        """
+        return Kriged(self, hidden, self.windows if windows is None else windows)
+
+    @cached_property
+    def information(self) -> tuple[Floats, Floats]:
+        """(g, t, t) and (g, t, q) what all spots tell about the trend's coefficients."""
+        return self._information(np.arange(len(self.rows)))
+
+    def information_of(self, spots: Rows) -> tuple[Floats, Floats]:
+        """(g, t, t) and (g, t, q) what some spots tell about the trend's coefficients, of those that were solved for."""
+        at = self._place[spots]
+        return self._information(at[at >= 0])
 
     @property
-    def known(self) -> NDArray[np.bool_]:
-        """(n,) spots that have any weight."""
-        return np.asarray(self.smooth.any(axis=1) | self.local.any(axis=1))
+    def times(self) -> float:
+        """How many spots there are for each that was solved for."""
+        return len(self.places) / len(self.rows)
+
+    @cached_property
+    def _place(self) -> Rows:
+        place = np.full(len(self.places), -1)
+        place[self.rows] = np.arange(len(self.rows))
+        return place
+
+    def _information(self, at: Rows) -> tuple[Floats, Floats]:
+        trend = self.covariance.trend(self.features[self.rows[at]]).T
+        return np.stack([trend @ d for d in self.drift[:, at]]), np.stack([trend @ s for s in self.solved[:, at]])
+
+
+@dataclass(frozen=True, eq=False)
+class Kriged:
+    """The field given some spots: each window is conditioned when a place in it is first asked for.
+
+    Parameters
+    ----------
+    kriging
+        Fitted.
+    hidden
+        (h,) spots on which it is not conditioned.
+    windows
+        In which spots are solved together.
+    """
+
+    kriging: Kriging
+    hidden: Rows
+    windows: Windows
+    _recent: OrderedDict[int, Piece] = field(default_factory=OrderedDict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_recent": OrderedDict()}  # large, and made again where it is needed
+
+    @property
+    def model(self) -> Components:
+        """Of the components."""
+        return self.kriging.model
 
     def at(self, points: Floats, features: Floats) -> Floats:
         """(m, K) field at (m, 2) points with (m, p) features."""
-        known, out = self.known, np.empty((len(points), len(self.model.slopes)))
-        smooth, local = self.smooth.astype(np.float32), self.local.astype(np.float32)
-
-        def fill(part: slice) -> None:
-            near = known & self._near(points[part])
-            apart, around = self._covariances(points[part], features[part], near)
-            out[part] = apart @ smooth[near] + around @ local[near]
-            if self.covariance.uses_features:  # which far spots share, too
-                far, weight = known & ~near, self.covariance.config.alike_weight
-                out[part] += features[part] @ (weight * (self.features[far].T @ self.smooth[far]))
-
-        in_parts(fill, len(points), _AT_ONCE)
+        out = np.zeros((len(points), len(self.model.slopes)))
+        for number, rows, weight in self.windows.shares(points):
+            out[rows] += weight[:, None] * self._piece(number).at(points[rows], features[rows])
         return self.model.quantities(out)
 
     def closeness(self, points: Floats) -> Floats:
         """(m,) how far the nearest known spot covers each of the (m, 2) points: 1 at it, 0 from a pitch on."""
-        known = self.centers[self.known]
-        if len(known) == 0:
-            return np.zeros(len(points))
-        return spherical(KDTree(known).query(points)[0], self.covariance.pitch)
+        out = np.zeros(len(points))
+        for number, rows, weight in self.windows.shares(points):
+            out[rows] += weight * self._piece(number).closeness(points[rows])
+        return out
 
     def variance(self, points: Floats, features: Floats) -> Floats:
-        """(m, q) variance of the components at (m, 2) points with (m, p) features, if all spots are known."""
-        out, model = np.empty((len(points), len(self.model.slopes))), self.model
-        damping = (1 / (self.values[:, None] + np.asarray(model.nuggets))).astype(np.float32)
-        vectors = self.vectors.astype(np.float32)
+        """(m, q) variance of the components at (m, 2) points with (m, p) features."""
+        out = np.zeros((len(points), len(self.model.slopes)))
+        for number, rows, weight in self.windows.shares(points):
+            out[rows] += weight[:, None] * self._piece(number).variance(points[rows], features[rows])
+        return out
+
+    def _piece(self, number: int) -> Piece:
+        if number not in self._recent:
+            inside = self.kriging.places.inside(*self.windows.box(number))
+            known = np.setdiff1d(inside, self.hidden, assume_unique=True) if len(self.hidden) else inside
+            self._recent[number] = _conditioned(self.kriging, known, self._elsewhere(inside))
+            if len(self._recent) > _KEPT:
+                self._recent.popitem(last=False)
+        self._recent.move_to_end(number)
+        return self._recent[number]
+
+    def _elsewhere(self, inside: Rows) -> tuple[Floats, Floats]:
+        """What known spots that are not ``inside`` a window tell about the trend's coefficients."""
+        every, kriging = self.kriging.information, self.kriging
+        less = kriging.information_of(np.union1d(inside, self.hidden))
+        return tuple(kriging.times * (a - b) for a, b in zip(every, less, strict=True))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What is needed to compute the field in one window, given m spots in and around it.
+
+    Parameters
+    ----------
+    covariance, model
+        As in :class:`Kriging`.
+    places, features
+        Of the spots.
+    smooth, local
+        (m, q) weights of the spots: of the covariance between spots, and of that within the surroundings of one.
+    slopes
+        (t, q) mean coefficients of the trend.
+    vectors, values
+        (m, m) and (m,) eigenvectors and eigenvalues of the spots' covariance, without the trend.
+    turned
+        (m, t) trend at the spots, in the eigenvectors.
+    spreads
+        (g, t, t) covariance of the trend's coefficients.
+    """
+
+    covariance: Covariance
+    model: Components
+    places: Places
+    features: Floats
+    smooth: NDArray[np.float32]
+    local: NDArray[np.float32]
+    slopes: Floats
+    vectors: NDArray[np.float32]
+    values: Floats
+    turned: NDArray[np.float32]
+    spreads: Floats
+
+    def at(self, points: Floats, features: Floats) -> Floats:
+        """(m, q) components at (m, 2) points with (m, p) features."""
+        out = self.covariance.trend(features) @ self.slopes
 
         def fill(part: slice) -> None:
-            apart, around = self._covariances(points[part], features[part], np.ones(len(self.centers), dtype=bool))
-            smooth, local = apart @ vectors, around @ vectors
+            low, high = points[part].min(axis=0), points[part].max(axis=0)
+            near = self.places.inside(low - self.covariance.reach, high + self.covariance.reach)
+            apart, around = self._covariances(points[part], features[part], near)
+            out[part] += apart @ self.smooth[near] + around @ self.local[near]
+
+        if len(self.places):
+            in_parts(fill, len(points), _AT_ONCE)
+        return np.asarray(out)
+
+    def closeness(self, points: Floats) -> Floats:
+        """(m,) how far the nearest spot covers each of the (m, 2) points."""
+        if len(self.places) == 0:
+            return np.zeros(len(points))
+        return spherical(self.places.tree.query(points)[0], self.covariance.pitch)
+
+    def variance(self, points: Floats, features: Floats) -> Floats:
+        """(m, q) variance of the components at (m, 2) points with (m, p) features.
+
+        What is left of the variance given the spots and the trend's coefficients, and what these add by being uncertain.
+        """
+        model = self.model
+        out = np.zeros((len(points), len(model.slopes)))
+        damping = (1 / (self.values[:, None] + model.nuggets)).astype(np.float32)
+        trend = self.covariance.trend(features)
+
+        def fill(part: slice) -> None:
+            apart, around = self._covariances(points[part], features[part], np.arange(len(self.places)))
+            smooth, local = apart @ self.vectors, around @ self.vectors
             explained = np.stack([square @ damping for square in (smooth**2, 2 * smooth * local, local**2)], axis=-1)
-            at = self.covariance.at(features[part])[:, None]
-            out[part] = 0
             for i, (local_part, weight) in enumerate(zip(model.locals, model.shares * model.scales, strict=True)):
-                known = explained[:, i] @ np.stack([np.ones_like(local_part), local_part, local_part**2])
-                out[part] += np.maximum(at + local_part - known, 0) * weight
+                left = trend[part] - (smooth * damping[:, i]) @ self.turned
+                less = (local * damping[:, i]) @ self.turned
+                pairs = ((left, left, -1), (left, less, 2), (less, less, -1))
+                added = [sign * np.einsum("mt,tu,mu->m", a, self.spreads[i], b) for a, b, sign in pairs]
+                known = explained[:, i] + np.stack(added, axis=-1)
+                known = known @ np.stack([np.ones_like(local_part), local_part, local_part**2])
+                out[part] += np.maximum(self.covariance.at + local_part - known, 0) * weight
 
         in_parts(fill, len(points), _AT_ONCE)
         return out
 
-    def _near(self, points: Floats) -> NDArray[np.bool_]:
-        low, high = points.min(axis=0) - self.covariance.reach, points.max(axis=0) + self.covariance.reach
-        return np.asarray(((self.centers >= low) & (self.centers <= high)).all(axis=1))
-
-    def _covariances(
-        self, points: Floats, features: Floats, spots: NDArray[np.bool_]
-    ) -> tuple[Floats, sparse.csr_array]:
-        # what hangs on small differences (eigenvectors, hidden spots) is solved in double precision; here single
-        # precision is enough, and twice as fast
-        a, f, b, g = (x.astype(np.float32) for x in (points, features, self.centers[spots], self.features[spots]))
+    def _covariances(self, points: Floats, features: Floats, spots: Rows) -> tuple[Floats, sparse.csr_array]:
+        # what hangs on small differences (eigenvectors) is solved in double precision; here single precision is enough,
+        # and twice as fast
+        known = self.places.centers[spots], self.features[spots]
+        a, f, b, g = (x.astype(np.float32) for x in (points, features, *known))
         return self.covariance.between(a, f, b, g), self.covariance.within(a, b)
 
 
+def _conditioned(kriging: Kriging, known: Rows, elsewhere: tuple[Floats, Floats]) -> Piece:
+    """Solve the equations of the ``known`` (m,) spots of a window, with what is known of the trend elsewhere."""
+    model, covariance = kriging.model, kriging.covariance
+    places, features = Places(kriging.places.centers[known]), kriging.features[known]
+    components, trend = kriging.components[known], covariance.trend(features)
+    values, vectors = decomposed(covariance, places.centers, features)
+    turned, known_turned = vectors.T @ trend, vectors.T @ components
+    shape, slopes, spreads = components.shape, np.zeros((trend.shape[1], components.shape[1])), []
+    smooth, local = np.zeros(shape), np.zeros(shape)
+    for i, nugget in enumerate(model.nuggets):
+        damping = 1 / (values + nugget)[:, None]
+        drift, alone = vectors @ (damping * turned), vectors @ (damping * known_turned)
+        spreads.append(spread(elsewhere[0][i] + trend.T @ drift))
+        own = spreads[-1] @ (elsewhere[1][i] + trend.T @ alone)
+        weights = model.shares[i] * (alone - drift @ own)
+        smooth += model.slopes * weights
+        local += model.locals[i] * weights  # what is particular to a spot needs no damping: it does not reach the next
+        slopes += model.slopes * model.shares[i] * own
+    return Piece(
+        covariance, model, places, features, smooth.astype(np.float32), local.astype(np.float32), slopes,
+        vectors.astype(np.float32), values, turned.astype(np.float32), np.stack(spreads),
+    )  # fmt: skip
+
+
+def choose_covariance(
+    places: Places, features: Floats, components: Floats, sizes: Floats, pitch: float, config: FieldConfig
+) -> Covariance:
+    """Use features if that helps to predict left-out spots of a compact piece of the section.
+
+    Parameters
+    ----------
+    places, features, components
+        (n, 2) spot centres, (n, p) features and (n, q) components there.
+    sizes
+        (q,) variance of the quantities by each component.
+    pitch
+        Usual distance of neighbouring spots, unit of the centres.
+    config
+        Of the covariance.
+    """
+    by_position, centers = Covariance(pitch, np.inf, config), places.centers
+    if not (config.use_features and features.any()):
+        return by_position
+    piece = np.argsort(np.square(centers - np.median(centers, axis=0)).sum(axis=1), kind="stable")[: config.choosing]
+    here, alike = Places(centers[piece]), features[piece]
+    apart = float(np.median(np.square(alike[:, None] - alike[None, :200]).sum(axis=2)))
+    if apart < _LEAST_APART:  # most of the image is the same: no length in which likeness fades
+        return by_position
+    options = (Covariance(pitch, config.likeness**2 * apart, config), by_position)
+
+    def error(covariance: Covariance) -> float:
+        equations = solve(here, alike, covariance, components[piece], config)
+        errors = equations.weights(np.eye(components.shape[1])) / equations.precisions()[:, :, None]
+        return float(np.square(errors).mean(axis=1).min(axis=0) @ sizes)
+
+    return min(options, key=error)
+
+
 def fit_kriging(
-    centers: Floats,
-    features: Floats,
-    quantities: Floats,
-    pitch: float,
+    equations: Equations,
+    mixing: Floats,
+    mean: Floats,
     config: FieldConfig,
     *,
     halves: Floats | None = None,
     apart: int = 0,
-    like: Kriging | None = None,
 ) -> Kriging:
-    """Fit the covariance of (n, K) quantities at (n, 2) centres, given the spots' (n, p) features.
+    """Fit the co-kriging of K quantities to observations whose equations are solved.
 
     Parameters
     ----------
-    pitch
-        Usual distance of neighbouring spots, unit of ``centers``.
+    equations
+        Their columns, mixed, are the quantities without their mean.
+    mixing
+        (c, K) from columns to quantities.
+    mean
+        (K,) mean of the quantities.
     config
         Of the covariance.
     halves
@@ -245,82 +393,46 @@ def fit_kriging(
         if the noise is not known: then all that is particular to a spot counts as noise.
     apart
         Number of quantities, the last ones, that are components of their own.
-    like
-        An earlier fit at the same spots, whose covariance is taken over.
     """
-    mean, nuggets = quantities.mean(axis=0), np.asarray(config.nuggets)
-    rotation = _rotation(quantities - mean, apart)
-    turn = rotation.T / np.square(rotation).sum(axis=1)
-    components = (quantities - mean) @ turn
+    centred, nuggets, rows = equations.columns @ mixing, equations.nuggets, equations.rows
+    rotation, turn = turned(centred, apart)
+    components = centred @ turn
     noise = np.ones(len(rotation))
     if halves is not None:
         noise = np.square(halves @ turn).mean(axis=0) / 4  # each half has twice the noise
-    if like is None:
-        covariance = _choose(centers, features, components, np.square(rotation).sum(axis=1), pitch, config)
-        values, vectors = _eigen(covariance, centers, features)
-        inverses = np.stack([_inverse(values, vectors, nugget).astype(np.float32) for nugget in nuggets])
-    else:
-        covariance, values, vectors, inverses = like.covariance, like.values, like.vectors, like.inverses
-    alphas = np.stack([inverse @ components for inverse in inverses])
-    errors = np.stack([_left_out_errors(*pair) for pair in zip(inverses, alphas, strict=True)])
-    shares = _shares(np.square(errors).mean(axis=1), len(centers), config.trust)
-    scales = np.stack([(e**2 * np.diag(i)[:, None]).mean(axis=0) for e, i in zip(errors, inverses, strict=True)])
-    predicted = components - np.einsum("gnq,gq->nq", errors, shares)
-    slopes = (predicted * components).sum(axis=0) / np.maximum(np.square(predicted).sum(axis=0), 1e-12)
+    alphas, precisions = equations.weights(mixing @ turn), equations.precisions()[:, :, None]
+    errors, here = alphas / precisions, components[rows]
+    shares = _shares(np.square(errors).mean(axis=1), len(components), config.trust)
+    scales = (np.square(errors) * precisions).mean(axis=1)
+    predicted = here - np.einsum("gnq,gq->nq", errors, shares)
+    slopes = (predicted * here).sum(axis=0) / np.maximum(np.square(predicted).sum(axis=0), 1e-12)
     slopes = np.clip(slopes, 0, _STEEPEST)
     part = np.maximum(nuggets[:, None] - noise / np.maximum(scales, 1e-12), 0)
     if halves is None:
         part, noise = np.zeros_like(part), np.einsum("gq,gq,g->q", shares, scales, nuggets)
     model = Components(nuggets, shares, scales, part, slopes, noise, rotation, mean)
-    return Kriging(centers, features, covariance, vectors, values, inverses, alphas, components, model)
+    centers = equations.places.centers[rows]
+    within = equations.covariance.within(centers, centers)
+    # a field at an observation is what was measured there without its nugget's part, which is noise and its surroundings
+    known = np.zeros_like(here)
+    for share, nugget, alpha, own in zip(shares, nuggets, alphas, part, strict=True):
+        known += share * (slopes * (here - nugget * alpha) + own * (within @ alpha))
+    variance = np.maximum(np.einsum("gq,gsq->sq", shares * scales, 1 / precisions), noise) - noise
+    return Kriging(
+        equations.places, equations.features, equations.covariance, equations.windows, components, model, rows,
+        (equations.solved @ (mixing @ turn)).astype(np.float32), equations.drift,
+        model.quantities(known), model.quantities(predicted * slopes), variance,
+    )  # fmt: skip
 
 
-def _rotation(centred: Floats, apart: int) -> Floats:
-    """(q, K) rows that turn uncorrelated components of variance 1 into quantities; orthogonal to each other."""
+def turned(centred: Floats, apart: int) -> tuple[Floats, Floats]:
+    """(q, K) rotation of uncorrelated components of variance 1 into quantities, rows orthogonal, and (K, q) its inverse."""
     shared, own = np.split(centred, [centred.shape[1] - apart], axis=1)
     _, sizes, right = np.linalg.svd(shared, full_matrices=False)
     kept = sizes > max(_LEAST_COMPONENT * sizes[0], 1e-12)
-    spread = np.maximum(own.std(axis=0), 1e-12)
-    return np.asarray(block_diag(sizes[kept, None] / np.sqrt(len(centred)) * right[kept], np.diag(spread)))
-
-
-def _choose(
-    centers: Floats, features: Floats, components: Floats, sizes: Floats, pitch: float, config: FieldConfig
-) -> Covariance:
-    """Use features if that helps to predict left-out spots of a compact piece of the section."""
-    by_position = Covariance(pitch, np.inf, config)
-    if not (config.use_features and features.any()):
-        return by_position
-    piece = np.argsort(np.square(centers - np.median(centers, axis=0)).sum(axis=1), kind="stable")[: config.choosing]
-    apart = float(np.median(np.square(features[piece, None] - features[None, piece[:200]]).sum(axis=2)))
-    if apart < _LEAST_APART:  # most of the image is the same: no length in which likeness fades
-        return by_position
-    options = (Covariance(pitch, config.likeness**2 * apart, config), by_position)
-
-    def error(covariance: Covariance) -> float:
-        values, vectors = _eigen(covariance, centers[piece], features[piece])
-        inverses = [_inverse(values, vectors, nugget) for nugget in config.nuggets]
-        squares = [np.square(_left_out_errors(i, i @ components[piece])).mean(axis=0) for i in inverses]
-        return float(np.min(squares, axis=0) @ sizes)
-
-    return min(options, key=error)
-
-
-def _eigen(covariance: Covariance, centers: Floats, features: Floats) -> tuple[Floats, Floats]:
-    matrix = covariance.between(centers, features, centers, features)
-    values, vectors = eigh(matrix, driver="evd", overwrite_a=True, check_finite=False)
-    return np.maximum(values, 0), vectors
-
-
-def _inverse(values: Floats, vectors: Floats, nugget: float) -> Floats:
-    """(n, n) inverse of a covariance with a nugget; of a product with its own transpose only one half is computed."""
-    half = vectors / np.sqrt(values + nugget)
-    return np.asarray(half @ half.T)
-
-
-def _left_out_errors(inverse: Floats, alpha: Floats) -> Floats:
-    """(n, q) errors when each spot is predicted from the others: weights over the diagonal of the inverse covariance."""
-    return np.asarray(alpha / np.diag(inverse)[:, None])
+    spread_ = np.maximum(own.std(axis=0), 1e-12)
+    rotation = block_diag(sizes[kept, None] / np.sqrt(len(centred)) * right[kept], np.diag(spread_))
+    return rotation, rotation.T / np.square(rotation).sum(axis=1)
 
 
 def _shares(errors: Floats, n: int, trust: float) -> Floats:

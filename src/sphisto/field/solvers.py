@@ -15,6 +15,7 @@ from sphisto.field.gaussian import fit_gaussian
 from sphisto.genes.observations import Observations
 
 if TYPE_CHECKING:
+    from sphisto.core.tiles import Window
     from sphisto.field.posterior import Solution
     from sphisto.genes.model import GeneModel
 
@@ -26,13 +27,19 @@ class Solver(Protocol):
     def uses_features(self) -> bool:
         """Whether features of the image enter."""
 
-    def given(self, known: NDArray[np.bool_]) -> Solution:
-        """Condition on the ``known`` (n,) observations, at least one."""
+    def given(self, hidden: NDArray[np.int64], window: Window | None = None) -> Solution:
+        """Condition on all observations but the ``hidden`` (h,) ones; at least one is left.
+
+        With a ``window``, the field will be read there only, and what is far from it makes no difference.
+        """
 
     def leave_one_out(
-        self, rows: NDArray[np.int64], model: GeneModel
-    ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Predict some observations, each from all others: (m, K) density and (m, G) variance of the genes' rates."""
+        self, most: int, model: GeneModel
+    ) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.floating]]:
+        """Predict at most that many observations, each from all others.
+
+        Which (m,), (m, K) density and (m, G) variance of the genes' rates.
+        """
 
 
 FitSolver = Callable[[Observations, "SectionFeatures | None", FieldConfig], Solver]
@@ -48,7 +55,7 @@ def require_solver(config: FieldConfig) -> None:
 
 
 def solver_for(n: int, config: FieldConfig) -> FitSolver:
-    """Return the solver for n observations: the one that the settings name, unless kriging is not for so many.
+    """Return the solver for n observations: the one that the settings name, unless there are too few for kriging.
 
     Raises
     ------
@@ -56,6 +63,6 @@ def solver_for(n: int, config: FieldConfig) -> FitSolver:
         If there is none of that name; the message lists those there are.
     """
     require_solver(config)
-    if config.solver == "kriging" and not config.least_spots <= n <= config.most_spots:
+    if config.solver == "kriging" and n < config.least_spots:
         return SOLVERS["gaussian"]
     return SOLVERS[config.solver]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.places import Places
 from sphisto.genes.factorize import scores, split_counts
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ class Observations:
 
     def __len__(self) -> int:
         return len(self.spots)
+
+    @cached_property
+    def places(self) -> Places:
+        """Centres, found by where they are."""
+        return Places(self.centers)
 
     @property
     def plain(self) -> Floats:

@@ -61,8 +61,7 @@ def warn_without_features(field: Field, slide: Slide) -> None:
     """Warn if a field does not use the image."""
     if not field.uses_features:
         logger.warning(
-            "The image did not help to predict left-out spots of %r, or there are too few or too many spots to decide: "
-            "the prior between spots depends on position alone. It is decided with `least_spots` to `most_spots` of "
-            "`FieldConfig`; other `features` may help, and `use_features=False` spares the attempt.",
+            "The image did not help to predict left-out spots of %r, or there are too few spots to decide: the prior "
+            "between spots depends on position alone. It is decided from `least_spots` of `FieldConfig` on; other `features` may help, and `use_features=False` spares the attempt.",
             slide.name,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import sparse
 from sphisto.core.grid import Grid
 from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.mask import Mask
+from sphisto.core.places import Places
 from sphisto.core.spot import Spot
 
 
@@ -38,6 +40,11 @@ class Measured:
     genes: tuple[str, ...]
     is_counts: bool
     pitch: float
+
+    @cached_property
+    def places(self) -> Places:
+        """Centres, found by where they are."""
+        return Places(self.centers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,13 +119,15 @@ class Crops(Dataset[Batch]):
     def _crop(self, rng: np.random.Generator) -> _Crop:
         measured = self.slide.spots
         window = self._window(measured.centers, rng)
-        hidden = self._hidden(window, rng)
+        near = self._near(window)
+        blind = rng.random() < self.config.blind  # then nothing is known, near or far
+        hidden = near if blind else near[self._is_hidden(near, rng)]
         around = self.field.around(window)
-        posterior = around.given(~hidden[self.field.observations.spots[around.rows]])
+        known = ~np.isin(self.field.observations.spots[around.rows], hidden, assume_unique=True)
+        posterior = around.given(known & (not blind))
         prior = posterior.maps(window)
         ratio = posterior.ratio(window, window, prior)
-        inside = _inside(self.footprint, window) & (self.learned | self.held_out)
-        spots = np.flatnonzero(inside)
+        spots = self._inside(near, window)
         if len(spots) > self.config.most_spots:
             spots = np.sort(rng.choice(spots, self.config.most_spots, replace=False))
         part = self.footprint.select(spots).within(window)
@@ -139,21 +141,32 @@ class Crops(Dataset[Batch]):
             np.repeat(np.arange(len(spots)), lengths),
             part.weight / np.repeat(part.covered, lengths) * read_window(self.slide.tissue, window)[part.y, part.x],
             measured.values[spots][:, self.genes].toarray(),
-            hidden[spots],
+            np.isin(spots, hidden, assume_unique=True),
             self.held_out[spots],
         )
         return _turned(crop, rng)
 
-    def _hidden(self, window: Window, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Choose the (n,) spots that a crop hides from its prior."""
-        if rng.random() < self.config.blind:
-            return np.ones_like(self.learned)
-        hidden, spots = ~self.learned, self.slide.spots
+    def _near(self, window: Window) -> NDArray[np.int64]:
+        """(m,) spots near a window; all else makes no difference to its crop, and nothing is drawn for it."""
+        margin = self.config.hidden_within * self.slide.spots.pitch
+        low, high = (window.y0 - margin, window.x0 - margin), (window.y1 + margin, window.x1 + margin)
+        return self.slide.spots.places.inside(low, high)
+
+    def _is_hidden(self, near: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Choose which of the ``near`` (m,) spots a crop hides from its prior."""
         share = rng.uniform(*self.config.hidden)
-        # what is far from the crop makes no difference to it, and nothing is drawn for it
-        near = np.flatnonzero(_near(spots.centers, window, self.config.hidden_within * spots.pitch))
-        hidden[near[rng.random(len(near)) < share]] = True
-        return hidden
+        return ~self.learned[near] | (rng.random(len(near)) < share)
+
+    def _inside(self, near: NDArray[np.int64], window: Window) -> NDArray[np.int64]:
+        """(m,) spots of those near a window that have all their pixels in it, and are learned from or watched."""
+        footprint, grid = self.footprint, self.footprint.grid
+        # half a diagonal of a square, more than a disc's radius
+        reach = np.sqrt(footprint.spot.area_px(grid.um_per_px) / 2) + 1
+        centers = footprint.centers[near]
+        begins = (np.maximum(centers - reach, 0) >= (window.y0, window.x0)).all(axis=1)
+        ends = (np.minimum(centers + reach, grid.shape) <= (window.y1, window.x1)).all(axis=1)
+        used = (self.learned[near] | self.held_out[near]) & (footprint.covered[near] > 0)
+        return near[begins & ends & used]
 
     def _window(self, centers: NDArray[np.float64], rng: np.random.Generator) -> Window:
         """Choose a window that holds a random spot somewhere."""
@@ -177,21 +190,6 @@ class _Crop:
     values: NDArray[np.float32]
     hidden: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
-
-
-def _inside(footprint: LazyFootprint, window: Window) -> NDArray[np.bool_]:
-    """Tell which spots have all their pixels in the window."""
-    reach = np.sqrt(footprint.area.max(initial=0) / 2) + 1  # half a diagonal of a square, more than a disc's radius
-    low = np.maximum(footprint.centers - reach, 0)
-    high = np.minimum(footprint.centers + reach, footprint.grid.shape)
-    begins = (low >= (window.y0, window.x0)).all(axis=1)
-    ends = (high <= (window.y1, window.x1)).all(axis=1)
-    return np.asarray(begins & ends & (footprint.covered > 0))
-
-
-def _near(centers: NDArray[np.float64], window: Window, margin: float) -> NDArray[np.bool_]:
-    low, high = (window.y0 - margin, window.x0 - margin), (window.y1 + margin, window.x1 + margin)
-    return np.asarray(((centers >= low) & (centers <= high)).all(axis=1))
 
 
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
