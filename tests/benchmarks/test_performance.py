@@ -68,6 +68,19 @@ def test_genes_and_windows_are_read(tmp_path):
     assert all(0 < value < 60 for values in found.values() for value in values)
 
 
+@pytest.mark.slow
+def test_sections_of_several_sizes_are_evaluated(monkeypatch):
+    from benchmarks.performance import scale
+
+    found = scale.sized(200, pitch_um=24)
+    assert found["n"] > 100
+    assert found["seconds"] > 0
+    assert -1 < found["gaussian"] < found["prior"] < 1
+    monkeypatch.setattr(scale, "STEPS", 1)
+    monkeypatch.setattr(scale, "MANY", 6_000)
+    assert scale.crop_seconds()["ratio"] > 0
+
+
 def test_fits_of_two_trees_are_compared(tmp_path, monkeypatch):
     from benchmarks.performance import fits
 

@@ -122,3 +122,23 @@ def test_factors_of_a_sample_are_refitted_to_all_spots(rng):
         errors[sample] = np.square(np.sqrt(found) - np.sqrt(expected)).mean()
         np.testing.assert_allclose(model.loadings[:, :4].sum(axis=0), 1, rtol=1e-5)
     assert errors[60] < 1.1 * errors[4_000]
+
+
+def test_genes_that_tell_little_are_summed_up_and_change_little(rng):
+    """Half of the genes are the same in all factors: summed up they are one measurement, and none of it is lost."""
+    loadings = rng.gamma(0.3, 1, (60, 3))
+    loadings[30:] = rng.gamma(1, 1, (30, 1))
+    loadings /= loadings.sum(axis=0)
+    loadings[30:] = loadings[30:].mean(axis=1, keepdims=True)
+    model = GeneModel(tuple(f"g{i}" for i in range(60)), loadings.astype(np.float32))
+    weights = rng.gamma(1, 100, (40, 3))
+    counts = sparse.csr_array(rng.poisson(weights @ loadings.T).astype(np.float32))
+    every, most = (scores(model, counts, GeneModelConfig(scored_genes=n), is_counts=True) for n in (60, 31))
+    few = scores(model, counts, GeneModelConfig(scored_genes=10), is_counts=True)
+
+    def apart(found):
+        return np.sqrt(np.square(found - every).mean()) / every.std()
+
+    assert apart(most) < 0.02  # but for how far the passes have come, the same
+    assert 0.05 < apart(few) < 0.5  # counts of genes that do tell are lost, then
+    np.testing.assert_allclose(few.sum(axis=1), every.sum(axis=1), rtol=0.02)  # all counts are still there

@@ -36,6 +36,9 @@ class GeneModelConfig:
         spots. They predict held-out spots slightly better than factors of all spots do, and need less memory.
     refits
         Passes of that refit, each of weights and loadings. More follow the spots beyond the sample more closely.
+    scored_genes
+        Genes by which spots are put into factors: those that distinguish factors most, with all others summed up as one,
+        which keeps the Poisson likelihood. More take time in proportion and change little.
     most_spots
         Spots to which loadings and contrasts are refitted at most, and which are dense in memory at once.
     least_tissue
@@ -54,6 +57,7 @@ class GeneModelConfig:
     faint: float = 0.1
     sample: int = 1_000
     refits: int = 3
+    scored_genes: int = 2_000
     most_spots: int = 4_000
     least_tissue: float = 0.25
 
@@ -68,6 +72,7 @@ class GeneModelConfig:
                 "shrinking_passes",
                 "sample",
                 "refits",
+                "scored_genes",
                 "most_spots",
             ),
             positive=("genes_per_factor", "loading_shape", "faint"),

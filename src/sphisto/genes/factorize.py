@@ -139,25 +139,47 @@ def scores(
         own_gene = np.argmax(factors.loadings[modelled], axis=0)  # each factor is a gene
         return np.asarray(values[:, modelled[own_gene]].toarray(), dtype=np.float64)
     plain, contrasts = np.split(factors.loadings.astype(np.float64), [factors.n_factors - factors.n_contrasts], axis=1)
+    few, loadings = _most_telling(values, plain, config.scored_genes) if is_counts else (values, plain)
     parts = []
     for start in range(0, values.shape[0], config.most_spots):
-        dense = values[start : start + config.most_spots].toarray()
+        dense = few[start : start + config.most_spots].toarray()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Maximum number of iterations")
             part, _, _ = non_negative_factorization(
                 dense,
-                H=np.ascontiguousarray(plain.T.astype(dense.dtype)),
-                n_components=plain.shape[1],
+                H=np.ascontiguousarray(loadings.T.astype(dense.dtype)),
+                n_components=loadings.shape[1],
                 update_H=False,
                 max_iter=config.iterations,
                 **_divergence(is_counts),
             )
-        parts.append(np.column_stack([part, _contrast_values(dense, part, plain, contrasts, config.faint)]))
+        block = values[start : start + config.most_spots]
+        parts.append(np.column_stack([part, _contrast_values(block, part, plain, contrasts, config.faint)]))
     return np.concatenate(parts).astype(np.float64)
 
 
+def _most_telling(
+    values: sparse.csr_array, loadings: NDArray[np.float64], most: int
+) -> tuple[sparse.csr_array, NDArray[np.float64]]:
+    """Keep the genes that distinguish factors most, and sum up all others: a sum of Poisson counts is Poisson, too.
+
+    A gene distinguishes factors by its counts times the squared relative differences of its loadings: its part in the
+    Fisher information about what a spot is made of.
+    """
+    if len(loadings) <= most:
+        return values, loadings
+    usual = loadings.mean(axis=1)
+    apart = np.square(loadings / np.maximum(usual, 1e-12)[:, None] - 1).mean(axis=1)
+    telling = np.asarray(values.sum(axis=0)).ravel() * apart
+    kept = np.sort(np.argsort(-telling, kind="stable")[: most - 1])
+    rest = np.setdiff1d(np.arange(len(loadings)), kept)
+    summed = sparse.csr_array(np.asarray(values[:, rest].sum(axis=1), dtype=values.dtype).reshape(-1, 1))
+    few = sparse.hstack([values[:, kept], summed], format="csr")
+    return few, np.vstack([loadings[kept], loadings[rest].sum(axis=0)])
+
+
 def _contrast_values(
-    dense: NDArray[np.float32],
+    values: sparse.csr_array,
     part: NDArray[np.float64],
     plain: NDArray[np.float64],
     contrasts: NDArray[np.float64],
@@ -167,7 +189,7 @@ def _contrast_values(
     usual = plain @ part.mean(axis=0)
     weighted = contrasts / (usual + faint)[:, None]
     return np.asarray(
-        (dense @ weighted - part @ (plain.T @ weighted)) / np.sqrt((contrasts * weighted).sum(axis=0).clip(1e-12))
+        (values @ weighted - part @ (plain.T @ weighted)) / np.sqrt((contrasts * weighted).sum(axis=0).clip(1e-12))
     )
 
 

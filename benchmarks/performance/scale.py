@@ -1,0 +1,128 @@
+"""Sections of many spots: co-kriging in windows against all spots at once, and what it costs as sections grow."""
+
+from statistics import median
+
+import numpy as np
+from benchmarks.performance.measuring import apart, in_turn, peak, row
+from scipy import sparse
+
+import sphisto as sp
+from sphisto.core.grid import Grid
+from sphisto.core.spot import Spot
+from sphisto.field.field import Field
+from sphisto.genes.observations import Observations
+from sphisto.slide.slide import Measured, Slide
+from sphisto.train.crops import Crops
+
+SIDES = (1_300, 3_060)  # px of 4 um: some 2,700 and 14,336 spots on tissue, a Visium array and one of 11 mm
+BRAIN, SEEDS = "mouse_brain_coronal", (0, 1, 2)
+FEW, MANY, STEPS = 3_000, 1_000_000, 30
+PITCH_PX, CROP_PX, N_FACTORS = 6, 128, 12
+
+
+def measure(data, _device, _whole):
+    """Accuracy, seconds and memory at two sizes; windows against the dense solution; crops of small and huge sections."""
+    sizes = [apart(sized, side) for side in SIDES]
+    rows = []
+    for found in sizes:
+        n, margin = f"{found['n']:,} spots", found["prior"] - found["gaussian"]
+        rows.append(
+            row(
+                f"{n}: Pearson of the prior above gaussian's",
+                margin,
+                "",
+                f"{found['prior']:.3f}, {found['gaussian']:.3f}",
+            )
+        )
+        rows.append(row(f"{n}: coverage of 90 % intervals", found["coverage"], "", least=0.87, most=0.93))
+        rows.append(row(f"{n}: factors and prior", found["seconds"], "s", most=180))
+        rows.append(row(f"{n}: memory", found["mb"], "MB", most=2000))
+    small, large = (found["prior"] - found["gaussian"] for found in sizes)
+    rows.append(row("margin of the larger over that of the smaller", large / small, "", least=0.8))
+    crops = apart(crop_seconds)
+    rows.append(row(f"a crop of {MANY:,} spots over one of {FEW:,}", crops["ratio"], "", crops["said"], most=1.1))
+    if data is not None and (data / BRAIN).is_dir():
+        for seed in SEEDS:
+            dense, windows = (apart(scored, data / BRAIN, seed, most) for most in (100_000, 500))
+            for name in ("mean_pearson", "deviance_explained", "coverage"):
+                behind = f"{windows[name]:.4f}, {dense[name]:.4f}"
+                limit = {"most": 0.002} if name == "mean_pearson" else {}
+                rows.append(
+                    row(
+                        f"{BRAIN}, seed {seed}: {name}, windows from dense",
+                        abs(windows[name] - dense[name]),
+                        "",
+                        behind,
+                        **limit,
+                    )
+                )
+    return rows
+
+
+def alone(most_spots=None):
+    """Settings of a prior without a network."""
+    train = sp.config.TrainConfig(held_out=0, max_epochs=1, least_batches=1)
+    field = sp.config.FieldConfig() if most_spots is None else sp.config.FieldConfig(most_spots=most_spots)
+    return sp.config.FitConfig(train=train, field=field)
+
+
+def sized(side, **drawing):
+    """Evaluate a drawn section of side² px."""
+    adata = sp.datasets.toy(side, side, um_per_px=4.0, **drawing)
+    adata.uns["spatial"]["toy"]["images"] = {"hires": np.asarray(sp.datasets.toy_image(adata))}
+    adata.uns["spatial"]["toy"]["scalefactors"]["tissue_hires_scalef"] = 1.0
+    found = {}
+
+    def evaluate():
+        found["table"] = sp.tl.evaluate(adata, config=alone(), um_per_px=4.0, device="cpu")
+
+    mb, table = peak(evaluate), found["table"]
+    pearson = table["mean_pearson"]
+    return {"n": adata.n_obs, "mb": mb, "prior": pearson["prior"], "gaussian": pearson["gaussian"],
+            "coverage": table.loc["prior", "coverage"], "seconds": table.loc["prior", "seconds"]}  # fmt: skip
+
+
+def scored(folder, seed, most_spots):
+    """Scores of the prior of a real section at 20 % of its spots."""
+    table = sp.tl.evaluate(sp.io.read_visium(folder), config=alone(most_spots), rng=seed, device="cpu")
+    return dict(table.loc["prior", ["mean_pearson", "deviance_explained", "coverage"]])
+
+
+def crop_seconds():
+    """Seconds of a crop of a small and of a huge section, in turn."""
+    few, many = (crops(n) for n in (FEW, MANY))
+    number = iter(range(10**6))
+    times = in_turn(*(lambda each=each: each[next(number)] for each in (few, many)), rounds=STEPS)
+    ratio = median(times[1]) / median(times[0])
+    return {"ratio": ratio, "said": f"{median(times[1]) * 1e3:.0f} ms over {median(times[0]) * 1e3:.0f} ms"}
+
+
+def crops(n):
+    """Crops of a section of about n spots on a square array."""
+    side = round(np.sqrt(n))
+    rng, shape = np.random.default_rng(0), (side * PITCH_PX, side * PITCH_PX)
+    centers = (np.stack(np.mgrid[:side, :side], axis=-1).reshape(-1, 2) + 0.5) * PITCH_PX
+    wave = 1 + np.sin(centers @ rng.normal(0, 0.05, (2, N_FACTORS)))
+    density = rng.poisson(10 * wave).astype(float)
+    values = sparse.csr_array(density.astype(np.float32))
+    measured = Measured(centers, values, tuple(f"g{i}" for i in range(N_FACTORS)), True, float(PITCH_PX))
+    grid = Grid(*shape, um_per_px=16 / PITCH_PX)
+    slide = Slide("drawn", np.zeros((3, *shape), np.uint8), grid, np.ones(shape, bool), Spot(16.0, "square"), measured)
+    every = np.arange(len(centers))
+    observations = Observations(every * 0, every, centers, density, None, 0, float(PITCH_PX))
+    field = Field.fit(observations, None, sp.config.FieldConfig())
+    learned = np.ones(len(centers), dtype=bool)
+    config = sp.config.TrainConfig(batch=1)
+    return Crops(
+        slide,
+        slide.footprint(),
+        field,
+        np.arange(N_FACTORS),
+        learned,
+        ~learned,
+        (CROP_PX, CROP_PX),
+        config,
+        10**6,
+        0,
+        0,
+    )
