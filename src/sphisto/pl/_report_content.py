@@ -112,7 +112,7 @@ def _part(store: Store, key: str, names: list[str] | None, max_side: int) -> Par
     if names is None:
         chosen = _default_genes(store, key)
     else:
-        modelled = dict(zip(model.genes, np.isfinite(model.loadings).all(axis=1), strict=True))
+        modelled = {gene: bool(np.isfinite(row).all()) for gene, row in zip(model.genes, model.loadings, strict=True)}
         chosen = [gene for gene in names if gene in modelled]
         model.of([gene for gene in chosen if not modelled[gene]])  # says what is not modelled
     return Part(key, tuple(chosen), level, maps.grid_at(level))
@@ -200,7 +200,8 @@ def _colours(cmap: str) -> list[str]:
 def _section(plan: Plan, part: Part, blobs: Blobs, steps: Any) -> dict[str, Any]:
     store, key = plan.store, part.key
     table, record, about = stores.table(store, key), stores.record(store, key), stores.mark(store)
-    library, notes = stores.library_id(store, key), []
+    library = stores.library_id(store, key)
+    notes: list[str] = []
     maps = stores.raster(store, _keys.factors(key))
     params = plain(record.get("params", {}))
     genes, known = _genes(store, part, blobs, steps)

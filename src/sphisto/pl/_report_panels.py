@@ -58,7 +58,7 @@ def _of_gate(gate: float) -> str:
 def _losses(history: Mapping[str, Any]) -> str:
     epoch = np.asarray(history["epoch"], dtype=float)
     image_only = epoch[np.asarray(history["phase"]) == "image"]
-    shade = (float(image_only.min()), float(image_only.max())) if len(image_only) else None
+    shade = (float(image_only.min()) - 0.5, float(image_only.max()) + 0.5) if len(image_only) else None
     lines = {
         "Image loss": {"image_loss": ("", "series-1")},
         "Spot loss": {
@@ -229,11 +229,12 @@ def _chart(
 
     drawn = []
     if shade:
+        start, end = max(shade[0], x0), min(shade[1], x1)
         drawn.append(
-            f'<rect class="shade" x="{px(shade[0]):.1f}" y="{_TOP}" width="{px(shade[1]) - px(shade[0]):.1f}" '
+            f'<rect class="shade" x="{px(start):.1f}" y="{_TOP}" width="{px(end) - px(start):.1f}" '
             f'height="{_HEIGHT - _BOTTOM - _TOP}"/>'
         )
-    for y in (y0, (y0 + y1) / 2, y1):
+    for y in (y0, y1) if bars else (y0, (y0 + y1) / 2, y1):  # no half spots
         drawn.append(f'<path class="axis" d="M{_LEFT} {py(y):.1f}H{_WIDTH - _RIGHT}"/>')
         drawn.append(f'<text x="{_LEFT - 6}" y="{py(y) + 4:.1f}" text-anchor="end">{y:,.3g}</text>')
     below = _HEIGHT - _BOTTOM + 16
@@ -246,8 +247,8 @@ def _chart(
         drawn.append(
             f'<rect class="bars" x="{px(start) + 0.5:.1f}" y="{py(y):.1f}" width="{width:.1f}" height="{py(y0) - py(y):.1f}"/>'
         )
-    for x, y, style in lines:
-        points = [(px(a), py(b)) for a, b in zip(x, y, strict=True) if math.isfinite(b)]
+    for of_x, of_y, style in lines:
+        points = [(px(a), py(b)) for a, b in zip(of_x, of_y, strict=True) if math.isfinite(b)]
         path = "".join(f"{'L' if i else 'M'}{a:.1f} {b:.1f}" for i, (a, b) in enumerate(points))
         drawn.append(f'<path class="series {style}" d="{path}"/>')
     named = "".join(f'<span><i class="{style}"></i>{escape(name)}</span>' for name, style in (key or {}).items())

@@ -13,17 +13,16 @@
   const MOST_LISTED = 300, FIRST_ROWS = 100; // genes of the list, rows of the table
   const KEPT_BYTES = 2 ** 28; // of unpacked genes
   const MICRO = "\u00b5m";
-
   const state = {
     mode: "one", gene: "", several: [], map: Object.keys(report.maps)[0], opacity: 85, hold: false, held: 1, tops: new Map(),
-    image: true, split: false, spots: false, outlined: true, view: { x: 0, y: 0, scale: 1 },
+    image: true, split: false, spots: false, outlined: true, view: { x: 0, y: 0, scale: 1, whole: true },
   };
   let live = null; // the section on show, unpacked
   let shown = []; // its genes that are painted: {gene, codes, sd, measured, top, colour}
-  let latest = 0; // of what was asked for; what was asked before is dropped
+  let latest = 0, opening = 0; // numbers of what was asked for last, genes and section: what was asked before is dropped
+  let asked = 0; // the frame that is waited for
 
   // ---- elements: text is only ever set as text, so that no name is read as markup
-
   function h(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
@@ -43,7 +42,6 @@
   const smoothly = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
 
   // ---- pixels and numbers, unpacked when they are needed
-
   async function unpack(blob) {
     const text = atob(byId(`blob-${blob}`).textContent), packed = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
@@ -52,7 +50,7 @@
   }
 
   const floats = async (blob) => new Float32Array((await unpack(blob)).buffer);
-
+  const valueOf = (raster, code) => raster.low + (raster.high - raster.low) * (code / 255) ** 2;
   // each code is its difference from left + above - above left, modulo 256; only known pixels were written
   function codesOf(differences, width, height, known) {
     const codes = new Uint8Array(width * height);
@@ -65,8 +63,6 @@
     }
     return codes;
   }
-
-  const valueOf = (raster, code) => raster.low + (raster.high - raster.low) * (code / 255) ** 2;
 
   async function geneOf(gene) {
     const found = live.unpacked.get(gene.name) ?? {};
@@ -102,19 +98,15 @@
   }
 
   function spotPath(path, x, y, { size, shape }) {
-    if (shape !== "disc") path.rect(x - size / 2, y - size / 2, size, size);
-    else {
-      path.moveTo(x + size / 2, y);
-      path.arc(x, y, size / 2, 0, 2 * Math.PI);
-    }
+    path.moveTo(x + size / 2, y);
+    if (shape === "disc") path.arc(x, y, size / 2, 0, 2 * Math.PI);
+    else path.rect(x - size / 2, y - size / 2, size, size);
   }
 
   // ---- colours
-
   const topOf = (gene) => (state.mode === "one" && state.hold ? state.held : state.tops.get(gene.name) ?? gene.top);
   const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
   const mapColour = (share) => rgbOf(report.maps[state.map][Math.round(clamp(share, 0, 1) * 255)]);
-
   // red, green and blue of a value of one of the genes on show; of several the light is added
   const lightOf = ({ top, colour }, value) =>
     state.mode === "one" ? mapColour(value / top) : rgbOf(colour).map((part) => part * clamp(value / top, 0, 1));
@@ -138,7 +130,6 @@
   }
 
   // ---- drawing
-
   // side by side, or one above the other where the window is narrow
   function panes() {
     const { clientWidth: width, clientHeight: height } = stage, [w, t] = [width / 2, height / 2];
@@ -147,9 +138,7 @@
     return ["measured", "projected"].map((kind, i) => ({ kind, x: 0, y: i * t, width, height: t }));
   }
 
-  let asked = 0;
   const draw = () => { asked ||= requestAnimationFrame(drawNow); };
-
   function drawNow() {
     asked = 0;
     if (!live) return;
@@ -213,10 +202,8 @@
   }
 
   // ---- what is on show
-
   const genesOf = () => live.about.genes;
   const geneNamed = (wanted) => genesOf().find(({ name }) => name === wanted);
-
   // unpack and paint the genes on show; what is asked for meanwhile takes the place of what was asked before
   async function paint() {
     const ticket = ++latest, channels = state.mode === "one" ? [{ name: state.gene }] : state.several;
@@ -257,10 +244,11 @@
     if (shown.length && document.activeElement !== byId("top")) byId("top").value = Number(shown[0].top.toPrecision(4));
     byId("hold").checked = state.hold;
     for (const name of SWITCHES) byId(name).checked = state[name];
+    byId("split").disabled = byId("spots").disabled = !live.spots;
     byId("opacity").value = state.opacity;
     byId("opacity").setAttribute("aria-valuetext", `${state.opacity} %`);
     for (const button of byId("genes").querySelectorAll("button")) {
-      const { gene } = button.dataset, channel = state.several.find(({ name }) => name === gene), dot = button.firstElementChild;
+      const { dataset: { gene }, firstElementChild: dot } = button, channel = state.several.find(({ name }) => name === gene);
       button.setAttribute("aria-pressed", String(one ? gene === state.gene : Boolean(channel)));
       dot.hidden = one;
       dot.style.background = channel?.colour ?? "transparent";
@@ -278,25 +266,24 @@
       const tint = h("input", { type: "color", value: colour, "aria-label": `Colour of ${name}` });
       const top = h("input", { type: "number", min: 0, step: "any", value, "aria-label": `Full colour of ${name} at` });
       const out = h("button", { type: "button", class: "quiet small", text: "\u00d7", "aria-label": `Take ${name} out` });
-      tint.addEventListener("input", () => { channel.colour = tint.value; paint(); });
-      top.addEventListener("change", () => setTop(gene, Number(top.value)));
-      out.addEventListener("click", () => toggleChannel(gene));
+      tint.oninput = () => { channel.colour = tint.value; paint(); };
+      top.onchange = () => setTop(gene, Number(top.value));
+      out.onclick = () => toggleChannel(gene);
       return h("li", {}, tint, h("span", { class: "name", text: name }), top, out);
     }));
   }
 
   const searched = () => byId("search").value.trim().toLowerCase();
   const matching = () => genesOf().filter(({ name }) => name.toLowerCase().includes(searched()));
-
   function listGenes() {
     const found = matching(), title = "Pearson correlation at left-out spots";
     byId("genes").replaceChildren(...found.slice(0, MOST_LISTED).map((gene) => {
       const skill = gene.skill === null ? "" : gene.skill < NO_SKILL ? "no skill" : `r ${gene.skill.toFixed(2)}`;
       return h("li", {}, h("button", { type: "button", "data-gene": gene.name, onclick: () => choose(gene) },
-        h("span", { class: "dot" }), h("span", { class: "name", text: gene.name }), h("span", { class: "skill", title, text: skill })));
+        h("span", { class: "dot" }), h("span", { class: "name", text: gene.name }), h("span", { class: "skill", text: skill, title })));
     }));
-    const first = found.length > MOST_LISTED ? [`The first ${MOST_LISTED} of ${found.length} genes.`] : [];
-    byId("missing").replaceChildren(...(searched() ? missing(searched(), found.length) : []), ...first);
+    const cut = found.length > MOST_LISTED ? [` The first ${MOST_LISTED} of ${found.length} genes are listed.`] : [];
+    byId("missing").replaceChildren(...(searched() ? missing(searched(), found.length) : []), ...cut);
     drawPanel();
   }
 
@@ -319,12 +306,10 @@
   }
 
   function toggleChannel({ name: toggled }) {
-    const others = state.several.filter(({ name }) => name !== toggled), used = others.map(({ colour }) => colour);
-    if (others.length === state.several.length) {
-      if (others.length === CHANNEL_COLOURS.length) used.splice(0, 1, others.shift() && null);
-      others.push({ name: toggled, colour: CHANNEL_COLOURS.find((colour) => !used.includes(colour)) ?? CHANNEL_COLOURS[0] });
-    }
-    state.several = others;
+    const others = state.several.filter(({ name }) => name !== toggled).slice(1 - CHANNEL_COLOURS.length);
+    const colour = CHANNEL_COLOURS.find((one) => !others.some((other) => other.colour === one));
+    const was = state.several.some(({ name }) => name === toggled);
+    state.several = was ? others : [...others, { name: toggled, colour: colour ?? CHANNEL_COLOURS[0] }];
     listChannels();
     return paint();
   }
@@ -346,31 +331,21 @@
 
   function setMode(mode) {
     state.mode = mode;
-    const names = [state.gene, ...genesOf().map(({ name }) => name)].filter((name, i, all) => name && all.indexOf(name) === i);
+    const names = new Set([state.gene, ...genesOf().map(({ name }) => name)].filter(Boolean));
     if (mode === "several" && !state.several.length) {
-      state.several = names.slice(0, 2).map((name, k) => ({ name, colour: CHANNEL_COLOURS[k] }));
+      state.several = [...names].slice(0, 2).map((name, k) => ({ name, colour: CHANNEL_COLOURS[k] }));
     }
     listChannels();
     return paint();
   }
 
   function toggle(name) {
-    const before = panes()[0];
-    if (live.spots || (name !== "split" && name !== "spots")) state[name] = !state[name];
-    else say("No spots are in this file.");
-    const { width, height } = panes()[0]; // what was seen before is still seen
-    zoom(width * height < before.width * before.height ? Math.min(width / before.width, height / before.height)
-      : Math.max(width / before.width, height / before.height));
+    state[name] = !state[name] && (live.spots !== null || (name !== "split" && name !== "spots"));
+    refit();
     drawPanel();
   }
 
-  function say(text) {
-    byId("readout").replaceChildren(text);
-    byId("status").textContent = text;
-  }
-
-  let opening = 0;
-
+  const say = (text) => { byId("readout").replaceChildren(text); byId("status").textContent = text; };
   async function show(index) {
     const ticket = ++opening, opened = await open(index);
     if (ticket !== opening) return;
@@ -383,9 +358,8 @@
     const size = `${grid.width} \u00d7 ${grid.height} px of ${fixed(grid.umPerPx, 2)} ${MICRO}${grid.level ? ` (${finest})` : ""}`;
     byId("subtitle").textContent = byId("subtitle").title = `${about.name} \u00b7 ${size} \u00b7 ${about.unit}`;
     byId("outlines").replaceChildren(...live.outlines.map((outline, k) => {
-      const box = h("input", { type: "checkbox", checked: true }), swatch = h("span", { class: "swatch" });
-      box.addEventListener("change", () => { outline.shown = box.checked; draw(); });
-      swatch.style.background = LINE_COLOURS[k % 6];
+      const box = h("input", { type: "checkbox", checked: true, onchange: () => { outline.shown = box.checked; draw(); } });
+      const swatch = h("span", { class: "swatch", style: { background: LINE_COLOURS[k % 6] } });
       return h("li", {}, h("label", { class: "check" }, box, h("span", { text: outline.name }), swatch));
     }));
     for (const part of document.querySelectorAll("[data-section]")) part.hidden = part.dataset.section !== String(index);
@@ -398,13 +372,13 @@
   }
 
   // ---- view
-
   function fit() {
     const [x0, y0, x1, y1] = live.about.extent, { width, height } = panes()[0];
-    state.view = { x: (x0 + x1) / 2, y: (y0 + y1) / 2, scale: 0.9 * Math.min(width / (x1 - x0), height / (y1 - y0)) };
+    const scale = 0.9 * Math.min(width / (x1 - x0), height / (y1 - y0));
+    state.view = { x: (x0 + x1) / 2, y: (y0 + y1) / 2, scale, whole: true };
     draw();
   }
-
+  const refit = () => (state.view.whole ? fit() : draw()); // what was closer stays as close
   function worldAt(x, y) {
     const all = panes(), pane = all.findLast((one) => x >= one.x && y >= one.y) ?? all[0], { view } = state;
     const [dx, dy] = [x - pane.x - pane.width / 2, y - pane.y - pane.height / 2];
@@ -423,11 +397,11 @@
     const { grid } = live.about;
     state.view.x = clamp(state.view.x + dx, 0, grid.width * grid.pxX);
     state.view.y = clamp(state.view.y + dy, 0, grid.height * grid.pxY);
+    state.view.whole = false;
     draw();
   }
 
   // ---- what is under the cursor
-
   function read(x, y) {
     const place = worldAt(x, y), { about, known, spots } = live, { grid, umPerPx } = about;
     const column = Math.floor(place.x / grid.pxX), row = Math.floor(place.y / grid.pxY), at = row * grid.width + column;
@@ -463,7 +437,6 @@
   }
 
   // ---- numbers below the map
-
   function selectTab(chosen) {
     for (const tab of byId("tabs").children) {
       tab.setAttribute("aria-selected", String(tab === chosen));
@@ -487,10 +460,9 @@
   }
 
   const sorting = { by: "r", way: -1 };
-
   function sortBy(column) {
-    const again = sorting.by === column;
-    Object.assign(sorting, { by: column, way: again ? -sorting.way : column === "gene" ? 1 : -1 });
+    const way = sorting.by === column ? -sorting.way : column === "gene" ? 1 : -1;
+    Object.assign(sorting, { by: column, way });
     fillSkill(FIRST_ROWS);
   }
 
@@ -498,10 +470,10 @@
     const { skill } = live.about, heads = [...byId("skill-head").children], here = new Set(genesOf().map(({ name }) => name));
     if (!skill[sorting.by]) Object.assign(sorting, { by: "gene", way: 1 });
     const { by, way } = sorting, text = byId("skill-filter").value.trim().toLowerCase(), only = byId("skill-here").checked;
-    const rows = [...skill.gene.keys()].filter((i) => skill.gene[i].toLowerCase().includes(text) && (!only || here.has(skill.gene[i])));
-    const compare = (a, b) => way * (a < b ? -1 : a > b ? 1 : 0);
-    const unknown = (i) => Number(skill[by][i] === null); // comes last, whichever way
-    rows.sort((a, b) => unknown(a) - unknown(b) || compare(skill[by][a], skill[by][b]) || a - b);
+    const wanted = (name) => name.toLowerCase().includes(text) && (!only || here.has(name));
+    const rows = [...skill.gene.keys()].filter((i) => wanted(skill.gene[i]));
+    const values = skill[by], unknown = (i) => Number(values[i] === null); // these come last, whichever way
+    rows.sort((a, b) => unknown(a) - unknown(b) || way * (Number(values[a] > values[b]) - Number(values[a] < values[b])) || a - b);
     for (const head of heads) {
       head.hidden = !skill[head.dataset.column];
       head.setAttribute("aria-sort", head.dataset.column !== by ? "none" : way > 0 ? "ascending" : "descending");
@@ -515,21 +487,17 @@
 
   function skillCell(column, value, here) {
     if (value === null) return h("td", { text: "\u2013" });
+    if (column === "mean" || column === "dispersion") return h("td", { text: number(value, 3) });
+    if (column === "deviance") return h("td", { text: fixed(value, 3) });
     if (column === "r") {
-      const meter = h("i");
-      meter.style.width = `${100 * clamp(value, 0, 1)}%`;
-      return h("td", {}, h("span", { class: "meter" }, meter), fixed(value, 3));
+      const bar = h("i", { style: { width: `${100 * clamp(value, 0, 1)}%` } });
+      return h("td", {}, h("span", { class: "meter" }, bar), fixed(value, 3));
     }
-    if (column !== "gene") return h("td", { text: column === "deviance" ? fixed(value, 3) : number(value, 3) });
-    const showOnMap = () => {
-      choose(geneNamed(value));
-      scrollTo({ top: 0, behavior: smoothly() });
-    };
-    return here.has(value) ? h("td", {}, h("button", { type: "button", text: value, onclick: showOnMap })) : h("td", { text: value });
+    const onclick = () => { choose(geneNamed(value)); scrollTo({ top: 0, behavior: smoothly() }); };
+    return here.has(value) ? h("td", {}, h("button", { type: "button", text: value, onclick })) : h("td", { text: value });
   }
 
   // ---- events
-
   function setTheme(theme) {
     const other = theme === "dark" ? "light" : "dark";
     document.documentElement.dataset.theme = theme;
@@ -539,13 +507,7 @@
   const otherTheme = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
   const openHelp = () => byId("help").showModal();
   const setHold = (hold) => { Object.assign(state, { hold, held: shown[0]?.top ?? 1 }); paint(); };
-
-  function setAuto() {
-    state.tops.delete(state.gene);
-    state.held = geneNamed(state.gene)?.top ?? 1;
-    paint();
-  }
-
+  const setAuto = () => { state.tops.delete(state.gene); state.held = geneNamed(state.gene)?.top ?? 1; paint(); };
   function listenCanvas() {
     const pointers = new Map(); // those that are down, where they were last
     const at = ({ clientX, clientY }, { left, top } = canvas.getBoundingClientRect()) => [clientX - left, clientY - top];
@@ -587,10 +549,7 @@
     on("search", "input", listGenes);
     on("search", "keydown", (box, { key }) => {
       if (key === "Enter" && matching().length) choose(matching()[0]);
-      if (key !== "Escape") return;
-      box.value = "";
-      listGenes();
-      canvas.focus();
+      if (key === "Escape") { box.value = ""; listGenes(); canvas.focus(); }
     });
     for (const radio of document.getElementsByName("mode")) radio.addEventListener("change", () => setMode(radio.value));
     on("section", "change", ({ value }) => show(Number(value)));
@@ -612,7 +571,6 @@
     "?": openHelp, "/": () => byId("search").focus(),
   };
   const ARROWS = { ArrowLeft: [-60, 0], ArrowRight: [60, 0], ArrowUp: [0, -60], ArrowDown: [0, 60] };
-
   function press(event) {
     const { target, key } = event, typed = "select, dialog, input:not([type=checkbox], [type=range], [type=radio])";
     if (!live || target.closest(typed) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -631,15 +589,12 @@
     byId("section").append(...report.sections.map(({ name }, value) => h("option", { value, text: name })));
     byId("section-choice").hidden = report.sections.length < 2;
     byId("map").append(...Object.keys(report.maps).map((value) => h("option", { value, text: value })));
-    if (typeof DecompressionStream === "undefined") {
-      say("This browser cannot unpack the file; Chrome and Edge can from 80 on, Firefox from 113 on, Safari from 16.4 on.");
-      return;
-    }
     listenCanvas();
     listenPanel();
     document.addEventListener("keydown", press);
-    new ResizeObserver(() => { if (live) { drawNow(); drawPanel(); } }).observe(stage);
-    show(0).catch((error) => say(`The file cannot be shown (${error.message}). It may be damaged: write it again.`));
+    new ResizeObserver(() => { if (live) { refit(); drawPanel(); } }).observe(stage);
+    const old = !("DecompressionStream" in window) && "it takes Chrome 80, Firefox 113, Safari 16.4 or newer";
+    show(0).catch(({ message }) => say(`The file cannot be read: ${old || `it may be damaged (${message}); write it again`}.`));
   }
   begin();
 })();
