@@ -24,7 +24,7 @@ _ORDER = (
     "image",
     "tissue",
 )  # as sphisto.io.section says it
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 420, 210, 52, 36, 8, 10  # px of a chart and of its margins
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 420, 210, 60, 36, 8, 10  # px of a chart and of its margins
 _MOST_DRAWN = 5_000  # spots of the map of counts, each an element of the page
 
 
