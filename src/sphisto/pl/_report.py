@@ -33,8 +33,8 @@ def report(
     It shows the tissue with a gene over it, or several in colours, to zoom and pan; each value with its standard
     deviation and place under the cursor; what the spots measured beside it; outlines of labels and shapes; the skill of
     all genes, the losses of the training, counts of the spots, what was understood of the input, and the settings. Values
-    are those of :func:`sphisto.get.gene_raster`, in 8 bits: the square root of each is off by at most half a 255th part of
-    the root of the gene's highest value. Deviations are means over blocks of 8 x 8 px, in the same way.
+    are those of :func:`sphisto.get.gene_raster`, in 8 bits of the square root: each root is off by at most 1/510 of the
+    root of the gene's highest value. Deviations are means over blocks of 8 x 8 px, in the same way.
 
     Parameters
     ----------
