@@ -201,6 +201,7 @@ def _section(plan: Plan, part: Part, blobs: Blobs, steps: Any) -> dict[str, Any]
     store, key = plan.store, part.key
     table, record, about = stores.table(store, key), stores.record(store, key), stores.mark(store)
     library = stores.library_id(store, key)
+    is_only = sum(claims.library_of(about, other) == library for other in about["keys"]) == 1
     notes: list[str] = []
     maps = stores.raster(store, _keys.factors(key))
     params = plain(record.get("params", {}))
@@ -211,7 +212,7 @@ def _section(plan: Plan, part: Part, blobs: Blobs, steps: Any) -> dict[str, Any]
     return {
         "key": key,
         "library": library,
-        "name": library if len(about["keys"]) == len(claims.libraries_of(about)) else f"{library}, {key}",
+        "name": library if is_only else f"{library}, {key}",
         "unit": stores.unit(store, key),
         "umPerPx": part.grid.fullres_um_per_px,
         "grid": {
