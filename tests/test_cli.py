@@ -162,13 +162,14 @@ NOT_FOR_A_SHELL = {
         "table": "an object",
         "classification": "of the table",
     },
+    "report": {"data": "the argument STORE", "path": "--out"},
 }
 BEHIND = {
     "read_visium": named.READ, "qc": named.CLEAN, "section": named.SECTION, "fit_projection": named.FIT,
     "evaluate": named.EVALUATE, "predict": named.PREDICT, "aggregate": named.AGGREGATE,
-    "export": named.EXPORT,
+    "export": named.EXPORT, "report": named.REPORT,
 }  # fmt: skip
-TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io"}  # others from tl
+TAKEN_FROM = {"read_visium": "io", "qc": "pp", "section": "io", "report": "pl"}  # others from tl
 EXAMPLES = {command.name: command.examples for command in cli.COMMANDS}
 OF_SECTIONS = {*named.READ, *named.CLEAN, *named.SECTION}
 OPTIONS = {
@@ -178,12 +179,14 @@ OPTIONS = {
     "predict": {*OF_SECTIONS, *named.PREDICT, "overwrite"},
     "aggregate": {*named.AGGREGATE, "out", "overwrite"},
     "export": {*named.EXPORT},
+    "report": {*named.REPORT, "out"},
 }
 SEEN_IN = {
     "evaluate": "evaluate",
     "predict": "predict",
     "aggregate": "aggregate",
     "export": "export",
+    "report": "report",
 }  # the options of others in fit's
 
 
@@ -562,7 +565,7 @@ def test_demo_writes_its_store_and_pictures_and_says_where(tmp_path, capsys, mon
         pictures = sorted(path.name for path in out.glob("*.png"))
         assert pictures == [f"{name}.png" for name in
                             ("comparison", "history", "measured", "projection", "reconstruction", "umap")]  # fmt: skip
-        assert all(str(out / name) in shown for name in [*pictures, "toy.zarr"])
+        assert all(str(out / name) in shown for name in [*pictures, "toy.zarr", "report.html"])
         assert all(Image.open(out / name).size[0] > 500 for name in pictures)
     assert summarise(out / "toy.zarr").projections["projection"]["params"]["genes"] == _demo.GENES
 
@@ -606,3 +609,19 @@ def test_export_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsy
         == 0
     )
     assert len(json.loads((tmp_path / "x.geojson").read_text())["features"]) == summarise(store).libraries[0].n_spots
+
+
+def test_report_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "x.html"
+    words = ["report", str(store), "--out", str(path), "--genes", "class1_a,nuclei_a", "--title", "A & B"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    assert "<title>A &amp; B</title>" in path.read_text()
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.startswith(f"sphisto report: {path} exists and is left alone.")
+    assert cli.main([*words, "--overwrite"]) == 0
+    assert cli.main([*words[:4], "--overwrite", "--genes", "class1_x"]) == 2
+    assert "Close to 'class1_x': class1_" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", str(store)]) == 0
+    assert (tmp_path / "report.html").is_file()

@@ -94,7 +94,18 @@ def test_rooms_and_their_verbs_import_without_heavy_libraries():
         ["--help"],
         *(
             [name, "--help"]
-            for name in ("demo", "check", "fit", "evaluate", "predict", "aggregate", "info", "export", "upgrade")
+            for name in (
+                "demo",
+                "check",
+                "fit",
+                "evaluate",
+                "predict",
+                "aggregate",
+                "info",
+                "export",
+                "report",
+                "upgrade",
+            )
         ),
         ["--version"],
     ],

@@ -13,7 +13,7 @@ GENES = ["class1_a", "nuclei_a", "total_a", "gradient_a"]
 
 
 def run(out: Path, *, size: int = 512, pitch_um: float = 100.0, epochs: int = 6) -> Iterator[Path]:
-    """Write the demo's store and figures into a folder, and yield the path of each figure when it is there.
+    """Write the demo's store, figures and report into a folder, and yield the path of each file when it is there.
 
     Parameters
     ----------
@@ -48,3 +48,4 @@ def run(out: Path, *, size: int = 512, pitch_um: float = 100.0, epochs: int = 6)
         path = out / f"{name}.png"
         draw(path)
         yield path
+    yield pl.report(store, out / "report.html", overwrite=True)

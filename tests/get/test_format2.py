@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 
 import numpy as np
@@ -121,6 +122,13 @@ def test_of_sections_fitted_together_one_is_chosen(joint, store):
             lambda: sp.pl.comparison(joint, "class1_a", library_id=library, show=False),  # noqa: B023
         ):
             draw()
+
+
+def test_a_report_of_sections_fitted_together_shows_all_or_one(joint, tmp_path):
+    path = sp.pl.report(joint, tmp_path / "a.html", genes="class1_a")
+    assert re.findall(r'"library":"(\w+)","name":"(\w+)"', path.read_text()) == [("toy", "toy"), ("other", "other")]
+    path = sp.pl.report(joint, path, key=KEY, library_id="other", overwrite=True)
+    assert re.findall(r'"key":"(\w+)","library"', path.read_text()) == [f"{KEY}_other"]
 
 
 def test_elements_of_sections_fitted_together_lie_in_the_system_of_their_section(joint):

@@ -9,6 +9,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
 
     from anndata import AnnData
 
@@ -56,3 +58,29 @@ def section() -> AnnData:
         }
     }
     return adata
+
+
+@pytest.fixture
+def second(store: Path, tmp_path: Path) -> Path:
+    """A store with the projection twice, the second time as ``second``, and with cells that somebody else added."""
+    import copy
+    import shutil
+    from pathlib import Path
+
+    import zarr
+
+    path = Path(shutil.copytree(store, tmp_path / "two.zarr"))
+    for kind, end in [("images", ""), ("images", "_factors"), ("images", "_sd"), ("labels", "_tissue")]:
+        shutil.copytree(path / kind / f"projection{end}", path / kind / f"second{end}")
+    for part in ("varm/{}_loadings", "obsm/{}_fitted", "uns/{}"):
+        table = path / "tables" / "table"
+        shutil.copytree(table / part.format("projection"), table / part.format("second"))
+    shutil.copytree(path / "labels" / "toy_tissue", path / "labels" / "cells")
+    root = zarr.open_group(path, mode="r+", use_consolidated=False)
+    mark: Any = copy.deepcopy(dict(root.attrs["sphisto"]))
+    mark["keys"]["second"] = mark["keys"]["projection"]
+    for end in ("", "_factors", "_sd", "_tissue"):
+        mark["grids"][f"second{end}"] = mark["grids"][f"projection{end}"]
+    root.attrs["sphisto"] = mark
+    zarr.consolidate_metadata(path)
+    return path

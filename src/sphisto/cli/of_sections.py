@@ -34,7 +34,9 @@ logger = logging.getLogger("sphisto")
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", metavar="PATH", default="demo", help="folder for store and figures (default: demo)")
+    command.add_argument(
+        "--out", metavar="PATH", default="demo", help="folder for store, figures and report (default: demo)"
+    )
     command.set_defaults(run=_demo)
 
 
@@ -187,7 +189,7 @@ def _require_free_projection(options: argparse.Namespace) -> None:
 COMMANDS = (
     Command(
         "demo",
-        "fit a small section drawn by rule, and write its store and figures",
+        "fit a small section drawn by rule, and write its store, figures and a report",
         _add_demo,
         (
             "sphisto demo",

@@ -1,4 +1,4 @@
-"""Commands that take a store: ``info``, ``aggregate``, ``export``, ``upgrade``."""
+"""Commands that take a store: ``info``, ``aggregate``, ``export``, ``report``, ``upgrade``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sphisto._terminal import print_line
 from sphisto.cli.options import (
     AGGREGATE,
     EXPORT,
+    REPORT,
     Command,
     add_output,
     add_store,
@@ -133,6 +134,34 @@ def _export(options: argparse.Namespace) -> None:
     print_line(f"wrote {options.path}")
 
 
+def _add_report(command: argparse.ArgumentParser) -> None:
+    add_store(command)
+    command.add_argument("--out", metavar="FILE", help="file to write (by default report.html)")
+    command.add_argument(
+        "--genes", type=words, metavar="A,B,...",
+        help="genes to put in, any of the table (by default the first 20 of those that are stored as rasters)",
+    )  # fmt: skip
+    command.add_argument("--key", metavar="NAME", help="which projection of the store (by default all, in a menu)")
+    command.add_argument("--library-id", metavar="NAME", help="which section of the store (by default all, in a menu)")
+    command.add_argument(
+        "--max-side", type=int, metavar="N",
+        help="pixels on the longer side; larger sections are shown at the finest level of the pyramid that is no larger "
+        "(default: 2048)",
+    )  # fmt: skip
+    command.add_argument("--title", metavar="TEXT", help="heading of the page (by default the name of the store)")
+    command.add_argument(
+        "--overwrite", action=argparse.BooleanOptionalAction, help="replace a file that is there (default: False)"
+    )
+    command.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from sphisto import pl
+
+    where = {"path": options.out} if hasattr(options, "out") else {}
+    print_line(f"wrote {pl.report(options.store, **where, **given(options, REPORT))}")
+
+
 def _add_upgrade(command: argparse.ArgumentParser) -> None:
     add_store(command)
     command.set_defaults(run=_upgrade)
@@ -188,6 +217,16 @@ COMMANDS = (
             "sphisto export my_section.zarr image.ome.tif --element my_section_image",
             "sphisto export my_section.zarr cells.geojson --regions cells --objects detection",
             "sphisto export my_section.zarr view.json",
+        ),
+    ),
+    Command(
+        "report",
+        "write one HTML file that shows a store in a browser, without a network",
+        _add_report,
+        (
+            "sphisto report my_section.zarr",
+            "sphisto report my_section.zarr --out my_section.html --genes Prox1,Mbp --overwrite",
+            "sphisto report my_section.zarr --max-side 1000 --title 'Section 3, left hemisphere'",
         ),
     ),
     Command(

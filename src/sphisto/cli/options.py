@@ -20,6 +20,7 @@ EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "de
 PREDICT = ("store", "device", "key_added", "resume")
 AGGREGATE = ("radius", "genes", "target_sum", "key", "library_id")
 EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
+REPORT = ("genes", "key", "library_id", "max_side", "title", "overwrite")
 
 CONFIG = ("preset", "devices")  # which stand for settings in `config`
 MESSAGES = ("verbosity", "quiet", "progress")  # of all commands: settings of the session

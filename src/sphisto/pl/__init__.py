@@ -14,5 +14,6 @@ __getattr__, __dir__, __all__ = attach(
         "_umap": ["umap"],
         "_history": ["history"],
         "_evaluation": ["evaluation"],
+        "_report": ["report"],
     },
 )

@@ -103,6 +103,27 @@ def _as_one(parts: NDArray[Any]) -> Any:
 
 def labels_of(element: Any, name: str, system: str) -> Labels:
     """Return the labels of an element; refuses those that are turned, and what are no whole numbers."""
+    level = next(iter(element["scale0"].data_vars.values())) if hasattr(element, "children") else element
+    return Labels(_pixels_of(level, name), _upright(element, name, system))
+
+
+def labels_within(element: Any, name: str, system: str, *, most_side: int) -> Labels:
+    """Return labels as :func:`labels_of` does, but at the finest level with no more than ``most_side`` px on a side.
+
+    Where no level is so small, of the last one each n-th px is taken: others are not labels of the element.
+    """
+    matrix, levels = _upright(element, name, system), [element]
+    if hasattr(element, "children"):
+        levels = [next(iter(level.data_vars.values())) for level in element.children.values()]
+    level = next((level for level in levels if max(level.shape) <= most_side), levels[-1])
+    step = -(-max(level.shape) // most_side)
+    chosen = level[{axis: slice(step // 2, None, step) for axis in level.dims}]
+    y, x = (step * whole / part for whole, part in zip(levels[0].shape, level.shape, strict=True))
+    return Labels(_pixels_of(chosen, name), matrix @ np.diag([x, y, 1.0]))
+
+
+def _upright(element: Any, name: str, system: str) -> NDArray[np.float64]:
+    """(3, 3) matrix of labels; refuses those that are turned."""
     matrix = matrix_to(system, element, name)
     if np.linalg.det(matrix[:2, :2]) == 0 or np.abs(matrix[[0, 1], [1, 0]]).max() > 1e-6 * np.abs(matrix[:2, :2]).max():
         msg = (
@@ -110,15 +131,14 @@ def labels_of(element: Any, name: str, system: str) -> Labels:
             "Turn them upright first (`spatialdata.transform`), or into polygons (`spatialdata.to_polygons`)."
         )
         raise ValueError(msg)
-    return Labels(_pixels_of(element, name), matrix)
+    return matrix
 
 
-def _pixels_of(element: Any, name: str) -> NDArray[Any]:
-    level = next(iter(element["scale0"].data_vars.values())) if hasattr(element, "children") else element
+def _pixels_of(level: Any, name: str) -> NDArray[Any]:
     if set(level.dims) != {"y", "x"}:
         msg = f"Found {name} with axes {tuple(level.dims)}; expected labels (y, x)."
         raise ValueError(msg)
-    labels = np.asarray(finest(element, ("y", "x")))
+    labels = np.asarray(finest(level, ("y", "x")))
     if labels.dtype.kind not in "bui":
         msg = f"Found {name} with values of {labels.dtype}; expected labels: whole numbers, 0 where there is none."
         raise ValueError(msg)

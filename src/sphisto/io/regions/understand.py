@@ -68,13 +68,21 @@ def understood(store: stores.Store, regions: Any, radius: Any, system: str) -> R
     ValueError
         If the regions are of no known kind, or without a place in the section.
     """
-    element = _element(store, regions) if isinstance(regions, str) else regions
+    element = element_of(store, regions) if isinstance(regions, str) else regions
     name = repr(regions) if isinstance(regions, str) else "regions"
     return _understood(element, name, radius, system)
 
 
-def _element(store: stores.Store, name: str) -> Any:
-    """Element of a store, also one that somebody else added."""
+def element_of(store: stores.Store, name: str) -> Any:
+    """Labels or shapes of a store by name, also those that somebody else added; labels are not read.
+
+    Raises
+    ------
+    KeyError
+        If there is no element of that name.
+    ValueError
+        If it is neither.
+    """
     sdata = located(store)
     if isinstance(sdata, Path):
         from spatialdata import read_zarr

@@ -66,7 +66,7 @@ def summarise(store: str | Path) -> StoreSummary:
         version=str(mark.get("version", "unknown")),
         format=stores.format_of(mark),
         rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
-        projections={key: _plain(stores.record(store, key)) for key in mark["keys"]},
+        projections={key: plain(stores.record(store, key)) for key in mark["keys"]},
     )
 
 
@@ -97,8 +97,8 @@ def _length(frame: Any) -> int:
     return int((index["values"] if str(index.attrs.get("encoding-type")).startswith("nullable") else index).shape[0])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn what anndata reads (numpy scalars and arrays) into plain Python values."""
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: plain(part) for name, part in value.items()}
     return value.tolist() if hasattr(value, "tolist") else value
