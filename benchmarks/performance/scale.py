@@ -14,7 +14,7 @@ from sphisto.genes.observations import Observations
 from sphisto.slide.slide import Measured, Slide
 from sphisto.train.crops import Crops
 
-SIDES = (1_300, 3_060)  # px of 4 um: some 2,700 and 14,336 spots on tissue, a Visium array and one of 11 mm
+SIDES = (1_650, 3_810)  # px of 4 um: some 2,700 and 14,336 spots on tissue, a Visium array and one of 11 mm
 BRAIN, SEEDS = "mouse_brain_coronal", (0, 1, 2)
 FEW, MANY, STEPS = 3_000, 1_000_000, 30
 PITCH_PX, CROP_PX, N_FACTORS = 6, 128, 12
