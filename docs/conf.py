@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from importlib.metadata import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "_ext"))
 
 # one line of sphinx_autodoc_typehints for each documented function
 warnings.filterwarnings("ignore", message=".*_RstSnippetParser.set_application")
@@ -20,10 +24,13 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
+    "sphinx_design",
+    "mathml",
+    "returns",
 ]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
@@ -38,6 +45,7 @@ napoleon_custom_sections = [("Writes", "returns_style")]
 typehints_defaults = "comma"
 always_document_param_types = False
 typehints_document_rtype_none = False
+smartquotes_action = "D"  # dashes only: what is between quotes is often code
 
 # Text and notebooks
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -51,6 +59,12 @@ suppress_warnings = [
     "sphinx_autodoc_typehints.guarded_import",
 ]
 
+# Every name that is referred to must have its page; those of other projects' have one where these can be asked.
+nitpicky = True
+nitpick_ignore_regex = [
+    # written in annotations, without a page of their own: what is behind `RasterFeatures`, `Section`, `tl.load`
+    ("py:class", r"sphisto\.(core|features|io|predict|slide)\..*"),
+]
 if os.environ.get("READTHEDOCS"):
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
@@ -63,6 +77,8 @@ if os.environ.get("READTHEDOCS"):
         "torch": ("https://docs.pytorch.org/docs/stable", None),
         "xarray": ("https://docs.xarray.dev/en/stable", None),
     }
+else:
+    nitpick_ignore_regex.append((r"py:.*", r"(?!sphisto\b).*"))  # nobody to ask
 
 html_theme = "sphinx_book_theme"
 html_title = "sphisto"
