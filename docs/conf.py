@@ -24,11 +24,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "returns",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
     "sphinx_design",
     "mathml",
-    "returns",
 ]
 html_math_renderer = "mathml"
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]

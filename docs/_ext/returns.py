@@ -31,5 +31,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
             lines[at:at] = ["", f":returns: {found[0]}", *(f"    {line}" for line in found[1:]), ""]
 
     app.connect("autodoc-process-docstring", take, priority=400)
-    app.connect("autodoc-process-docstring", put, priority=900)
+    app.connect("autodoc-process-docstring", put)  # after napoleon and before the types, by the order in conf.py
     return {"parallel_read_safe": True, "parallel_write_safe": True}
