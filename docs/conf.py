@@ -29,6 +29,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "mathml",
+    "offline",
 ]
 html_math_renderer = "mathml"
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
@@ -79,6 +80,17 @@ if os.environ.get("READTHEDOCS"):
     }
 else:
     nitpick_ignore_regex.append((r"py:.*", r"(?!sphisto\b).*"))  # nobody to ask
+
+# `sphinx -b linkcheck docs docs/_build/links` asks whether the addresses on the pages are there
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_ignore = [
+    r"http://localhost.*",
+    r"https://example\.org/.*",
+    r"https://pypi\.org/project/sphisto.*",  # not yet there
+    r"https://(www\.)?biorxiv\.org/.*",  # answers browsers only, as publishers behind a doi do
+    r"https://doi\.org/.*",
+]
 
 html_theme = "sphinx_book_theme"
 html_title = "sphisto"

@@ -28,14 +28,14 @@ TISSUE = (450, 480, 1250, 1280)  # x and y of a square around the tissue, in ful
 OUT = Path(__file__).resolve().parent / "_static" / "gallery"
 
 
-def fit(folder: str, store: Path, *, device: str = "cpu") -> AnnData:
+def fit(folder: str, store: Path) -> AnnData:
     # [fit]
     adata = sp.io.read_visium(folder)
     sp.pp.normalize(adata)
     sp.pp.explore(adata)
     trained_through = sp.config.FitConfig(train=sp.config.TrainConfig(first_look=1))
-    sp.tl.fit_projection(adata, store=store, genes=GENES, config=trained_through, device=device)
-    sp.tl.evaluate(adata, device=device)
+    sp.tl.fit_projection(adata, store=store, genes=GENES, config=trained_through)
+    sp.tl.evaluate(adata)
     # [end]
     return adata
 
@@ -104,7 +104,7 @@ def draw(adata: AnnData, store: Path, out: Path = OUT) -> None:
 
 def main(folder: str) -> None:
     plt.switch_backend("agg")
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, sp.settings.override(device="cpu"):
         store = Path(place) / "section.zarr"
         draw(fit(folder, store), store)
 
