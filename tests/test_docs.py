@@ -45,7 +45,9 @@ def wrong(page: Path, link: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_relative_links_and_images_lead_somewhere(page):
-    links = re.findall(r"\]\(<?([^)\s>]+)>?\)", prose(page)) + re.findall(r"^```\{figure\} (\S+)", page.read_text(), re.M)
+    links = re.findall(r"\]\(<?([^)\s>]+)>?\)", prose(page)) + re.findall(
+        r"^```\{figure\} (\S+)", page.read_text(), re.M
+    )
     assert [link for link in links if not re.match(r"[a-z]+:", link) and wrong(page, link)] == []
 
 
@@ -92,7 +94,9 @@ def test_the_gallery_shows_every_plot_and_its_code(gallery):
 def test_the_gallery_draws_a_picture_of_each(gallery, fitted, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "GENES", ["class1_a", "nuclei_a"])
     monkeypatch.setattr(gallery, "TISSUE", (0, 0, 64, 64))
-    monkeypatch.setattr(gallery, "DRAWN", [drawn for drawn in gallery.DRAWN if drawn.__name__ not in ("umap", "evaluation")])
+    monkeypatch.setattr(
+        gallery, "DRAWN", [drawn for drawn in gallery.DRAWN if drawn.__name__ not in ("umap", "evaluation")]
+    )
     gallery.draw(fitted, Path(fitted.uns["projection"]["store"]), tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {drawn.__name__ for drawn in gallery.DRAWN}
 
@@ -142,7 +146,9 @@ def test_what_is_refused_belongs_to_a_section_of_the_page():
     raising = [
         path.relative_to(SOURCE).as_posix()
         for path in SOURCE.rglob("*.py")
-        if any(isinstance(node, ast.Raise) and node.exc for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        if any(
+            isinstance(node, ast.Raise) and node.exc for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
     ]
     starts = tuple(start for starts in SUBJECTS.values() for start in starts)
     assert [name for name in raising if not name.startswith(starts)] == []

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 # what a browser fetches by itself: scripts, styles, fonts and images, but no links that a reader may follow
-IN_HTML = re.compile(r"<(?:script|img|iframe|source)[^>]+src=\"(https?://[^\"]+)|<link[^>]+stylesheet[^>]+href=\"(https?://[^\"]+)")
+IN_HTML = re.compile(
+    r"<(?:script|img|iframe|source)[^>]+src=\"(https?://[^\"]+)|<link[^>]+stylesheet[^>]+href=\"(https?://[^\"]+)"
+)
 IN_CSS = re.compile(r"url\([\"']?(https?://[^)\"']+)|@import [\"'](https?://[^\"']+)")
 
 
