@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 GENES = ["Doc2g", "Fabp7"]
-TISSUE = (450, 480, 1250, 1280)  # x and y of a square around the tissue, in full-resolution px
 OUT = Path(__file__).resolve().parent / "_static" / "gallery"
 
 
@@ -60,7 +59,7 @@ def comparison(_adata: AnnData, store: Path) -> None:
 
 def reconstruction(_adata: AnnData, store: Path) -> None:
     # [reconstruction]
-    sp.pl.reconstruction(store, bbox=TISSUE)
+    sp.pl.reconstruction(store)
     # [end]
 
 

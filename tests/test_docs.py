@@ -93,7 +93,6 @@ def test_the_gallery_shows_every_plot_and_its_code(gallery):
 
 def test_the_gallery_draws_a_picture_of_each(gallery, fitted, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "GENES", ["class1_a", "nuclei_a"])
-    monkeypatch.setattr(gallery, "TISSUE", (0, 0, 64, 64))
     monkeypatch.setattr(
         gallery, "DRAWN", [drawn for drawn in gallery.DRAWN if drawn.__name__ not in ("umap", "evaluation")]
     )
