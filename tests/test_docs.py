@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -98,6 +99,15 @@ def test_the_gallery_draws_a_picture_of_each(gallery, fitted, tmp_path, monkeypa
     )
     gallery.draw(fitted, Path(fitted.uns["projection"]["store"]), tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {drawn.__name__ for drawn in gallery.DRAWN}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_settings_that_a_page_names_are_there(page):
+    text = page.read_text(encoding="utf-8").replace("a setting that does not exist (`FieldConfig(nugget=1)`)", "")
+    named = re.findall(r"(TrainConfig|FieldConfig|GeneModelConfig)\(([^()]*)\)", text)
+    for kind, settings in named:
+        known = {field.name for field in dataclasses.fields(getattr(sp.config, kind))}
+        assert set(re.findall(r"(\w+)=", settings)) <= known, f"{kind}({settings})"
 
 
 # ---- figures
