@@ -113,11 +113,11 @@ def _draw_gained(
     at: dict[str, Any] = {"extent": (0, width, height, 0), "interpolation": "none", "vmin": 0}
     fig, axes = plt.subplots(len(GENES), 4, figsize=(14, 3.5 * len(GENES)), layout="constrained", squeeze=False)
     tissue = np.isfinite(maps["sphisto"][0])
-    for row, (gene, what) in enumerate(GENES.items()):
+    for row, gene in enumerate(GENES):
         true = np.where(tissue, truth[row], np.nan)
-        most = float(np.nanquantile(true, 0.99))
+        most = float(np.nanquantile(maps["sphisto"][row], 0.995))
         axes[row, 0].imshow(true, vmax=most, **at)
-        axes[row, 0].set_title(f"{gene}: truth, {what}")
+        axes[row, 0].set_title(f"truth: {gene}")
         pl.measured(adata, gene, bbox=box, vmax=most, ax=axes[row, 1], show=False)
         axes[row, 1].set_title("measured by the spots")
         for ax, (name, values) in zip(axes[row, 2:], maps.items(), strict=True):
@@ -141,10 +141,10 @@ def _gained(adata: AnnData, scores: dict[str, list[float]], out: Path) -> str:
             f"{gene:12}{what:38}{ours:10.2f}{other:20.2f}"
             for (gene, what), ours, other in zip(GENES.items(), *scores.values(), strict=True)
         ),
-        "\nWhat the image shows is drawn finer than the spots; what it does not show is interpolated between them, no better",
-        "than by Gaussian weights. "
+        "\nWhat the image shows is drawn finer than the spots; what it does not show is interpolated between them, about",
+        "as by Gaussian weights. "
         + (
-            f"Held-out spots confirmed the network: {gate:g} of its correction is in these maps."
+            f"Held-out spots confirmed the network: {gate:.0%} of its correction is in these maps."
             if gate
             else "These maps are the co-kriging of spots and image: held-out spots did not confirm the network."
         ),
