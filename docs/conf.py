@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from importlib.metadata import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "_ext"))
 
 # one line of sphinx_autodoc_typehints for each documented function
 warnings.filterwarnings("ignore", message=".*_RstSnippetParser.set_application")
@@ -20,10 +24,14 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
+    "returns",
     "sphinx_autodoc_typehints",
     "sphinx_copybutton",
+    "sphinx_design",
+    "mathml",
+    "offline",
 ]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
@@ -38,12 +46,14 @@ napoleon_custom_sections = [("Writes", "returns_style")]
 typehints_defaults = "comma"
 always_document_param_types = False
 typehints_document_rtype_none = False
+smartquotes_action = "D"  # dashes only: what is between quotes is often code
 
 # Text and notebooks
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # tutorials are committed executed, and executed again by our tests
 nb_merge_streams = True
+nb_ipywidgets_js = {}  # it would be fetched from elsewhere; what widgets show is shown as text
 
 # Annotations name types of libraries that are imported only when a function runs
 suppress_warnings = [
@@ -51,6 +61,14 @@ suppress_warnings = [
     "sphinx_autodoc_typehints.guarded_import",
 ]
 
+# Every name of ours that is referred to must have its page.
+nitpicky = True
+nitpick_ignore_regex = [
+    # written in annotations, without a page of their own: what is behind `RasterFeatures`, `Section`, `tl.load`
+    ("py:class", r"sphisto\.(core|features|io|predict|slide)\..*"),
+    # other projects: nobody to ask without a network, and with one annotations name modules that are private there
+    (r"py:.*", r"(?!sphisto\b).*"),
+]
 if os.environ.get("READTHEDOCS"):
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
@@ -63,6 +81,17 @@ if os.environ.get("READTHEDOCS"):
         "torch": ("https://docs.pytorch.org/docs/stable", None),
         "xarray": ("https://docs.xarray.dev/en/stable", None),
     }
+
+# `sphinx -b linkcheck docs docs/_build/links` asks whether the addresses on the pages are there
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_ignore = [
+    r"http://localhost.*",
+    r"https://example\.org/.*",
+    r"https://pypi\.org/project/sphisto.*",  # not yet there
+    r"https://(www\.)?biorxiv\.org/.*",  # answers browsers only, as publishers behind a doi do
+    r"https://doi\.org/.*",
+]
 
 html_theme = "sphinx_book_theme"
 html_title = "sphisto"

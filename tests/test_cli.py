@@ -564,10 +564,10 @@ def test_demo_writes_its_store_and_pictures_and_says_where(tmp_path, capsys, mon
         shown = capsys.readouterr().out
         pictures = sorted(path.name for path in out.glob("*.png"))
         assert pictures == [f"{name}.png" for name in
-                            ("comparison", "history", "measured", "projection", "reconstruction", "umap")]  # fmt: skip
+                            ("comparison", "gained", "history", "measured", "projection", "reconstruction", "umap")]  # fmt: skip
         assert all(str(out / name) in shown for name in [*pictures, "toy.zarr", "report.html"])
         assert all(Image.open(out / name).size[0] > 500 for name in pictures)
-    assert summarise(out / "toy.zarr").projections["projection"]["params"]["genes"] == _demo.GENES
+    assert summarise(out / "toy.zarr").projections["projection"]["params"]["genes"] == list(_demo.GENES)
 
 
 def test_info_of_a_path_that_is_no_store_says_so(tmp_path, capsys):

@@ -85,7 +85,7 @@ class Settings:
 
     @property
     def cachedir(self) -> Path:
-        """Folder in which :mod:`sphisto.datasets` keeps what it fetches.
+        """Folder in which ``sphisto.datasets`` keeps what it fetches.
 
         At first the system's own place for such files (on Linux ``~/.cache/sphisto``); ``None`` brings that back.
         """

@@ -44,8 +44,8 @@ def _demo(options: argparse.Namespace) -> None:
     from sphisto import _demo
     from sphisto.io.paths import user_path
 
-    for path in _demo.run(user_path(options.out)):
-        print_line(str(path))
+    for line in _demo.run(user_path(options.out)):
+        print_line(str(line))
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ class FieldConfig:
     Parameters
     ----------
     solver
-        Name in :data:`sphisto.field.solvers.SOLVERS`: ``"kriging"`` (co-kriging in position and features, in closed
+        Name in ``sphisto.field.solvers.SOLVERS``: ``"kriging"`` (co-kriging in position and features, in closed
         form) or ``"gaussian"`` (weighted averages of the spots around, without features).
     least_spots
         Number of spots from which ``"kriging"`` is used: fewer do not determine a covariance, and ``"gaussian"`` takes

@@ -48,7 +48,7 @@ def tissue_mask(
     Returns
     -------
     (y, x) bool mask of the image's size. Edit it where it is wrong and pass it on as ``tissue=`` to
-    :func:`sphisto.tl.fit_projection`.
+    :func:`sphisto.io.section`.
 
     Writes
     ------
