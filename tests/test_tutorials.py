@@ -21,7 +21,7 @@ execute = runpy.run_path(str(ROOT / "tutorials" / "run.py"))["execute"]
 SHORTER = {
     "first_projection": {"size": 256, "max_epochs": 1},
     "mouse_brain": {"um_per_px": 8, "max_epochs": 1},
-    "full_resolution_slide": {"um_per_px": 16, "max_epochs": 2},
+    "full_resolution_slide": {"um_per_px": 16, "max_epochs": 2, "coarsest": 0},
     "is_it_right": {"height": 512, "width": 640, "max_epochs": 1},
     "ecosystem": {"side_um": 100},
 }
