@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+# set for tutorials, too, which look there
+os.environ.setdefault("SPHISTO_DATA", str(Path(__file__).resolve().parents[2] / "shared" / "data"))
+REAL_DATA = Path(os.environ["SPHISTO_DATA"])
 
 
 @pytest.fixture(scope="session", autouse=True)

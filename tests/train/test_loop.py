@@ -151,7 +151,7 @@ def test_each_round_has_a_schedule_of_its_own_and_goes_on_where_the_last_ended(m
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])
-def test_a_training_goes_on_in_the_round_that_it_left(make_task, tmp_path, monkeypatch, kept):
+def test_a_training_goes_on_in_the_round_that_it_left(make_task, tmp_path, monkeypatch, caplog, kept):
     whole = make_task(1, 4, 0.5)
     expected = train(whole, tmp_path / "a")
     with monkeypatch.context() as patch:
@@ -159,7 +159,9 @@ def test_a_training_goes_on_in_the_round_that_it_left(make_task, tmp_path, monke
         with pytest.raises(RuntimeError, match="stopped"):
             train(make_task(1, 4, 0.5), tmp_path / "b")
     resumed = make_task(1, 4, 0.5)
-    found = train(resumed, tmp_path / "b", resume=True)
+    with caplog.at_level("INFO", logger="sphisto"):
+        found = train(resumed, tmp_path / "b", resume=True)
+    assert f"The training goes on after epoch {kept} of 4." in caplog.text
     for name in ("epoch", "loss", "learning_rate"):
         np.testing.assert_array_equal(found[name], expected[name])
     for a, b in zip(whole.module.state_dict().values(), resumed.module.state_dict().values(), strict=True):

@@ -130,6 +130,7 @@ def train(task: Task, *, device: torch.device, checkpoint: Path, resume: bool = 
         left = _entries_of(checkpoint, task.call)
         number = max(int(np.searchsorted(starts, len(left))) - 1, 0)
         task = replace(task, past=tuple(left[: starts[number]]))
+        logger.info("The training goes on after epoch %d of %d.", len(left), task.config.epochs)
     for _ in range(number, len(task.rounds)):
         shown = shows_progress()  # by the settings of this process: others that train have their own
         with contextlib.nullcontext() if shown else stage(f"train, {task.epochs} epochs"):
