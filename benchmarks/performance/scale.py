@@ -17,7 +17,7 @@ from sphisto.train.crops import Crops
 SIDES = (1_650, 3_810)  # px of 4 um: some 2,700 and 14,336 spots on tissue, a Visium array and one of 11 mm
 BRAIN, SEEDS = "mouse_brain_coronal", (0, 1, 2)
 FEW, MANY, STEPS = 3_000, 1_000_000, 30
-PITCH_PX, CROP_PX, N_FACTORS = 6, 128, 12
+PITCH_PX, N_FACTORS = 25, 12  # 100 um at 4 um per px
 
 
 def measure(data, _device, _whole):
@@ -106,23 +106,13 @@ def crops(n):
     density = rng.poisson(10 * wave).astype(float)
     values = sparse.csr_array(density.astype(np.float32))
     measured = Measured(centers, values, tuple(f"g{i}" for i in range(N_FACTORS)), True, float(PITCH_PX))
-    grid = Grid(*shape, um_per_px=16 / PITCH_PX)
-    slide = Slide("drawn", np.zeros((3, *shape), np.uint8), grid, np.ones(shape, bool), Spot(16.0, "square"), measured)
+    grid = Grid(*shape, um_per_px=100 / PITCH_PX)
+    image, tissue = (np.broadcast_to(value, size) for value, size in ((np.uint8(200), (3, *shape)), (np.True_, shape)))
+    slide = Slide("drawn", image, grid, tissue, Spot(55.0), measured)
     every = np.arange(len(centers))
     observations = Observations(every * 0, every, centers, density, None, 0, float(PITCH_PX))
     field = Field.fit(observations, None, sp.config.FieldConfig())
     learned = np.ones(len(centers), dtype=bool)
     config = sp.config.TrainConfig(batch=1)
-    return Crops(
-        slide,
-        slide.footprint(),
-        field,
-        np.arange(N_FACTORS),
-        learned,
-        ~learned,
-        (CROP_PX, CROP_PX),
-        config,
-        10**6,
-        0,
-        0,
-    )
+    genes, shape = np.arange(N_FACTORS), (config.crop, config.crop)
+    return Crops(slide, slide.footprint(), field, genes, learned, ~learned, shape, config, 10**6, 0, 0)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg import block_diag
+from scipy.linalg import block_diag, cho_factor, cho_solve
 
 from sphisto._cores import in_parts
 from sphisto.core.places import Places
@@ -29,6 +29,8 @@ from sphisto.field.covariance import Covariance, spherical
 from sphisto.field.equations import decomposed, solve, spread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sphisto.field.config import FieldConfig
     from sphisto.field.equations import Equations
     from sphisto.field.windows import Windows
@@ -235,10 +237,6 @@ class Piece:
         (m, q) weights of the spots: of the covariance between spots, and of that within the surroundings of one.
     slopes
         (t, q) mean coefficients of the trend.
-    vectors, values
-        (m, m) and (m,) eigenvectors and eigenvalues of the spots' covariance, without the trend.
-    turned
-        (m, t) trend at the spots, in the eigenvectors.
     spreads
         (g, t, t) covariance of the trend's coefficients.
     """
@@ -250,10 +248,14 @@ class Piece:
     smooth: NDArray[np.float32]
     local: NDArray[np.float32]
     slopes: Floats
-    vectors: NDArray[np.float32]
-    values: Floats
-    turned: NDArray[np.float32]
     spreads: Floats
+
+    @cached_property
+    def _decomposed(self) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
+        """Eigenvalues and vectors of the spots' covariance, and the trend in the vectors: for variances alone."""
+        values, vectors = decomposed(self.covariance, self.places.centers, self.features)
+        turned = vectors.T @ self.covariance.trend(self.features)
+        return values, vectors.astype(np.float32), turned.astype(np.float32)
 
     def at(self, points: Floats, features: Floats) -> Floats:
         """(m, q) components at (m, 2) points with (m, p) features."""
@@ -280,18 +282,18 @@ class Piece:
 
         What is left of the variance given the spots and the trend's coefficients, and what these add by being uncertain.
         """
-        model = self.model
+        model, (values, vectors, turned) = self.model, self._decomposed
         out = np.zeros((len(points), len(model.slopes)))
-        damping = (1 / (self.values[:, None] + model.nuggets)).astype(np.float32)
+        damping = (1 / (values[:, None] + model.nuggets)).astype(np.float32)
         trend = self.covariance.trend(features)
 
         def fill(part: slice) -> None:
             apart, around = self._covariances(points[part], features[part], np.arange(len(self.places)))
-            smooth, local = apart @ self.vectors, around @ self.vectors
+            smooth, local = apart @ vectors, around @ vectors
             explained = np.stack([square @ damping for square in (smooth**2, 2 * smooth * local, local**2)], axis=-1)
             for i, (local_part, weight) in enumerate(zip(model.locals, model.shares * model.scales, strict=True)):
-                left = trend[part] - (smooth * damping[:, i]) @ self.turned
-                less = (local * damping[:, i]) @ self.turned
+                left = trend[part] - (smooth * damping[:, i]) @ turned
+                less = (local * damping[:, i]) @ turned
                 pairs = ((left, left, -1), (left, less, 2), (less, less, -1))
                 added = [sign * np.einsum("mt,tu,mu->m", a, self.spreads[i], b) for a, b, sign in pairs]
                 known = explained[:, i] + np.stack(added, axis=-1)
@@ -314,13 +316,9 @@ def _conditioned(kriging: Kriging, known: Rows, elsewhere: tuple[Floats, Floats]
     model, covariance = kriging.model, kriging.covariance
     places, features = Places(kriging.places.centers[known]), kriging.features[known]
     components, trend = kriging.components[known], covariance.trend(features)
-    values, vectors = decomposed(covariance, places.centers, features)
-    turned, known_turned = vectors.T @ trend, vectors.T @ components
     shape, slopes, spreads = components.shape, np.zeros((trend.shape[1], components.shape[1])), []
     smooth, local = np.zeros(shape), np.zeros(shape)
-    for i, nugget in enumerate(model.nuggets):
-        damping = 1 / (values + nugget)[:, None]
-        drift, alone = vectors @ (damping * turned), vectors @ (damping * known_turned)
+    for i, (drift, alone) in enumerate(_solved(covariance, places, features, model.nuggets, [trend, components])):
         spreads.append(spread(elsewhere[0][i] + trend.T @ drift))
         own = spreads[-1] @ (elsewhere[1][i] + trend.T @ alone)
         weights = model.shares[i] * (alone - drift @ own)
@@ -328,9 +326,24 @@ def _conditioned(kriging: Kriging, known: Rows, elsewhere: tuple[Floats, Floats]
         local += model.locals[i] * weights  # what is particular to a spot needs no damping: it does not reach the next
         slopes += model.slopes * model.shares[i] * own
     return Piece(
-        covariance, model, places, features, smooth.astype(np.float32), local.astype(np.float32), slopes,
-        vectors.astype(np.float32), values, turned.astype(np.float32), np.stack(spreads),
+        covariance, model, places, features, smooth.astype(np.float32), local.astype(np.float32), slopes, np.stack(spreads)
     )  # fmt: skip
+
+
+def _solved(
+    covariance: Covariance, places: Places, features: Floats, nuggets: Floats, columns: list[Floats]
+) -> Iterator[list[Floats]]:
+    """Yield, for each nugget, the inverse covariance of m spots, without the trend, times some (m, c) columns."""
+    if len(places) == 0:
+        yield from (columns for _ in nuggets)
+        return
+    matrix = covariance.between(places.centers, features, places.centers, features)
+    at, both = np.diag_indices(len(matrix)), np.column_stack(columns)
+    variance = matrix[at]
+    for nugget in nuggets:
+        matrix[at] = variance + nugget
+        solved = cho_solve(cho_factor(matrix, lower=True, check_finite=False), both, check_finite=False)
+        yield np.split(solved, [columns[0].shape[1]], axis=1)
 
 
 def choose_covariance(
