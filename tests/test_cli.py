@@ -29,6 +29,7 @@ from sphisto.core.spot import SpotShape
 from sphisto.io.export.geojson import Objects
 from sphisto.io.store.summary import summarise
 from sphisto.scoring.held_out import check_split
+from sphisto.slide.placement import Alignment
 from sphisto.train.settings import with_devices
 
 FAULTS = {
@@ -64,6 +65,8 @@ def calls(monkeypatch):
     monkeypatch.setattr(sp.io, "read_visium", read_visium)
     monkeypatch.setattr(sp.io, "section", section, raising=False)
     monkeypatch.setattr(sp.pp, "qc", lambda _, **given: noted.update(qc=given))
+    placed = Alignment(100, 1.0, 0.98, 0.9, "as given", 0.9, ("flipped left-right",))
+    monkeypatch.setattr(sp.pp, "check_alignment", lambda _: noted.update(check_alignment=True) or placed)
     monkeypatch.setattr(sp.tl, "fit_projection", lambda data, **given: noted.update(fit_projection=(data, given)))
     monkeypatch.setattr(sp.tl, "predict", lambda model, data, **given: noted.update(predict=(model, data, given)))
     monkeypatch.setattr(sp.tl, "load", lambda path: f"model of {path}")
@@ -106,8 +109,27 @@ def test_check_says_how_a_folder_is_understood(calls, capsys):
     assert cli.main(["check", "folder", "--image", "he.tif", "--spot-um", "8", "--check"]) == 0
     assert calls["read_visium"] == ("folder", {"image": "he.tif"})
     assert calls["section"] == {"image": "he.tif", "spot_um": 8, "check": True}
-    assert set(calls) == {"read_visium", "section"}
+    assert set(calls) == {"read_visium", "section", "check_alignment"}
+    assert capsys.readouterr().out == (
+        "Section 'µ'\n  3 spots\n  placed  100 of 100 spots on the image, 98 on tissue; overlap with it 0.90 of 1. Its outline "
+        "would fit as well flipped left-right\n"
+    )
+
+
+def test_check_leaves_out_the_place_of_the_spots_if_told_to(calls, capsys):
+    assert cli.main(["check", "folder", "--no-check"]) == 0
+    assert "check_alignment" not in calls
     assert capsys.readouterr().out == "Section 'µ'\n  3 spots\n"
+
+
+def test_check_refuses_what_a_fit_would_refuse(calls, capsys, monkeypatch):
+    def misplaced(_):
+        msg = "spots lie off the tissue"
+        raise ValueError(msg)
+
+    monkeypatch.setattr(sp.pp, "check_alignment", misplaced)
+    assert cli.main(["check", "folder"]) == 2
+    assert capsys.readouterr().err == "sphisto check: spots lie off the tissue\n"
 
 
 def test_a_mask_of_the_tissue_is_read_from_its_file(calls, tmp_path):

@@ -407,6 +407,12 @@ def test_a_part_of_a_run_leads_to_the_run(run):
         read_visium(run.parent.parent)
 
 
+def test_a_run_without_counts_is_not_led_to_its_pictures(run):
+    (run / "filtered_feature_bc_matrix.h5").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Found no counts.*Put the counts of this section there\.$"):
+        read_visium(run)
+
+
 def test_packed_downloads_are_to_be_unpacked(run):
     (run / "filtered_feature_bc_matrix.h5").unlink()
     (run / "filtered_feature_bc_matrix.tar.gz").touch()

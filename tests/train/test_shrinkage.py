@@ -51,11 +51,13 @@ def test_a_network_that_makes_things_worse_is_shut_out(fitted, caplog):
     assert "did not help" in caplog.text
 
 
-def test_a_network_that_helps_is_let_in(fitted):
+def test_a_network_that_helps_is_let_in_and_said_to_be(fitted, caplog):
     """A prior that says half of the truth is put right by a ratio of two."""
     slide, found = fitted
+    caplog.set_level("INFO", "sphisto")
     _, gate = choose(slide, found, np.log(2.0), loadings_over=2.0)
     assert gate == 1
+    assert "1 of its correction is used" in caplog.text
 
 
 def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):

@@ -54,7 +54,22 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    print_line(repr(_section(_read(options), options)))
+    from sphisto import pp
+
+    section = _section(_read(options), options)
+    print_line(repr(section))
+    if getattr(options, "check", True):
+        print_line(f"  placed  {_placed(pp.check_alignment(section))}")
+
+
+def _placed(found: Any) -> str:
+    """Say where the spots lie on their image, and what its outline cannot tell."""
+    inside, on_tissue = (round(share * found.n_spots) for share in (found.inside, found.on_tissue))
+    words = (
+        f"{inside} of {found.n_spots} spots on the image, {on_tissue} on tissue; overlap with it {found.fit:.2f} of 1"
+    )
+    unseen = [name for name in (found.best, *found.ties) if name != "as given"]
+    return f"{words}. Its outline would fit as well {', or '.join(unseen)}" if unseen else words
 
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
@@ -198,7 +213,7 @@ COMMANDS = (
     ),
     Command(
         "check",
-        "print how a Space Ranger folder is understood; nothing is written",
+        "print how a Space Ranger folder is understood, and whether spots and image fit; nothing is written",
         _add_check,
         (
             "sphisto check my_section",

@@ -72,7 +72,7 @@ class GeneModel:
             import difflib
 
             close = difflib.get_close_matches(missing[0], self.genes, n=5)
-            hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else ""
+            hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else " `var_names` lists those there are."
             msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(self.genes)} of the table.{hint}"
             raise KeyError(msg)
         rows = self.loadings[[position[gene] for gene in genes]]

@@ -69,7 +69,10 @@ def make_slide(
     slide = Slide(section.library_id, image, grid, mask, size, measured)
     problem = misfit(section, slide) if section.check else None
     if problem:
-        msg = f"{problem} If spots and image are right as they are, pass `check=False` to `sphisto.io.section`."
+        msg = (
+            f"{problem} If spots and image are right as they are, pass `check=False` to `sphisto.io.section` (in a shell "
+            "`--no-check`)."
+        )
         raise ValueError(msg)
     if not repair:
         return slide

@@ -204,7 +204,10 @@ def _read_images(spatial: Path) -> dict[str, Any]:
 def _existing_image(image: str | Path) -> str:
     path = existing_path(image)
     if not path.exists():
-        msg = f"Found no image file at {str(path)!r} (`image=`). Give the path of the full-resolution image."
+        msg = (
+            f"Found no image file at {str(path)!r} (`image=`). Give the path of the full-resolution image, or leave `image` "
+            "out: the hires image of the folder is taken then."
+        )
         raise FileNotFoundError(msg)
     return str(path.resolve())
 

@@ -145,8 +145,13 @@ def find_counts(folder: Path) -> Path:
         return others[0]
     holds = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
     packed = sorted(p.name for p in folder.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip", ".tar")))
-    runs = sorted(str(p) for p in folder.iterdir() if p.is_dir() and is_spaceranger_folder(p))
-    hint = f" Unpack {', '.join(packed)}." if packed else f" Give one of: {', '.join(runs)}." if runs else ""
+    runs = sorted(str(p) for p in folder.iterdir() if p.is_dir() and is_spaceranger_folder(p) and p.name != "spatial")
+    if packed:
+        hint = f" Unpack {', '.join(packed)}."
+    elif runs:
+        hint = f" Give one of: {', '.join(runs)}."
+    else:
+        hint = " Put the counts of this section there." if (folder / "spatial").is_dir() else ""
     msg = (
         f"Found no counts in {str(folder)!r} (it holds: {holds}). Expected filtered_{COUNTS}.h5 or the folder "
         f"filtered_{COUNTS}.{hint}"

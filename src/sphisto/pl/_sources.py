@@ -157,7 +157,7 @@ def check_genes(genes: Iterable[str], known: Sequence[str]) -> None:
 
     by_lower = {name.lower(): name for name in known}
     close = [by_lower[name] for name in difflib.get_close_matches(missing[0].lower(), by_lower, n=5)]
-    hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else ""
+    hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else " `var_names` lists those there are."
     msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(known)} of the table.{hint}"
     raise KeyError(msg)
 

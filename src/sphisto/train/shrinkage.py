@@ -68,6 +68,8 @@ def gated(
             "co-kriging of the spots. An `image` of higher resolution, or a smaller `um_per_px`, may change that."
         )
         best = 0.0
+    else:
+        logger.info("The network helped to predict held-out spots: %g of its correction is used (the gate).", best)
     return _at(fitted, best), best
 
 
