@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
     from nbformat import NotebookNode
 
-os.environ["SPHISTO_PROGRESS"] = "false"  # bars would be kept as hundreds of lines
-os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm, where there is no widget for its bars
-
 FOLDER = Path(__file__).resolve().parent
+# bars would be kept as hundreds of lines, and tqdm warns where there is no widget for them
+QUIET = {"SPHISTO_PROGRESS": "false", "PYTHONWARNINGS": "ignore:IProgress not found"}
 PICTURES = "--InlineBackend.figure_formats=jpeg", "--InlineBackend.print_figure_kwargs={'pil_kwargs': {'quality': 88}}"
 
 
@@ -46,7 +45,7 @@ def execute(notebook: NotebookNode, folder: Path, *, instead: Mapping[str, Any] 
         extra_arguments=list(PICTURES),
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
-    ).execute()
+    ).execute(env={**os.environ, **QUIET})
 
 
 def forget(notebook: NotebookNode, *folders: Path) -> None:
