@@ -286,14 +286,17 @@ class Piece:
         out = np.zeros((len(points), len(model.slopes)))
         damping = (1 / (values[:, None] + model.nuggets)).astype(np.float32)
         trend = self.covariance.trend(features)
+        damped = np.hstack(
+            [each[:, None] * turned for each in damping.T]
+        )  # (m, g t), so that all nuggets are one product
 
         def fill(part: slice) -> None:
             apart, around = self._covariances(points[part], features[part], np.arange(len(self.places)))
             smooth, local = apart @ vectors, around @ vectors
+            lefts, lesses = (np.split(known @ damped, len(model.nuggets), axis=1) for known in (smooth, local))
             explained = np.stack([square @ damping for square in (smooth**2, 2 * smooth * local, local**2)], axis=-1)
             for i, (local_part, weight) in enumerate(zip(model.locals, model.shares * model.scales, strict=True)):
-                left = trend[part] - (smooth * damping[:, i]) @ turned
-                less = (local * damping[:, i]) @ turned
+                left, less = trend[part] - lefts[i], lesses[i]
                 pairs = ((left, left, -1), (left, less, 2), (less, less, -1))
                 added = [sign * np.einsum("mt,tu,mu->m", a, self.spreads[i], b) for a, b, sign in pairs]
                 known = explained[:, i] + np.stack(added, axis=-1)
