@@ -315,3 +315,22 @@ def test_of_very_many_spots_some_windows_are_enough(rng):
     points, at = rng.uniform(0, 390, (400, 2)), rng.normal(size=(400, 3)) / np.sqrt(3)
     found, expected = (field.given(NOBODY).at(points, at) for field in (some, every))
     assert np.sqrt(np.square(found - expected).mean()) < 0.15 * quantities.std()
+
+
+def test_some_windows_stand_for_all_in_the_trend(rng):
+    """Weights of what follows features alone: those of a sample are as if all had been solved for."""
+    centers, features, _ = wide(rng)
+    follows = 5 * features + 0.5 * rng.normal(size=features.shape)
+    config = replace(CONFIG, most_spots=500)
+    every, some = (
+        solve(Places(centers), features, Covariance(PITCH, 1.0, config), follows, replace(config, sample=n))
+        for n in (20_000, 400)
+    )
+    assert some.times > 2
+    at = np.isin(every.rows, some.rows)
+    found, expected = some.weights(np.eye(3)), every.weights(np.eye(3))[:, at]
+
+    def apart(weights):
+        return np.sqrt(np.square(weights - expected).mean())
+
+    assert apart(found) < 0.25 * apart(every.solved[:, at])  # which would be two thirds, were they not scaled up

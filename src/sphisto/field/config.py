@@ -20,8 +20,8 @@ class FieldConfig:
         Number of spots from which ``"kriging"`` is used: fewer do not determine a covariance, and ``"gaussian"`` takes
         its place.
     most_spots
-        Spots that are solved together at most; more are solved window by window, which takes the less time and memory
-        the more there are, and gives the same but for what is too far away to matter.
+        Spots that are solved together at most; more are solved window by window, in time that grows with their
+        number and not with its cube, and give the same but for what is too far away to matter.
     core, halo, blend
         Pitches along the sides of a window, around it from which spots enter, and from the border of two windows within
         which both are blended. A wider halo changes nothing that was measured, one of half that size a little.

@@ -68,32 +68,35 @@ class Equations:
     drift: NDArray[np.float32]
     diagonal: Floats
 
+    @property
+    def times(self) -> float:
+        """How many observations there are for each that was solved for."""
+        return len(self.places) / len(self.rows)
+
     def weights(self, mixing: Floats) -> Floats:
         """(g, s, k) inverse covariance, with the trend, times the columns' (c, k) combinations."""
         trend, out = self._trend(), []
-        for solved, drift, spread in zip(self.solved, self.drift, self._spreads(), strict=True):
+        for solved, drift, uncertain in zip(self.solved, self.drift, self._spreads(), strict=True):
             mixed = solved @ mixing
-            out.append(mixed - drift @ (spread @ (trend.T @ mixed)))
+            out.append(mixed - drift @ (uncertain @ (self.times * (trend.T @ mixed))))
         return np.stack(out)
 
     def precisions(self) -> Floats:
         """(g, s) diagonal of the inverse covariance, with the trend."""
-        explained = [
-            np.einsum("sp,pq,sq->s", drift, spread, drift)
-            for drift, spread in zip(self.drift, self._spreads(), strict=True)
-        ]
-        return np.maximum(self.diagonal - np.stack(explained), _LEAST_LEFT * self.diagonal)
+        pairs = zip(self.drift, self._spreads(), strict=True)
+        explained = np.stack([np.einsum("sp,pq,sq->s", drift, uncertain, drift) for drift, uncertain in pairs])
+        return np.maximum(self.diagonal - explained, _LEAST_LEFT * self.diagonal)
 
     def _trend(self) -> Floats:
         return self.covariance.trend(self.features[self.rows])
 
     def _spreads(self) -> list[Floats]:
-        return [spread(self._trend().T @ drift, len(self.places) / len(self.rows)) for drift in self.drift]
+        return [trend_spread(self.times * (self._trend().T @ drift)) for drift in self.drift]
 
 
-def spread(information: Floats, times: float = 1.0) -> Floats:
-    """(t, t) covariance of the trend's coefficients, given that many ``times`` the (t, t) information."""
-    information = times * (information + information.T) / 2  # symmetric but for what windows do not see
+def trend_spread(information: Floats) -> Floats:
+    """(t, t) covariance of the trend's coefficients, of variance 1 before, given (t, t) information about them."""
+    information = (information + information.T) / 2  # symmetric but for what windows do not see
     return np.asarray(np.linalg.inv(information + np.eye(len(information))))
 
 

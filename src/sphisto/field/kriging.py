@@ -26,7 +26,7 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 from sphisto._cores import in_parts
 from sphisto.core.places import Places
 from sphisto.field.covariance import Covariance, spherical
-from sphisto.field.equations import decomposed, solve, spread
+from sphisto.field.equations import decomposed, solve, trend_spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,20 +132,21 @@ class Kriging:
         """
         return Kriged(self, hidden, self.windows if windows is None else windows)
 
-    @cached_property
-    def information(self) -> tuple[Floats, Floats]:
-        """(g, t, t) and (g, t, q) what all spots tell about the trend's coefficients."""
-        return self._information(np.arange(len(self.rows)))
+    def information_elsewhere(self, spots: Rows) -> tuple[Floats, Floats]:
+        """(g, t, t) and (g, t, q) what all but some spots tell about the trend's coefficients.
 
-    def information_of(self, spots: Rows) -> tuple[Floats, Floats]:
-        """(g, t, t) and (g, t, q) what some spots tell about the trend's coefficients, of those that were solved for."""
+        Where only some were solved for, those stand for the others.
+        """
         at = self._place[spots]
-        return self._information(at[at >= 0])
+        at = at[at >= 0]
+        n_left = len(self.rows) - len(at)
+        times = (len(self.places) - len(spots)) / n_left if n_left else 0.0
+        (every, known), (some, of_some) = self._every, self._information(at)
+        return times * (every - some), times * (known - of_some)
 
-    @property
-    def times(self) -> float:
-        """How many spots there are for each that was solved for."""
-        return len(self.places) / len(self.rows)
+    @cached_property
+    def _every(self) -> tuple[Floats, Floats]:
+        return self._information(np.arange(len(self.rows)))
 
     @cached_property
     def _place(self) -> Rows:
@@ -210,17 +211,12 @@ class Kriged:
         if number not in self._recent:
             inside = self.kriging.places.inside(*self.windows.box(number))
             known = np.setdiff1d(inside, self.hidden, assume_unique=True) if len(self.hidden) else inside
-            self._recent[number] = _conditioned(self.kriging, known, self._elsewhere(inside))
+            elsewhere = self.kriging.information_elsewhere(np.union1d(inside, self.hidden))
+            self._recent[number] = _conditioned(self.kriging, known, elsewhere)
             if len(self._recent) > _KEPT:
                 self._recent.popitem(last=False)
         self._recent.move_to_end(number)
         return self._recent[number]
-
-    def _elsewhere(self, inside: Rows) -> tuple[Floats, Floats]:
-        """What known spots that are not ``inside`` a window tell about the trend's coefficients."""
-        every, kriging = self.kriging.information, self.kriging
-        less = kriging.information_of(np.union1d(inside, self.hidden))
-        return tuple(kriging.times * (a - b) for a, b in zip(every, less, strict=True))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,7 +318,7 @@ def _conditioned(kriging: Kriging, known: Rows, elsewhere: tuple[Floats, Floats]
     shape, slopes, spreads = components.shape, np.zeros((trend.shape[1], components.shape[1])), []
     smooth, local = np.zeros(shape), np.zeros(shape)
     for i, (drift, alone) in enumerate(_solved(covariance, places, features, model.nuggets, [trend, components])):
-        spreads.append(spread(elsewhere[0][i] + trend.T @ drift))
+        spreads.append(trend_spread(elsewhere[0][i] + trend.T @ drift))
         own = spreads[-1] @ (elsewhere[1][i] + trend.T @ alone)
         weights = model.shares[i] * (alone - drift @ own)
         smooth += model.slopes * weights
@@ -446,8 +442,8 @@ def turned(centred: Floats, apart: int) -> tuple[Floats, Floats]:
     shared, own = np.split(centred, [centred.shape[1] - apart], axis=1)
     _, sizes, right = np.linalg.svd(shared, full_matrices=False)
     kept = sizes > max(_LEAST_COMPONENT * sizes[0], 1e-12)
-    spread_ = np.maximum(own.std(axis=0), 1e-12)
-    rotation = block_diag(sizes[kept, None] / np.sqrt(len(centred)) * right[kept], np.diag(spread_))
+    deviation = np.maximum(own.std(axis=0), 1e-12)
+    rotation = block_diag(sizes[kept, None] / np.sqrt(len(centred)) * right[kept], np.diag(deviation))
     return rotation, rotation.T / np.square(rotation).sum(axis=1)
 
 
