@@ -38,7 +38,7 @@ def steps(device, side, n_spots, *, rounds=3):
     batch, windows = spots(side, n_spots, device)
     loadings = torch.rand(N_GENES, N_FACTORS, device=device) / N_GENES
 
-    def step(name, look):
+    def step(name, look, pixels=None):
         spec = network(name)
         module = spec.build(torch.ones(N_FACTORS)).to(device).train()
         low_rank, forward = not spec.one_map_per_gene, module
@@ -49,7 +49,7 @@ def steps(device, side, n_spots, *, rounds=3):
         aim = spec.spot_loss(sparse.csr_array(values.cpu().numpy()), is_counts=True)
 
         def run():
-            drawn, maps = forward(batch.image, batch.prior)
+            drawn, maps = forward(batch.image, batch.prior, pixels=pixels)
             means = look(maps)
             expected = rates(means, loadings, 0) if low_rank else means
             loss = 0.1 * spec.image_loss(drawn, batch.image)
@@ -61,7 +61,7 @@ def steps(device, side, n_spots, *, rounds=3):
         return run
 
     pooled = partial(pool, batch=batch)
-    ours, alone = in_turn(step("unet", pooled), step("prototype", pooled), rounds=rounds)
+    ours, alone = in_turn(step("unet", pooled, batch.pixel), step("prototype", pooled, batch.pixel), rounds=rounds)
     memory = {"gpu_mb": torch.cuda.max_memory_allocated() / MB} if device.startswith("cuda") else {}
     loop = step("prototype", lambda maps: torch.stack([maps[0][:, *w].mean(dim=(1, 2)) for w in windows]))
     return memory | {"ours": ours, "pooled our way": alone, "prototype": [seconds(loop)]}
@@ -76,7 +76,6 @@ def spots(side, n, device):
     put = lambda values: torch.as_tensor(values).to(device)
     batch = Batch(
         image=torch.rand(1, 3, side, side, device=device),
-        ratio=torch.ones(1, 1, side, side, device=device),
         prior=torch.rand(1, N_FACTORS, *[side // network("unet").stride] * 2, device=device),
         pixel=put(discs.y.astype(np.int64) * side + discs.x),
         region=put(np.repeat(np.arange(n), lengths)),

@@ -24,11 +24,12 @@ def n_cores() -> int:
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let products of matrices take one thread while other threads are at work beside them.
+    """Let products of matrices take one thread while other threads, or other programs, are at work beside them.
 
     OpenBLAS's threads go on turning for a while after each product, waiting for the next: with many small ones they
-    take a core from those that decode, compress or convolve. The limit holds for the whole process: it is set by the
-    first that enters and taken back by the last that leaves, in whatever order they do.
+    take a core from those that decode, compress or convolve. On two cores that other programs use as well, a fit took
+    three times as long with its two threads as with one. The limit holds for the whole process: it is set by the first
+    that enters and taken back by the last that leaves, in whatever order they do.
     """
     from threadpoolctl import threadpool_limits
 

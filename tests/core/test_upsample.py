@@ -42,9 +42,13 @@ def test_the_network_interpolates_likewise(rng):
     """Its arithmetic is torch's; what is read off a posterior without it must be the same."""
     import torch
 
-    from sphisto.networks.unet import _drawn_out
+    from sphisto.networks.interpolation import drawn_out, drawn_out_at, values_at
 
     maps = rng.random((2, 9, 7)).astype(np.float32)
-    drawn = _drawn_out(torch.from_numpy(maps[None]), 8, 16)[0].numpy()
+    drawn = drawn_out(torch.from_numpy(maps[None]), 8, 16)[0].numpy()
     found = at_pixels(maps, Window(16, 16, 56, 40), (0, 0), 8)
     np.testing.assert_allclose(drawn, found, rtol=1e-5)
+    several = torch.from_numpy(rng.random((3, 2, 9, 7)).astype(np.float32))
+    pixels = torch.from_numpy(rng.integers(0, 3 * 72 * 56, 500))
+    expected = values_at(drawn_out(several, 8), pixels)
+    torch.testing.assert_close(drawn_out_at(several, pixels, 8), expected, rtol=1e-5, atol=1e-6)

@@ -13,6 +13,7 @@ from sphisto.features.texture import Texture
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.io.slides import make_slide
+from sphisto.networks.interpolation import values_at
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.train.crops import Crops, pool
 
@@ -44,7 +45,7 @@ def test_pooling_a_batch_is_the_footprints_mean(small_toy, rng):
     crops = make_crops(whole)
     seen = set()
     for batch in crops:
-        found = pool(batch.image * 255, batch).numpy()
+        found = pool(values_at(batch.image * 255, batch.pixel), batch).numpy()
         for row, counts in zip(found, batch.values.numpy(), strict=True):
             spot = int(np.flatnonzero((values == counts).all(axis=1))[0])
             np.testing.assert_allclose(row, expected[spot], rtol=1e-4)

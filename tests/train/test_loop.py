@@ -17,6 +17,7 @@ from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
+from sphisto.networks.interpolation import values_at
 from sphisto.networks.losses import dissimilarity, poisson_deviance
 from sphisto.networks.registry import network
 from sphisto.networks.unet import ResidualUNet
@@ -74,7 +75,8 @@ def train_by_hand(task):
                 drawn, maps = task.module(batch.image, batch.prior)
                 loss = dissimilarity(drawn, batch.image, ResidualUNet.colour_weight)
                 if epoch >= task.image_epochs:
-                    expected = rates(pool(maps * batch.ratio, batch), state.loadings, task.model.n_contrasts)
+                    pooled = pool(values_at(maps, batch.pixel), batch)
+                    expected = rates(pooled, state.loadings, task.model.n_contrasts)
                     weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out
                     loss = config.image_weight * loss + poisson_deviance(expected, batch.values, weight)
                 losses[-1].append(float(loss.detach()))

@@ -39,12 +39,12 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 
 def computed(
-    module: nn.Module, image: Tensor, prior: Tensor, precision: Precision, margin: int = 0
+    module: nn.Module, image: Tensor, prior: Tensor, precision: Precision, margin: int = 0, pixels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Redrawn image and factor maps within a margin, float32, by convolutions in a precision."""
+    """Redrawn image and factor maps within a margin, or at some pixels, float32, by convolutions in a precision."""
     image, prior = (maps.contiguous(memory_format=torch.channels_last) for maps in (image, prior))
     with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        drawn, maps = module(image, prior, margin)
+        drawn, maps = module(image, prior, margin, pixels)
     return drawn.float(), maps.float()
 
 

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from sphisto.core.spot import Spot
+from sphisto.networks.interpolation import values_at
 from sphisto.networks.losses import dissimilarity, scaled_squares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
-    from sphisto.networks.losses import SpotLoss
+    from sphisto.networks.interpolation import values_at
+from sphisto.networks.losses import SpotLoss
 
 
 class Prototype:
@@ -91,7 +93,10 @@ class PrototypeModule(nn.Module):
             )
         )[:-1]
 
-    def forward(self, image: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, prior: Tensor, margin: int = 0, pixels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         out = self.decoder(self.dense(self.encoder(image)))
         out = torch.sigmoid(out[..., margin : out.shape[2] - margin, margin : out.shape[3] - margin])
-        return out[:, :3], out[:, 3:] * self.largest[:, None, None]
+        genes = out[:, 3:] * self.largest[:, None, None]
+        return out[:, :3], genes if pixels is None else values_at(genes, pixels)

@@ -48,7 +48,8 @@ class Network(Protocol):
         """Make the module from (K,) levels.
 
         It turns images (b, 3, h, w; 0 to 1) and priors (b, K, h / s, w / s; counts per spot area) into redrawn images
-        and maps (b, K, h, w; counts per spot area); called with a margin in px, without these at each side.
+        and maps (b, K, h, w; counts per spot area); called with a margin in px, without these at each side; called with
+        some pixels, flat indices into (b, h, w), it gives the maps at these alone (n, K).
         """
 
     def image_loss(self, drawn: Tensor, image: Tensor) -> Tensor:

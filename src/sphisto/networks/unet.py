@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sphisto.networks.interpolation import drawn_out, drawn_out_at, values_at
 from sphisto.networks.losses import dissimilarity, poisson_deviance, scaled_squares
 
 if TYPE_CHECKING:
@@ -107,23 +108,24 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.weight[3:])
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
-    def forward(self, image: Tensor, prior: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
-        n = len(self.typical)
-        smooth = _drawn_out(prior, image.shape[2] // prior.shape[2], margin)
+    def forward(
+        self, image: Tensor, prior: Tensor, margin: int = 0, pixels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        n, side = len(self.typical), image.shape[2] // prior.shape[2]
+        smooth = drawn_out(prior, side, margin) if pixels is None else drawn_out_at(prior, pixels, side)
+        x = self.features(image, prior[:, :n], margin)
+        drawn = torch.sigmoid(self._read(x, slice(0, 3)))
         if not self.training and float(self.gate) == 0:  # nothing of the network is used for genes
-            return torch.sigmoid(self.features(image, prior[:, :n], margin, channels=3)), smooth
-        drawn, ratio = self.features(image, prior[:, :n], margin).split([3, n], dim=1)
+            return drawn, smooth
+        ratio = self._read(x, slice(3, None), pixels)
         maps = _Scaled.apply(smooth[:, :n], ratio, self.gate)
         if prior.shape[1] > n:
             share = maps.sum(dim=1, keepdim=True) / smooth[:, :n].sum(dim=1, keepdim=True)
             maps = torch.cat([maps, smooth[:, n:] * share], dim=1)
-        return torch.sigmoid(drawn), maps
+        return drawn, maps
 
-    def features(self, image: Tensor, prior: Tensor, margin: int = 0, channels: int | None = None) -> Tensor:
-        """Last layer before its non-linearities, from the prior without contrasts: (b, 3 + K', h, w) within a margin.
-
-        Of its ``channels`` only so many are computed: the first three redraw the image.
-        """
+    def features(self, image: Tensor, prior: Tensor, margin: int = 0) -> Tensor:
+        """All but the last layer, from the prior without contrasts: (b, c, h, w) within a margin."""
         x = self.stem(2 * image - 1)  # images come as 0..1
         skips = []
         for block, down in zip(self.left, self.down, strict=False):
@@ -136,10 +138,16 @@ class UNet(nn.Module):
         for block, up, skip in zip(reversed(self.right), reversed(self.up), reversed(skips), strict=True):
             x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False) + skip
             x = block(x)
-        x = x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]
+        return x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]
+
+    def _read(self, x: Tensor, channels: slice, pixels: Tensor | None = None) -> Tensor:
+        """Some channels of the last layer before their non-linearities, (b, c, h, w), or (n, c) at some pixels alone."""
+        weight, bias = self.last.weight[channels], self.last.bias
+        bias = None if bias is None else bias[channels]
         with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
-            weight, bias = self.last.weight[:channels], self.last.bias
-            return F.conv2d(x.to(self.stem.weight.dtype), weight, None if bias is None else bias[:channels])
+            if pixels is not None:  # as many products as there are pixels in spots, not as in the image
+                return F.linear(values_at(x, pixels).to(weight.dtype), weight[:, :, 0, 0], bias)
+            return F.conv2d(x.to(weight.dtype), weight, bias)
 
 
 class _Scaled(torch.autograd.Function):
@@ -159,13 +167,3 @@ class _Scaled(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         bounded, maps, gate = ctx.saved_tensors
         return None, torch.ops.aten.tanh_backward(gradients[0] * maps, bounded).mul_(gate), None
-
-
-def _drawn_out(prior: Tensor, stride: int, margin: int) -> Tensor:
-    """Interpolate a prior to pixels, without those of a margin: all but the next points beyond it are left out."""
-    beyond = max(margin // stride - 1, 0)
-    height, width = prior.shape[2:]
-    seen = prior[..., beyond : height - beyond, beyond : width - beyond]
-    fine = F.interpolate(seen, scale_factor=stride, mode="bilinear", align_corners=False)
-    rest = margin - beyond * stride
-    return fine[..., rest : fine.shape[2] - rest, rest : fine.shape[3] - rest]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sphisto._cores import one_blas_thread
 from sphisto.core.upsample import COARSEST
 from sphisto.features.maps import SectionFeatures
 from sphisto.features.sources import require_same
@@ -40,6 +41,7 @@ def fit_field(
     return Field.fit(observe(slide, model, known, config.genes), features, config.field)
 
 
+@one_blas_thread()
 def posterior_for(fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource]) -> Posterior:
     """Condition the field of a slide on all its spots; without any that were measured the prior mean is everywhere.
 

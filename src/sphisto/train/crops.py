@@ -30,10 +30,9 @@ class Batch:
         (b, 3, h, w) float32, 0 to 1.
     prior
         (b, K, h / s, w / s) float32, counts per spot area.
-    ratio
-        (b, 1, h, w) float32, total at each pixel over the interpolated one of the prior: 1 if no detail is known.
     pixel, region, weight
-        (nnz,) entries of the footprints: flat index into (b, h, w), spot, share of the spot's area or 0 off tissue.
+        (nnz,) entries of the footprints: flat index into (b, h, w), spot, share of the spot's area or 0 off tissue, times
+        the total there over that of the interpolated prior where such detail is known.
     values
         (m, G) float32 measured values.
     hidden, held_out
@@ -42,7 +41,6 @@ class Batch:
 
     image: Tensor
     prior: Tensor
-    ratio: Tensor
     pixel: Tensor
     region: Tensor
     weight: Tensor
@@ -55,16 +53,14 @@ class Batch:
         return Batch(**{name: value.pin_memory() for name, value in vars(self).items()})
 
 
-def pool(maps: Tensor, batch: Batch) -> Tensor:
-    """Average (b, K, h, w) maps over the spots of a batch: (m, K).
+def pool(values: Tensor, batch: Batch) -> Tensor:
+    """Average (nnz, K) values at the pixels of a batch over its spots: (m, K).
 
-    The same weights as :meth:`sphisto.core.footprint.Footprint.mean` has where only tissue holds anything, as one
-    gather and one indexed sum. Fast for maps whose channels lie next to each other in memory.
+    The same weights as :meth:`sphisto.core.footprint.Footprint.mean` has where only tissue holds anything.
     """
-    pixels = maps.permute(0, 2, 3, 1).flatten(0, 2)
-    values = pixels.index_select(0, batch.pixel) * batch.weight[:, None]
-    sums = torch.zeros(len(batch.values), maps.shape[1], dtype=values.dtype, device=values.device)
-    return sums.index_add(0, batch.region, values)
+    weighted = values * batch.weight[:, None]
+    sums = torch.zeros(len(batch.values), values.shape[1], dtype=values.dtype, device=values.device)
+    return sums.index_add(0, batch.region, weighted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,14 +128,16 @@ class Crops(Dataset[Batch]):
             spots = np.sort(rng.choice(spots, self.config.most_spots, replace=False))
         part = self.footprint.select(spots).within(window)
         lengths = np.diff(part.indptr)
+        weight = part.weight / np.repeat(part.covered, lengths) * read_window(self.slide.tissue, window)[part.y, part.x]
+        if ratio is not None:
+            weight = weight * ratio[part.y, part.x]
         crop = _Crop(
             read_window(self.slide.image, window),
             prior,
-            np.ones(self.shape, dtype=np.float32) if ratio is None else ratio,
             part.y.astype(np.int64),
             part.x.astype(np.int64),
             np.repeat(np.arange(len(spots)), lengths),
-            part.weight / np.repeat(part.covered, lengths) * read_window(self.slide.tissue, window)[part.y, part.x],
+            weight,
             measured.values[spots][:, self.genes].toarray(),
             np.isin(spots, hidden, assume_unique=True),
             self.held_out[spots],
@@ -182,7 +180,6 @@ class Crops(Dataset[Batch]):
 class _Crop:
     image: NDArray[np.uint8]
     prior: NDArray[np.float32]
-    ratio: NDArray[np.float32]
     y: NDArray[np.int64]
     x: NDArray[np.int64]
     region: NDArray[np.int64]
@@ -195,7 +192,7 @@ class _Crop:
 def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     """Mirror a crop up-down, left-right and (if square) about its diagonal, each with even chance."""
     height, width = crop.image.shape[1:]
-    rasters: tuple[NDArray[Any], ...] = (crop.image, crop.prior, crop.ratio)
+    rasters: tuple[NDArray[Any], ...] = (crop.image, crop.prior)
     up_down, left_right, diagonal = rng.random(3) < 0.5
     if up_down:
         rasters = tuple(a[..., ::-1, :] for a in rasters)
@@ -206,7 +203,7 @@ def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     if diagonal and height == width:
         rasters = tuple(a.swapaxes(-1, -2) for a in rasters)
         crop.y, crop.x = crop.x, crop.y
-    crop.image, crop.prior, crop.ratio = rasters
+    crop.image, crop.prior = rasters
     return crop
 
 
@@ -223,7 +220,6 @@ def _collate(crops: list[_Crop]) -> Batch:
     return Batch(
         stack([crop.image for crop in crops], np.float32) / 255,
         stack([crop.prior for crop in crops], np.float32),
-        stack([crop.ratio[None] for crop in crops], np.float32),
         join([(i * height + crop.y) * width + crop.x for i, crop in enumerate(crops)]),
         join([n_spots[i] + crop.region for i, crop in enumerate(crops)]),
         join([crop.weight.astype(np.float32) for crop in crops]),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sphisto import __version__
+from sphisto._cores import one_blas_thread
 from sphisto._progress import stage
 from sphisto.config import by_name
 from sphisto.features.sources import record_of
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 
+@one_blas_thread()
 def fit(
     slide: Slide,
     *,

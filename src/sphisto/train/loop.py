@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from sphisto._progress import shows_progress, stage
 from sphisto.genes.model import rates
+from sphisto.networks.interpolation import drawn_out_at
 from sphisto.networks.precision import computed
 from sphisto.predict.fitted import read_safely
 from sphisto.train.crops import Batch, Crops, pool
@@ -240,13 +241,13 @@ class _Training(lightning.LightningModule):
         return "image" if self.current_epoch < self.task.image_epochs else "joint"
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        drawn, maps = computed(self.net, batch.image, batch.prior, self.precision)
+        drawn, values = computed(self.net, batch.image, batch.prior, self.precision, pixels=batch.pixel)
         image_loss = self.task.network.image_loss(drawn, batch.image)
         self._note("image_loss", image_loss)
         if self.phase == "image":
             self._note("loss", image_loss)
             return image_loss
-        pooled = pool(maps * batch.ratio, batch)
+        pooled = pool(values, batch)
         weight = torch.where(batch.hidden, 1.0, self.task.config.seen_weight) * ~batch.held_out
         spot_loss = self._spot_loss(pooled, batch, weight)
         self._watch(batch, pooled)
@@ -267,10 +268,7 @@ class _Training(lightning.LightningModule):
         if not batch.held_out.any():
             return
         watched = batch.held_out.float()
-        smooth = nn.functional.interpolate(
-            batch.prior, size=batch.image.shape[2:], mode="bilinear", align_corners=False
-        )
-        interpolated = pool(smooth * batch.ratio, batch)
+        interpolated = pool(drawn_out_at(batch.prior, batch.pixel, batch.image.shape[2] // batch.prior.shape[2]), batch)
         self._note("held_out_loss", self._spot_loss(pooled, batch, watched))
         self._note("held_out_interpolated", self._spot_loss(interpolated, batch, watched))
 
