@@ -29,6 +29,7 @@ _LEAST_RATE = 1e-9  # counts; no division by none
 _MOST_GAIN = 10.0
 _ANSCOMBE = 3 / 8  # counts added before roots are taken: roots of few counts alone are no measure of them
 _LEAST_DEPTH = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
+_AT_ONCE = 2**20  # numbers in memory: points, genes and components
 _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
 
 
@@ -88,25 +89,31 @@ class Roots:
 
         To first order: a density is its share of the sum of gained squares, times the gained square of their sum.
         """
+        out = np.empty((len(density), len(loadings)))
+        at_once = max(_AT_ONCE // (len(loadings) * len(rotation)), 1)
+        for start in range(0, len(density), at_once):
+            part = slice(start, start + at_once)
+            change = self._change_of_rates(density[part], rotation, gain, loadings.astype(np.float64))
+            change *= np.sqrt(variance[part])[:, None]
+            out[part] = np.square(change, out=change).sum(axis=2)
+        return out
+
+    def _change_of_rates(self, density: Floats, rotation: Floats, gain: Floats, loadings: Floats) -> Floats:
+        """(m, G, q) change of genes' rates with each component, where densities are (m, K)."""
         k = self.n_plain
         parts, total, signed = np.split(rotation, [k, k + 1], axis=1)
-        plain, contrasts = np.split(loadings.astype(np.float64), [k], axis=1)
+        plain, contrasts = np.split(loadings, [k], axis=1)
         density, contrast = np.split(density, [k], axis=1)
         sums = density.sum(axis=1, keepdims=True)
         depth = np.ones_like(sums) if self.level is None else sums / self.level
         per_root = 2 * np.sqrt((density / depth + _ANSCOMBE) * gain[:-1]) * depth
-        per_total = 2 * np.sqrt((sums + _ANSCOMBE) * gain[-1])
-        unchanging = contrasts @ signed.T
-        out = np.empty((len(density), len(loadings)))
-        for i, spread in enumerate(np.sqrt(variance)):
-            rate = plain @ density[i]
-            own = (plain * per_root[i]) @ parts.T + depth[i] * unchanging
-            per_part, per_sum = per_root[i] @ parts.T / sums[i], per_total[i] * total[:, 0] / sums[i]
-            change = own - np.outer(rate, per_part - per_sum)
-            if self.level is not None:  # then contrasts grow with the sum, too
-                change += np.outer(contrasts @ contrast[i], per_sum)
-            out[i] = np.square(change * spread).sum(axis=1)
-        return out
+        per_sum = 2 * np.sqrt((sums + _ANSCOMBE) * gain[-1]) * total[:, 0] / sums
+        change = (per_root[:, None] * plain) @ parts.T
+        change += depth[:, None] * (contrasts @ signed.T)
+        change -= (density @ plain.T)[:, :, None] * (per_root @ parts.T / sums - per_sum)[:, None]
+        if self.level is not None:  # then contrasts grow with the sum, too
+            change += (contrast @ contrasts.T)[:, :, None] * per_sum[:, None]
+        return change
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ class FieldConfig:
 
     solver: str = "kriging"
     least_spots: int = 20
-    most_spots: int = 3_000
+    most_spots: int = 1_500
     core: float = 16.0
     halo: float = 8.0
     blend: float = 2.0

@@ -292,9 +292,9 @@ class Piece:
             lefts, lesses = (np.split(known @ damped, len(model.nuggets), axis=1) for known in (smooth, local))
             explained = np.stack([square @ damping for square in (smooth**2, 2 * smooth * local, local**2)], axis=-1)
             for i, (local_part, weight) in enumerate(zip(model.locals, model.shares * model.scales, strict=True)):
-                left, less = trend[part] - lefts[i], lesses[i]
+                left, less, spread = trend[part] - lefts[i], lesses[i], self.spreads[i]
                 pairs = ((left, left, -1), (left, less, 2), (less, less, -1))
-                added = [sign * np.einsum("mt,tu,mu->m", a, self.spreads[i], b) for a, b, sign in pairs]
+                added = [sign * ((a @ spread) * b).sum(axis=1) for a, b, sign in pairs]
                 known = explained[:, i] + np.stack(added, axis=-1)
                 known = known @ np.stack([np.ones_like(local_part), local_part, local_part**2])
                 out[part] += np.maximum(self.covariance.at + local_part - known, 0) * weight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _LEAST_PIECE = 64  # px; with the halo around them, smaller pieces take hardly less memory
+_BLOCK = 128  # px of a prior that are computed together: a view holds few that its neighbours do not need as well
+_KEPT_BYTES, _LEAST_KEPT, _MOST_KEPT = 2**25, 36, 128  # of blocks; a view has 36 at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,42 @@ class Maps:
 
     factors: NDArray[np.float32]
     image: NDArray[np.float32]
+
+
+class SharedPrior:
+    """Maps of a posterior for views that overlap: each block of them is computed once while it is kept.
+
+    Parameters
+    ----------
+    posterior
+        That is read.
+    """
+
+    def __init__(self, posterior: Posterior) -> None:
+        self.posterior = posterior
+        n_bytes = 4 * len(posterior.mean) * (_BLOCK // posterior.stride) ** 2
+        self._block = lru_cache(min(max(_KEPT_BYTES // n_bytes, _LEAST_KEPT), _MOST_KEPT))(self._computed)
+
+    def maps(self, view: Window) -> NDArray[np.float32]:
+        """(K, h / stride, w / stride) densities, as :meth:`sphisto.field.posterior.Posterior.maps` gives them."""
+        stride = self.posterior.stride
+        height, width = (side // stride for side in view.shape)
+        out = np.empty((len(self.posterior.mean), height, width), dtype=np.float32)
+        for y in range(view.y0 // _BLOCK * _BLOCK, view.y1, _BLOCK):
+            for x in range(view.x0 // _BLOCK * _BLOCK, view.x1, _BLOCK):
+                block = Window(y, x, y + _BLOCK, x + _BLOCK)
+                shared = Window(max(y, view.y0), max(x, view.x0), min(block.y1, view.y1), min(block.x1, view.x1))
+                to, of = (_coarse(shared.within(window), stride) for window in (view, block))
+                out[:, *to] = self._block(block)[:, *of]
+        return out
+
+    def _computed(self, block: Window) -> NDArray[np.float32]:
+        return self.posterior.maps(block)
+
+
+def _coarse(place: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
+    y, x = (slice(part.start // stride, part.stop // stride) for part in place)
+    return y, x
 
 
 def tiles_of(fitted: Fitted, slide: Slide, *, tile: int = TILE) -> list[Tile]:
@@ -74,11 +113,12 @@ def predict_tiles(
     """
     module, spec = fitted.module().to(device), network(fitted.network)
     precision = precision_of(fitted.params, device) if precision is None else precision
+    prior = SharedPrior(posterior)
     side: int | None = None  # of the pieces, in px; None: tiles as a whole
     for part in tiles_of(fitted, slide, tile=tile) if tiles is None else tiles:
         while True:
             try:
-                maps = _in_pieces(module, slide, posterior, _pieces(part, side, spec), part, device, precision)
+                maps = _in_pieces(module, slide, prior, _pieces(part, side, spec), part, device, precision)
                 break
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
@@ -98,7 +138,7 @@ def precision_of(params: dict[str, Any], device: torch.device) -> Precision:
 def _in_pieces(
     module: torch.nn.Module,
     slide: Slide,
-    posterior: Posterior,
+    prior: SharedPrior,
     pieces: list[Tile],
     whole: Tile,
     device: torch.device,
@@ -106,7 +146,7 @@ def _in_pieces(
 ) -> Maps:
     """Maps of a tile from those of its pieces."""
     found = [
-        (piece.core.within(whole.core), _maps(module, slide, posterior, piece, device, precision)) for piece in pieces
+        (piece.core.within(whole.core), _maps(module, slide, prior, piece, device, precision)) for piece in pieces
     ]
     if len(found) == 1:
         return found[0][1]
@@ -118,17 +158,16 @@ def _in_pieces(
 
 
 def _maps(
-    module: torch.nn.Module, slide: Slide, posterior: Posterior, part: Tile, device: torch.device, precision: Precision
+    module: torch.nn.Module, slide: Slide, prior: SharedPrior, part: Tile, device: torch.device, precision: Precision
 ) -> Maps:
     image = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
-    coarse = posterior.maps(part.view)
-    prior = torch.from_numpy(coarse)
+    coarse = prior.maps(part.view)
     halo = part.core.y0 - part.view.y0
     with torch.inference_mode():
-        drawn, factors = computed(module, image[None].to(device), prior[None].to(device), precision, halo)
+        drawn, factors = computed(module, image[None].to(device), torch.from_numpy(coarse)[None].to(device), precision, halo)
     core = np.s_[:, : part.core.shape[0], : part.core.shape[1]]  # cores at the border are smaller
     maps = factors[0][core].cpu().numpy()
-    ratio = posterior.ratio(part.core, part.view, coarse)
+    ratio = prior.posterior.ratio(part.core, part.view, coarse)
     if ratio is not None:
         maps *= ratio
     return Maps(np.where(slide.tissue[part.core.slices], maps, np.float32(np.nan)), drawn[0][core].cpu().numpy())
