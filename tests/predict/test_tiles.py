@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ import sphisto as sp
 from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import posterior_for
-from sphisto.predict.tiles import device_of, predict_tiles, tiles_of
+from sphisto.predict.tiles import device_of, predict_points, predict_tiles, tiles_of
 
 
 def whole(fitted, slide, tile):
@@ -53,3 +55,16 @@ def test_some_tiles_are_predicted_as_among_all(fitted):
     assert [part for part, _ in found] == chosen
     for part, maps in found:
         np.testing.assert_array_equal(maps.factors, every[part].factors)
+
+
+def test_points_are_predicted_as_by_the_maps(fitted, rng):
+    """With the network, and by the prior alone: as the maps are where the gate is shut."""
+    model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
+    prior, device = posterior_for(model, slide, [Texture()]), torch.device("cpu")
+    shut = replace(model, weights={**model.weights, "gate": torch.zeros(())})
+    for tile in tiles_of(model, slide, tile=64)[:6]:
+        y, x = (rng.integers(0, side, 200) for side in tile.core.shape)
+        ((full, alone),) = predict_points(model, slide, prior, [(tile, y, x)], device=device)
+        for found, fitted_model in ((full, model), (alone, shut)):
+            ((_, maps),) = predict_tiles(fitted_model, slide, prior, device=device, tiles=[tile], tile=64)
+            np.testing.assert_allclose(found, np.nan_to_num(maps.factors[:, y, x]), rtol=2e-4, atol=1e-6)

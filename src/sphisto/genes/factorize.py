@@ -7,6 +7,7 @@ squared error for other values.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,23 +26,63 @@ def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelCo
     """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only."""
     rows = np.flatnonzero(kept)
     n_factors, rng = config.n_factors_for(len(rows), len(measured.genes)), np.random.default_rng(seed)
-    if len(rows) > config.most_spots:
-        rows = np.sort(rng.choice(rows, config.most_spots, replace=False))
+    rows = _at_most(rows, config.most_spots, rng)
     values = measured.values[rows].toarray()
-    sample = values
-    if len(rows) > config.sample:
-        sample = values[np.sort(rng.choice(len(rows), config.sample, replace=False))]
+    sample = values[_at_most(np.arange(len(rows)), config.sample, rng)]
     loadings, weights = _factorised(sample, n_factors, config, seed, is_counts=measured.is_counts)
     if not measured.is_counts:
         return GeneModel(measured.genes, loadings.astype(np.float32))
-    if sample is values:
+    if len(sample) == len(values):
         loadings = _shrunken(loadings, weights, values, config)
     else:
-        for _ in range(config.refits):
-            plain = GeneModel(measured.genes, loadings.astype(np.float32))
-            weights = scores(plain, sparse.csr_array(values), config, is_counts=True)
-            loadings = _shrunken(loadings, weights, values, config)
-    contrasts = _contrasts(values, weights @ loadings.T, n_factors, config)
+        loadings, weights = _refitted(measured, loadings, values, config, config.refits)
+    return _with_contrasts(measured, loadings, weights, values, n_factors, config)
+
+
+def refit_factors(
+    model: GeneModel, measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int
+) -> GeneModel:
+    """Adapt a model's loadings to all ``kept`` (n,) spots in one pass, and find its contrasts anew.
+
+    For spots to be added to those a model was learned from, which are most of them: a tenth more moves loadings little.
+    """
+    if not measured.is_counts:
+        return fit_factors(measured, kept, replace(config, n_factors=model.n_factors), seed)
+    rows = _at_most(np.flatnonzero(kept), config.most_spots, np.random.default_rng(seed))
+    values, n_plain = measured.values[rows].toarray(), model.n_factors - model.n_contrasts
+    loadings, weights = _refitted(measured, model.loadings[:, :n_plain].astype(np.float64), values, config, 1)
+    return _with_contrasts(measured, loadings, weights, values, n_plain, config)
+
+
+def _at_most(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
+def _refitted(
+    measured: Measured,
+    loadings: NDArray[np.float64],
+    values: NDArray[np.float32],
+    config: GeneModelConfig,
+    passes: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(G, K) loadings and (n, K) weights of (n, G) counts, in passes of weights and then loadings."""
+    counts, weights = sparse.csr_array(values), np.empty(0)
+    for _ in range(passes):
+        plain = GeneModel(measured.genes, loadings.astype(np.float32))
+        weights = scores(plain, counts, config, is_counts=True)
+        loadings = _shrunken(loadings, weights, values, config)
+    return loadings, weights
+
+
+def _with_contrasts(
+    measured: Measured,
+    loadings: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    values: NDArray[np.float32],
+    most: int,
+    config: GeneModelConfig,
+) -> GeneModel:
+    contrasts = _contrasts(values, weights @ loadings.T, most, config)
     both = np.column_stack([loadings, contrasts]).astype(np.float32)
     return GeneModel(measured.genes, both, contrasts.shape[1])
 

@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 from sphisto._forks import is_forked
 from sphisto._settings import settings
 from sphisto.core.tiles import TILE, Tile, Window, plan_tiles, read_window
+from sphisto.networks.interpolation import drawn_out_at
 from sphisto.networks.precision import computed, fastest
 from sphisto.networks.registry import network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from torch import Tensor
+
     from sphisto.field.posterior import Posterior
     from sphisto.networks.precision import Precision
     from sphisto.networks.registry import Network
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
+
+    Points = tuple[Tile, NDArray[np.integer], NDArray[np.integer]]  # a tile, and rows and columns in its core
 
 logger = logging.getLogger("sphisto")
 
@@ -135,6 +140,37 @@ def precision_of(params: dict[str, Any], device: torch.device) -> Precision:
     return fastest(device) if params.get("precision") == "bfloat16" else "float32"
 
 
+def predict_points(
+    fitted: Fitted, slide: Slide, posterior: Posterior, points: Iterable[Points], *, device: torch.device
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Yield densities (K, m) at some points of each tile, by the network and by its prior alone; 0 off tissue.
+
+    The same as :func:`predict_tiles` gives at these pixels, without making the maps of all others.
+    """
+    module, prior = fitted.module().to(device), SharedPrior(posterior)
+    precision = precision_of(fitted.params, device)
+    for tile, y, x in points:
+        view, core = tile.view, tile.core
+        coarse = prior.maps(view)
+        image, given = _inputs(slide, view, coarse, device)
+        place = (y + core.y0 - view.y0) * (view.x1 - view.x0) + x + core.x0 - view.x0
+        pixels = torch.from_numpy(place.astype(np.int64)).to(device)
+        with torch.inference_mode():
+            _, full = computed(module, image, given, precision, pixels=pixels)
+            alone = drawn_out_at(given, pixels, posterior.stride)
+        shares = slide.tissue[core.slices][y, x].astype(np.float32)
+        ratio = posterior.ratio(core, view, coarse)
+        if ratio is not None:
+            shares *= ratio[y, x]
+        yield full.T.cpu().numpy() * shares, alone.T.cpu().numpy() * shares
+
+
+def _inputs(slide: Slide, view: Window, coarse: NDArray[np.float32], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return (1, 3, h, w) image and (1, K, h / s, w / s) prior of a view, as a network takes them."""
+    image = torch.from_numpy(read_window(slide.image, view).astype(np.float32) / 255)
+    return image[None].to(device), torch.from_numpy(coarse)[None].to(device)
+
+
 def _in_pieces(
     module: torch.nn.Module,
     slide: Slide,
@@ -145,9 +181,7 @@ def _in_pieces(
     precision: Precision,
 ) -> Maps:
     """Maps of a tile from those of its pieces."""
-    found = [
-        (piece.core.within(whole.core), _maps(module, slide, prior, piece, device, precision)) for piece in pieces
-    ]
+    found = [(piece.core.within(whole.core), _maps(module, slide, prior, piece, device, precision)) for piece in pieces]
     if len(found) == 1:
         return found[0][1]
     factors = np.empty((len(found[0][1].factors), *whole.core.shape), dtype=np.float32)
@@ -160,11 +194,10 @@ def _in_pieces(
 def _maps(
     module: torch.nn.Module, slide: Slide, prior: SharedPrior, part: Tile, device: torch.device, precision: Precision
 ) -> Maps:
-    image = torch.from_numpy(read_window(slide.image, part.view).astype(np.float32) / 255)
     coarse = prior.maps(part.view)
-    halo = part.core.y0 - part.view.y0
+    image, given = _inputs(slide, part.view, coarse, device)
     with torch.inference_mode():
-        drawn, factors = computed(module, image[None].to(device), torch.from_numpy(coarse)[None].to(device), precision, halo)
+        drawn, factors = computed(module, image, given, precision, part.core.y0 - part.view.y0)
     core = np.s_[:, : part.core.shape[0], : part.core.shape[1]]  # cores at the border are smaller
     maps = factors[0][core].cpu().numpy()
     ratio = prior.posterior.ratio(part.core, part.view, coarse)

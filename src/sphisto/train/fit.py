@@ -14,7 +14,7 @@ from sphisto._cores import one_blas_thread
 from sphisto._progress import stage
 from sphisto.config import by_name
 from sphisto.features.sources import record_of
-from sphisto.genes.factorize import fit_factors, gene_factors
+from sphisto.genes.factorize import fit_factors, gene_factors, refit_factors
 from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
 from sphisto.networks.registry import network as network_of
@@ -137,9 +137,8 @@ def fit(
     known = informative(slide)
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
-        own = replace(config.genes, n_factors=len(level))
         with stage("factors, of all spots"):
-            fitted = replace(fitted, model=fit_factors(measured, known, own, seed))
+            fitted = replace(fitted, model=refit_factors(fitted.model, measured, known, config.genes, seed))
     with stage("field, of all spots"):
         everything = fit_field(slide, fitted.model, known, features, config)
     warn_without_features(everything, slide)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sphisto._progress import stage
 from sphisto.genes.model import rates
-from sphisto.predict.tiles import predict_tiles, tiles_of
+from sphisto.predict.tiles import predict_points, tiles_of
 from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ def gated(
     tiles, whole = _fullest(tiles_of(fitted, slide), spots, fitted.config.train.most_tiles)
     sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *gates)}
     with stage("held-out spots", len(tiles), unit="tile") as bar:
-        for tile, maps in predict_tiles(_at(fitted, 1.0), slide, posterior, device=device, tiles=tiles):
-            part = spots.within(tile.core)
-            full, alone = maps.factors[:, part.y, part.x], posterior.at_pixels(tile.core, part.y, part.x)
+        parts = [spots.within(tile.core) for tile in tiles]
+        points = [(tile, part.y, part.x) for tile, part in zip(tiles, parts, strict=True)]
+        found = predict_points(_at(fitted, 1.0), slide, posterior, points, device=device)
+        for part, (full, alone) in zip(parts, found, strict=True):
             for gate, total in sums.items():
                 total += part.pool_points(_with_share(full, alone, fitted.model.n_contrasts, gate))
             bar.update()
