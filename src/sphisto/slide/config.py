@@ -125,6 +125,8 @@ class ArrayConfig:
         Scatter of coordinates in whole pixels: 0.41 px, and a margin.
     touching
         Squares at least this large, as a share of the lattice unit, touch: bins fill it, printed spots reach 0.65.
+    bins_touch
+        Relative difference of a side from the pitch up to which squares are rather bins than spots of a wrong diameter.
     spot_size_tolerance
         Relative difference of sizes of Spatial Transcriptomics spots: readers write 65 to 130 um for them.
     nominal_tolerance
@@ -163,6 +165,7 @@ class ArrayConfig:
     scatter: float = 0.2
     rounding_px: float = 0.45
     touching: float = 0.8
+    bins_touch: float = 0.03
     spot_size_tolerance: float = 0.4
     nominal_tolerance: float = 0.1
     scale_differs: float = 0.05
