@@ -392,7 +392,9 @@ def test_a_stated_scale_that_contradicts_the_array_is_refused(stated):
         match=rf"a stated scale .*={stated}, and 100 um are expected \(the 100 um pitch of the Visi.*pixel=0.7 would fit",
     ):
         calibrate(centers, array_row=row, array_col=column, microns_per_px=stated)
-    with pytest.raises(ValueError, match=r"16 um are expected \(the 16 um pitch of the bins\): microns_per_pixel=2 would fit"):
+    with pytest.raises(
+        ValueError, match=r"16 um are expected \(the 16 um pitch of the bins\): microns_per_pixel=2 would fit"
+    ):
         calibrate(**bins(8.0), bin_um=16, microns_per_px=stated)
     assert calibrate(centers, microns_per_px=stated, spot_px=10).array == "unknown"  # hexagonal, but not Visium
 

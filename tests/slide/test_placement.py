@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment, explain, explain_scale
 
@@ -76,6 +79,18 @@ def test_a_turned_picture_is_named_and_its_mending_mends_it(turn):
     mend = re.search(r"`([^`]*image[^`]*)`", message).group(1)
     assert mend == TURNS[turn].mend
     assert np.array_equal(eval(mend, {"image": turned, "np": np}), mask)
+
+
+@pytest.mark.parametrize("turn", DONE_TO_THE_PICTURE)
+def test_the_command_for_a_shell_mends_a_turned_picture(turn, tmp_path):
+    mask = section()
+    turned = np.ascontiguousarray(DONE_TO_THE_PICTURE[turn](mask))
+    Image.fromarray(turned).save(tmp_path / "IMAGE.png")
+    message = explain(check_alignment(spots(mask), turned, PITCH), spots(mask), turned.shape, image_scale=0.25)
+    command = re.search(r'`python -c "([^"]*)"`', message).group(1).replace("'IMAGE'", "'IMAGE.png'")
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "mended.png")), mask)
+    assert "`--image mended.png --image-scale 0.25`" in message
 
 
 def test_swapped_coordinates_are_told_from_the_columns():

@@ -31,23 +31,24 @@ _SAME_FACTOR = 0.03  # the outline of the tissue tells a scale factor to 1 or 2 
 
 
 class _Turn(NamedTuple):
-    """Another orientation of the image: what moves the spots onto it, and what corrects it."""
+    """Another orientation of the image: what moves the spots onto it, and what corrects it, by numpy and by Pillow."""
 
     swap: bool
     flip_y: bool
     flip_x: bool
     mend: str
+    transpose: str = ""
 
 
 TURNS: dict[str, _Turn] = {
     AS_GIVEN: _Turn(False, False, False, "image"),
-    "flipped left-right": _Turn(False, False, True, "image[:, ::-1]"),
-    "flipped up-down": _Turn(False, True, False, "image[::-1]"),
-    "rotated 180 degrees": _Turn(False, True, True, "image[::-1, ::-1]"),
-    SWAPPED: _Turn(True, False, False, "image.swapaxes(0, 1)"),
-    "rotated 90 degrees clockwise": _Turn(True, False, True, "np.rot90(image)"),
-    "rotated 90 degrees counter-clockwise": _Turn(True, True, False, "np.rot90(image, -1)"),
-    "transposed and rotated 180 degrees": _Turn(True, True, True, "image[::-1, ::-1].swapaxes(0, 1)"),
+    "flipped left-right": _Turn(False, False, True, "image[:, ::-1]", "FLIP_LEFT_RIGHT"),
+    "flipped up-down": _Turn(False, True, False, "image[::-1]", "FLIP_TOP_BOTTOM"),
+    "rotated 180 degrees": _Turn(False, True, True, "image[::-1, ::-1]", "ROTATE_180"),
+    SWAPPED: _Turn(True, False, False, "image.swapaxes(0, 1)", "TRANSPOSE"),
+    "rotated 90 degrees clockwise": _Turn(True, False, True, "np.rot90(image)", "ROTATE_90"),
+    "rotated 90 degrees counter-clockwise": _Turn(True, True, False, "np.rot90(image, -1)", "ROTATE_270"),
+    "transposed and rotated 180 degrees": _Turn(True, True, True, "image[::-1, ::-1].swapaxes(0, 1)", "TRANSVERSE"),
 }
 """The eight orientations, named by what has happened to the image."""
 
@@ -192,8 +193,10 @@ def explain(
     >>> centers = np.argwhere(mask)[::7] + 0.5
     >>> explain(check_alignment(centers, mask, pitch_px=3.0), centers, mask.shape) is None
     True
-    >>> print(explain(check_alignment(centers, mask[:, ::-1], pitch_px=3.0), centers, mask.shape).split(". ")[-2])
-    Mend the image with `image[:, ::-1]`
+    >>> "Mend the image with `image[:, ::-1]`" in explain(
+    ...     check_alignment(centers, mask[:, ::-1], pitch_px=3.0), centers, mask.shape
+    ... )
+    True
     """
     turned = alignment.best_fit >= max(alignment.fit + config.clearly_better, config.plausible)
     if alignment.inside < 1 - config.max_outside:
@@ -205,7 +208,7 @@ def explain(
     else:
         return None
     if turned and alignment.scale == 1:
-        return f"{found}. {_explain_turn(alignment)} If the image is right as it is, check {SCALE}."
+        return f"{found}. {_explain_turn(alignment, image_scale)} If the image is right as it is, check {SCALE}."
     outside = bool(np.any(np.asarray(centers_yx) >= shape))
     wanted = explain_scale(alignment, image_scale, factors) or (
         _factor_with_spots_inside(centers_yx, shape, image_scale, factors) if outside else ""
@@ -259,16 +262,32 @@ def _stated(factor: float, digits: int = 4) -> str:
     return f"`image_scale={factor:.{digits}g}`, in a shell `--image-scale {factor:.{digits}g}`"
 
 
-def _explain_turn(alignment: Alignment) -> str:
-    """Return what seems to have happened to the image, and what corrects it."""
+def _explain_turn(alignment: Alignment, image_scale: float) -> str:
+    """Return what seems to have happened to the image, and what corrects it, in Python and in a shell."""
     overlap = f"the overlap of spots and tissue would be {alignment.best_fit:.2f} instead of {alignment.fit:.2f}"
     if alignment.ties:
         either = ", or ".join(f"{name} (mended by `{TURNS[name].mend}`)" for name in (alignment.best, *alignment.ties))
-        return f"The image seems to be {either}: {overlap}. The outline of the tissue cannot decide which."
+        return (
+            f"The image seems to be {either}: {overlap}. The outline of the tissue cannot decide which. "
+            f"{_in_a_shell(alignment.best, image_scale)}"
+        )
     mend = f"Mend the image with `{TURNS[alignment.best].mend}`"
     if alignment.best == SWAPPED:
         mend += ', or swap the columns of `adata.obsm["spatial"]`, which are (x, y)'
-    return f"The image seems to be {alignment.best}: {overlap} without that. {mend}."
+    return (
+        f"The image seems to be {alignment.best}: {overlap} without that. {mend}. "
+        f"{_in_a_shell(alignment.best, image_scale)}"
+    )
+
+
+def _in_a_shell(turn: str, image_scale: float) -> str:
+    """Return the commands that write the corrected image to a file and take that."""
+    scale = "" if abs(image_scale - 1) < _SAME_FACTOR else f" --image-scale {image_scale:.4g}"
+    return (
+        f"In a shell write it to a file, `python -c \"from PIL import Image; Image.open('IMAGE')"
+        f".transpose(Image.Transpose.{TURNS[turn].transpose}).save('mended.png')\"` with its name for IMAGE, and add "
+        f"`--image mended.png{scale}`."
+    )
 
 
 def _check(centers: NDArray[np.float64], mask: Mask | NDArray[np.bool_], pitch_px: float) -> None:
