@@ -9,6 +9,7 @@ import numpy as np
 
 from sphisto import _keys, get
 from sphisto.core.tiles import TILE
+from sphisto.genes.model import require_genes
 from sphisto.io.calibration import calibration_of
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.layout_anndata import library_of, spots_of_anndata
@@ -143,23 +144,9 @@ def columns_of(table: AnnData, genes: Sequence[str], layer: str | None) -> NDArr
     """Return (spots, genes) values of some genes, from a layer, ``.raw`` or ``X``."""
     matrix, where = matrix_of(table, layer)
     known = list(map(str, table.var_names))
-    check_genes(genes, known)
+    require_genes(genes, known)
     chosen = in_memory(matrix, where)[:, [known.index(gene) for gene in genes]]
     return np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, dtype=np.float64)
-
-
-def check_genes(genes: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse names that are not there, and name those that are like them."""
-    missing = [gene for gene in genes if gene not in known]
-    if not missing:
-        return
-    import difflib
-
-    by_lower = {name.lower(): name for name in known}
-    close = [by_lower[name] for name in difflib.get_close_matches(missing[0].lower(), by_lower, n=5)]
-    hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else " `var_names` lists those there are."
-    msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(known)} of the table.{hint}"
-    raise KeyError(msg)
 
 
 def names_of(genes: str | Iterable[str]) -> list[str]:
