@@ -586,6 +586,18 @@ def test_aggregate_sums_regions_from_files_and_of_the_store(store, tmp_path, cap
     np.testing.assert_allclose(ad.read_h5ad(out).X, sp.tl.aggregate(store, "toy_tissue").X, rtol=1e-6)
 
 
+def test_aggregate_sums_square_bins(store, tmp_path, capsys):
+    out = tmp_path / "bins.h5ad"
+    assert cli.main(["aggregate", str(store), "--bins-um", "50", "--genes", "nuclei_a", "--out", str(out)]) == 0
+    expected = sp.tl.aggregate(store, bins_um=50, genes="nuclei_a")
+    assert capsys.readouterr().out == f"{expected.n_obs} regions x 1 genes written to {out}\n"
+    found = ad.read_h5ad(out)
+    assert list(found.obs_names) == list(expected.obs_names)
+    np.testing.assert_allclose(found.X, expected.X, rtol=1e-6)
+    assert cli.main(["aggregate", str(store), "--out", str(out), "--overwrite"]) == 2
+    assert "Found neither of `regions` and `bins_um`" in capsys.readouterr().err
+
+
 def test_regions_that_are_not_there_are_named(store, tmp_path, capsys):
     out = tmp_path / "a.h5ad"
     assert cli.main(["aggregate", str(store), "cells.geojson", "--out", str(out)]) == 2

@@ -93,11 +93,17 @@ def _facts_of(summary: StoreSummary, key: str) -> dict[str, str]:
 def _add_aggregate(command: argparse.ArgumentParser) -> None:
     add_store(command)
     command.add_argument(
-        "regions", metavar="REGIONS",
+        "regions", metavar="REGIONS", nargs="?",
         help="outlines in full-resolution px: GeoJSON, parquet or another file that geopandas reads; circles: csv with "
         "columns x, y and radius; or the name of shapes or labels in the store",
     )  # fmt: skip
     sums = command.add_argument_group("sums")
+    sums.add_argument(
+        "--bins-um",
+        type=float,
+        metavar="NUMBER",
+        help="side in um of square bins that tile the section, instead of REGIONS",
+    )
     sums.add_argument("--radius", type=float, metavar="NUMBER", help="radius of points, in full-resolution px")
     sums.add_argument("--genes", type=words, metavar="A,B,...", help="genes to sum (by default all)")
     sums.add_argument(
@@ -115,7 +121,8 @@ def _aggregate(options: argparse.Namespace) -> None:
     from sphisto.io.regions.files import regions_of
 
     out = output_of(options, ".h5ad")
-    table = tl.aggregate(options.store, regions_of(options.regions), **given(options, AGGREGATE))
+    regions = regions_of(options.regions) if hasattr(options, "regions") else None
+    table = tl.aggregate(options.store, regions, **given(options, AGGREGATE))
     with whole_file(out) as new:
         table.write_h5ad(new)
     print_line(f"{table.n_obs} regions x {table.n_vars} genes written to {out}")
@@ -228,11 +235,12 @@ def _print_value(name: str, value: Any) -> None:
 COMMANDS = (
     Command(
         "aggregate",
-        "sum the rasters of a store over cells or other regions",
+        "sum the rasters of a store over cells, square bins or other regions",
         _add_aggregate,
         (
             "sphisto aggregate my_section.zarr cells.geojson --out cells.h5ad",
             "sphisto aggregate my_section.zarr centres.csv --radius 12 --genes Prox1,Mbp --out centres.h5ad",
+            "sphisto aggregate my_section.zarr --bins-um 16 --genes Prox1,Mbp --out bins.h5ad",
             "sphisto aggregate my_section.zarr my_section_spots --out spots.h5ad --overwrite",
         ),
     ),
