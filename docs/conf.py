@@ -29,6 +29,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "mathml",
+    "messages",
     "offline",
 ]
 html_math_renderer = "mathml"

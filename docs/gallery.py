@@ -4,7 +4,8 @@
 
 The section is individual 1 of the Spatial Transcriptomics study of the mouse olfactory bulb, as STUtility distributes it
 (jbergenstrahle/STUtility, inst/extdata, MIT licence). The page shows the lines between the marks of this file, so that
-what is shown is what was run; pictures go to docs/_static/gallery, one for each function of `sphisto.pl`.
+what is shown is what was run; pictures go to docs/_static/gallery, one for each function of `sphisto.pl`, and of
+standard deviations.
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ def projection(_adata: AnnData, store: Path) -> None:
     # [end]
 
 
+def deviation(_adata: AnnData, store: Path) -> None:
+    # [deviation]
+    sp.pl.projection(store, GENES, layer="sd", spots=True, cmap="magma")
+    # [end]
+
+
 def comparison(_adata: AnnData, store: Path) -> None:
     # [comparison]
     sp.pl.comparison(store, GENES)
@@ -84,6 +91,7 @@ def evaluation(adata: AnnData, _store: Path) -> None:
 DRAWN: list[Callable[[AnnData, Path], Any]] = [
     measured,
     projection,
+    deviation,
     comparison,
     reconstruction,
     history,

@@ -29,7 +29,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import tifffile
 from PIL import Image
 
 import sphisto as sp
@@ -55,7 +54,6 @@ positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = adata.obsm["s
 positions.to_csv(spatial / "tissue_positions.csv", index_label="barcode")
 (spatial / "scalefactors_json.json").write_text(json.dumps(drawn["scalefactors"]))
 Image.fromarray(drawn["images"]["hires"]).save(spatial / "tissue_hires_image.png")
-tifffile.imwrite(spatial.parent / "full_resolution.tif", np.asarray(sp.datasets.toy_image(adata)))
 """
 
 # What the example must have left, after it in the same process

@@ -22,6 +22,7 @@ from PIL import Image
 
 import sphisto as sp
 from sphisto import __version__, _demo, _keys, cli
+from sphisto._facts import gate_words
 from sphisto._settings import Verbosity
 from sphisto.cli import options as named
 from sphisto.config import PresetName
@@ -500,11 +501,28 @@ def test_fit_predict_and_info_from_folder_to_words(visium_folder, small_toy, tmp
 
     assert cli.main(["info", str(store)]) == 0
     shown = capsys.readouterr().out
-    assert f"library section, {small_toy.n_obs} spots x {small_toy.n_vars} genes" in shown
-    assert "  first: 96 x 112 px (y, x)" in shown
-    assert "    channels class1_a, nuclei_a\n" in shown
-    assert "projection first, in counts per spot area" in shown
-    assert "  max_epochs: 1\n" in shown
+    assert f"section section: {small_toy.n_obs} spots x {small_toy.n_vars} genes" in shown
+    assert "  first: 96 x 112 px (y, x), " in shown
+    assert " um per px; class1_a, nuclei_a\n" in shown
+    um = summarise(store).projections["first"]["params"]["um_per_px"]
+    facts = dict(line.strip().split("  ", 1) for line in shown.split("\n\n")[1].splitlines()[1:])
+    facts = {name: text.strip() for name, text in facts.items()}
+    assert facts["rasters"] == (
+        f"96 x 112 px (y, x) of {um:.4g} um: {96 * um:.0f} x {112 * um:.0f} um; in counts per spot area"
+    )
+    assert facts["spots"].startswith(f"{small_toy.n_obs} discs of 55 um")
+    assert facts["gate"] in (gate_words(0), gate_words(0.25), gate_words(0.5), gate_words(1))
+    known = summarise(store).skill["first"]
+    assert f"median correlation {np.median(list(known.values())):.2f} of {len(known)} genes" in facts["skill"]
+    assert facts["written"][:4].isdigit()
+    assert "  n_factors:" not in shown
+
+    assert cli.main(["info", str(store), "--settings"]) == 0
+    assert "  max_epochs: 1\n" in capsys.readouterr().out
+    assert cli.main(["info", str(store), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["projections"]["first"]["params"]["max_epochs"] == 1
+    assert found["skill"]["first"] == known
 
 
 def test_a_wrong_folder_is_one_message(tmp_path, capsys):
@@ -568,6 +586,18 @@ def test_aggregate_sums_regions_from_files_and_of_the_store(store, tmp_path, cap
     np.testing.assert_allclose(ad.read_h5ad(out).X, sp.tl.aggregate(store, "toy_tissue").X, rtol=1e-6)
 
 
+def test_aggregate_sums_square_bins(store, tmp_path, capsys):
+    out = tmp_path / "bins.h5ad"
+    assert cli.main(["aggregate", str(store), "--bins-um", "50", "--genes", "nuclei_a", "--out", str(out)]) == 0
+    expected = sp.tl.aggregate(store, bins_um=50, genes="nuclei_a")
+    assert capsys.readouterr().out == f"{expected.n_obs} regions x 1 genes written to {out}\n"
+    found = ad.read_h5ad(out)
+    assert list(found.obs_names) == list(expected.obs_names)
+    np.testing.assert_allclose(found.X, expected.X, rtol=1e-6)
+    assert cli.main(["aggregate", str(store), "--out", str(out), "--overwrite"]) == 2
+    assert "Found neither of `regions` and `bins_um`" in capsys.readouterr().err
+
+
 def test_regions_that_are_not_there_are_named(store, tmp_path, capsys):
     out = tmp_path / "a.h5ad"
     assert cli.main(["aggregate", str(store), "cells.geojson", "--out", str(out)]) == 2
@@ -609,8 +639,8 @@ def test_info_of_a_store_with_names_that_the_terminal_lacks(store, tmp_path):
         env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
-    assert "\\u7ec4\\u7ec7.zarr: library toy, " in done.stdout.decode("ascii")
-    assert b"projection projection, in counts per spot area" in done.stdout
+    assert "\\u7ec4\\u7ec7.zarr: store of format 2, " in done.stdout.decode("ascii")
+    assert b"Projection 'projection'" in done.stdout
 
 
 def test_export_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsys):

@@ -130,9 +130,13 @@ def test_the_sdist_builds_the_same_wheel(built, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_runs(tmp_path):
+def test_the_example_of_the_readme_runs_and_asks_for_nothing_that_a_folder_lacks(tmp_path, capfd):
     """With the sphisto at hand; ``python tests/installed.py WHEEL`` does the same in an empty environment."""
     spec = importlib.util.spec_from_file_location("installed", ROOT / "tests" / "installed.py")
     installed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(installed)
     assert "{'gene': 2, 'y': 96, 'x': 112}" in installed.run_example(sys.executable, tmp_path)
+    said = capfd.readouterr().err
+    assert "um per full-resolution px" in said  # what the fit understood is logged there
+    assert "um_per_px" not in said
+    assert "`image`" not in said

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,16 @@ PAGES = sorted(
 
 def text_of(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
+
+
+def extension(name: str) -> Any:
+    """One of the extensions that build the pages."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / "_ext" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def prose(page: Path) -> str:
@@ -82,12 +93,13 @@ def gallery():
 def test_the_gallery_shows_every_plot_and_its_code(gallery):
     page, script = text_of("docs/gallery.md"), text_of("docs/gallery.py")
     names = set(sp.pl.__all__) - {"report"}  # which has a page of its own
-    assert {drawn.__name__ for drawn in gallery.DRAWN} == names
-    assert {*re.findall(r":start-after: \"# \[(\w+)\]\"", page)} == names | {"fit"}
-    assert {*re.findall(r"_static/gallery/(\w+).jpg", page)} == names
-    for name in names:
+    drawn = {drawn.__name__: drawn.__name__ for drawn in gallery.DRAWN} | {"deviation": "projection"}
+    assert set(drawn.values()) == names
+    assert {*re.findall(r":start-after: \"# \[(\w+)\]\"", page)} == set(drawn) | {"fit"}
+    assert {*re.findall(r"_static/gallery/(\w+).jpg", page)} == set(drawn)
+    for name, function in drawn.items():
         (code,) = re.findall(rf"# \[{name}\]\n(.*?)# \[end\]", script, re.DOTALL)
-        assert f"sp.pl.{name}(" in code
+        assert f"sp.pl.{function}(" in code
     assert "```python" not in page, "code that no script runs"
     assert sum(path.stat().st_size for path in gallery.OUT.iterdir()) < 1.5e6
 
@@ -135,20 +147,7 @@ def test_figures_beside_other_tools_are_those_of_the_benchmark():
 
 # ---- messages
 
-# page's section -> where its errors are raised
-SUBJECTS = {
-    "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides",
-                    "io/spatialdata_images", "io/masks", "io/elements", "slide", "core", "pp", "datasets"),
-    "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate"),
-    "The image": ("io/image",),
-    "Settings and networks": ("_former", "_ranges", "_rng", "config", "networks", "train", "field"),
-    "Features of the image": ("features", "io/raster_features"),
-    "Store and model": ("io/store", "io/disk", "io/paths", "predict", "get", "pl", "tl/_save", "tl/_predict",
-                        "tl/_fit_projection", "tl/_cluster"),
-    "Regions to sum over": ("io/regions", "io/spatialdata_regions", "tl/_aggregate"),
-    "Files for other programs": ("io/export", "tl/_export"),
-    "Processes and terminals": ("_settings", "_lazy", "__init__", "cli"),
-}  # fmt: skip
+messages = extension("messages")  # which section of the page a module's errors belong to
 
 
 def test_what_is_refused_belongs_to_a_section_of_the_page():
@@ -159,10 +158,34 @@ def test_what_is_refused_belongs_to_a_section_of_the_page():
             isinstance(node, ast.Raise) and node.exc for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         )
     ]
-    starts = tuple(start for starts in SUBJECTS.values() for start in starts)
-    assert [name for name in raising if not name.startswith(starts)] == []
+    assert [name for name in raising if not messages.subject_of(SOURCE / name)] == []
     titles = re.findall(r"^## (.*)$", text_of("docs/errors.md"), flags=re.MULTILINE)
-    assert set(SUBJECTS) | {"Warnings"} == set(titles)
+    assert set(messages.SUBJECTS) | {"Warnings", "Errors by their words"} == set(titles)
+
+
+@pytest.mark.parametrize(
+    ("cause", "subject"),
+    [
+        (lambda: sp.io.section(sp.datasets.toy(96, 96, pitch_um=24)[:1].copy()), "The section"),
+        (lambda: sp.config.GeneModelConfig(n_factors=0), "Settings and networks"),
+        (lambda: sp.get.raster("nowhere.zarr", "a"), "Store and model"),
+    ],
+)
+def test_an_error_is_found_in_the_list_by_its_words(cause, subject):
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        cause()
+    message = " ".join(str(caught.value).split())
+    fitting = [
+        of
+        for text, of in messages.listed()
+        if re.match(".*?".join(map(re.escape, text.rstrip(" …").split("…"))), message)
+    ]
+    assert subject in fitting
+
+
+def test_the_list_of_errors_holds_nearly_all():
+    assert len(messages.listed()) > 300
+    assert all(subject for _, subject in messages.listed())
 
 
 def words_of(node: ast.expr) -> str:

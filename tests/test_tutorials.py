@@ -11,7 +11,9 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "tutorials").glob("*.ipynb"))
@@ -58,7 +60,7 @@ def test_a_tutorial_names_no_path_of_the_machine_it_ran_on(path):
 
 def test_the_documentation_describes_every_tutorial():
     page = (ROOT / "docs" / "tutorials.md").read_text(encoding="utf-8")
-    assert {path.stem for path in TUTORIALS} == set(re.findall(r"tutorials/(\w+)\n", page))
+    assert {path.stem for path in TUTORIALS} == set(re.findall(r"^tutorials/(\w+)\n", page, flags=re.MULTILINE))
 
 
 @pytest.mark.slow  # whole fits
@@ -82,3 +84,14 @@ def test_a_tutorial_without_its_section_says_where_to_get_it(name, tmp_path, mon
         execute(notebook, tmp_path)
     assert caught.value.ename == "FileNotFoundError"
     assert "https://" in caught.value.evalue
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_has_a_small_picture_of_what_it_shows(path):
+    page = (ROOT / "docs" / "tutorials.md").read_text(encoding="utf-8")
+    assert f":img-top: _static/tutorials/{path.stem}.jpg" in page
+    made = runpy.run_path(str(ROOT / "docs" / "thumbnails.py"))["thumbnail"](path.stem)
+    file = ROOT / "docs" / "_static" / "tutorials" / f"{path.stem}.jpg"
+    assert file.stat().st_size < 60_000
+    shown = np.asarray(Image.open(file).convert("RGB"), dtype=float)
+    assert np.abs(shown - np.asarray(made)).mean() < 5, "run docs/thumbnails.py again"

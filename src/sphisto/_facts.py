@@ -28,3 +28,12 @@ def as_html(title: str, facts: Mapping[str, str]) -> str:
 def some(names: Sequence[str], most: int = 6) -> str:
     """List the first names, and say how many there are if they are more."""
     return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+
+
+def gate_words(gate: float | None) -> str:
+    """Say what the gate of a projection means: whether its rasters are the network's or the co-kriging's."""
+    if gate is None:
+        return "none: all that the network draws is used"
+    if gate == 0:
+        return "0: held-out spots do not show that the network helps, the rasters are the co-kriging of the spots"
+    return f"{gate:g}: held-out spots show that the network helps, {gate:.0%} of what it adds to the co-kriging is used"

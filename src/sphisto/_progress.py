@@ -92,8 +92,10 @@ class Pace:
             return
         rest = taken / self._n_timed * self._n_left
         if rest >= _LONG:
-            words = self._name, _duration(rest), self._n_left, self._unit, self._less
-            logger.info("%s: about %s more for %d %ss; %s", *words)
+            words = self._name, self._n_left, self._unit, _duration(rest), self._unit, self._less
+            logger.info(
+                "%s: the %d %ss that are left take about %s, if each takes as long as the first %ss did; %s", *words
+            )
         self._less = ""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sphisto.genes.model import GeneModel, rates
+from sphisto.genes.model import GeneModel, rates, require_genes
 
 LOADINGS = np.array([[0.5, 0.0], [0.5, 0.25], [np.nan, np.nan]], dtype=np.float32)
 
@@ -18,6 +18,9 @@ def test_expression_is_loadings_times_maps(rng):
 def test_unknown_genes_are_named_with_close_ones():
     with pytest.raises(KeyError, match="Found no gene 'Nrgm' among the 2 of the table. Close to 'Nrgm': Nrgn"):
         GeneModel(("Nrgn", "Ttr"), LOADINGS[:2]).rows(["Nrgm"])
+    with pytest.raises(KeyError, match="Found no gene 'NRGN', 'x' among the 2 of the table. Close to 'NRGN': Nrgn"):
+        require_genes(["Ttr", "NRGN", "x"], ["Nrgn", "Ttr"])
+    require_genes(["Ttr"], ["Nrgn", "Ttr"])
 
 
 def test_genes_that_are_not_modelled_are_refused():

@@ -89,7 +89,7 @@ def test_the_lowres_picture_taken_for_full_resolution_names_the_scale_that_fits(
     picture = library(small_toy)["images"]["hires"][::4, ::4]
     library(small_toy)["scalefactors"]["tissue_lowres_scalef"] = 0.25
     library(small_toy)["images"].pop("lowres", None)
-    with pytest.raises(ValueError, match=r"tissue_lowres_scalef = 0.25 would fit \(`image_scale=0.25`\)"):
+    with pytest.raises(ValueError, match=r"tissue_lowres_scalef = 0.25 would fit \(`image_scale=0.25`, in a shell"):
         slide_of(small_toy, image=picture)
     assert slide_of(small_toy, image=picture, image_scale=0.25).grid.shape == (24, 28)
 

@@ -103,3 +103,28 @@ def test_store_shows_what_its_adata_shows(fitted, store):
     np.testing.assert_allclose(there.collections[0].get_widths(), here.collections[0].get_widths())
     assert there.images[0].get_extent() == pytest.approx(here.images[0].get_extent())
     np.testing.assert_allclose(there.images[0].get_array(), here.images[0].get_array(), atol=1 / 255)
+
+
+def test_columns_of_obs_are_drawn_as_numbers_or_groups(section):
+    section.obs["total"] = np.arange(64) * 10
+    section.obs["side"] = np.where(section.obsm["spatial"][:, 0] < 900, "left", "right")
+    section.obs["A"] = "a gene's name"
+    number, groups, gene = pl.measured(section, ["total", "side", "A"])
+    assert number.collections[0].get_array().tolist() == section.obs["total"].tolist()
+    assert gene.collections[0].get_array().tolist() == list(range(64))
+    colours = groups.collections[0].get_facecolor()
+    left = (section.obs["side"] == "left").to_numpy()
+    assert len(np.unique(colours[left], axis=0)) == len(np.unique(colours[~left], axis=0)) == 1
+    assert [text.get_text() for text in groups.get_legend().get_texts()] == ["left", "right"]
+    section.uns["side_colors"] = ["#ff0000", "#0000ff"]
+    [ax] = pl.measured(section, "side")
+    np.testing.assert_array_equal(ax.collections[0].get_facecolor()[left][0], [1, 0, 0, 1])
+
+
+def test_spots_in_no_group_are_grey(section):
+    section.obs["side"] = [None, *["left"] * 63]
+    [ax] = pl.measured(section, "side")
+    from matplotlib.colors import to_rgba
+
+    np.testing.assert_array_equal(ax.collections[0].get_facecolor()[0], to_rgba("lightgrey"))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["left"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.collections import EllipseCollection
 
 from sphisto import get, pl
 from sphisto.pl import _frame
@@ -136,3 +137,33 @@ def test_what_is_not_there(section, store, tmp_path):
         pl.projection(section, "A")
     with pytest.raises(FileNotFoundError, match="Found no store at"):
         pl.projection(tmp_path / "none.zarr", "class1_a")
+
+
+def test_standard_deviations_are_those_of_the_store(store):
+    [ax] = pl.projection(store, "nuclei_a", layer="sd")
+    raster = get.raster(store, "projection_sd").sel(c="nuclei_a")
+    np.testing.assert_array_equal(ax.images[0].get_array().filled(np.nan), raster.values)
+    assert ax.images[0].colorbar.ax.get_ylabel() == "sd, counts per spot area"
+    box = (20, 30, 60, 50)
+    [ax] = pl.projection(store, "nuclei_a", layer="sd", bbox=box)
+    assert ax.images[0].get_array().shape == (20, 40)
+
+
+def test_standard_deviations_that_are_not_there_are_refused(store):
+    with pytest.raises(KeyError, match="Found no standard deviation of 'noise_a'; there are those of .* class1_a"):
+        pl.projection(store, ["class1_a", "noise_a"], layer="sd")
+    with pytest.raises(ValueError, match="layer='variance'; expected 'mean' or 'sd'"):
+        pl.projection(store, "class1_a", layer="variance")
+
+
+@pytest.mark.parametrize("of", ["store", "fitted"])
+def test_spots_are_outlined_in_their_true_size_and_place(store, fitted, of):
+    [ax] = pl.projection(store if of == "store" else fitted, "class1_a", spots=True)
+    [spots] = [drawn for drawn in ax.collections if isinstance(drawn, EllipseCollection)]
+    np.testing.assert_allclose(spots.get_offsets(), fitted.obsm["spatial"])
+    params = fitted.uns["projection"]["params"]
+    np.testing.assert_allclose(spots.get_widths(), params["spot_um"] / params["fullres_um_per_px"])
+    assert len(spots.get_facecolor()) == 0
+    [plain] = pl.projection(store, "class1_a")
+    assert (plain.get_xlim(), plain.get_ylim()) == (ax.get_xlim(), ax.get_ylim())
+    assert not any(isinstance(drawn, EllipseCollection) for drawn in plain.collections)

@@ -68,8 +68,53 @@ def test_square_arrays_of_other_spots_are_not_those_of_spatial_transcriptomics()
     for shape in (None, "square"):
         found = calibrate(**given, spot_um=25, spot_shape=shape)
         assert (found.um_per_px, found.spot_um, found.pitch_um) == (5, 25, pytest.approx(50))
-    with pytest.raises(ValueError, match="spots of 7.5 px of unknown um"):
+    with pytest.raises(ValueError, match="10 px apart, but spots of 7.5 px; expected about 5 px.*it is another array"):
         calibrate(**{**given, "spot_px": 7.5})
+
+
+def test_a_wrong_diameter_is_blamed_before_the_positions():
+    row, column = np.mgrid[:12, :12].reshape(2, -1)  # Spatial Transcriptomics of 1,000 spots, and of 2,000
+    square = {"centers": np.stack([row, column], axis=1) * 290.0, "array_row": row, "array_col": column}
+    diagonal = {name: value[(row + column) % 2 == 0] for name, value in square.items()}
+    for array, spot_px, expected in ((square, 272.5, 145), (square, 60, 145), (diagonal, 330.0, 159.5)):
+        with pytest.raises(
+            ValueError,
+            match=rf"but spots of {spot_px:.4g} px; expected about {expected} px.*Most likely the diameter is wrong",
+        ) as caught:
+            calibrate(**array, spot_px=spot_px)
+        assert f"({spot_px / expected:.2g} times the expected one)" in str(caught.value)
+        assert "array_row and array_col fit" in str(caught.value)
+        assert calibrate(**array).um_per_px == pytest.approx(
+            100 / 290 * (1 if array is diagonal else 2)
+        )  # diameter removed
+    with pytest.raises(
+        ValueError, match="Give the side of a bin.*If they are printed spots.*about 145 px are expected"
+    ):
+        calibrate(**square, spot_px=290.0)  # may be bins that touch
+
+
+def test_the_stated_scale_that_would_fit_is_named(caplog):
+    centers, row, column = visium(0.7)
+    with pytest.raises(
+        ValueError, match="42.86 um with microns_per_pixel=0.3, and 100 um are expected.*pixel=0.7 would fit"
+    ):
+        calibrate(centers, array_row=row, array_col=column, microns_per_px=0.3)
+    with pytest.raises(
+        ValueError, match=r"image_um_per_px=1.5, and 100 um are expected.*image_um_per_px=3\.5 would fit"
+    ):
+        calibrate(centers, array_row=row, array_col=column, microns_per_px=0.3, image_scale=0.2)
+    assert calibrate(centers, array_row=row, array_col=column, microns_per_px=0.77).um_per_px == 0.77
+    assert "110 um with microns_per_pixel=0.77, and 100 um are expected" in caplog.text
+
+
+def test_a_stated_scale_against_an_arrangement_alone_is_taken_and_said(caplog):
+    centers = visium(0.7, 12)[0]
+    assert calibrate(centers, microns_per_px=1.4, spot_px=93).spot_um == pytest.approx(130.2)
+    assert "not taken for those of an array that they are placed as" in caplog.text
+    assert "microns_per_pixel=0.7 would fit" in caplog.text
+    caplog.clear()
+    calibrate(centers, microns_per_px=1.4, spot_um=110, spot_px=79)
+    assert caplog.text == ""
 
 
 def test_a_square_lattice_is_not_visiums_whatever_its_diameter():
@@ -343,10 +388,13 @@ def test_a_stated_scale_that_differs_from_the_array_is_said(stated, warned, capl
 def test_a_stated_scale_that_contradicts_the_array_is_refused(stated):
     centers, row, column = visium(0.7)
     with pytest.raises(
-        ValueError, match=rf"a stated scale .* of {stated} um .*but 0.7 from the 100 um pitch of the Visi"
+        ValueError,
+        match=rf"a stated scale .*={stated}, and 100 um are expected \(the 100 um pitch of the Visi.*pixel=0.7 would fit",
     ):
         calibrate(centers, array_row=row, array_col=column, microns_per_px=stated)
-    with pytest.raises(ValueError, match="but 2 from the 16 um pitch of the bins"):
+    with pytest.raises(
+        ValueError, match=r"16 um are expected \(the 16 um pitch of the bins\): microns_per_pixel=2 would fit"
+    ):
         calibrate(**bins(8.0), bin_um=16, microns_per_px=stated)
     assert calibrate(centers, microns_per_px=stated, spot_px=10).array == "unknown"  # hexagonal, but not Visium
 

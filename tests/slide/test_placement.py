@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment, explain
+from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment, explain, explain_scale
 
 PITCH = 8.0
 DONE_TO_THE_PICTURE = {
@@ -78,6 +81,18 @@ def test_a_turned_picture_is_named_and_its_mending_mends_it(turn):
     assert np.array_equal(eval(mend, {"image": turned, "np": np}), mask)
 
 
+@pytest.mark.parametrize("turn", DONE_TO_THE_PICTURE)
+def test_the_command_for_a_shell_mends_a_turned_picture(turn, tmp_path):
+    mask = section()
+    turned = np.ascontiguousarray(DONE_TO_THE_PICTURE[turn](mask))
+    Image.fromarray(turned).save(tmp_path / "IMAGE.png")
+    message = explain(check_alignment(spots(mask), turned, PITCH), spots(mask), turned.shape, image_scale=0.25)
+    command = re.search(r'`python -c "([^"]*)"`', message).group(1).replace("'IMAGE'", "'IMAGE.png'")
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "mended.png")), mask)
+    assert "`--image mended.png --image-scale 0.25`" in message
+
+
 def test_swapped_coordinates_are_told_from_the_columns():
     mask = section()
     centers = spots(mask)[:, ::-1]
@@ -124,6 +139,59 @@ def test_a_wrong_scale_is_told_with_numbers(scale):
     assert f"x {centers[:, 1].min():.0f} to {centers[:, 1].max():.0f} px" in message
     assert "300 x 360 px (y, x)" in message
     assert "scale factor" in message
+
+
+@pytest.mark.parametrize("scale", [1 / 6, 0.5, 0.9, 1.1, 2, 20])
+def test_the_outline_of_the_tissue_tells_the_scale(scale):
+    mask = section()
+    centers = spots(mask) * scale
+    found = check_alignment(centers, mask, PITCH * scale)
+    assert found.scale * scale == pytest.approx(1, abs=0.03)
+    assert found.scale_fit > 0.9 > found.fit + 0.08
+    own = 0.2 * scale
+    if 0.8 < scale < 1.2:  # most spots lie on the tissue all the same
+        assert f"A scale factor of about {own * found.scale:.3g} would fit instead of {own:.4g}" in explain_scale(
+            found, own, {}
+        )
+        return
+    message = explain(found, centers, mask.shape, image_scale=own, factors={"tissue_hires_scalef": 0.2})
+    assert "tissue_hires_scalef = 0.2 would fit (`image_scale=0.2`, in a shell `--image-scale 0.2`)" in message
+    assert "flipped" not in message
+
+
+@pytest.mark.parametrize("scale", [0.97, 1.0, 1.03])
+def test_a_scale_that_fits_is_left_alone(scale):
+    mask = section()
+    assert check_alignment(spots(mask) * scale, mask, PITCH * scale).scale == 1
+    assert explain_scale(check_alignment(spots(mask), mask, PITCH), 0.2, {}) == ""
+
+
+def test_tissue_that_fills_the_image_tells_no_scale():
+    mask = np.ones((100, 180), bool)
+    for scale in (0.5, 1.0, 2.0):
+        assert check_alignment(spots(mask) * scale, mask, PITCH * scale).scale == 1
+
+
+def test_a_part_of_the_spots_is_no_wrong_scale(rng):
+    mask = section()
+    centers = spots(mask)
+    for kept in (rng.random(len(centers)) < 0.5, centers[:, 0] < 120, centers[:, 1] > 110):
+        assert check_alignment(centers[kept], mask, PITCH).scale == 1
+
+
+def test_positions_in_pixels_of_a_smaller_image_are_named():
+    mask = section()
+    found = check_alignment(spots(mask) / 5, mask, PITCH / 5)
+    assert "The positions seem to be pixels of a smaller image" in explain_scale(found, 1.0, {})
+    full = check_alignment(spots(mask) / 5, mask, PITCH / 5)
+    assert "about 1, that of the full-resolution image, would fit" in explain_scale(full, 0.2, {})
+
+
+def test_small_bins_are_taken_together_to_compare_scales():
+    mask = section(600, 720).repeat(2, 0).repeat(2, 1)
+    bins = np.argwhere(mask[1::3, 1::3]) * 3 + 1.5
+    assert len(bins) > 5000
+    assert check_alignment(bins * 0.9, mask, 3 * 0.9).scale * 0.9 == pytest.approx(1, abs=0.03)
 
 
 def test_shares_are_counted():

@@ -187,3 +187,71 @@ def test_an_unknown_gene_is_refused_before_maps_are_read(store, monkeypatch):
     monkeypatch.setattr(StoredRaster, "read", lambda *_: pytest.fail("maps were read"))
     with pytest.raises(KeyError, match="Found no gene 'Nrgn'"):
         sp.tl.aggregate(store, np.array([[50.0, 50.0]]), radius=10, genes="Nrgn")
+
+
+def block_sums(values, side):
+    """Sums of (c, y, x) values over whole blocks of pixels, NaN as 0."""
+    _, height, width = values.shape
+    padded = np.pad(np.nan_to_num(values), ((0, 0), (0, -height % side), (0, -width % side)))
+    return padded.reshape(len(values), padded.shape[1] // side, side, -1, side).sum(axis=(2, 4))
+
+
+@pytest.mark.parametrize("side", [1, 4, 7, 200])
+def test_bins_of_whole_pixels_are_sums_of_blocks(fitted, store, side):
+    params = fitted.uns["projection"]["params"]
+    genes = ["nuclei_a", "noise_a"]
+    found = sp.tl.aggregate(store, bins_um=side * params["um_per_px"], genes=genes)
+    raster = sp.get.gene_raster(store, genes).values
+    spot_area = np.pi * (params["spot_um"] / params["um_per_px"] / 2) ** 2
+    sums, tissue = block_sums(raster, side) / spot_area, block_sums(np.isfinite(raster[:1]), side)[0]
+    rows, columns = np.nonzero(tissue)
+    assert list(found.obs_names) == [f"bin_{y}_{x}" for y, x in zip(rows, columns, strict=True)]
+    np.testing.assert_array_equal(found.obs[["array_row", "array_col"]], np.stack([rows, columns], axis=1))
+    np.testing.assert_allclose(found.X, sums[:, rows, columns].T, rtol=2e-3, atol=1e-6)  # rasters are rounded
+    np.testing.assert_allclose(found.obs["coverage"], tissue[rows, columns] / side**2, rtol=1e-5)
+    np.testing.assert_allclose(found.obs["area_um2"], (side * params["um_per_px"]) ** 2)
+    centers = (np.stack([columns, rows], axis=1) + 0.5) * side
+    np.testing.assert_allclose(found.obsm["spatial"], centers)
+    assert np.isfinite(found.layers["sd"][:, 0]).all()  # of the gene that is a raster of its own
+
+
+def test_bins_that_cut_pixels_are_true_in_area_and_are_squares(store):
+    import geopandas as gpd
+    import shapely
+
+    um = sp.get.raster(store, "projection_tissue").attrs["um_per_px"]
+    found = sp.tl.aggregate(store, bins_um=6.3 * um)
+    squares = [
+        shapely.box(6.3 * x, 6.3 * y, 6.3 * (x + 1), 6.3 * (y + 1))
+        for y, x in zip(found.obs["array_row"], found.obs["array_col"], strict=True)
+    ]
+    same = sp.tl.aggregate(store, gpd.GeoDataFrame(geometry=squares, index=found.obs_names))
+    np.testing.assert_allclose(found.X, same.X, rtol=1e-4, atol=1e-6)
+    for layer in ("density", "sd", "lognorm"):
+        np.testing.assert_allclose(found.layers[layer], same.layers[layer], rtol=1e-3, atol=1e-5)
+    whole = sp.tl.aggregate(store, gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 112, 96)]))
+    np.testing.assert_allclose(found.X.sum(axis=0), whole.X[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "Found neither of `regions` and `bins_um`"),
+        ({"regions": "toy_tissue", "bins_um": 16}, "Found both of `regions` and `bins_um`"),
+        ({"bins_um": 16, "radius": 3}, "Found `radius` together with `bins_um`"),
+        ({"bins_um": 0.5}, "bins_um=0.5; expected at least a pixel of the raster, 8.333 um"),
+        ({"bins_um": -1}, "bins_um"),
+        ({"bins_um": float("nan")}, "bins_um"),
+    ],
+)
+def test_bins_that_cannot_be_are_refused(store, given, words):
+    with pytest.raises(ValueError, match=words):
+        sp.tl.aggregate(store, **given)
+
+
+def test_a_table_of_bins_that_may_not_fit_into_memory_is_said(store, caplog, monkeypatch):
+    from sphisto.tl import _aggregate
+
+    monkeypatch.setattr(_aggregate._say_large, "__kwdefaults__", {"many_gb": 0.0})
+    sp.tl.aggregate(store, bins_um=100)
+    assert "Name fewer `genes`, or take a larger `bins_um`." in caplog.text

@@ -293,3 +293,13 @@ def test_two_devices_train_together_and_say_so(small_toy, tmp_path, monkeypatch)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.projection.pt", "toy.zarr"]
     with pytest.raises(ValueError, match="devices=3 and 2 processor cores"):
         fit(small_toy, tmp_path / "other.zarr", config=with_devices("default", 3))
+
+
+def test_genes_that_are_not_there_are_refused_before_the_image_is_read(small_toy, tmp_path, monkeypatch):
+    from sphisto.tl import _fit_projection
+
+    monkeypatch.setattr(_fit_projection, "make_slide", lambda *_, **__: pytest.fail("read the image"))
+    for genes, error in ((["class1_a", "Nrgn"], KeyError), ([], ValueError)):
+        with pytest.raises(error, match="Found no gene 'Nrgn' among|empty list of genes"):
+            sp.tl.fit_projection(small_toy, store=tmp_path / "none.zarr", genes=genes)
+    assert not list(tmp_path.iterdir())

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from sphisto import _keys
+from sphisto._facts import as_text, gate_words, some
 from sphisto._terminal import print_line
 from sphisto.cli.options import (
     AGGREGATE,
@@ -21,11 +25,13 @@ from sphisto.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from sphisto.io.store.summary import StoreSummary
 
 
 def _add_info(command: argparse.ArgumentParser) -> None:
     add_store(command)
+    command.add_argument("--settings", action="store_true", help="print the settings of each fit, too")
+    command.add_argument("--json", action="store_true", help="print all that is known, for programs to read")
     command.set_defaults(run=_info)
 
 
@@ -33,31 +39,71 @@ def _info(options: argparse.Namespace) -> None:
     from sphisto.io.store.summary import summarise
 
     summary = summarise(options.store)
+    if hasattr(options, "json"):
+        print_line(json.dumps(asdict(summary), indent=2))
+        return
+    print_line(f"{options.store}: store of format {summary.format}, written by sphisto {summary.version}")
     for library in summary.libraries:
         table = "no table" if library.n_spots is None else f"{library.n_spots} spots x {library.n_genes} genes"
-        print_line(
-            f"{options.store}: library {library.library_id}, {table}, written by sphisto {summary.version}, format {summary.format}"
-        )
-    print_line("\nrasters")
+        print_line(f"  section {library.library_id}: {table}")
+    for key in summary.projections:
+        print_line("\n" + as_text(f"Projection {key!r}", _facts_of(summary, key)))
+        if hasattr(options, "settings"):
+            print_line("\n  settings")
+            for name, value in sorted(summary.projections[key].get("params", {}).items()):
+                _print_value(name, value)
+    print_line("\nRasters")
     for raster in summary.rasters:
         sizes = ", ".join(f"{h} x {w}" for h, w in raster.levels)
-        print_line(f"  {raster.name}: {sizes} px (y, x), {raster.um_per_px[0]:.4g} um per px")
-        if raster.channels:
-            print_line(f"    channels {_shortened(raster.channels)}")
-    for key, about in summary.projections.items():
-        print_line(f"\nprojection {key}" + (f", in {about['unit']}" if "unit" in about else ""))
-        for name, value in sorted(about.get("params", {}).items()):
-            _print_value(name, value)
+        channels = f"; {some(raster.channels)}" if raster.channels else ""
+        print_line(f"  {raster.name}: {sizes} px (y, x), {raster.um_per_px[0]:.4g} um per px{channels}")
+
+
+def _facts_of(summary: StoreSummary, key: str) -> dict[str, str]:
+    """What a person wants to know of a projection, by fact; what its store does not say is left out."""
+    about, skill = summary.projections[key], summary.skill[key]
+    params = about.get("params", {})
+    section, genes = params.get("section", {}), params.get("genes", [])
+    facts = {name: section[name] for name in ("spots", "values", "image", "scale") if name in section}
+    size = {raster.name: raster for raster in summary.rasters}.get(_keys.factors(key))
+    if size is not None:
+        (height, width), um = size.levels[0], size.um_per_px[0]
+        facts["rasters"] = (
+            f"{height} x {width} px (y, x) of {um:.4g} um: {height * um:.0f} x {width * um:.0f} um; in {about.get('unit', 'counts')}"
+        )
+    if genes:
+        facts["genes"] = f"{some(genes)}; any other gene of the table is made from the factor maps when it is read"
+    if "network" in params:
+        facts["network"] = f"{params['network']}; {params.get('max_epochs', 'unknown')} epochs at most"
+        facts["gate"] = gate_words(params.get("gate"))
+    if skill:
+        own = [f"{gene} {skill[gene]:.2f}" for gene in genes if gene in skill]
+        facts["skill"] = f"median correlation {median(skill.values()):.2f} of {len(skill)} genes at left-out spots" + (
+            f"; {some(own)}" if own else ""
+        )
+    if "version" in params:
+        facts["fitted by"] = f"sphisto {params['version']}"
+    if summary.written[key]:
+        facts["written"] = summary.written[key]
+    if about.get("model"):
+        facts["model"] = about["model"]
+    return facts
 
 
 def _add_aggregate(command: argparse.ArgumentParser) -> None:
     add_store(command)
     command.add_argument(
-        "regions", metavar="REGIONS",
+        "regions", metavar="REGIONS", nargs="?",
         help="outlines in full-resolution px: GeoJSON, parquet or another file that geopandas reads; circles: csv with "
         "columns x, y and radius; or the name of shapes or labels in the store",
     )  # fmt: skip
     sums = command.add_argument_group("sums")
+    sums.add_argument(
+        "--bins-um",
+        type=float,
+        metavar="NUMBER",
+        help="side in um of square bins that tile the section, instead of REGIONS",
+    )
     sums.add_argument("--radius", type=float, metavar="NUMBER", help="radius of points, in full-resolution px")
     sums.add_argument("--genes", type=words, metavar="A,B,...", help="genes to sum (by default all)")
     sums.add_argument(
@@ -75,7 +121,8 @@ def _aggregate(options: argparse.Namespace) -> None:
     from sphisto.io.regions.files import regions_of
 
     out = output_of(options, ".h5ad")
-    table = tl.aggregate(options.store, regions_of(options.regions), **given(options, AGGREGATE))
+    regions = regions_of(options.regions) if hasattr(options, "regions") else None
+    table = tl.aggregate(options.store, regions, **given(options, AGGREGATE))
     with whole_file(out) as new:
         table.write_h5ad(new)
     print_line(f"{table.n_obs} regions x {table.n_vars} genes written to {out}")
@@ -174,39 +221,38 @@ def _upgrade(options: argparse.Namespace) -> None:
 
 
 def _print_value(name: str, value: Any) -> None:
-    """Say a setting on a line, or what several belong together under one."""
+    """Print a setting on a line, or those that belong together below their name."""
     if name == "config" and isinstance(value, str):  # a text of all settings by part
         value = json.loads(value)
     if not isinstance(value, dict):
-        print_line(f"  {name}: {_shortened(value) if isinstance(value, list) else value}")
+        print_line(f"  {name}: {some(value, 12) if isinstance(value, list) else value}")
         return
     print_line(f"  {name}:")
     for part, text in value.items():
         print_line(f"    {part}: {text}")
 
 
-def _shortened(values: Sequence[Any], most: int = 12) -> str:
-    """Return the first values as words, and how many there are if they are more."""
-    shown = ", ".join(str(value) for value in values[:most])
-    return shown + (f", ... ({len(values)} in all)" if len(values) > most else "")
-
-
 COMMANDS = (
     Command(
         "aggregate",
-        "sum the rasters of a store over cells or other regions",
+        "sum the rasters of a store over cells, square bins or other regions",
         _add_aggregate,
         (
             "sphisto aggregate my_section.zarr cells.geojson --out cells.h5ad",
             "sphisto aggregate my_section.zarr centres.csv --radius 12 --genes Prox1,Mbp --out centres.h5ad",
+            "sphisto aggregate my_section.zarr --bins-um 16 --genes Prox1,Mbp --out bins.h5ad",
             "sphisto aggregate my_section.zarr my_section_spots --out spots.h5ad --overwrite",
         ),
     ),
     Command(
         "info",
-        "print what a store holds, from its metadata",
+        "print what a store holds, from its metadata: what was fitted to what, and how good it is",
         _add_info,
-        ("sphisto info my_section.zarr",),
+        (
+            "sphisto info my_section.zarr",
+            "sphisto info my_section.zarr --settings",
+            "sphisto info my_section.zarr --json",
+        ),
     ),
     Command(
         "export",

@@ -18,7 +18,7 @@ FIT = (
 )  # fmt: skip
 EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added")
 PREDICT = ("store", "device", "key_added", "resume")
-AGGREGATE = ("radius", "genes", "target_sum", "key", "library_id")
+AGGREGATE = ("bins_um", "radius", "genes", "target_sum", "key", "library_id")
 EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
 REPORT = ("genes", "key", "library_id", "max_side", "title", "overwrite")
 

@@ -18,6 +18,10 @@ class Regions(Protocol):
     def __len__(self) -> int: ...
 
     @property
+    def area(self) -> NDArray[np.float64]:
+        """(n,) area of each whole region in px."""
+
+    @property
     def covered(self) -> NDArray[np.float64]:
         """(n,) area in px that lies within the grid."""
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from torch import Tensor
 
     Values = TypeVar("Values", NDArray[np.floating], Tensor)
@@ -67,14 +69,7 @@ class GeneModel:
     def rows(self, genes: list[str]) -> NDArray[np.float32]:
         """Return the (len(genes), K) loadings of some genes by name."""
         position = {gene: i for i, gene in enumerate(self.genes)}
-        missing = [gene for gene in genes if gene not in position]
-        if missing:
-            import difflib
-
-            close = difflib.get_close_matches(missing[0], self.genes, n=5)
-            hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else " `var_names` lists those there are."
-            msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(self.genes)} of the table.{hint}"
-            raise KeyError(msg)
+        require_genes(genes, self.genes)
         rows = self.loadings[[position[gene] for gene in genes]]
         unmodelled = [gene for gene, row in zip(genes, rows, strict=True) if np.isnan(row).any()]
         if unmodelled:
@@ -90,6 +85,21 @@ class GeneModel:
         """Turn (K, ...) factor maps into (genes, ...) expression in counts per spot area."""
         flat = np.asarray(maps, dtype=np.float32).reshape(len(maps), -1)
         return rates(flat.T, self.loadings, self.n_contrasts).T.reshape(len(self.genes), *maps.shape[1:])
+
+
+def require_genes(genes: Iterable[str], known: Sequence[str]) -> None:
+    """Raise for names of genes that are not there, with those that are like the first of them."""
+    there = set(known)
+    missing = [gene for gene in genes if gene not in there]
+    if not missing:
+        return
+    import difflib
+
+    by_lower = {name.lower(): name for name in known}
+    close = [by_lower[name] for name in difflib.get_close_matches(missing[0].lower(), by_lower, n=5)]
+    hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else " `var_names` lists those there are."
+    msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(known)} of the table.{hint}"
+    raise KeyError(msg)
 
 
 def rates(values: Values, loadings: Values, n_contrasts: int) -> Values:

@@ -33,6 +33,7 @@ def calibration_of(
         spot_px_is_true=found.spot_px_is_true,
         drawn=found.drawn,
         microns_per_px=stated or found.microns_per_px,
+        image_scale=found.image_scale if stated else None,
         bin_um=found.bin_um,
         spot_um=spot_um,
         spot_shape=spot_shape,

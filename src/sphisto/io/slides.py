@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphisto._checks import number_of
-from sphisto.core.grid import SAME_SCALE, Grid
+from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
-from sphisto.slide.placement import check_alignment, explain
+from sphisto.slide.placement import check_alignment, explain, explain_scale
 from sphisto.slide.slide import Slide
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sphisto.core.mask import Mask
     from sphisto.io.sections import Section
+    from sphisto.slide.placement import Alignment
 
 logger = logging.getLogger("sphisto")
 
@@ -67,7 +68,7 @@ def make_slide(
     pitch = section.measured.pitch / float(np.sqrt(np.prod(grid.fullres_per_px)))
     measured = replace(section.measured, centers=grid.from_fullres(section.measured.centers), pitch=pitch)
     slide = Slide(section.library_id, image, grid, mask, size, measured)
-    problem = misfit(section, slide) if section.check else None
+    problem = misfit(section, slide)[1] if section.check else None
     if problem:
         msg = (
             f"{problem} If spots and image are right as they are, pass `check=False` to `sphisto.io.section` (in a shell "
@@ -76,7 +77,7 @@ def make_slide(
         raise ValueError(msg)
     if not repair:
         return slide
-    _refuse_nothing_measured(slide, _other_scale(section))
+    _refuse_nothing_measured(slide)
     return replace(slide, tissue=_with_missed_spots(slide, mask))
 
 
@@ -85,29 +86,38 @@ def um_per_px_for(section: Section, longest_side: int) -> float:
     return section.grid.um_per_px * max(1, -(-max(section.grid.shape) // longest_side))
 
 
-def misfit(section: Section, slide: Slide) -> str | None:
-    """Return what cannot be right about spots and image, and what corrects it; ``None`` if nothing is wrong."""
-    centers = slide.spots.centers
-    problem = explain(check_alignment(centers, slide.tissue, slide.spots.pitch), centers, slide.grid.shape)
-    if problem is None:
-        return None
-    outside = np.any(centers >= slide.grid.shape)
-    return f"{section.library_id}: {problem}{_other_scale(section) if outside else ''}"
+def misfit(section: Section, slide: Slide) -> tuple[Alignment, str | None]:
+    """Compare spots and tissue; return that, and what cannot be right and what corrects it (``None`` if nothing is wrong).
+
+    Where only another scale factor would fit clearly better, that is warned of.
+    """
+    centers, own, factors = slide.spots.centers, _image_scale(section), _scale_factors(section)
+    found = check_alignment(centers, slide.tissue, slide.spots.pitch)
+    problem = explain(found, centers, slide.grid.shape, image_scale=own, factors=factors)
+    if problem is not None:
+        return found, f"{section.library_id}: {problem}"
+    if better := explain_scale(found, own, factors):
+        logger.warning(
+            "%s: spots and tissue do not have the same outline. %s If the spots are shifted rather than scaled, correct "
+            "their positions; if the tissue was found wrongly, give `tissue`.", section.library_id, better,
+        )  # fmt: skip
+    return found, None
 
 
-def _other_scale(section: Section) -> str:
-    """Name the scale factor that would fit, if the image seems to be taken with another one's."""
-    if section.adata is None or section.measured is None:
-        return ""
-    extent, own = np.array(section.grid.shape), 1 / float(np.sqrt(np.prod(section.grid.fullres_per_px)))
-    for library in section.adata.uns.get("spatial", {}).values():
+def _image_scale(section: Section) -> float:
+    """Pixels of the image per full-resolution pixel."""
+    return 1 / float(np.sqrt(np.prod(section.grid.fullres_per_px)))
+
+
+def _scale_factors(section: Section) -> dict[str, float]:
+    """Scale factors of images that the section's table knows, by name."""
+    libraries = {} if section.adata is None else section.adata.uns.get("spatial", {})
+    found: dict[str, float] = {}
+    for library in libraries.values():
         factors = library.get("scalefactors") if isinstance(library, Mapping) else None
-        for name, value in factors.items() if isinstance(factors, Mapping) else ():
-            factor = number_of(value)
-            fits = "scalef" in str(name) and bool(np.all(section.measured.centers * factor < extent))
-            if fits and abs(factor / own - 1) > SAME_SCALE:
-                return f" The scale factor {name} = {factor:.4g} would fit (`image_scale={factor:.4g}`)."
-    return ""
+        if isinstance(factors, Mapping):
+            found |= {str(name): number_of(value) for name, value in factors.items() if "scalef" in str(name)}
+    return {name: factor for name, factor in found.items() if 0 < factor <= 1}
 
 
 def _is_coarse(grid: Grid, spot: Spot, least_px: float = 4) -> bool:
@@ -132,14 +142,14 @@ def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Ma
     return mask.with_spots(missed)
 
 
-def _refuse_nothing_measured(slide: Slide, hint: str) -> None:
+def _refuse_nothing_measured(slide: Slide) -> None:
     """Raise if no spot measured anything on the image."""
     spots, on_image = slide.spots, slide.on_image
     if not on_image.any():
         low, high = spots.centers.min(axis=0), spots.centers.max(axis=0)
         msg = (
             f"None of the {len(on_image)} spots lies on the image, which measures {slide.grid.height} x {slide.grid.width} "
-            f"px (y, x): they reach from {_place(low)} to {_place(high)} (y, x).{hint} Correct the positions or the scale "
+            f"px (y, x): they reach from {_place(low)} to {_place(high)} (y, x). Correct the positions or the scale "
             "factor, or choose another image."
         )
         raise ValueError(msg)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from sphisto.io.store.data import table_of
 from sphisto.pl._frame import (
     colour_bar,
     describe,
@@ -19,7 +20,8 @@ from sphisto.pl._frame import (
     panels,
     window_of,
 )
-from sphisto.pl._sources import gene_rasters, names_of, projection_of, skill_of
+from sphisto.pl._measured import outline_spots
+from sphisto.pl._sources import gene_rasters, names_of, projection_of, sd_rasters, skill_of, spots_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from sphisto.pl._frame import AnyAxes
     from sphisto.pl._sources import BBox
 
+_Layer = Literal["mean", "sd"]
 _NO_SKILL = 0.05  # chance alone gives such correlations among some hundreds of spots
 _DIMMED = 0.35  # opacity of genes without skill: they are visible, but not prominent
 
@@ -42,6 +45,8 @@ def projection(
     *,
     key: str = "projection",
     library_id: str | None = None,
+    layer: _Layer = "mean",
+    spots: bool = False,
     bbox: BBox | None = None,
     scale: int | None = None,
     ncols: int = 4,
@@ -64,6 +69,10 @@ def projection(
     %(genes)s
     %(key)s
     %(library_id)s
+    layer
+        ``"mean"``: what is expected; ``"sd"``: its standard deviation, of genes that were written as rasters.
+    spots
+        Whether the outlines of the spots are drawn, in their true size.
     %(bbox)s
     %(scale)s
     %(ncols)s
@@ -78,22 +87,32 @@ def projection(
     Raises
     ------
     KeyError
-        If there is no such gene or projection.
+        If there is no such gene or projection, or no standard deviation of a gene.
+    ValueError
+        If ``layer`` is another word.
 
     Examples
     --------
     >>> import sphisto
     >>> axes = sphisto.pl.projection("toy.zarr", ["class1_a", "nuclei_a"], vmax=20)  # doctest: +SKIP
+    >>> axes = sphisto.pl.projection("toy.zarr", "class1_a", layer="sd", spots=True)  # doctest: +SKIP
     """
+    if layer not in get_args(_Layer):
+        msg = f"Found layer={layer!r}; expected {' or '.join(map(repr, get_args(_Layer)))}."
+        raise ValueError(msg)
     names = names_of(genes)
     store, key = projection_of(data, key, library_id)
-    rasters = gene_rasters(store, names, key=key, bbox=bbox, scale=scale)
+    read = sd_rasters if layer == "sd" else gene_rasters
+    rasters = read(store, names, key=key, bbox=bbox, scale=scale)
+    outlined = spots_of(table_of(data, key), key=key, library_id=None) if spots else None
     extent = window_of(bbox, known_extent(rasters), extent_of(rasters))
     axes = panels(ax, names, ncols=ncols, size=panel_size(extent), bars=ncols)
     for axis, name, raster, skill in zip(axes, names, rasters, skill_of(data, names, key), strict=True):
         dimmed = _DIMMED if skill < _NO_SKILL else None
         image = draw_raster(axis, raster, cmap=cmap, clim=limits(raster.values, vmin, vmax), alpha=dimmed)
         colour_bar(axis, image, raster.values, rasters.attrs["unit"])
+        if outlined is not None:
+            outline_spots(axis, outlined)
         dress(axis, _titled(name, skill), extent, fullres_um_per_px(rasters))
     finish(axes, ax=ax, show=show, save=save)
     return axes

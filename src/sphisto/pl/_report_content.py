@@ -13,6 +13,7 @@ import numpy as np
 from sphisto import __version__, _keys
 from sphisto._progress import stage
 from sphisto.core.tiles import Window
+from sphisto.genes.model import require_genes
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.export.report.encoding import block_means, jpeg, packed, packed_codes, packed_text, quantised
 from sphisto.io.export.report.outlines import as_path, element_outlines, mask_outline
@@ -24,7 +25,7 @@ from sphisto.io.store.stored_genes import stored_genes
 from sphisto.io.store.summary import plain
 from sphisto.pl import _report_panels as panels
 from sphisto.pl._frame import limits
-from sphisto.pl._sources import check_genes, counts_of, names_of, skill_of, spots_of, stored_image
+from sphisto.pl._sources import counts_of, names_of, skill_of, spots_of, stored_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ def plan_of(
     names = None if genes is None else list(dict.fromkeys(names_of(genes)))
     parts = tuple(_part(store, key, names, max_side) for key in keys)
     if names is not None:
-        check_genes(names, sorted({gene for key in keys for gene in stores.factors(store, key).genes}))
+        require_genes(names, sorted({gene for key in keys for gene in stores.factors(store, key).genes}))
     _refuse_large(store, parts, max_side)
     return Plan(store, parts, max_side)
 

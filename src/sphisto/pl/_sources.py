@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from sphisto import _keys, get
+from sphisto._facts import some
 from sphisto.core.tiles import TILE
+from sphisto.genes.model import require_genes
 from sphisto.io.calibration import calibration_of
 from sphisto.io.counts import in_memory, matrix_of
 from sphisto.io.layout_anndata import library_of, spots_of_anndata
@@ -55,6 +57,39 @@ class Spots:
         """(left, right, bottom, top) of all spots in full-resolution px."""
         low, high = self.xy.min(axis=0) - self.size / 2, self.xy.max(axis=0) + self.size / 2
         return float(low[0]), float(high[0]), float(high[1]), float(low[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Groups of spots, such as clusters: (n,) number of each spot's, -1 for none; names and colours of the groups."""
+
+    codes: NDArray[np.intp]
+    names: list[str]
+    colours: list[Any]
+
+    @property
+    def of_spots(self) -> list[Any]:
+        """(n,) colours of the spots, grey for those in no group."""
+        return [self.colours[code] if code >= 0 else "lightgrey" for code in self.codes]
+
+
+def groups_of(table: AnnData, column: str) -> Groups:
+    """Read the groups of a column of ``obs``, in scanpy's colours if there are any."""
+    import matplotlib as mpl
+
+    labels = table.obs[column].astype("category")
+    names = list(map(str, labels.cat.categories))
+    colours = list(table.uns.get(f"{column}_colors", []))
+    if len(colours) < len(names):
+        cycle = mpl.colormaps["tab10" if len(names) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+        colours = [cycle[i % len(cycle)] for i in range(len(names))]
+    return Groups(labels.cat.codes.to_numpy().astype(np.intp), names, colours)
+
+
+def is_numeric(table: AnnData, column: str) -> bool:
+    """Whether a column of ``obs`` holds numbers, and not names of groups."""
+    kind = table.obs[column].dtype
+    return str(getattr(kind, "kind", "")) in ("i", "u", "f") and str(kind) != "category"
 
 
 def projection_of(data: Data, key: str, library_id: str | None) -> tuple[Store, str]:
@@ -143,23 +178,9 @@ def columns_of(table: AnnData, genes: Sequence[str], layer: str | None) -> NDArr
     """Return (spots, genes) values of some genes, from a layer, ``.raw`` or ``X``."""
     matrix, where = matrix_of(table, layer)
     known = list(map(str, table.var_names))
-    check_genes(genes, known)
+    require_genes(genes, known)
     chosen = in_memory(matrix, where)[:, [known.index(gene) for gene in genes]]
     return np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, dtype=np.float64)
-
-
-def check_genes(genes: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse names that are not there, and name those that are like them."""
-    missing = [gene for gene in genes if gene not in known]
-    if not missing:
-        return
-    import difflib
-
-    by_lower = {name.lower(): name for name in known}
-    close = [by_lower[name] for name in difflib.get_close_matches(missing[0].lower(), by_lower, n=5)]
-    hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else " `var_names` lists those there are."
-    msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(known)} of the table.{hint}"
-    raise KeyError(msg)
 
 
 def names_of(genes: str | Iterable[str]) -> list[str]:
@@ -175,6 +196,22 @@ def gene_rasters(store: Store, genes: list[str], *, key: str, bbox: BBox | None,
     """Read (gene, y, x) rasters at a level that is fine enough to draw."""
     level = choose_scale(store, _keys.factors(key), bbox, scale)
     rasters: DataArray = get.gene_raster(store, genes, bbox=bbox, scale=level, key=key)
+    return rasters
+
+
+def sd_rasters(store: Store, genes: list[str], *, key: str, bbox: BBox | None, scale: int | None) -> DataArray:
+    """Read (c, y, x) standard deviations of genes at such a level; refuse genes that were not written as rasters."""
+    name = _keys.sd(key)
+    written = list(stores.raster(store, name).channels)
+    missing = [gene for gene in genes if gene not in written]
+    if missing:
+        msg = (
+            f"Found no standard deviation of {', '.join(map(repr, missing))}; there are those of the genes that were written as "
+            f"rasters: {some(written)}. Fit with others in `genes=`."
+        )
+        raise KeyError(msg)
+    rasters = get.raster(store, name, bbox=bbox, scale=choose_scale(store, name, bbox, scale)).sel(c=genes)
+    rasters.attrs["unit"] = f"sd, {stores.unit(store, key)}"
     return rasters
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sphisto._former import former_keywords, named
 from sphisto.io.store.data import is_anndata, table_of
 from sphisto.pl._frame import PANEL, colour_bar, describe, finish, limits, panels
-from sphisto.pl._sources import columns_of, names_of, unit_of
+from sphisto.pl._sources import columns_of, groups_of, names_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,22 +116,15 @@ def _clusters_of(adata: AnnData, clusters: str | None) -> list[str]:
 
 def _draw_clusters(ax: Axes, xy: NDArray[Any], adata: AnnData, clusters: str, size: float) -> None:
     """Draw clusters in their colours, each with its name at its middle."""
-    import matplotlib as mpl
     from matplotlib.patheffects import withStroke
 
-    labels = adata.obs[clusters].astype("category")
-    groups = list(labels.cat.categories)
-    colours = list(adata.uns.get(f"{clusters}_colors", []))
-    if len(colours) < len(groups):
-        cycle = mpl.colormaps["tab10" if len(groups) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-        colours = [cycle[i % len(cycle)] for i in range(len(groups))]
-    dots = [colours[code] if code >= 0 else "lightgrey" for code in labels.cat.codes]
-    ax.scatter(xy[:, 0], xy[:, 1], c=dots, s=size, lw=0)
-    for group in groups:
-        members = xy[(labels == group).to_numpy()]
+    groups = groups_of(adata, clusters)
+    ax.scatter(xy[:, 0], xy[:, 1], c=groups.of_spots, s=size, lw=0)
+    for code, group in enumerate(groups.names):
+        members = xy[groups.codes == code]
         if len(members):
             halo = [withStroke(linewidth=2.5, foreground="white")]
-            ax.annotate(str(group), np.median(members, axis=0), ha="center", va="center", path_effects=halo)
+            ax.annotate(group, np.median(members, axis=0), ha="center", va="center", path_effects=halo)
     _dress(ax, clusters)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, misfit
 from sphisto.slide.placement import Alignment
-from sphisto.slide.placement import check_alignment as compare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,9 @@ def check_alignment(
 
     Returns
     -------
-    The comparison: ``inside`` and ``on_tissue`` (shares of spots), ``fit`` (0 to 1), ``best``, ``best_fit``, ``ties``.
+    The comparison: ``inside`` and ``on_tissue`` (shares of spots), ``fit`` (0 to 1), ``best``, ``best_fit``, ``ties``,
+    and ``scale``: the factor on the positions with which they would follow the outline of the tissue clearly better, 1 if
+    there is none (such tissue as fills its image cannot tell). A scale factor 10 % off is warned of.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def check_alignment(
     section = as_section(data, image=image, library_id=library_id)
     section.require_spots()
     slide = make_slide(replace(section, check=False), repair=False)
-    problem = misfit(section, slide)
+    found, problem = misfit(section, slide)
     if problem:
         raise ValueError(problem)
-    return compare(slide.spots.centers, slide.tissue, slide.spots.pitch)
+    return found

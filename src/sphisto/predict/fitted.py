@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sphisto import __version__
-from sphisto._facts import as_html, as_text, some
+from sphisto._facts import as_html, as_text, gate_words, some
 from sphisto.config import FitConfig, as_plain, from_plain
 from sphisto.core.atomic import whole_file
 from sphisto.core.spot import Spot
@@ -104,7 +104,7 @@ class Fitted:
             "spots": f"{self.spot.shape}s of {self.spot.um:.4g} um, whose area is the unit",
             "scale": f"{self.um_per_px:.4g} um per px",
             "training": f"{done} of {self.params.get('max_epochs', done)} epochs, seed {self.params.get('rng', 'unknown')}",
-            "gate": _gate_words(self.params.get("gate")),
+            "gate": gate_words(self.params.get("gate")),
             "skill": f"median Pearson {np.median(known):.2f} of {len(known)} genes at left-out spots"
             if len(known)
             else "unknown",
@@ -126,14 +126,6 @@ class Fitted:
         """(len(genes),) scatter of some genes that nothing foresees."""
         position = {gene: i for i, gene in enumerate(self.model.genes)}
         return self.skill.dispersion[[position[gene] for gene in genes]]
-
-
-def _gate_words(gate: float | None) -> str:
-    if gate is None:
-        return "none: all that the network draws is used"
-    if gate == 0:
-        return "0: held-out spots do not show that the network helps, the rasters are the co-kriging of the spots"
-    return f"{gate:g} of what the network adds to the co-kriging is used"
 
 
 def save_fitted(fitted: Fitted, path: Path) -> None:

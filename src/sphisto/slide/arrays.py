@@ -148,26 +148,44 @@ def _printed(
 
     Square arrays are many: spots of another diameter are not those of Spatial Transcriptomics.
     """
+    array = array_placed_as(lattice, config)
+    if lattice is None or array is None or not _has_its_spots(array, lattice, size_px, spot_um, config):
+        return None
+    um_per_px = float(np.sqrt(array.row_um * array.col_um)) / lattice.unit_px
+    name = _visium_name(lattice.most) if array is VISIUM else array.name
+    return RecognisedArray(
+        name, array.pitch_um / um_per_px, um_per_px, f"the {array.pitch_um:.0f} um pitch of the {array.name} array",
+        array.spot_um, "disc", f"the spots of the {array.name} array", certain=array.checkerboard,
+    )  # fmt: skip
+
+
+def array_placed_as(lattice: Lattice | None, config: ArrayConfig) -> SpotArray | None:
+    """Return the known array that has spots at these positions, whatever their size."""
     if lattice is None:
         return None
-    for array in (VISIUM, *SPATIAL_TRANSCRIPTOMICS):
-        is_square = array.row_um == array.col_um
-        touching = is_square and size_px >= config.touching * lattice.unit_px  # bins of a corner of a larger array
-        if touching or array.ends_before(lattice.most) or array.checkerboard != lattice.checkerboard:
-            continue
-        if is_square and not array.checkerboard:
-            of_pitch = size_px / lattice.unit_px * array.pitch_um / array.spot_um
-            other = spot_um is not None and abs(spot_um / array.spot_um - 1) > config.tolerance
-            if other or abs(of_pitch - 1) > config.spot_size_tolerance:
-                continue
-        if lattice.has_proportions_of(array.row_um, array.col_um, config.tolerance):
-            um_per_px = float(np.sqrt(array.row_um * array.col_um)) / lattice.unit_px
-            name = _visium_name(lattice.most) if array is VISIUM else array.name
-            return RecognisedArray(
-                name, array.pitch_um / um_per_px, um_per_px, f"the {array.pitch_um:.0f} um pitch of the {array.name} array",
-                array.spot_um, "disc", f"the spots of the {array.name} array", certain=array.checkerboard,
-            )  # fmt: skip
-    return None
+    fitting = (
+        array
+        for array in (VISIUM, *SPATIAL_TRANSCRIPTOMICS)
+        if array.checkerboard == lattice.checkerboard
+        and not array.ends_before(lattice.most)
+        and lattice.has_proportions_of(array.row_um, array.col_um, config.tolerance)
+    )
+    return next(fitting, None)
+
+
+def _has_its_spots(
+    array: SpotArray, lattice: Lattice, size_px: float, spot_um: float | None, config: ArrayConfig
+) -> bool:
+    """Whether spots at an array's positions may be of its size; an unknown size may be."""
+    if array.row_um != array.col_um:
+        return True
+    if size_px >= config.touching * lattice.unit_px:  # bins of a corner of a larger array
+        return False
+    if array.checkerboard:
+        return True
+    of_pitch = size_px / lattice.unit_px * array.pitch_um / array.spot_um
+    other = spot_um is not None and abs(spot_um / array.spot_um - 1) > config.tolerance
+    return not other and not abs(of_pitch - 1) > config.spot_size_tolerance
 
 
 def _visium_name(highest: tuple[float, float]) -> str:

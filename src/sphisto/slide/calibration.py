@@ -14,9 +14,18 @@ from numpy.typing import ArrayLike
 
 from sphisto._checks import number_of, require_positive
 from sphisto.core.spot import median_pitch
-from sphisto.slide.arrays import CELLS_HINT, SPACERANGER_SPOT_UM, VISIUM, RecognisedArray, Shape, recognise_array
+from sphisto.slide.arrays import (
+    CELLS_HINT,
+    SPACERANGER_SPOT_UM,
+    VISIUM,
+    RecognisedArray,
+    Shape,
+    SpotArray,
+    array_placed_as,
+    recognise_array,
+)
 from sphisto.slide.config import ArrayConfig
-from sphisto.slide.lattice import Floats, fit_lattice, positions_on_array, refuse_exchanged_rows
+from sphisto.slide.lattice import Floats, Lattice, fit_lattice, positions_on_array, refuse_exchanged_rows
 
 logger = logging.getLogger("sphisto")
 
@@ -61,6 +70,7 @@ def calibrate(
     spot_px_is_true: bool = False,
     drawn: Shape | None = None,
     microns_per_px: float | None = None,
+    image_scale: float | None = None,
     bin_um: float | None = None,
     spot_um: float | None = None,
     spot_shape: Shape | None = None,
@@ -72,7 +82,8 @@ def calibrate(
     and ``array_col``, if it is Visium's or Spatial Transcriptomics'; a square lattice of bins with ``spot_um``; a
     hexagonal arrangement of the centres (taken for Visium); last ``spot_px`` as ``spot_um``, or, where the centres lie as
     far apart as Visium's, as Space Ranger's 65 um. A stated scale that differs from the array's by more than 5 % is warned of and taken. By more than
-    1.5-fold it is refused if ``spot_um`` is not stated too, for then the image or the array is another one.
+    1.5-fold it is refused if ``spot_um`` is not stated too, for then the image or the array is another one; where only
+    the arrangement of the spots speaks for the array, the stated scale is taken, and that is warned of.
 
     Size and shape are the stated ones, else the array's, else ``spot_px`` at the scale found.
 
@@ -90,6 +101,9 @@ def calibrate(
         Shape of the spots, if shapes were drawn.
     microns_per_px
         Stated um per full-resolution px.
+    image_scale
+        Px of the image per full-resolution px, if ``microns_per_px`` follows from a stated ``image_um_per_px``; messages then
+        name that.
     bin_um
         Side of the bins of a Visium HD section in um: the scale factors' ``bin_size_um``.
     spot_um, spot_shape
@@ -133,7 +147,9 @@ def calibrate(
         spot_um=spot_um,
         config=config,
     )
-    found, um_per_px, scale_source = _scaled(found, microns_per_px, spot_um, size_px, len(centers), config)
+    if microns_per_px is None and not np.isfinite(found.um_per_px):
+        raise ValueError(_missing_scale(found, lattice, size_px, len(centers), config))
+    found, um_per_px, scale_source = _scaled(found, microns_per_px, image_scale, spot_um, config)
     pitch_um = bin_um if bin_um and found.spot_um == bin_um else float(found.pitch_px * um_per_px)
     size, shape, source = _sized(found, size_px * um_per_px, pitch_um, spot_px_is_true, drawn, config)
     if spot_um is not None or spot_shape is not None:
@@ -152,43 +168,59 @@ def calibrate(
 
 
 def _scaled(
-    found: RecognisedArray, stated: float | None, spot_um: float | None, size_px: float, n: int, config: ArrayConfig
+    found: RecognisedArray, stated: float | None, image_scale: float | None, spot_um: float | None, config: ArrayConfig
 ) -> tuple[RecognisedArray, float, str]:
     """Weigh a stated scale against the array's; return what remains of the array, um per px and its source."""
     of_array = found.um_per_px
     if stated is None:
-        if np.isfinite(of_array):
-            return found, of_array, found.scale_source
-        raise ValueError(_missing_scale(found, size_px, n))
+        return found, of_array, found.scale_source
     fold = max(of_array / stated, stated / of_array)
     if found.name == "unknown" or (fold > config.scale_contradicts and not found.certain):
         # an arrangement or a diameter alone is no array if a stated scale contradicts it
+        if found.name != "unknown" and spot_um is None:
+            logger.warning("The spots are not taken for those of an array that they are placed as: %s. If they are spots "
+                           "of another array, give `spot_um`.", _compared(found, stated, image_scale))  # fmt: skip
         return RecognisedArray("unknown", found.pitch_px, spot_shape=found.spot_shape), stated, "the stated scale"
     if not fold > 1 + config.scale_differs:
         return found, stated, "the stated scale"
     if fold > config.scale_contradicts and spot_um is None:
         msg = (
-            f"Found a stated scale (microns_per_pixel, or image_um_per_px times image_scale) of {stated:.4g} um per full-resolution px, but {of_array:.4g} from "
-            f"{found.scale_source}; expected them to agree. Correct or remove the stated scale (that of a smaller "
-            "image is larger), or, if the array is another one, give `spot_um` or remove array_row and array_col."
+            f"Found a stated scale that contradicts the array: {_compared(found, stated, image_scale)}. Correct or remove the "
+            "stated one (that of a smaller image is larger), or, if the array is another one, give `spot_um` or remove "
+            "array_row and array_col."
         )
         raise ValueError(msg)
     source = f"the stated scale ({found.scale_source} gives {of_array:.4g} um per px)"
     logger.warning(
-        "%.4g um per px is taken from %s. If it is wrong, remove microns_per_pixel from the scale factors, or leave "
-        "`image_um_per_px` out.",
+        "%.4g um per px is taken from the stated scale: %s. If it is wrong, correct it, remove microns_per_pixel from the scale "
+        "factors, or leave `image_um_per_px` out.",
         stated,
-        source,
+        _compared(found, stated, image_scale),
     )
     return found, stated, source
 
 
-def _missing_scale(found: RecognisedArray, size_px: float, n: int) -> str:
+def _compared(found: RecognisedArray, stated: float, image_scale: float | None) -> str:
+    """Return how far apart spots lie by a stated scale and on their array, and the scale with which both agree."""
+    name, per = ("microns_per_pixel", 1.0) if image_scale is None else ("image_um_per_px", image_scale)
+    return (
+        f"spots lie {found.pitch_px:.4g} px apart, that is {found.pitch_px * stated:.4g} um with {name}={stated / per:.4g}, "
+        f"and {found.pitch_px * found.um_per_px:.4g} um are expected ({found.scale_source}): {name}={found.um_per_px / per:.4g} "
+        "would fit"
+    )
+
+
+def _missing_scale(found: RecognisedArray, lattice: Lattice | None, size_px: float, n: int, config: ArrayConfig) -> str:
+    array = array_placed_as(lattice, config)
+    touching = found.spot_shape == "square" and not abs(size_px / found.pitch_px - 1) > config.bins_touch
+    if array is not None and size_px > 0 and not touching:
+        return _odd_diameter(found, array, size_px, n)
     head = f"Cannot determine how many um a pixel measures: found {n} spot centres in no known array"
     if found.spot_shape == "square":
         return (
             f"{head}: a square one, {found.pitch_px:.4g} px apart. Give the side of a bin as `spot_um` (with "
             '`spot_shape="square"`), or set `scalefactors["microns_per_pixel"]` (um per full-resolution px).'
+            + ("" if array is None else f" {_printed_instead(found, array)}")
         )
     size = f"spots of {size_px:.4g} px of unknown um" if size_px > 0 else "no spot_diameter_fullres"
     return (
@@ -197,6 +229,30 @@ def _missing_scale(found: RecognisedArray, size_px: float, n: int) -> str:
         f"{'or give `spot_um` and `spot_shape`' if size_px > 0 else 'or give the positions on the array'}. If "
         "`image_um_per_px` was stated, it is that of the image: with `image_scale` it gives the scale of the centres, too."
     )
+
+
+def _odd_diameter(found: RecognisedArray, array: SpotArray, size_px: float, n: int) -> str:
+    """Return the message for spots at the places of an array that are not of its size, the likeliest cause first."""
+    expected = _expected_px(found, array)
+    return (
+        f"Cannot determine how many um a pixel measures: found {n} spots at the places of the {array.name} array, "
+        f"{found.pitch_px:.4g} px apart, but spots of {size_px:.4g} px; expected about {expected:.4g} px, as its spots are "
+        f"{array.spot_um:.0f} um wide and {array.pitch_um:.0f} um apart. Most likely the diameter is wrong "
+        f"({size_px / expected:.2g} times the expected one): correct or remove spot_diameter_fullres in the scale factors. If the "
+        'diameter is right, it is another array: give `spot_um` (and for bins `spot_shape="square"`), or set '
+        '`scalefactors["microns_per_pixel"]` (um per full-resolution px). array_row and array_col fit the centres.'
+    )
+
+
+def _printed_instead(found: RecognisedArray, array: SpotArray) -> str:
+    return (
+        f"If they are printed spots, as those of the {array.name} array, spot_diameter_fullres is wrong: about "
+        f"{_expected_px(found, array):.4g} px are expected; correct or remove it."
+    )
+
+
+def _expected_px(found: RecognisedArray, array: SpotArray) -> float:
+    return found.pitch_px * array.spot_um / array.pitch_um
 
 
 def _sized(

@@ -125,6 +125,8 @@ class ArrayConfig:
         Scatter of coordinates in whole pixels: 0.41 px, and a margin.
     touching
         Squares at least this large, as a share of the lattice unit, touch: bins fill it, printed spots reach 0.65.
+    bins_touch
+        Relative difference of a side from the pitch up to which squares are rather bins than spots of a wrong diameter.
     spot_size_tolerance
         Relative difference of sizes of Spatial Transcriptomics spots: readers write 65 to 130 um for them.
     nominal_tolerance
@@ -163,6 +165,7 @@ class ArrayConfig:
     scatter: float = 0.2
     rounding_px: float = 0.45
     touching: float = 0.8
+    bins_touch: float = 0.03
     spot_size_tolerance: float = 0.4
     nominal_tolerance: float = 0.1
     scale_differs: float = 0.05
@@ -202,6 +205,21 @@ class PlacementConfig:
         Share of spots that may lie beyond the edge of the image: a cropped image loses a few.
     min_on_tissue
         Share of spots on tissue below which a coarse mask is no explanation.
+    scales
+        Least factor by which the spots' positions are multiplied to look for the image's scale factor (and its inverse),
+        and the number of factors from one to the other: lowres and full-resolution images differ by some 20.
+    fine_scales
+        Factors between two neighbours of these, tried at last: an outline tells the scale to 1 or 2 %.
+    scale_gain
+        How much more of the tissue another scale must explain. Eight real sections gained at most 0.03 where the scale
+        was right, and 0.12 to 0.35 where it was 10 % off, but for one whose tissue fills the image.
+    scale_plausible
+        A scale that explains less of the tissue is no explanation.
+    peak
+        Factor by which the positions are moved away from the best scale, and how much less these must explain: else the
+        tissue has no outline that could tell, as where it fills the image.
+    most_cells
+        More spots (small bins) are taken together in squares to compare scales.
     """
 
     cell_radius: float = 0.6
@@ -211,3 +229,9 @@ class PlacementConfig:
     as_good: float = 0.02
     max_outside: float = 0.01
     min_on_tissue: float = 0.5
+    scales: tuple[float, int] = (1 / 24, 111)
+    fine_scales: int = 9
+    scale_gain: float = 0.08
+    scale_plausible: float = 0.8
+    peak: tuple[float, float] = (1.25, 0.1)
+    most_cells: int = 5000

@@ -6,6 +6,7 @@ Everything is in (y, x) pixels of one raster: the tissue mask.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from sphisto.slide.config import PlacementConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from sphisto.core.mask import Mask
@@ -24,24 +27,28 @@ AS_GIVEN = "as given"
 SWAPPED = "transposed (x and y swapped)"
 
 
+_SAME_FACTOR = 0.03  # the outline of the tissue tells a scale factor to 1 or 2 %
+
+
 class _Turn(NamedTuple):
-    """Another orientation of the image: what moves the spots onto it, and what corrects it."""
+    """Another orientation of the image: what moves the spots onto it, and what corrects it, by numpy and by Pillow."""
 
     swap: bool
     flip_y: bool
     flip_x: bool
     mend: str
+    transpose: str = ""
 
 
 TURNS: dict[str, _Turn] = {
     AS_GIVEN: _Turn(False, False, False, "image"),
-    "flipped left-right": _Turn(False, False, True, "image[:, ::-1]"),
-    "flipped up-down": _Turn(False, True, False, "image[::-1]"),
-    "rotated 180 degrees": _Turn(False, True, True, "image[::-1, ::-1]"),
-    SWAPPED: _Turn(True, False, False, "image.swapaxes(0, 1)"),
-    "rotated 90 degrees clockwise": _Turn(True, False, True, "np.rot90(image)"),
-    "rotated 90 degrees counter-clockwise": _Turn(True, True, False, "np.rot90(image, -1)"),
-    "transposed and rotated 180 degrees": _Turn(True, True, True, "image[::-1, ::-1].swapaxes(0, 1)"),
+    "flipped left-right": _Turn(False, False, True, "image[:, ::-1]", "FLIP_LEFT_RIGHT"),
+    "flipped up-down": _Turn(False, True, False, "image[::-1]", "FLIP_TOP_BOTTOM"),
+    "rotated 180 degrees": _Turn(False, True, True, "image[::-1, ::-1]", "ROTATE_180"),
+    SWAPPED: _Turn(True, False, False, "image.swapaxes(0, 1)", "TRANSPOSE"),
+    "rotated 90 degrees clockwise": _Turn(True, False, True, "np.rot90(image)", "ROTATE_90"),
+    "rotated 90 degrees counter-clockwise": _Turn(True, True, False, "np.rot90(image, -1)", "ROTATE_270"),
+    "transposed and rotated 180 degrees": _Turn(True, True, True, "image[::-1, ::-1].swapaxes(0, 1)", "TRANSVERSE"),
 }
 """The eight orientations, named by what has happened to the image."""
 
@@ -66,6 +73,11 @@ class Alignment:
         The fit of that orientation.
     ties
         Other orientations as good as the best, within 0.02: the outline of the tissue cannot distinguish them.
+    scale
+        Factor on the spots' positions with which they would follow the outline of the tissue clearly better; 1 if there is
+        none, or the tissue shows no outline.
+    scale_fit
+        The fit with that factor.
     """
 
     n_spots: int
@@ -75,6 +87,8 @@ class Alignment:
     best: str
     best_fit: float
     ties: tuple[str, ...] = ()
+    scale: float = 1.0
+    scale_fit: float = 0.0
 
 
 def check_alignment(
@@ -127,6 +141,7 @@ def check_alignment(
         for name, turn in TURNS.items()
     }
     best = max(fits, key=lambda name: fits[name])
+    scale, scale_fit = _better_scale(centers, mask, pitch_px, fits[AS_GIVEN], fits[best], config)
     return Alignment(
         n_spots=len(centers),
         inside=float(inside.mean()),
@@ -135,6 +150,8 @@ def check_alignment(
         best=best,
         best_fit=fits[best],
         ties=tuple(name for name, fit in fits.items() if name != best and fits[best] - fit < config.as_good),
+        scale=scale,
+        scale_fit=scale_fit,
     )
 
 
@@ -143,6 +160,8 @@ def explain(
     centers_yx: NDArray[np.floating],
     shape: tuple[int, int],
     *,
+    image_scale: float = 1.0,
+    factors: Mapping[str, float] = MappingProxyType({}),
     config: PlacementConfig = PlacementConfig(),
 ) -> str | None:
     """Return what is wrong with the spots or the image and what to do about it, None if nothing is.
@@ -155,6 +174,10 @@ def explain(
         (n, 2) centres of the spots, (y, x) in pixels of the image.
     shape
         (height, width) of the image in pixels.
+    image_scale
+        Scale factor by which the spots were laid on the image.
+    factors
+        Scale factors that are known, by name: one of them may be the right one.
 
     Returns
     -------
@@ -170,8 +193,10 @@ def explain(
     >>> centers = np.argwhere(mask)[::7] + 0.5
     >>> explain(check_alignment(centers, mask, pitch_px=3.0), centers, mask.shape) is None
     True
-    >>> print(explain(check_alignment(centers, mask[:, ::-1], pitch_px=3.0), centers, mask.shape).split(". ")[-2])
-    Mend the image with `image[:, ::-1]`
+    >>> "Mend the image with `image[:, ::-1]`" in explain(
+    ...     check_alignment(centers, mask[:, ::-1], pitch_px=3.0), centers, mask.shape
+    ... )
+    True
     """
     turned = alignment.best_fit >= max(alignment.fit + config.clearly_better, config.plausible)
     if alignment.inside < 1 - config.max_outside:
@@ -182,24 +207,87 @@ def explain(
         found = f"The spots lie in the image, but do not follow the outline of the tissue: {_extent(centers_yx, shape)}"
     else:
         return None
-    if turned:
-        return f"{found}. {_explain_turn(alignment)} If the image is right as it is, check {SCALE}."
+    if turned and alignment.scale == 1:
+        return f"{found}. {_explain_turn(alignment, image_scale)} If the image is right as it is, check {SCALE}."
+    outside = bool(np.any(np.asarray(centers_yx) >= shape))
+    wanted = explain_scale(alignment, image_scale, factors) or (
+        _factor_with_spots_inside(centers_yx, shape, image_scale, factors) if outside else ""
+    )
     return (
-        f"{found}. Expected spots on the tissue. Check that the image is the one of this section and not cropped, and "
-        f"{SCALE}."
+        f"{found}. Expected spots on the tissue. {wanted}{' Else check' if wanted else 'Check'} that the image is the one of "
+        f"this section and not cropped, and {SCALE}."
     )
 
 
-def _explain_turn(alignment: Alignment) -> str:
-    """Return what seems to have happened to the image, and what corrects it."""
+def explain_scale(alignment: Alignment, image_scale: float, factors: Mapping[str, float]) -> str:
+    """Return which scale factor would fit the outline of the tissue better, as a sentence; empty if none would.
+
+    Parameters
+    ----------
+    alignment
+        The result of :func:`check_alignment`.
+    image_scale, factors
+        As in :func:`explain`.
+    """
+    if alignment.scale == 1:
+        return ""
+    wanted = image_scale * alignment.scale
+    gain = f"the overlap of spots and tissue would be {alignment.scale_fit:.2f} instead of {alignment.fit:.2f}"
+    known = [(name, factor) for name, factor in factors.items() if abs(factor / wanted - 1) < _SAME_FACTOR]
+    if known:
+        name, factor = min(known, key=lambda item: abs(item[1] / wanted - 1))
+        return f"The scale factor {name} = {factor:.4g} would fit ({_stated(factor)}): {gain}."
+    if wanted < 1 + _SAME_FACTOR:
+        wanted = 1.0 if wanted > 1 - _SAME_FACTOR else wanted
+        which = ", that of the full-resolution image," if wanted == 1 else ""
+        return f"A scale factor of about {wanted:.3g}{which} would fit instead of {image_scale:.4g} ({_stated(wanted, 3)}): {gain}."
+    return (
+        f"The positions seem to be pixels of a smaller image, not full-resolution ones: {alignment.scale:.3g} times as large, {gain}. "
+        'Multiply `adata.obsm["spatial"]`, or choose the image that they belong to.'
+    )
+
+
+def _factor_with_spots_inside(
+    centers: NDArray[np.floating], shape: tuple[int, int], image_scale: float, factors: Mapping[str, float]
+) -> str:
+    """Return the known scale factor that brings all spots into the image, where no outline of tissue shows which is right."""
+    for name, factor in factors.items():
+        scale = factor / image_scale
+        if np.all(centers * scale < shape) and abs(scale - 1) > _SAME_FACTOR:
+            return f"The scale factor {name} = {factor:.4g} would fit ({_stated(factor)})."
+    return ""
+
+
+def _stated(factor: float, digits: int = 4) -> str:
+    return f"`image_scale={factor:.{digits}g}`, in a shell `--image-scale {factor:.{digits}g}`"
+
+
+def _explain_turn(alignment: Alignment, image_scale: float) -> str:
+    """Return what seems to have happened to the image, and what corrects it, in Python and in a shell."""
     overlap = f"the overlap of spots and tissue would be {alignment.best_fit:.2f} instead of {alignment.fit:.2f}"
     if alignment.ties:
         either = ", or ".join(f"{name} (mended by `{TURNS[name].mend}`)" for name in (alignment.best, *alignment.ties))
-        return f"The image seems to be {either}: {overlap}. The outline of the tissue cannot decide which."
+        return (
+            f"The image seems to be {either}: {overlap}. The outline of the tissue cannot decide which. "
+            f"{_in_a_shell(alignment.best, image_scale)}"
+        )
     mend = f"Mend the image with `{TURNS[alignment.best].mend}`"
     if alignment.best == SWAPPED:
         mend += ', or swap the columns of `adata.obsm["spatial"]`, which are (x, y)'
-    return f"The image seems to be {alignment.best}: {overlap} without that. {mend}."
+    return (
+        f"The image seems to be {alignment.best}: {overlap} without that. {mend}. "
+        f"{_in_a_shell(alignment.best, image_scale)}"
+    )
+
+
+def _in_a_shell(turn: str, image_scale: float) -> str:
+    """Return the commands that write the corrected image to a file and take that."""
+    scale = "" if abs(image_scale - 1) < _SAME_FACTOR else f" --image-scale {image_scale:.4g}"
+    return (
+        f"In a shell write it to a file, `python -c \"from PIL import Image; Image.open('IMAGE')"
+        f".transpose(Image.Transpose.{TURNS[turn].transpose}).save('mended.png')\"` with its name for IMAGE, and add "
+        f"`--image mended.png{scale}`."
+    )
 
 
 def _check(centers: NDArray[np.float64], mask: Mask | NDArray[np.bool_], pitch_px: float) -> None:
@@ -246,6 +334,43 @@ def _fit(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch: float, co
     # Cells beyond the image explain nothing: they count in the union, in proportion to the part of all cells that lies inside.
     beyond = cells.sum() * (1 / inside.mean() - 1)
     return float((cells & mask)[box].sum() / ((cells | mask)[box].sum() + beyond))
+
+
+def _better_scale(
+    centers: NDArray[np.float64],
+    mask: Mask | NDArray[np.bool_],
+    pitch: float,
+    fit: float,
+    best_turn: float,
+    config: PlacementConfig,
+) -> tuple[float, float]:
+    """Return the factor on the positions that explains clearly more of the tissue than they do, and its fit; else 1."""
+    if fit + config.scale_gain >= 1:
+        return 1.0, fit
+    centers, pitch = _taken_together(centers, pitch, config.most_cells)
+
+    def fit_at(scale: float) -> float:
+        step = max(1, int(scale * pitch // config.steps_per_pitch))
+        return _fit(centers * scale / step, mask[step // 2 :: step, step // 2 :: step], scale * pitch / step, config)
+
+    least, n = config.scales
+    scales = np.geomspace(least, 1 / least, n)
+    coarse = max(scales[scales * pitch >= 1], key=fit_at)  # spots at least a px apart
+    ratio = scales[1] / scales[0]
+    best = float(max(coarse * np.geomspace(1 / ratio, ratio, config.fine_scales), key=fit_at))
+    found = fit_at(best)
+    away, less = config.peak
+    is_peak = max(fit_at(best * away), fit_at(best / away)) <= found - less
+    enough = max(fit_at(1.0) + config.scale_gain, config.scale_plausible, best_turn + config.as_good)
+    return (best, found) if is_peak and found >= enough else (1.0, fit)
+
+
+def _taken_together(centers: NDArray[np.float64], pitch: float, most: int) -> tuple[NDArray[np.float64], float]:
+    """Return the squares that hold the spots, of a side such that they are some ``most``, and their side."""
+    if len(centers) <= most:
+        return centers, pitch
+    side = pitch * float(np.ceil(np.sqrt(len(centers) / most)))
+    return np.unique(np.floor(centers / side), axis=0) * side + side / 2, side
 
 
 def _count(share: float, alignment: Alignment) -> str:

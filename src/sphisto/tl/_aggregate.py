@@ -9,7 +9,7 @@ import numpy as np
 
 from sphisto import _keys
 from sphisto._progress import stage
-from sphisto.core.footprint import Footprint
+from sphisto.core.bins import square_bins
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
 from sphisto.genes.lognorm import expected_lognorm
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
+    from pandas import DataFrame
 
+    from sphisto.core.grid import Grid
+    from sphisto.core.pooling import Regions
     from sphisto.genes.model import GeneModel
     from sphisto.io.store.data import Data
     from sphisto.io.store.read import Store
@@ -34,8 +37,9 @@ logger = logging.getLogger("sphisto")
 
 def aggregate(
     store: Data,
-    regions: Any,
+    regions: Any = None,
     *,
+    bins_um: float | None = None,
     radius: float | NDArray[Any] | None = None,
     genes: str | Sequence[str] | None = None,
     target_sum: float | None = None,
@@ -59,6 +63,10 @@ def aggregate(
         Points with a column ``radius``, or ``radius``. Labels (0 is background). Shapes and labels elements of a
         SpatialData, or their names in the store, lie where their transformation to ``global`` says (of sections that
         were fitted together: to ``{lib}``); a GeoDataFrame without one lies there, whatever its reference system.
+    bins_um
+        Instead of ``regions``: side in um of square bins, at least a pixel, that tile the raster from its upper left corner;
+        those that hold tissue are returned. Take 8 or 16 for tables like those of Visium HD. Bins of one section are
+        computed from the same spots: their number is no number of observations.
     radius
         Radius of the circles in full-resolution px: one, or (n,).
     genes
@@ -77,7 +85,8 @@ def aggregate(
     AnnData regions x genes. ``X``: expected counts in each region (float32). ``layers["density"]``: mean raster value
     over the region's tissue (counts per spot area; NaN without tissue). ``obs["coverage"]``: share of the region's area
     that lies in tissue and image; what lies outside counts nothing in ``X``. ``obs["area_um2"]``: whole area.
-    ``obsm["spatial"]``: (x, y) of the region's centre (of the part in the image) in ``global``.
+    ``obsm["spatial"]``: (x, y) of the region's centre (of the part in the image) in ``global``. Of bins, which are called
+    ``bin_{row}_{column}``, also ``obs["array_row"]`` and ``obs["array_col"]``, counted from 0.
     ``layers["sd"]``: standard deviation of ``X``, where the store holds standard deviations, which is for the genes that
     were written as rasters; NaN for others, without tissue, and where no spot is known. Those of a region's pixels are taken to err together, as they do within the
     distance of two spots: of larger regions it is the most that it can be. ``layers["lognorm"]``: expected value of
@@ -88,7 +97,8 @@ def aggregate(
     ------
     ValueError
         If the regions are of no known kind or without a place in ``global``, none of them touches the raster, one of
-        several sections must be chosen, or ``target_sum`` is not positive.
+        several sections must be chosen, ``target_sum`` is not positive, bins are smaller than a pixel, or not either of
+        ``regions`` and ``bins_um`` is given.
     KeyError
         If a gene, projection or element is not there.
     TypeError
@@ -98,10 +108,21 @@ def aggregate(
     --------
     >>> import numpy as np, sphisto as sp
     >>> cells = sp.tl.aggregate("toy.zarr", np.array([[120.0, 80.0]]), radius=5)  # doctest: +SKIP
+    >>> bins = sp.tl.aggregate("toy.zarr", bins_um=16)  # doctest: +SKIP
+    >>> bins = bins[bins.obs["coverage"] > 0.5].copy()  # doctest: +SKIP
     """
+    if (regions is None) == (bins_um is None):
+        found = "neither" if regions is None else "both"
+        msg = f"Found {found} of `regions` and `bins_um`; expected one of them."
+        raise ValueError(msg)
+    if bins_um is not None and radius is not None:
+        msg = "Found `radius` together with `bins_um`; expected it with points only. Leave it out."
+        raise ValueError(msg)
     if target_sum is not None and not 0 < target_sum < np.inf:
         msg = f"Found target_sum={target_sum!r}; expected a positive number of counts."
         raise ValueError(msg)
+    import pandas as pd
+
     store = store_of(store, key)
     key = stores.projection(store, key, library_id)
     stored = stores.raster(store, _keys.factors(key))
@@ -111,10 +132,20 @@ def aggregate(
     )
     names = list(modelled.genes) if genes is None else [genes] if isinstance(genes, str) else list(genes)
     chosen = model.of(names)  # names what is not there, before anything is read
-    footprint, index = footprint_of(store, regions, stored.grid, radius, stores.system(store, key))
-    sums, tissue = _pool(stored, footprint)
+    footprint: Regions
+    if bins_um is None:
+        drawn, index = footprint_of(store, regions, stored.grid, radius, stores.system(store, key))
+        sums, tissue = _pool(stored, drawn)
+        footprint, obs, centers = drawn, pd.DataFrame(index=unique_names(index)), drawn.centroids()
+    else:
+        every, place = square_bins(stored.grid, bins_um)
+        sums, tissue = _pool(stored, every)
+        held = np.flatnonzero(tissue > 0)
+        footprint, sums, tissue = every.select(held), sums[held], tissue[held]
+        obs, centers = _bins_obs(place[held]), every.centers[held]
+        _say_large(len(held), len(names), bins_um)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
-    table = _table(footprint, index, names, tissue, stored.grid)
+    table = _table(footprint, obs, centers, names, tissue, stored.grid)
     _fill(table, sums / spot_area, tissue / spot_area, chosen)
     table.layers["sd"] = _sd(store, key, footprint, names) / spot_area
     if stores.unit(store, key) != _keys.VALUE:
@@ -131,7 +162,7 @@ def aggregate(
     return table
 
 
-def _pool(stored: StoredRaster, footprint: Footprint, channels: Sequence[int] | None = None) -> tuple[Any, Any]:
+def _pool(stored: StoredRaster, footprint: Regions, channels: Sequence[int] | None = None) -> tuple[Any, Any]:
     """Sum channels and tissue of a raster over the regions, tile by tile; tiles that no region touches are not read."""
     wanted = np.arange(len(stored.channels)) if channels is None else np.asarray(channels)
     pool = TilePool(footprint, len(wanted))
@@ -169,7 +200,7 @@ def _blocks(n: int, size: int = 1024) -> list[slice]:
     return [slice(start, start + size) for start in range(0, max(n, 1), size)]
 
 
-def _sd(store: Store, key: str, footprint: Footprint, names: list[str]) -> NDArray[np.float32]:
+def _sd(store: Store, key: str, footprint: Regions, names: list[str]) -> NDArray[np.float32]:
     """(m, G) standard deviations of genes integrated over regions; NaN where the store holds none or none is known."""
     stored = stores.raster(store, _keys.sd(key))
     found = np.full((len(footprint), len(names)), np.nan, dtype=np.float32)
@@ -181,18 +212,33 @@ def _sd(store: Store, key: str, footprint: Footprint, names: list[str]) -> NDArr
     return found
 
 
-def _table(footprint: Footprint, index: Any, names: list[str], tissue: Any, grid: Any) -> AnnData:
+def _table(footprint: Regions, obs: DataFrame, centers: Any, names: list[str], tissue: Any, grid: Grid) -> AnnData:
     import pandas as pd
     from anndata import AnnData
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        coverage = tissue / footprint.area
-    obs = pd.DataFrame(
-        {"coverage": coverage, "area_um2": footprint.area * grid.um_per_px**2}, index=unique_names(index)
-    )
+        obs["coverage"] = tissue / footprint.area
+    obs["area_um2"] = footprint.area * grid.um_per_px**2
     table = AnnData(obs=obs, var=pd.DataFrame(index=names))
-    table.obsm["spatial"] = grid.to_fullres(footprint.centroids())[:, ::-1]
+    table.obsm["spatial"] = grid.to_fullres(centers)[:, ::-1]
     return table
+
+
+def _bins_obs(place: NDArray[np.int64]) -> DataFrame:
+    import pandas as pd
+
+    names = [f"bin_{row}_{column}" for row, column in place.tolist()]
+    return pd.DataFrame({"array_row": place[:, 0], "array_col": place[:, 1]}, index=names)
+
+
+def _say_large(n_bins: int, n_genes: int, bins_um: float, *, many_gb: float = 8) -> None:
+    """Warn of a table that may not fit into memory: of its values there are four kinds."""
+    size = 4 * 4 * n_bins * n_genes / 1e9
+    if size > many_gb:
+        logger.warning(
+            "%d bins of %g um with %d genes take some %.0f GB of memory. Name fewer `genes`, or take a larger `bins_um`.",
+            n_bins, bins_um, n_genes, size,
+        )  # fmt: skip
 
 
 def unique_names(index: Any) -> Any:

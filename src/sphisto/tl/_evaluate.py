@@ -11,7 +11,7 @@ from sphisto import __version__, _keys
 from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
 from sphisto.features.sources import record_of, sources_of
-from sphisto.genes.model import GeneModel
+from sphisto.genes.model import require_genes
 from sphisto.io.sections import Section, as_section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store.tables import require_free_key
@@ -209,8 +209,7 @@ def _named(genes: str | Sequence[str] | None, spec: Network, section: Section) -
     if not names and spec.one_map_per_gene:
         msg = "This network models single genes, found none named; expected their names in `genes`."
         raise ValueError(msg)
-    known = section.measured.genes if section.measured else ()
-    GeneModel(known, np.zeros((len(known), 1), dtype=np.float32)).rows(list(names))
+    require_genes(names, section.measured.genes if section.measured else ())
     return names
 
 

@@ -17,6 +17,7 @@ from sphisto._terminal import print_line
 from sphisto.config import by_name
 from sphisto.features.sources import record_of as features_record
 from sphisto.features.sources import sources_of
+from sphisto.genes.model import require_genes
 from sphisto.io.paths import beside, store_path
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
@@ -196,6 +197,7 @@ def fit_projection(
     logger.info("%r", section)
     section.require_spots()
     require_free_key(section.table, key_added)
+    named = _named(genes, section)
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
     if um_per_px is None and settings.train.longest_side is not None:
@@ -204,7 +206,7 @@ def fit_projection(
         slide = make_slide(section, um_per_px=um_per_px)
     if copy:
         section = section.copy()
-    chosen = _choose_genes(genes, section.table, slide)
+    chosen = named or _default_genes(section.table, slide)
     n_maps = len(chosen) if spec.one_map_per_gene else 2 * settings.genes.n_factors
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
@@ -254,17 +256,20 @@ def fit_projection(
     return section.adata if copy else None
 
 
-def _choose_genes(genes: str | Sequence[str] | None, adata: AnnData, slide: Slide) -> tuple[str, ...]:
-    """Genes asked for, else markers, else those whose counts vary most for their mean."""
-    from sphisto.genes.model import GeneModel
+def _named(genes: str | Sequence[str] | None, section: Section) -> tuple[str, ...]:
+    """Names of the genes asked for, none for the default; refused before the image is read if they are not there."""
+    if genes is None:
+        return ()
+    names = (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
+    if not names:
+        msg = "Found an empty list of genes; expected at least one, or None for the default."
+        raise ValueError(msg)
+    require_genes(names, section.measured.genes if section.measured else ())
+    return names
 
-    if genes is not None:
-        names = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
-        if not names:
-            msg = "Found an empty list of genes; expected at least one, or None for the default."
-            raise ValueError(msg)
-        GeneModel(slide.spots.genes, np.zeros((len(slide.spots.genes), 1), dtype=np.float32)).rows(names)
-        return tuple(names)
+
+def _default_genes(adata: AnnData, slide: Slide) -> tuple[str, ...]:
+    """Markers, else genes whose counts vary most for their mean."""
     marked = flags(adata.var, "marker", "var")
     if marked is not None and marked.any():
         return tuple(map(str, adata.var_names[marked][:_MOST_DEFAULT_GENES]))

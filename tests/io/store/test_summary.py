@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 
 import pytest
 
@@ -19,6 +20,9 @@ def test_summary_says_what_was_fitted(fitted, store):
     assert about["params"]["genes"] == list(params["genes"])
     assert about["params"]["um_per_px"] == pytest.approx(params["um_per_px"])
     assert "history" not in about
+    pearson = fitted.var[_keys.skill("projection")].dropna()
+    assert found.skill["projection"] == pytest.approx(pearson.to_dict())
+    assert datetime.fromisoformat(found.written["projection"]) <= datetime.now()
     rasters = {raster.name: raster for raster in found.rasters}
     assert set(rasters) == {
         "toy_image", "toy_tissue", "projection", "projection_factors", "projection_sd", "projection_reconstruction",
@@ -55,6 +59,7 @@ def test_a_store_without_table_has_no_spots(store, tmp_path):
     shutil.copytree(store, copy)
     shutil.rmtree(copy / "tables")
     found = summarise(copy)
+    assert found.skill == {"projection": {}}
     assert (found.libraries, found.projections) == ((LibrarySummary("toy", None, None),), {"projection": {}})
 
 

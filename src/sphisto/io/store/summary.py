@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from sphisto import _keys
 from sphisto.io.paths import user_path
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
@@ -36,7 +40,8 @@ class LibrarySummary:
 class StoreSummary:
     """A store: libraries, version that wrote it, format, rasters, and what is known of each projection.
 
-    A projection's entry is ``uns[key]`` without the history, and empty where there is no table.
+    A projection's entry is ``uns[key]`` without the history, and empty where there is no table. ``skill`` has the correlation
+    at left-out spots of each of its genes of which it is known, ``written`` the date of its files.
     """
 
     libraries: tuple[LibrarySummary, ...]
@@ -44,6 +49,8 @@ class StoreSummary:
     format: int
     rasters: tuple[RasterSummary, ...]
     projections: dict[str, dict[str, Any]]
+    skill: dict[str, dict[str, float]]
+    written: dict[str, str]
 
 
 def summarise(store: str | Path) -> StoreSummary:
@@ -67,7 +74,22 @@ def summarise(store: str | Path) -> StoreSummary:
         format=stores.format_of(mark),
         rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
         projections={key: plain(stores.record(store, key)) for key in mark["keys"]},
+        skill={key: _skill(store, key) for key in mark["keys"]},
+        written={key: _written(store, key) for key in mark["keys"]},
     )
+
+
+def _skill(store: Path, key: str) -> dict[str, float]:
+    if not (store / "tables" / stores.table_name(store, key) / "var").is_dir():
+        return {}
+    column = stores.gene_column(store, _keys.skill(key), key)
+    return {gene: float(value) for gene, value in column.items() if np.isfinite(value)}
+
+
+def _written(store: Path, key: str) -> str:
+    """Local date and time at which the projection's factor maps were written; empty where they are not there."""
+    file = store / "images" / _keys.factors(key) / "zarr.json"
+    return datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "minutes") if file.is_file() else ""
 
 
 def _is_there(store: Path, name: str) -> bool:

@@ -1,0 +1,37 @@
+"""Square bins that tile a raster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto._checks import require_positive
+from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.spot import Spot
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sphisto.core.grid import Grid
+
+
+def square_bins(grid: Grid, side_um: float) -> tuple[LazyFootprint, NDArray[np.int64]]:
+    """Cover a grid with squares of a side in um, row by row from its upper left corner.
+
+    Returns
+    -------
+    The bins, those at the far edges reaching beyond the grid, and their (n, 2) row and column.
+
+    Raises
+    ------
+    ValueError
+        If the side is no finite number above 0, or smaller than a pixel.
+    """
+    side = require_positive(side_um, "bins_um") / grid.um_per_px
+    if side < 1 - 1e-6:
+        msg = f"Found bins_um={side_um:g}; expected at least a pixel of the raster, {grid.um_per_px:.4g} um: smaller bins hold no more."
+        raise ValueError(msg)
+    rows, columns = (int(np.ceil(n / side - 1e-6)) for n in grid.shape)
+    place = np.indices((rows, columns)).reshape(2, -1).T
+    return LazyFootprint(Spot(side_um, "square"), grid, (place.astype(np.float64) + 0.5) * side), place
