@@ -294,12 +294,18 @@ def _genes(store: Store, part: Part, blobs: Blobs, steps: Any) -> tuple[list[dic
         raster = quantised(values)
         made.append({
             "name": gene, "skill": r, "low": raster.low, "high": raster.high, "top": limits(values, 0, "p99.5")[1],
-            "codes": blobs.add(packed_codes(raster.codes, known)), "sd": _deviation(store, part, gene, blobs),
+            "codes": _added(raster.codes, known, blobs), "sd": _deviation(store, part, gene, blobs),
         })  # fmt: skip
         steps.update()
     if known is None:  # no gene of these is measured here: the tissue is shown alone
         known = np.isfinite(next(_rasters(store, Part(part.key, (_any_gene(store, part.key),), part.level, part.grid))))
     return made, known
+
+
+def _added(codes: NDArray[np.uint8], known: NDArray[np.bool_], blobs: Blobs) -> dict[str, Any]:
+    """Pack codes into the page; what the page needs to unpack them."""
+    made = packed_codes(codes, known)
+    return {"blob": blobs.add(made.text), "weights": made.weights, "levels": made.levels, "ends": made.ends}
 
 
 def _any_gene(store: Store, key: str) -> str:
@@ -329,7 +335,7 @@ def _deviation(store: Store, part: Part, gene: str, blobs: Blobs) -> dict[str, A
     height, width = sd.codes.shape
     return {
         "height": height, "width": width, "low": sd.low, "high": sd.high,
-        "codes": blobs.add(packed_codes(sd.codes, np.ones_like(sd.codes, dtype=bool))),
+        "codes": _added(sd.codes, np.ones_like(sd.codes, dtype=bool), blobs),
     }  # fmt: skip
 
 

@@ -51,17 +51,30 @@
 
   const floats = async (blob) => new Float32Array((await unpack(blob)).buffer);
   const valueOf = (raster, code) => raster.low + (raster.high - raster.low) * (code / 255) ** 2;
-  // each code is its difference from left + above - above left, modulo 256; only known pixels were written
-  function codesOf(differences, width, height, known) {
-    const codes = new Uint8Array(width * height);
-    for (let y = 0, i = 0, at = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, i++) {
-        if (known && !known[i]) continue;
-        const left = x ? codes[i - 1] : 0, above = y ? codes[i - width] : 0, corner = x && y ? codes[i - width - 1] : 0;
-        codes[i] = left + above - corner + differences[at++];
+  // each code is its difference from what 12 neighbours foretell; see packed_codes in encoding.py. Where nothing is known
+  // there is what is above, and around the raster 0
+  async function codesOf({ blob, weights, levels, ends }, width, height, known) {
+    const told = await unpack(blob), wide = width + 4, codes = new Uint8Array(wide * (height + 2));
+    const [a, b, c, d, e, f, g, h, k, l, m, n, constant] = weights, perByte = { 4: 4, 6: 3, 16: 2 }[levels];
+    const at = Uint32Array.from([0, ...ends]), held = new Uint8Array(16), left = new Uint8Array(16);
+    let far = at[16]; // where the differences are that lie further off
+    for (let y = 0, i = 2 * wide + 2, pixel = 0; y < height; y++, i += 4) {
+      for (let x = 0; x < width; x++, i++, pixel++) {
+        const up = i - wide, above = up - wide;
+        codes[i] = codes[up];
+        if (known && !known[pixel]) continue;
+        const foretold = a * codes[i - 1] + b * codes[up] + c * codes[up - 1] + d * codes[up + 1] + e * codes[i - 2]
+          + f * codes[above] + g * codes[up - 2] + h * codes[above - 1] + k * codes[above + 1] + l * codes[up + 2]
+          + m * codes[above - 2] + n * codes[above + 2] + constant + 2048;
+        const group = (foretold >> 8) & 15;
+        if (!left[group]--) [held[group], left[group]] = [told[at[group]++], perByte - 1];
+        const digit = held[group] % levels;
+        held[group] /= levels;
+        codes[i] = (foretold >> 12) + (digit === levels - 1 ? told[far++] : digit + 1 - levels / 2);
       }
     }
-    return codes;
+    for (let y = 0; y < height; y++) codes.copyWithin(y * width, (y + 2) * wide + 2, (y + 2) * wide + 2 + width);
+    return codes.subarray(0, width * height);
   }
 
   async function geneOf(gene) {
@@ -69,8 +82,8 @@
     live.unpacked.delete(gene.name); // the last one used is the last one to go
     live.unpacked.set(gene.name, found);
     const { width, height } = live.about.grid;
-    found.codes ??= unpack(gene.codes).then((bytes) => codesOf(bytes, width, height, live.known));
-    found.sd ??= gene.sd && unpack(gene.sd.codes).then((bytes) => codesOf(bytes, gene.sd.width, gene.sd.height, null));
+    found.codes ??= codesOf(gene.codes, width, height, live.known);
+    found.sd ??= gene.sd && codesOf(gene.sd.codes, gene.sd.width, gene.sd.height, null);
     found.measured ??= gene.measured === undefined ? null : floats(gene.measured);
     if (live.unpacked.size * width * height > KEPT_BYTES && live.unpacked.size > 1) {
       live.unpacked.delete(live.unpacked.keys().next().value);
