@@ -1,8 +1,7 @@
-"""How pixels and numbers are put into a page: rasters in 8 bits of their square root, all else as it is; deflate, base64."""
+"""How pixels and numbers are put into a page: rasters in 8 bits of their square root, all else as it is; deflate, text."""
 
 from __future__ import annotations
 
-import base64
 import io
 import zlib
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ _LEVEL = 7  # of deflate: 8 and 9 take three to five times as long for some perc
 _AROUND = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (1, 2), (2, 1), (2, -1), (1, -2), (2, 2), (2, -2))
 """Neighbours that foretell a pixel: rows above and columns to the left of it; all come before it."""
 _ROWS = _COLUMNS = 2  # that neighbours are away, at most
+_TOGETHER, _CHARACTERS = 13, 91  # bits in two characters, of so many: 91 * 91 is just above 2 ** 13
 _BITS = 12
 _ONE = 1 << _BITS  # weights are whole numbers of such parts, so that a page comes to the same sums
 _CLASSES = 16
@@ -85,7 +85,7 @@ class Packed:
     Parameters
     ----------
     text
-        Differences from what was foretold, in deflate and base64: those of the first class, of the second and so on, then
+        Differences from what was foretold, in deflate: those of the first class, of the second and so on, then
         the differences, modulo 256, of pixels that lie too far off for a level.
     weights
         Of the neighbours, and a constant, in parts of 4096.
@@ -126,7 +126,7 @@ def packed_codes(codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> Packed:
     counts = np.bincount(classes, minlength=_CLASSES)
     told = {levels: _told(differences, order, counts, levels) for levels in _LEVELS}
     levels = min(told, key=lambda each: len(told[each][0]))
-    return Packed(base64.b64encode(told[levels][0]).decode("ascii"), weights, levels, told[levels][1])
+    return Packed(as_text(told[levels][0]), weights, levels, told[levels][1])
 
 
 def _downwards(codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -183,13 +183,26 @@ def packed_text(text: str) -> str:
 
 
 def _packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, _LEVEL)).decode("ascii")
+    return as_text(zlib.compress(data, _LEVEL))
+
+
+def as_text(data: bytes) -> str:
+    """Write 13 bits, the highest first, in two of 91 characters: 23 % more characters than bytes, where base64 has 33 %.
+
+    The characters are those from # to }, with ! in the place of <, so that none can end an element ``script``. A single
+    one at the end says that the last whole byte is none of the data.
+    """
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8))
+    groups = np.pad(bits, (0, -len(bits) % _TOGETHER)).reshape(-1, _TOGETHER) @ (1 << np.arange(_TOGETHER)[::-1])
+    pairs = np.stack(np.divmod(groups, _CHARACTERS), axis=1) + ord("#")
+    text = pairs.astype(np.uint8).tobytes().replace(b"<", b"!").decode("ascii")
+    return text + "#" * (len(groups) * _TOGETHER // 8 - len(data))
 
 
 def jpeg(rgb: NDArray[np.floating], *, quality: int = 85) -> str:
-    """Turn (y, x, 3) colours in 0 to 1 into a JPEG, in base64."""
+    """Turn (y, x, 3) colours in 0 to 1 into a JPEG, and pack it."""
     from PIL import Image
 
     with io.BytesIO() as file:
         Image.fromarray(np.rint(rgb * 255).astype(np.uint8)).save(file, "JPEG", quality=quality, optimize=True)
-        return base64.b64encode(file.getvalue()).decode("ascii")
+        return _packed(file.getvalue())
