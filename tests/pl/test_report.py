@@ -125,7 +125,9 @@ def test_large_sections_are_shown_at_the_level_that_fits(large, tmp_path, caplog
     [section] = report.sections
     grid = section["grid"]
     assert (grid["level"], grid["height"], grid["width"]) == (2, 384, 448)
-    assert "at level 2 of its pyramid, 384 x 448 px of 2.08 um; the finest has 1536 x 1792 px of 0.521 um" in caplog.text
+    assert (
+        "at level 2 of its pyramid, 384 x 448 px of 2.08 um; the finest has 1536 x 1792 px of 0.521 um" in caplog.text
+    )
     assert "level 2 of the store&#x27;s pyramid, whose finest one has 1792 \u00d7 1536 px" in report.page
     exact = get.gene_raster(large, ["class1_a", "nuclei_a"], scale=2).values
     for gene, raster in zip(section["genes"], exact, strict=True):

@@ -13,7 +13,16 @@ from reading_reports import read_codes, read_text
 from scipy.ndimage import gaussian_filter
 
 from sphisto.datasets import toy, toy_image
-from sphisto.io.export.report.encoding import TOP, as_text, block_means, jpeg, packed, packed_codes, packed_text, quantised
+from sphisto.io.export.report.encoding import (
+    TOP,
+    as_text,
+    block_means,
+    jpeg,
+    packed,
+    packed_codes,
+    packed_text,
+    quantised,
+)
 
 RASTERS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
@@ -55,7 +64,9 @@ def test_nothing_but_background_has_one_code(values):
 def test_packed_codes_come_back(values):
     known, codes = np.isfinite(values), quantised(values).codes
     found = packed_codes(codes, known)
-    np.testing.assert_array_equal(read_codes(unpacked(found.text), found.weights, found.levels, found.ends, known), codes)
+    np.testing.assert_array_equal(
+        read_codes(unpacked(found.text), found.weights, found.levels, found.ends, known), codes
+    )
 
 
 @given(st.binary(max_size=200))
@@ -74,7 +85,9 @@ def test_smooth_and_rough_codes_come_back(rng, scale, levels):
     codes[~known] = 0
     found = packed_codes(codes, known)
     assert found.levels == levels
-    np.testing.assert_array_equal(read_codes(unpacked(found.text), found.weights, found.levels, found.ends, known), codes)
+    np.testing.assert_array_equal(
+        read_codes(unpacked(found.text), found.weights, found.levels, found.ends, known), codes
+    )
 
 
 def test_an_empty_raster_takes_nearly_nothing():
@@ -115,7 +128,9 @@ def test_twenty_genes_of_tissue_everywhere_take_less_than_15_mb(rng):
     here; 1.38 and 1.22 in a mouse olfactory bulb (4.4 um per px), 1.20 and 1.08 in a mouse brain (4.3 um), 1.28 and 0.94
     in a breast tumour (3.4 um), means of eight genes.
     """
-    textures = [gaussian_filter(rng.normal(size=(2000, 2000)).astype(np.float32), px, mode="wrap") for px in (2, 4, 16, 64)]
+    textures = [
+        gaussian_filter(rng.normal(size=(2000, 2000)).astype(np.float32), px, mode="wrap") for px in (2, 4, 16, 64)
+    ]
     textures = [texture / texture.std() for texture in textures]
     n_bytes = []
     for turn in range(4):  # each stands for five genes

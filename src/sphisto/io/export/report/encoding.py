@@ -162,7 +162,9 @@ def _told(
         digits = np.pad(part, (0, -len(part) % per_byte)).reshape(-1, per_byte)
         parts.append((digits * levels ** np.arange(per_byte)).sum(axis=1).astype(np.uint8))
     ends = np.cumsum([len(part) for part in parts])
-    outliers = differences[far][np.argsort(order[far])].astype(np.uint8)  # in the order of pixels, as a page comes by them
+    outliers = differences[far][np.argsort(order[far])].astype(
+        np.uint8
+    )  # in the order of pixels, as a page comes by them
     data = b"".join(part.tobytes() for part in [*parts, outliers])
     return min((_deflated(data, strategy) for strategy in _STRATEGIES), key=len), tuple(int(end) for end in ends)
 
