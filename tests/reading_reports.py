@@ -16,7 +16,7 @@ def read_text(text):
 
 
 def read_codes(told, weights, levels, ends, known):
-    """(y, x) codes from their differences from what is foretold; a pixel where nothing is known is as the one above."""
+    """(y, x) codes from their differences from what is predicted; a pixel where nothing is known is as the one above."""
     height, width = known.shape
     codes, told = np.zeros((height + 2, width + 4), dtype=int).tolist(), told.tolist()
     begins = [0, *ends[:-1]]
@@ -34,9 +34,9 @@ def read_codes(told, weights, levels, ends, known):
                     now[x - 1], up[x], up[x - 1], up[x + 1], now[x - 2], above[x], up[x - 2], above[x - 1], above[x + 1],
                     up[x + 2], above[x - 2], above[x + 2], 1,
                 )  # fmt: skip
-                foretold = sum(weight * value for weight, value in zip(weights, around, strict=True)) + 2048
-                digit = next(groups[foretold // 256 % 16])
+                predicted = sum(weight * value for weight, value in zip(weights, around, strict=True)) + 2048
+                digit = next(groups[predicted // 256 % 16])
                 further = next(far) if digit == levels - 1 else digit - (levels // 2 - 1)
-                now[x] = (foretold // 4096 + further) % 256
+                now[x] = (predicted // 4096 + further) % 256
     assert next(far, None) is None
     return np.where(known, np.array(codes)[2:, 2:-2], 0)

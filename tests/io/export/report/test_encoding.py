@@ -76,7 +76,7 @@ def test_bytes_come_back_from_text_that_may_stand_in_a_script(data):
     assert set(text) <= set(map(chr, range(ord("!"), ord("~")))) - {'"', "<"}
 
 
-# nothing foretells noise: nearly each pixel is then told as one that lies further off
+# nothing predicts noise: nearly each pixel is then told as one that lies further off
 @pytest.mark.parametrize(("scale", "levels"), [(0.3, 4), (3, 16), (40, 4)])
 def test_smooth_and_rough_codes_come_back(rng, scale, levels):
     y, x = np.mgrid[:60, :70]

@@ -19,7 +19,7 @@ TOP = 255
 
 _LEVEL = 7  # of deflate: 8 and 9 take three to five times as long for some percent
 _AROUND = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (1, 2), (2, 1), (2, -1), (1, -2), (2, 2), (2, -2))
-"""Neighbours that foretell a pixel: rows above and columns to the left of it; all come before it."""
+"""Neighbours that predict a pixel: rows above and columns to the left of it; all come before it."""
 _ROWS = _COLUMNS = 2  # that neighbours are away, at most
 _TOGETHER, _CHARACTERS = 13, 91  # bits in two characters, of so many: 91 * 91 is just above 2 ** 13
 _BITS = 12
@@ -80,12 +80,12 @@ def block_means(values: NDArray[np.floating], side: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Codes of a raster, packed: what a page needs to foretell each pixel, and how far each is from that.
+    """Codes of a raster, packed: what a page needs to predict each pixel, and how far each is from that.
 
     Parameters
     ----------
     text
-        Differences from what was foretold, in deflate: those of the first class, of the second and so on, then
+        Differences from what was predicted, in deflate: those of the first class, of the second and so on, then
         the differences, modulo 256, of pixels that lie too far off for a level.
     weights
         Of the neighbours, and a constant, in parts of 4096.
@@ -103,13 +103,15 @@ class Packed:
 
 
 def packed_codes(codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> Packed:
-    """Pack (y, x) codes where something is known, each as its difference from what 12 neighbours foretell.
+    """Pack (y, x) codes where something is known, each as its difference from what 12 neighbours predict.
 
-    The weights of the neighbours are those that foretell the raster best: over so many, the rounding of the codes averages
-    out. What is foretold lies between two codes; how far from the nearest one makes the class of a pixel, as differences
+    The weights of the neighbours are those that predict the raster best: over so many, the rounding of the codes averages
+    out. What is predicted lies between two codes; how far from the nearest one makes the class of a pixel, as differences
     are nearly always 0 where it is close. Pixels where nothing is known count as what is above them.
 
     Deflate spends at least a bit on a byte, and a pixel of a smooth raster holds less, so that several share a byte.
+    A lossless WebP of three genes takes more than half as much again, and browsers that guard against fingerprinting alter
+    what a script reads from a picture.
     """
     known = np.pad(known, ((_ROWS, 0), (_COLUMNS, _COLUMNS)))
     codes = _downwards(np.pad(codes, ((_ROWS, 0), (_COLUMNS, _COLUMNS))), known)
@@ -117,12 +119,12 @@ def packed_codes(codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> Packed:
     found, around = codes[inner][known[inner]], [_shifted(codes, *at)[known[inner]] for at in _AROUND]
     inside = np.logical_and.reduce([_shifted(known, *at)[known[inner]] for at in _AROUND])
     weights = _weights(found[inside], [each[inside] for each in around])
-    foretold = np.full(len(found), weights[-1] + _ONE // 2, dtype=np.int32)
+    predicted = np.full(len(found), weights[-1] + _ONE // 2, dtype=np.int32)
     for weight, neighbour in zip(weights, around, strict=False):
-        foretold += np.int32(weight) * neighbour
-    classes = ((foretold & (_ONE - 1)) // (_ONE // _CLASSES)).astype(np.uint8)
+        predicted += np.int32(weight) * neighbour
+    classes = ((predicted & (_ONE - 1)) // (_ONE // _CLASSES)).astype(np.uint8)
     order = np.argsort(classes, kind="stable")
-    differences = (found - (foretold >> _BITS))[order]
+    differences = (found - (predicted >> _BITS))[order]
     counts = np.bincount(classes, minlength=_CLASSES)
     told = {levels: _told(differences, order, counts, levels) for levels in _LEVELS}
     levels = min(told, key=lambda each: len(told[each][0]))

@@ -55,7 +55,7 @@
 
   const floats = async (blob) => new Float32Array((await unpack(blob)).buffer);
   const valueOf = (raster, code) => raster.low + (raster.high - raster.low) * (code / 255) ** 2;
-  // each code is its difference from what 12 neighbours foretell (see encoding.py); what is unknown is as what is above it
+  // each code is its difference from what 12 neighbours predict (see encoding.py); what is unknown is as what is above it
   async function codesOf({ blob, weights, levels, ends }, width, height, known) {
     const told = await unpack(blob), wide = width + 4, codes = new Uint8Array(wide * (height + 2));
     const [a, b, c, d, e, f, g, h, k, l, m, n, constant] = weights, perByte = { 4: 4, 6: 3, 16: 2 }[levels];
@@ -65,14 +65,14 @@
         const up = i - wide, above = up - wide;
         codes[i] = codes[up];
         if (known && !known[pixel]) continue;
-        const foretold = a * codes[i - 1] + b * codes[up] + c * codes[up - 1] + d * codes[up + 1] + e * codes[i - 2]
+        const predicted = a * codes[i - 1] + b * codes[up] + c * codes[up - 1] + d * codes[up + 1] + e * codes[i - 2]
           + f * codes[above] + g * codes[up - 2] + h * codes[above - 1] + k * codes[above + 1] + l * codes[up + 2]
           + m * codes[above - 2] + n * codes[above + 2] + constant + 2048;
-        const group = (foretold >> 8) & 15;
+        const group = (predicted >> 8) & 15;
         if (!left[group]--) [held[group], left[group]] = [told[at[group]++], perByte - 1];
         const digit = held[group] % levels;
         held[group] /= levels;
-        codes[i] = (foretold >> 12) + (digit === levels - 1 ? told[at[16]++] : digit + 1 - levels / 2);
+        codes[i] = (predicted >> 12) + (digit === levels - 1 ? told[at[16]++] : digit + 1 - levels / 2);
       }
     }
     for (let y = 0; y < height; y++) codes.copyWithin(y * width, (y + 2) * wide + 2, (y + 2) * wide + 2 + width);
