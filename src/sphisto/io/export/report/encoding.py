@@ -167,13 +167,17 @@ def _told(
     outliers = differences[far][np.argsort(order[far])].astype(
         np.uint8
     )  # in the order of pixels, as a page comes by them
-    data = b"".join(part.tobytes() for part in [*parts, outliers])
-    return min((_deflated(data, strategy) for strategy in _STRATEGIES), key=len), tuple(int(end) for end in ends)
+    return min((_deflated([*parts, outliers], strategy) for strategy in _STRATEGIES), key=len), tuple(
+        int(end) for end in ends
+    )
 
 
-def _deflated(data: bytes, strategy: int) -> bytes:
+def _deflated(parts: Sequence[NDArray[np.uint8]], strategy: int) -> bytes:
+    """Deflate arrays one after another, each with a code of its own: classes are far from alike."""
     packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
-    return packer.compress(data) + packer.flush()
+    return (
+        b"".join(packer.compress(part.tobytes()) + packer.flush(zlib.Z_SYNC_FLUSH) for part in parts) + packer.flush()
+    )
 
 
 def packed(array: NDArray[Any]) -> str:
