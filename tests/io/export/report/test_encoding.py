@@ -122,7 +122,7 @@ def test_pictures_are_jpeg_of_the_same_colours():
 
 @pytest.mark.slow
 def test_twenty_genes_of_tissue_everywhere_take_less_than_15_mb(rng):
-    """Texture of 2, 4, 16 and 64 px, at least as rough as rasters of real sections.
+    """Texture of 2, 4, 16 and 64 px, about as rough as rasters of real sections at 3 to 5 um per px.
 
     Bits of a pixel that its difference from left + above - above left holds, and that it takes in a file: 1.47 and 1.18
     here; 1.38 and 1.20 in a mouse olfactory bulb (4.4 um per px), 1.20 and 1.03 in a mouse brain (4.3 um), 1.28 and 0.89
