@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
+
+sys.path.append(str(Path(__file__).parent))  # for what several modules read with
 
 # the sections are too small for threads to gain anything, and threads of parallel runs hinder each other badly
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -386,6 +386,17 @@ def test_names_are_text_whatever_they_are(opened, store, tmp_path):
     assert page.locator("#genes button").count() == 1
 
 
+def test_a_page_says_that_it_is_loading_until_the_first_picture_is_drawn(opened, report, browser):
+    context = browser.new_context(java_script_enabled=False)
+    still = context.new_page()
+    still.goto(report.as_uri())
+    assert still.locator("#stage").inner_text().strip() == "Loading \u2026"  # and no empty legend or scale
+    context.close()
+    page = opened(report)
+    assert not page.locator("#loading").is_visible()
+    assert page.locator("#legend").is_visible()
+
+
 def test_the_script_leaves_no_global_name(opened, report, browser, tmp_path):
     names = "Object.getOwnPropertyNames(window)"
     (tmp_path / "blank.html").write_text("<!DOCTYPE html><title>blank</title>")

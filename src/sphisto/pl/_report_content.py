@@ -42,7 +42,7 @@ logger = logging.getLogger("sphisto")
 MOST_SIDE = 2048  # px: more than a screen shows at once
 SD_STRIDE = 8  # px; deviations are smooth
 _DEFAULT_GENES, _BEST_GENES = 20, 12
-_BYTES = 0.3  # of a file for each gene and px on tissue, as smooth rasters take; noise takes up to 1.3
+_BYTES = 0.15  # of a file for each gene and px on tissue, as rasters of fits take; noise takes up to 1.25
 _MOST_MB = 100  # browsers open more slowly, and mail and wikis do not take it
 _MOST_SPOTS = 20_000  # more are no spots but bins, too many to be drawn one by one
 _AT_ONCE = 2**28  # bytes of genes that are read together, as each reading unpacks all factor maps
@@ -109,6 +109,8 @@ def _part(store: Store, key: str, names: list[str] | None, max_side: int) -> Par
         side = max(maps.shapes[-1])
         msg = f"Found max_side={max_side}; the coarsest level of {key!r} has {side} px on its longer side. Expected no less."
         raise ValueError(msg)
+    if level:
+        _tell_level(key, maps, level, max_side)
     model = stores.factors(store, key)
     if names is None:
         chosen = _default_genes(store, key)
@@ -117,6 +119,15 @@ def _part(store: Store, key: str, names: list[str] | None, max_side: int) -> Par
         chosen = [gene for gene in names if gene in modelled]
         model.of([gene for gene in chosen if not modelled[gene]])  # says what is not modelled
     return Part(key, tuple(chosen), level, maps.grid_at(level))
+
+
+def _tell_level(key: str, maps: StoredRaster, level: int, max_side: int) -> None:
+    grid, finest = maps.grid_at(level), maps.grid_at(0)
+    logger.info(
+        "The report shows %r at level %d of its pyramid, %d x %d px of %.3g um; the finest has %d x %d px of %.3g um, more "
+        "than `max_side` (%d) on a side.",
+        key, level, grid.height, grid.width, grid.um_per_px, finest.height, finest.width, finest.um_per_px, max_side,
+    )  # fmt: skip
 
 
 def _level(raster: StoredRaster, max_side: int) -> int | None:
@@ -295,12 +306,18 @@ def _genes(store: Store, part: Part, blobs: Blobs, steps: Any) -> tuple[list[dic
         raster = quantised(values)
         made.append({
             "name": gene, "skill": r, "low": raster.low, "high": raster.high, "top": limits(values, 0, "p99.5")[1],
-            "codes": blobs.add(packed_codes(raster.codes, known)), "sd": _deviation(store, part, gene, blobs),
+            "codes": _added(raster.codes, known, blobs), "sd": _deviation(store, part, gene, blobs),
         })  # fmt: skip
         steps.update()
     if known is None:  # no gene of these is measured here: the tissue is shown alone
         known = np.isfinite(next(_rasters(store, Part(part.key, (_any_gene(store, part.key),), part.level, part.grid))))
     return made, known
+
+
+def _added(codes: NDArray[np.uint8], known: NDArray[np.bool_], blobs: Blobs) -> dict[str, Any]:
+    """Pack codes into the page; what the page needs to unpack them."""
+    made = packed_codes(codes, known)
+    return {"blob": blobs.add(made.text), "weights": made.weights, "levels": made.levels, "ends": made.ends}
 
 
 def _any_gene(store: Store, key: str) -> str:
@@ -330,7 +347,7 @@ def _deviation(store: Store, part: Part, gene: str, blobs: Blobs) -> dict[str, A
     height, width = sd.codes.shape
     return {
         "height": height, "width": width, "low": sd.low, "high": sd.high,
-        "codes": blobs.add(packed_codes(sd.codes, np.ones_like(sd.codes, dtype=bool))),
+        "codes": _added(sd.codes, np.ones_like(sd.codes, dtype=bool), blobs),
     }  # fmt: skip
 
 

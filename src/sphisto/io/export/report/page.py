@@ -21,7 +21,7 @@ _DATA = "\0data\0"  # no text holds this
 
 
 class Blobs:
-    """Texts of base64 that a page holds beside its JSON, and finds by their number: each is unpacked when it is needed."""
+    """Packed texts that a page holds beside its JSON, and finds by their number: each is unpacked when it is needed."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []

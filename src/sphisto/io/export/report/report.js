@@ -43,38 +43,50 @@
 
   // ---- pixels and numbers, unpacked when they are needed
   async function unpack(blob) {
-    const text = atob(byId(`blob-${blob}`).textContent), packed = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
+    const text = byId(`blob-${blob}`).textContent.replaceAll("!", "<"), pairs = text.length >> 1;
+    const packed = new Uint8Array(((pairs * 13) >> 3) - (text.length & 1));
+    for (let i = 0, at = 0, held = 0, bits = 0; i < 2 * pairs; i += 2) { // 13 bits in two of 91 characters, from # on
+      held = (held << 13) | ((text.charCodeAt(i) - 35) * 91 + text.charCodeAt(i + 1) - 35);
+      for (bits += 13; bits >= 8;) packed[at++] = held >> (bits -= 8);
+    }
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
   const floats = async (blob) => new Float32Array((await unpack(blob)).buffer);
   const valueOf = (raster, code) => raster.low + (raster.high - raster.low) * (code / 255) ** 2;
-  // each code is its difference from left + above - above left, modulo 256; only known pixels were written
-  function codesOf(differences, width, height, known) {
-    const codes = new Uint8Array(width * height);
-    for (let y = 0, i = 0, at = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, i++) {
-        if (known && !known[i]) continue;
-        const left = x ? codes[i - 1] : 0, above = y ? codes[i - width] : 0, corner = x && y ? codes[i - width - 1] : 0;
-        codes[i] = left + above - corner + differences[at++];
+  // each code is its difference from what 12 neighbours predict (see encoding.py); what is unknown is as what is above it
+  async function codesOf({ blob, weights, levels, ends }, width, height, known) {
+    const told = await unpack(blob), wide = width + 4, codes = new Uint8Array(wide * (height + 2));
+    const [a, b, c, d, e, f, g, h, k, l, m, n, constant] = weights, perByte = { 4: 4, 6: 3, 16: 2 }[levels];
+    const at = [0, ...ends], held = new Uint8Array(16), left = new Uint8Array(16); // at[16]: what lies further off
+    for (let y = 0, i = 2 * wide + 2, pixel = 0; y < height; y++, i += 4) {
+      for (let x = 0; x < width; x++, i++, pixel++) {
+        const up = i - wide, above = up - wide;
+        codes[i] = codes[up];
+        if (known && !known[pixel]) continue;
+        const predicted = a * codes[i - 1] + b * codes[up] + c * codes[up - 1] + d * codes[up + 1] + e * codes[i - 2]
+          + f * codes[above] + g * codes[up - 2] + h * codes[above - 1] + k * codes[above + 1] + l * codes[up + 2]
+          + m * codes[above - 2] + n * codes[above + 2] + constant + 2048;
+        const group = (predicted >> 8) & 15;
+        if (!left[group]--) [held[group], left[group]] = [told[at[group]++], perByte - 1];
+        const digit = held[group] % levels;
+        held[group] /= levels;
+        codes[i] = (predicted >> 12) + (digit === levels - 1 ? told[at[16]++] : digit + 1 - levels / 2);
       }
     }
-    return codes;
+    for (let y = 0; y < height; y++) codes.copyWithin(y * width, (y + 2) * wide + 2, (y + 2) * wide + 2 + width);
+    return codes.subarray(0, width * height);
   }
 
   async function geneOf(gene) {
-    const found = live.unpacked.get(gene.name) ?? {};
-    live.unpacked.delete(gene.name); // the last one used is the last one to go
-    live.unpacked.set(gene.name, found);
-    const { width, height } = live.about.grid;
-    found.codes ??= unpack(gene.codes).then((bytes) => codesOf(bytes, width, height, live.known));
-    found.sd ??= gene.sd && unpack(gene.sd.codes).then((bytes) => codesOf(bytes, gene.sd.width, gene.sd.height, null));
+    const { unpacked, about: { grid: { width, height } } } = live, found = unpacked.get(gene.name) ?? {};
+    unpacked.delete(gene.name); // the last one used is the last one to go
+    unpacked.set(gene.name, found);
+    found.codes ??= codesOf(gene.codes, width, height, live.known);
+    found.sd ??= gene.sd && codesOf(gene.sd.codes, gene.sd.width, gene.sd.height, null);
     found.measured ??= gene.measured === undefined ? null : floats(gene.measured);
-    if (live.unpacked.size * width * height > KEPT_BYTES && live.unpacked.size > 1) {
-      live.unpacked.delete(live.unpacked.keys().next().value);
-    }
+    if (unpacked.size * width * height > KEPT_BYTES && unpacked.size > 1) unpacked.delete(unpacked.keys().next().value);
     return { gene, codes: await found.codes, sd: await found.sd, measured: await found.measured };
   }
 
@@ -82,19 +94,13 @@
     const about = report.sections[index], { width, height } = about.grid;
     const bits = await unpack(about.tissue), known = new Uint8Array(width * height);
     for (let i = 0; i < known.length; i++) known[i] = (bits[i >> 3] >> (7 - (i & 7))) & 1;
-    const image = about.image && new Image();
-    if (image) {
-      image.src = `data:image/jpeg;base64,${byId(`blob-${about.image.blob}`).textContent}`;
-      await image.decode();
-    }
-    const layer = h("canvas", { width, height });
+    const image = about.image && await createImageBitmap(new Blob([await unpack(about.image.blob)]));
     const spots = about.spots && { xy: await floats(about.spots.xy), path: new Path2D() };
     for (let i = 0; spots && i < spots.xy.length; i += 2) spotPath(spots.path, spots.xy[i], spots.xy[i + 1], about.spots);
-    const outlines = [];
-    for (const { name, path } of about.outlines) {
-      outlines.push({ name, path: new Path2D(new TextDecoder().decode(await unpack(path))), shown: true });
-    }
-    return { about, known, image, layer, spots, outlines, unpacked: new Map() };
+    const pathOf = async (blob) => new Path2D(new TextDecoder().decode(await unpack(blob)));
+    const outlines = about.outlines.map(async ({ name, path }) => ({ name, path: await pathOf(path), shown: true }));
+    const layer = h("canvas", { width, height });
+    return { about, known, image, layer, spots, outlines: await Promise.all(outlines), unpacked: new Map() };
   }
 
   function spotPath(path, x, y, { size, shape }) {
@@ -146,6 +152,7 @@
     [canvas.width, canvas.height] = [Math.round(stage.clientWidth * dpr), Math.round(stage.clientHeight * dpr)];
     for (const pane of panes()) drawPane(pane, dpr);
     drawScaleBar();
+    byId("loading").hidden = true;
   }
 
   function drawPane(pane, dpr) {
@@ -207,13 +214,10 @@
   // unpack and paint the genes on show; what is asked for meanwhile takes the place of what was asked before
   async function paint() {
     const ticket = ++latest, channels = state.mode === "one" ? [{ name: state.gene }] : state.several;
-    const found = [];
-    for (const channel of channels) {
-      const gene = geneNamed(channel.name);
-      if (gene) found.push({ ...(await geneOf(gene)), top: topOf(gene), colour: channel.colour });
-      if (ticket !== latest) return;
-    }
-    shown = found;
+    const chosen = channels.map(({ name, colour }) => ({ gene: geneNamed(name), colour })).filter(({ gene }) => gene);
+    const found = await Promise.all(chosen.map(({ gene }) => geneOf(gene)));
+    if (ticket !== latest) return;
+    shown = found.map((one, k) => ({ ...one, top: topOf(one.gene), colour: chosen[k].colour }));
     paintLayer();
     drawNow();
     drawLegend();
@@ -239,8 +243,7 @@
 
   function drawPanel() {
     const one = state.mode === "one";
-    byId("one-scale").hidden = !one;
-    byId("channel-group").hidden = one;
+    [byId("one-scale").hidden, byId("channel-group").hidden] = [!one, one];
     if (shown.length && document.activeElement !== byId("top")) byId("top").value = Number(shown[0].top.toPrecision(4));
     byId("hold").checked = state.hold;
     for (const name of SWITCHES) byId(name).checked = state[name];
@@ -345,7 +348,7 @@
     drawPanel();
   }
 
-  const say = (text) => { byId("readout").replaceChildren(text); byId("status").textContent = text; };
+  const say = (text) => { byId("loading").hidden = true; byId("readout").replaceChildren(text); byId("status").textContent = text; };
   async function show(index) {
     const ticket = ++opening, opened = await open(index);
     if (ticket !== opening) return;
@@ -424,15 +427,13 @@
     const other = panes().find((pane) => pane.kind !== place.pane.kind);
     byId("crosshair").hidden = !other;
     if (!other) return;
-    byId("crosshair").style.left = `${x - place.pane.x + other.x}px`;
-    byId("crosshair").style.top = `${y - place.pane.y + other.y}px`;
+    const [left, top] = [x - place.pane.x + other.x, y - place.pane.y + other.y];
+    Object.assign(byId("crosshair").style, { left: `${left}px`, top: `${top}px` });
   }
 
   function spotAt(x, y, { size, shape }) {
     const { xy } = live.spots, far = shape === "disc" ? Math.hypot : Math.max;
-    for (let i = 0; i < xy.length; i += 2) {
-      if (far(Math.abs(xy[i] - x), Math.abs(xy[i + 1] - y)) <= size / 2) return i / 2;
-    }
+    for (let i = 0; i < xy.length; i += 2) if (far(Math.abs(xy[i] - x), Math.abs(xy[i + 1] - y)) <= size / 2) return i / 2;
     return -1;
   }
 
@@ -506,7 +507,6 @@
   }
   const otherTheme = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
   const openHelp = () => byId("help").showModal();
-  const setHold = (hold) => { Object.assign(state, { hold, held: shown[0]?.top ?? 1 }); paint(); };
   const setAuto = () => { state.tops.delete(state.gene); state.held = geneNamed(state.gene)?.top ?? 1; paint(); };
   function listenCanvas() {
     const pointers = new Map(); // those that are down, where they were last
@@ -545,7 +545,7 @@
     on("map", "change", ({ value }) => { state.map = value; paint(); });
     on("top", "change", ({ value }) => shown.length && setTop(shown[0].gene, Number(value)));
     on("top-auto", "click", setAuto);
-    on("hold", "change", ({ checked }) => setHold(checked));
+    on("hold", "change", ({ checked: hold }) => { Object.assign(state, { hold, held: shown[0]?.top ?? 1 }); paint(); });
     on("search", "input", listGenes);
     on("search", "keydown", (box, { key }) => {
       if (key === "Enter" && matching().length) choose(matching()[0]);
