@@ -153,9 +153,15 @@ def _kept_section(options: argparse.Namespace) -> Any:
     from sphisto import pp
 
     adata = _read(options)
-    pp.qc(adata, **given(options, CLEAN))
+    of_bins = {"min_genes": 0} if _are_bins(adata) else {}
+    pp.qc(adata, **{**of_bins, **given(options, CLEAN)})
     logger.info("kept %d spots x %d genes", adata.n_obs, adata.n_vars)
     return _section(adata, options)
+
+
+def _are_bins(adata: Any) -> bool:
+    """Whether they are bins of Visium HD, of which many catch few genes: leaving them out would raise the rates of the tissue."""
+    return any("bin_size_um" in library["scalefactors"] for library in adata.uns["spatial"].values())
 
 
 def _read(options: argparse.Namespace) -> Any:
@@ -179,7 +185,7 @@ def _section(data: Any, options: argparse.Namespace, names: Sequence[str] = SECT
 
 def _image(options: argparse.Namespace) -> Any:
     """Section that is an image alone."""
-    of_spots = [name for name in ("image", "image_scale", *CLEAN) if hasattr(options, name)]
+    of_spots = [name for name in ("image", "image_scale", "bin_um", "bbox", *CLEAN) if hasattr(options, name)]
     if of_spots:
         msg = (
             f"{options.folder} is taken for an image, as it is no Space Ranger folder; found --{of_spots[0].replace('_', '-')}, "

@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 
 def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int) -> GeneModel:
-    """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only."""
-    rows = np.flatnonzero(kept)
+    """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only.
+
+    Of a window of a section also from the rows outside it: none of them is left out to be predicted.
+    """
+    rows, known = np.flatnonzero(kept), measured.values
+    if measured.others is not None:
+        known = sparse.vstack([known, measured.others], format="csr")
+        rows = np.concatenate([rows, np.arange(len(kept), known.shape[0])])
     n_factors, rng = config.n_factors_for(len(rows), len(measured.genes)), np.random.default_rng(seed)
     if len(rows) > config.most_spots:
         rows = np.sort(rng.choice(rows, config.most_spots, replace=False))
-    values = measured.values[rows].toarray()
+    values = known[rows].toarray()
     sample = values
     if len(rows) > config.sample:
         sample = values[np.sort(rng.choice(len(rows), config.sample, replace=False))]

@@ -38,7 +38,7 @@ def qc(
         Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory.
     min_genes
         Spots with fewer genes go: they lie beside the tissue or caught nothing. Lower it for panels of a few hundred
-        genes.
+        genes, and set it to 0 for bins of Visium HD, of which each catches little: poor ones are part of the measurement.
     min_cells
         Genes found in fewer spots go: nothing can be learnt about them.
     max_counts
