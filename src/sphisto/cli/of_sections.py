@@ -153,15 +153,9 @@ def _kept_section(options: argparse.Namespace) -> Any:
     from sphisto import pp
 
     adata = _read(options)
-    of_bins = {"min_genes": 0} if _are_bins(adata) else {}
-    pp.qc(adata, **{**of_bins, **given(options, CLEAN)})
+    pp.qc(adata, **given(options, CLEAN))
     logger.info("kept %d spots x %d genes", adata.n_obs, adata.n_vars)
     return _section(adata, options)
-
-
-def _are_bins(adata: Any) -> bool:
-    """Whether they are bins of Visium HD, of which many catch few genes: leaving them out would raise the rates of the tissue."""
-    return any("bin_size_um" in library["scalefactors"] for library in adata.uns["spatial"].values())
 
 
 def _read(options: argparse.Namespace) -> Any:

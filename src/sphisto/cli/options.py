@@ -70,7 +70,7 @@ def add_section_options(
     )
     group.add_argument(
         "--bin-um", type=float, metavar="NUMBER",
-        help="of Visium HD: side of the bins in um; those that are not there are summed up of smaller ones (by default 8)",
+        help="of Visium HD: side of the bins in um; bins that are not there are summed up of smaller ones (by default 8)",
     )  # fmt: skip
     group.add_argument(
         "--bbox", type=box, metavar="X0,Y0,X1,Y1",
@@ -92,7 +92,7 @@ def add_cleaning_options(command: argparse.ArgumentParser) -> None:
     spots = command.add_argument_group("spots and genes that are kept")
     spots.add_argument(
         "--min-genes", type=int, metavar="N",
-        help="spots with fewer genes go; lower it for panels of a few hundred genes (default: 200; of bins 0)",
+        help="spots with fewer genes go; lower it for panels of a few hundred genes (by default 200, of Visium HD's bins 0)",
     )  # fmt: skip
     spots.add_argument("--min-cells", type=int, metavar="N", help="genes found in fewer spots go (default: 3)")
     spots.add_argument(

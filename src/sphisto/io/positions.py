@@ -87,15 +87,14 @@ def _read_parquet(path: Path, near: tuple[float, float, float, float] | None) ->
     """Read a parquet file, or of it the places in a window, if the columns have Space Ranger's names."""
     import pandas as pd
 
-    if near is None:
-        return pd.read_parquet(path)
-    import pyarrow.parquet as pq
-
-    x, y = COLUMNS[5], COLUMNS[4]
-    if not set(COLUMNS) <= set(pq.read_schema(path).names):
-        return pd.read_parquet(path)
-    x_min, y_min, x_max, y_max = near
-    return pd.read_parquet(path, filters=[(x, ">=", x_min), (x, "<", x_max), (y, ">=", y_min), (y, "<", y_max)])
+    if near is not None:
+        y, x = COLUMNS[4:]
+        x_min, y_min, x_max, y_max = near
+        try:
+            return pd.read_parquet(path, filters=[(x, ">=", x_min), (x, "<", x_max), (y, ">=", y_min), (y, "<", y_max)])
+        except (ValueError, KeyError):  # columns of other names
+            pass
+    return pd.read_parquet(path)
 
 
 def decoded(path: Path) -> str:

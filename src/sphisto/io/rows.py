@@ -33,6 +33,8 @@ def read_rows(read: Callable[[int, int], Any], rows: NDArray[np.intp], n_columns
     -------
     (n, n_columns) csr.
     """
+    if not len(rows):
+        return sparse.csr_matrix((0, n_columns), dtype=np.float32)
     starts = np.flatnonzero(np.diff(rows, prepend=-_GAP - 2) > _GAP + 1)
     parts = []
     for first, end in zip(starts, [*starts[1:], len(rows)], strict=True):
@@ -43,7 +45,7 @@ def read_rows(read: Callable[[int, int], Any], rows: NDArray[np.intp], n_columns
             wanted = rows[at:upto] - rows[at]
             parts.append(block if len(wanted) == block.shape[0] else block[wanted])
             at = upto
-    return sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix((0, n_columns), dtype=np.float32)
+    return sparse.vstack(parts, format="csr")
 
 
 def taken(adata: AnnData, rows: NDArray[np.intp]) -> AnnData:

@@ -80,8 +80,8 @@ def _the_only(
             f"{others}."
         )
         raise ValueError(msg)
-    sizes = {float(match.group(1)): each for each in chosen if (match := BINS.search(each[2]))}
-    if len(sizes) == len(chosen) and len({re.sub(r"square_\d{3}um", "", region) for _, _, region in chosen}) == 1:
+    sizes = _bins_of_one_section(chosen)
+    if sizes:
         side, _ = choose_bins(sizes, bin_um, "the SpatialData")
         logger.info("Of bins of %s um those of %g um are read. Choose others by `bin_um`.",
                     ", ".join(f"{own:g}" for own in sorted(sizes)), side)  # fmt: skip
@@ -99,6 +99,14 @@ def _the_only(
         "`library_id=` (a part of its name that no other has)."
     )
     raise ValueError(msg)
+
+
+def _bins_of_one_section(chosen: Sequence[tuple[str, AnnData, str]]) -> dict[float, tuple[str, AnnData, str]]:
+    """Bins by their side in um, if all regions are bins of one section, or cells that were segmented in it; else none."""
+    stems = {re.sub(r"square_\d{3}um|cell_segmentations", "", region) for _, _, region in chosen}
+    if len(stems) > 1:
+        return {}
+    return {float(match.group(1)): each for each in chosen if (match := BINS.search(each[2]))}
 
 
 def rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[np.intp], GeoDataFrame, str]:
