@@ -73,7 +73,9 @@ def test_a_turned_square_is_the_polygon_of_its_corners():
     across = side / 2 * np.array([np.cos(angle), -np.sin(angle)])
     ring = centre + np.array([-along - across, along - across, along + across, -along + across])
     expected = Footprint.from_polygons(SHAPE, [[ring]])
-    np.testing.assert_allclose(dense(Footprint.from_squares(SHAPE, [centre], side, turn=25.0)), dense(expected), atol=1e-6)
+    np.testing.assert_allclose(
+        dense(Footprint.from_squares(SHAPE, [centre], side, turn=25.0)), dense(expected), atol=1e-6
+    )
 
 
 def test_polygons_with_holes_and_concave_corners_cover_exactly():

@@ -99,7 +99,10 @@ def test_counts_are_poisson_with_the_truth_under_each_disc_as_mean():
 
 def test_bins_are_squares_of_the_same_drawing_as_spots():
     bins, spots = datasets.toy(128, 128, bin_um=8.0, mean_counts=300), datasets.toy(128, 128, pitch_um=50, spot_um=27.5)
-    assert bins.uns["spatial"]["toy"]["images"]["hires"].tolist() == spots.uns["spatial"]["toy"]["images"]["hires"].tolist()
+    assert (
+        bins.uns["spatial"]["toy"]["images"]["hires"].tolist()
+        == spots.uns["spatial"]["toy"]["images"]["hires"].tolist()
+    )
     truth = datasets.toy_truth(bins, "total_a").values[0]
     assert datasets.toy_truth(bins, "total_a").attrs["unit"] == "counts per bin area"
     row, column = bins.obs["array_row"].to_numpy(), bins.obs["array_col"].to_numpy()

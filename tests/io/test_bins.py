@@ -42,7 +42,9 @@ def test_counts_are_summed_up_in_blocks(bins):
         row, column = larger.obs[["array_row", "array_col"]].iloc[i]
         own = (places // 2 == (row, column)).all(axis=1)
         np.testing.assert_array_equal(larger.X[[i]].toarray()[0], bins.X[own].sum(axis=0).A1)
-        np.testing.assert_allclose(larger.obsm["spatial"][i], (8 * column + 4) / 2, atol=1e-6) if row == column else None
+        np.testing.assert_allclose(
+            larger.obsm["spatial"][i], (8 * column + 4) / 2, atol=1e-6
+        ) if row == column else None
         assert larger.obs_names[i] == f"s_008um_{row:05d}_{column:05d}-1"
         # the centre is that of the whole square, also where some of its bins are missing
         np.testing.assert_allclose(larger.obsm["spatial"][i] * 2, [8 * column + 4, 8 * row + 4], atol=1e-6)
@@ -120,7 +122,9 @@ def test_a_turned_grid_gives_turned_squares(bins):
     assert sp.io.section(bins).spot.turn == 0
 
 
-@pytest.mark.parametrize(("bin_um", "um_per_px", "expected"), [(8, 0.5, 2.0), (8, 0.6, 1.8), (8, 2.0, 2.0), (4, 0.5, 1.0), (4, 2.0, 2.0)])
+@pytest.mark.parametrize(
+    ("bin_um", "um_per_px", "expected"), [(8, 0.5, 2.0), (8, 0.6, 1.8), (8, 2.0, 2.0), (4, 0.5, 1.0), (4, 2.0, 2.0)]
+)
 def test_pixels_are_a_quarter_of_a_bin_or_the_images_own(bin_um, um_per_px, expected, caplog):
     from sphisto.io.slides import make_slide, um_per_px_for
 

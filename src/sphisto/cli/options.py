@@ -212,7 +212,9 @@ def box(text: str) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) != 4:
-        msg = f"expected four numbers separated by commas, x_min,y_min,x_max,y_max in full-resolution px, found {text!r}"
+        msg = (
+            f"expected four numbers separated by commas, x_min,y_min,x_max,y_max in full-resolution px, found {text!r}"
+        )
         raise argparse.ArgumentTypeError(msg)
     return numbers
 

@@ -122,7 +122,10 @@ def toy(
     adata.uns[LIBRARY_ID] = asdict(drawing) | {"pitch_um": float(pitch_um), "spot_um": float(spot_um)}
     adata.uns["spatial"] = {LIBRARY_ID: _spatial(drawing, spot_um)}
     if bin_um is not None:
-        adata.obs_names = [f"s_{shape.um:03.0f}um_{row:05d}_{column:05d}-1" for row, column in zip(rows[kept], columns[kept])]
+        adata.obs_names = [
+            f"s_{shape.um:03.0f}um_{row:05d}_{column:05d}-1"
+            for row, column in zip(rows[kept], columns[kept], strict=True)
+        ]
         adata.uns[LIBRARY_ID]["bin_um"] = shape.um
         adata.uns["spatial"][LIBRARY_ID]["scalefactors"] |= {
             "spot_diameter_fullres": shape.um / um_per_px, "bin_size_um": shape.um, "microns_per_pixel": float(um_per_px),

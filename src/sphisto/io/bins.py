@@ -127,7 +127,9 @@ def summed(adata: AnnData, factor: int, bin_um: float, centers: NDArray[np.float
     block, member = np.unique(places // factor, axis=0, return_inverse=True)
     member = member.ravel()
     n = len(block)
-    gather = sparse.csr_matrix((np.ones(adata.n_obs, dtype=np.float32), (member, np.arange(adata.n_obs))), shape=(n, adata.n_obs))
+    gather = sparse.csr_matrix(
+        (np.ones(adata.n_obs, dtype=np.float32), (member, np.arange(adata.n_obs))), shape=(n, adata.n_obs)
+    )
     obs = pd.DataFrame(
         {"in_tissue": np.ones(n, dtype=np.int64), "array_row": block[:, 0], "array_col": block[:, 1]},
         index=[f"s_{bin_um:03.0f}um_{row:05d}_{column:05d}-1" for row, column in block],
@@ -140,7 +142,9 @@ def summed(adata: AnnData, factor: int, bin_um: float, centers: NDArray[np.float
         larger.obsm["spatial"] = np.ascontiguousarray(middles[:, ::-1])
     libraries = adata.uns.get("spatial", {})
     larger.uns["spatial"] = {
-        name: {**entry, "scalefactors": _grown(entry.get("scalefactors"), factor, bin_um)} if isinstance(entry, Mapping) else entry
+        name: {**entry, "scalefactors": _grown(entry.get("scalefactors"), factor, bin_um)}
+        if isinstance(entry, Mapping)
+        else entry
         for name, entry in libraries.items()
     }
     logger.info("%d bins were summed up to %d bins of %g um, %d x %d each.", adata.n_obs, n, bin_um, factor, factor)

@@ -200,32 +200,31 @@ def section(
     """
     library_id, others = name_of(library_id), None
     window = None if bbox is None else as_bbox(bbox)
-    is_folder = isinstance(data, str | Path) and is_spaceranger_folder(data)
-    if is_folder:
-        adata, others = read_run(data, image=None, library_id=library_id, bin_um=bin_um, bbox=window)
+    of_run = data if isinstance(data, str | Path) and is_spaceranger_folder(data) else None
+    if of_run is not None:
+        adata, others = read_run(of_run, image=None, library_id=library_id, bin_um=bin_um, bbox=window)
         found = layout_of_anndata(adata, image=image, image_scale=image_scale)
     elif hasattr(data, "obsm"):
         found = layout_of_anndata(data, image=image, image_scale=image_scale, library_id=library_id)
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
-        found = layout_of_spatialdata(
-            data, image=image, image_scale=image_scale, library_id=library_id, bin_um=bin_um
-        )
+        found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id, bin_um=bin_um)
     else:
         refuse_other_files(data)
         if bin_um is not None or window is not None:
             msg = "Found `bin_um` or `bbox` with an image alone; expected them with a section that has spots or bins. Leave them out."
             raise ValueError(msg)
         return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
-    if not is_folder:
+    if of_run is None:
         found, others = part_of_section(found, bin_um, window)
     if len(found.rows) < _LEAST_SPOTS:
         msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
         raise ValueError(msg)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
-    assert found.image is not None  # both layouts open it
+    pyramid = found.image
+    assert pyramid is not None  # both layouts open it
     image_scale = found.image_scale or scale_of_stated(um, scale)
-    grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
+    grid = Grid(*pyramid.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
     which = found.concluded["image"]
     if found.image_scale is None:
@@ -237,19 +236,23 @@ def section(
     pitch = median_pitch(found.centers)
     return Section(
         library_id=element_name(found.library_id),
-        image=found.image,
+        image=pyramid,
         grid=grid,
         adata=found.adata,
         rows=found.rows,
         measured=Measured(
-            found.centers, values, gene_names(own), is_counts, pitch,
+            found.centers,
+            values,
+            gene_names(own),
+            is_counts,
+            pitch,
             None if others is None else values_of(others, layer)[0],
         ),
         spot=Spot(scale.spot_um, scale.spot_shape, scale.turn),
         tissue=tissue,
         bbox=window,
         check=check,
-        about=_about(found, scale, counts, _image_words(found.image, grid, which), tissue),
+        about=_about(found, scale, counts, _image_words(pyramid, grid, which), tissue),
         seen_shape=found.adata.shape,
     )
 

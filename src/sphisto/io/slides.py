@@ -100,9 +100,7 @@ def _default_um_per_px(section: Section) -> float | None:
     return own * block
 
 
-def _window_of(
-    bbox: tuple[float, float, float, float], image: Any, grid: Grid, mask: Mask
-) -> tuple[Any, Mask]:
+def _window_of(bbox: tuple[float, float, float, float], image: Any, grid: Grid, mask: Mask) -> tuple[Any, Mask]:
     """End the tissue at the border of a window, and blacken the image far beyond it: that is neither read nor kept.
 
     The frame stays that of the whole section, so that nothing has to be shifted to lie where it did.

@@ -164,9 +164,7 @@ def _positions_within(spatial: Path, bbox: BBox, factor: int) -> pd.DataFrame:
     return near[kept]
 
 
-def _rows_to_read(
-    positions: pd.DataFrame, factor: int, is_raw: bool, barcodes: NDArray[np.bytes_]
-) -> NDArray[np.intp]:
+def _rows_to_read(positions: pd.DataFrame, factor: int, is_raw: bool, barcodes: NDArray[np.bytes_]) -> NDArray[np.intp]:
     """Rows of the counts that have one of the positions, and, where all are under tissue, a sample of the others."""
     names = positions.index.to_numpy().astype("S")
     own = np.isin(barcodes, names)

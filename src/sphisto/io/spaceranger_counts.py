@@ -39,8 +39,9 @@ def read_counts(path: Path, choose: Choose | None = None) -> tuple[AnnData, dict
     """
     from scipy import sparse
 
+    attributes: dict[str, str] = {}
     if path.is_dir():
-        adata, attributes = _read_mtx(path), {}
+        adata = _read_mtx(path)
         if choose is not None:
             adata = adata[choose(np.array(adata.obs_names, dtype="S"))].copy()
     else:
@@ -162,7 +163,9 @@ def _rows_of_h5(matrix: Any, choose: Choose) -> AnnData:
         return sparse.csr_matrix(parts, shape=(end - first, n_genes))
 
     kinds = {"id": "gene_ids", "feature_type": "feature_types", "genome": "genome"}
-    described = {ours: matrix[f"features/{name}"].asstr()[:] for name, ours in kinds.items() if name in matrix["features"]}
+    described = {
+        ours: matrix[f"features/{name}"].asstr()[:] for name, ours in kinds.items() if name in matrix["features"]
+    }
     names = matrix["features/name" if "name" in matrix["features"] else "features/id"].asstr()[:]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* names are not unique")

@@ -91,7 +91,9 @@ def bins_in(folder: Path) -> dict[float, Path]:
     """
     own = folder / "binned_outputs"
     found = sorted(own.glob("square_*um")) or sorted(folder.glob("square_*um"))
-    bins = {float(side): each for each in found if (side := each.name[7:-2]).isdigit() and any(each.glob(f"*{COUNTS}*"))}
+    bins = {
+        float(side): each for each in found if (side := each.name[7:-2]).isdigit() and any(each.glob(f"*{COUNTS}*"))
+    }
     if not bins and (found or own.is_dir()):
         names = ", ".join(repr(str(each)) for each in found) or "none"
         msg = (

@@ -146,13 +146,13 @@ def part_of_section(found: Layout, bin_um: float | None, bbox: BBox | None) -> t
         found, others = within(found, bbox, factor)
     if factor == 1:
         return found, others
-    return _larger(found, factor), None if others is None else summed(others, factor, found.bin_um * factor)
+    larger = _larger(found, factor)
+    return larger, None if others is None else summed(others, factor, larger.bin_um or 0.0)
 
 
 def _larger(found: Layout, factor: int) -> Layout:
     """Sum a section's bins up to larger ones, in a table of its own."""
     side = (found.bin_um or 0) * factor
-    n = len(found.rows)
     larger = summed(taken(found.adata, np.sort(found.rows)), factor, side, found.centers[np.argsort(found.rows)])
     rows = f"{found.concluded['rows']}; they were summed up, {factor} x {factor} each, to {larger.n_obs} bins of {side:g} um"
     return replace(

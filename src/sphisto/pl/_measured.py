@@ -116,6 +116,8 @@ def draw_spots(
     import numpy as np
     from matplotlib.collections import EllipseCollection, PolyCollection
 
+    from sphisto.core.footprint import unit_square
+
     if image is not None:
         ax.imshow(image.pixels, extent=image.extent, alpha=_FADED)
     if spots.shape == "disc":
@@ -125,7 +127,7 @@ def draw_spots(
             size, size, np.zeros(n), units="xy", offsets=spots.xy, offset_transform=ax.transData
         )
     else:
-        corners = spots.size / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        corners = spots.size * unit_square(spots.turn)[:, ::-1]
         drawn = PolyCollection(list(spots.xy[:, None] + corners))
     drawn.set(array=values, cmap=cmap, clim=clim, linewidth=0)
     ax.add_collection(drawn)

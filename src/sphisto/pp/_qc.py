@@ -137,7 +137,10 @@ def _are_bins(adata: AnnData) -> bool:
     libraries = adata.uns.get("spatial")
     entries = libraries.values() if isinstance(libraries, Mapping) else ()
     factors = [entry.get("scalefactors") for entry in entries if isinstance(entry, Mapping)]
-    return any(isinstance(each, Mapping) and "bin_size_um" in each for each in factors) or bin_um_of(adata.obs_names) is not None
+    return (
+        any(isinstance(each, Mapping) and "bin_size_um" in each for each in factors)
+        or bin_um_of(adata.obs_names) is not None
+    )
 
 
 def _check_size(n_genes: int, min_genes: int) -> None:
