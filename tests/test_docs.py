@@ -137,7 +137,7 @@ def test_figures_beside_other_tools_are_those_of_the_benchmark():
 
 # page's section -> where its errors are raised
 SUBJECTS = {
-    "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides",
+    "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
                     "io/spatialdata_images", "io/masks", "io/elements", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate"),
     "The image": ("io/image",),

@@ -173,13 +173,13 @@ def without_empty(found: Layout, values: sparse.csr_array) -> tuple[Layout, spar
     n = int((~kept).sum())
     if not n:
         return found, values
-    share = n / len(kept)
-    logger.log(
-        logging.WARNING if share > _MANY_EMPTY else logging.INFO,
-        "%d of %d bins (%.2g %%) hold no counts and are left out%s", n, len(kept), 100 * share,
-        ": so many that the rates of the others stand for the tissue too high. Choose larger bins, `bin_um`."
-        if share > _MANY_EMPTY else ".",
-    )  # fmt: skip
+    if n > _MANY_EMPTY * len(kept):
+        logger.warning(
+            "%d of %d bins hold no counts and are left out: so many that rates will be too high for the tissue. Choose larger "
+            "bins by `bin_um`.", n, len(kept),
+        )  # fmt: skip
+    else:
+        logger.info("%d of %d bins hold no counts and are left out.", n, len(kept))
     cut = replace(
         found,
         rows=found.rows[kept],
