@@ -216,9 +216,7 @@ def section(
         return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     if of_run is None:
         found, others = part_of_section(found, bin_um, window)
-    if len(found.rows) < _LEAST_SPOTS:
-        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
-        raise ValueError(msg)
+    _require_some(found)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     pyramid = found.image
@@ -230,8 +228,9 @@ def section(
     if found.image_scale is None:
         which += f", {'taken for the full-resolution one' if image_scale == 1 else 'of the um per px that were stated'}"
     values, is_counts, where = values_of(own, layer)
-    if scale.spot_shape == "square":
+    if found.bin_um is not None:
         found, values = without_empty(found, values)
+        _require_some(found)
     counts = f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes"
     pitch = median_pitch(found.centers)
     return Section(
@@ -255,6 +254,12 @@ def section(
         about=_about(found, scale, counts, _image_words(pyramid, grid, which), tissue),
         seen_shape=found.adata.shape,
     )
+
+
+def _require_some(found: Layout) -> None:
+    if len(found.rows) < _LEAST_SPOTS:
+        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
 
 
 def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:

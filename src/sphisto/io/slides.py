@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_LARGEST_BIN_UM = 32.0  # larger squares are no bins of a fine grid: the image shows far more than they do
 _PX_PER_BIN = 4  # along a side: at two um per px the bins of 8 um show cells, and rasters are finer than they are
 
 
@@ -91,12 +92,13 @@ def make_slide(
 def _default_um_per_px(section: Section) -> float | None:
     """Um per px at which at least so many pixels lie along the side of a bin; ``None``, the image's own, of spots."""
     own = section.grid.um_per_px
-    if section.spot is None or section.measured is None or section.spot.shape != "square":
+    spot = section.spot
+    if spot is None or section.measured is None or spot.shape != "square" or spot.um > _LARGEST_BIN_UM:
         return None
-    block = max(1, int(section.spot.um / _PX_PER_BIN / own + 1e-6))
+    block = max(1, int(spot.um / _PX_PER_BIN / own + 1e-6))
     if block > 1:
         logger.info("%s: pixels of %.3g um are taken for bins of %g um; the image has %.3g. Choose others by `um_per_px`.",
-                    section.library_id, own * block, section.spot.um, own)  # fmt: skip
+                    section.library_id, own * block, spot.um, own)  # fmt: skip
     return own * block
 
 
