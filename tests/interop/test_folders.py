@@ -58,7 +58,7 @@ def test_a_window_of_a_run_is_the_part_of_the_whole(tmp_path, drawing, bin_um):
     folder = drawing.hd_run(tmp_path / "outs", [drawn])
     whole = sp.io.section(folder, bin_um=bin_um)
     xy = whole.measured.centers[:, ::-1]
-    low, high = np.quantile(xy, 0.3, axis=0) + 0.3, np.quantile(xy, 0.7, axis=0) + 0.3
+    low, high = xy[len(xy) // 3] - 1e-6, xy[-len(xy) // 5] - 1e-6  # through the centres of bins
     own = ((xy >= low) & (xy < high)).all(axis=1)
     cut = sp.io.section(folder, bin_um=bin_um, bbox=(*low, *high))
     assert cut.adata.obs_names.tolist() == whole.adata.obs_names[own].tolist()

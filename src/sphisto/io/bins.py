@@ -91,14 +91,28 @@ def block_keys(barcodes: NDArray[np.bytes_], factor: int) -> NDArray[np.int64]:
 
 
 def block_centers(centers: NDArray[np.float64], places: NDArray[np.int64], factor: int) -> NDArray[np.float64]:
-    """(n, 2) centres (y, x) of the larger bins that (n, 2) bins lie in, by the lattice that their own centres make."""
+    """(n, 2) centres (y, x) of the larger bins that (n, 2) bins lie in: one for all bins of each, by the lattice of all."""
+    steps, start = _lattice(centers, places)
+    return np.asarray(_middles(places, factor) @ steps + start)
+
+
+def _middles(places: NDArray[np.int64], factor: int) -> NDArray[np.float64]:
+    """(n, 2) array_row and array_col of the middle of the larger bin that each bin lies in."""
+    return np.asarray(places // factor * factor + (factor - 1) / 2)
+
+
+def _lattice(
+    centers: NDArray[np.float64], places: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(2, 2) steps (y, x) of array_row and array_col, and the place (y, x) where both are 0."""
     sample = np.linspace(0, len(places) - 1, min(len(places), 100_000)).astype(np.intp)
-    design = np.column_stack([places[sample] - places[sample].mean(axis=0), np.ones(len(sample))])
-    steps, _, rank, _ = np.linalg.lstsq(design, centers[sample], rcond=None)
+    middle = places[sample].mean(axis=0)
+    design = np.column_stack([places[sample] - middle, np.ones(len(sample))])
+    fit, _, rank, _ = np.linalg.lstsq(design, centers[sample], rcond=None)
     if rank < 3:
         msg = f"Found {len(places)} bins in one line of the array; expected several rows and columns. Give more of the section."
         raise ValueError(msg)
-    return np.asarray(centers + (places // factor * factor + (factor - 1) / 2 - places) @ steps[:2])
+    return fit[:2], fit[2] - middle @ fit[:2]
 
 
 def summed(adata: AnnData, factor: int, bin_um: float, centers: NDArray[np.float64] | None = None) -> AnnData:
@@ -138,7 +152,9 @@ def summed(adata: AnnData, factor: int, bin_um: float, centers: NDArray[np.float
     larger = AnnData(_sums(gather, adata.X), obs=obs, var=adata.var.copy(), uns=dict(adata.uns), layers=layers)
     larger.uns.pop("spatialdata_attrs", None)  # the larger bins are no shapes of the data
     if centers is not None:
-        middles = gather @ block_centers(centers, places, factor) / np.bincount(member, minlength=n)[:, None]
+        # by where its own bins lie: over a whole slide the lattice may be slightly warped
+        near = centers + (_middles(places, factor) - places) @ _lattice(centers, places)[0]
+        middles = gather @ near / np.bincount(member, minlength=n)[:, None]
         larger.obsm["spatial"] = np.ascontiguousarray(middles[:, ::-1])
     libraries = adata.uns.get("spatial", {})
     larger.uns["spatial"] = {
