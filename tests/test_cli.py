@@ -99,6 +99,16 @@ def test_fit_passes_options_on_to_the_functions_that_take_them(calls, caplog):
     assert "read 3 spots x 2 genes from folder" in caplog.messages
 
 
+def test_bins_and_a_window_are_chosen_at_reading(calls, capsys):
+    assert fit("--bin-um", "16", "--bbox=-1,3000,9000.5,8000") == 0
+    box = (-1.0, 3000.0, 9000.5, 8000.0)
+    assert calls["read_visium"] == ("folder", {"bin_um": 16, "bbox": box})
+    assert calls["section"] == {"bbox": box}
+    with pytest.raises(SystemExit):
+        fit("--bbox", "1,2,3")
+    assert "expected four numbers separated by commas, x_min,y_min,x_max,y_max" in capsys.readouterr().err
+
+
 def test_options_not_given_leave_the_functions_own_defaults(calls):
     assert fit() == 0
     assert calls["read_visium"] == ("folder", {})
@@ -151,6 +161,7 @@ NOT_FOR_A_SHELL = {
         "data": "what was read",
         "library_id": "what was read holds one",
         "layer": "what was read holds raw counts in X and no layers",
+        "bin_um": "what was read has bins of that size",
     },
     "fit_projection": {
         "data": "the section",

@@ -4,16 +4,21 @@ import tempfile
 from operator import itemgetter
 from pathlib import Path
 
+import h5py
 import numpy as np
-from anndata import read_h5ad
+import pandas as pd
+from anndata import AnnData, read_h5ad
+from anndata.io import write_elem
 from benchmarks.performance import drawn
 from benchmarks.performance.measuring import apart, peak, row, seconds
+from scipy import sparse
 
 import sphisto as sp
 from sphisto.core.spot import Spot
 from sphisto.core.tiles import on_tissue, plan_tiles
 
 SIDES = (4096, 8192, 16384)
+BINS = 3200  # along either side, of 2 um: some 6.5 mm
 TILES = 6  # on tissue, along each side of it
 ROUNDS = 3  # a peak differs by some 5 % from one to the next
 N_FACTORS, N_GENES = 32, 20
@@ -30,6 +35,9 @@ def measure(data, device, whole):
     small, large = (found[side]["mb"] for side in (SIDES[0], SIDES[-1]))
     behind = f"{large:.0f} MB of {small:.0f} MB, the middle of {ROUNDS} rounds each"
     rows.append(row(f"{SIDES[-1]:,}² px over {SIDES[0]:,}² px", large / small, "", behind, most=1.1))
+    window = of_window(BINS)
+    behind = f"{BINS**2:,} bins of 2 um; {window['bins']:,} of 8 um in the window, {window['seconds']:.0f} s"
+    rows.append(row("read a window of a table in its file", window["mb"], "MB", behind, most=4000))
     if data is not None and (data / REAL).is_dir():
         for what, fit, most in (("predict and write", False, 800), ("fit at 2 um per px, 2 epochs", True, 1500)):
             with tempfile.TemporaryDirectory() as name:
@@ -78,3 +86,60 @@ def watched(folder, device, real=None, *, fit=False):
     tiles = plan_tiles(tissue.shape, size=drawn.TILE)
     n, every = len(on_tissue(tiles, tissue)), len(tiles)
     return {"mb": most, "tiles": n, "of": every, "said": f"{n} of {every} tiles hold tissue, {times[0]:.0f} s"}
+
+
+def of_window(side, genes=2000, per_bin=10):
+    """Read a window of a drawn table of ``side`` x ``side`` bins of 2 um that stays in its file; peak MB and bins read."""
+    with tempfile.TemporaryDirectory() as name:
+        apart(write_bins, Path(name) / "bins.h5ad", side, genes, per_bin)
+        return apart(read_window, Path(name) / "bins.h5ad", side)
+
+
+def write_bins(path, side, genes, per_bin, at_once=250_000):
+    """Write a table of bins as anndata lays it out, a block of rows at a time."""
+    n, rng = side**2, np.random.default_rng(0)
+    image = np.full((side // 8, side // 8, 3), 200, np.uint8)
+    image[2:-2, 2:-2] = rng.integers(90, 190, (side // 8 - 4, side // 8 - 4, 3))
+    factors = {
+        "bin_size_um": 2.0,
+        "microns_per_pixel": 1.0,
+        "spot_diameter_fullres": 2.0,
+        "tissue_hires_scalef": 1 / 16,
+    }
+    empty = AnnData(
+        sparse.csr_matrix((1, genes), dtype=np.float32),
+        var=pd.DataFrame(index=[f"g{i}" for i in range(genes)]),
+        uns={"spatial": {"hd": {"images": {"hires": image}, "scalefactors": factors}}},
+    )
+    empty.write_h5ad(path)
+    row, column = np.divmod(np.arange(n), side)
+    names = [f"s_002um_{r:05d}_{c:05d}-1" for r, c in zip(row, column, strict=True)]
+    obs = pd.DataFrame({"in_tissue": 1, "array_row": row, "array_col": column}, index=names)
+    with h5py.File(path, "r+") as file:
+        del file["obs"], file["X"]
+        write_elem(file, "obs", obs)
+        write_elem(file, "obsm", {"spatial": np.column_stack([column, row]) * 2.0 + 1})
+        matrix = file.create_group("X")
+        matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": np.array([n, genes])})
+        matrix["indptr"] = np.arange(n + 1, dtype=np.int64) * per_bin
+        data = matrix.create_dataset("data", (n * per_bin,), np.float32, chunks=True)
+        indices = matrix.create_dataset("indices", (n * per_bin,), np.int32, chunks=True)
+        for first in range(0, n, at_once):
+            rows = min(at_once, n - first)
+            entries = slice(first * per_bin, (first + rows) * per_bin)
+            data[entries] = rng.integers(1, 4, rows * per_bin)
+            indices[entries] = np.sort(
+                rng.integers(0, genes // per_bin, (rows, per_bin)) + np.arange(per_bin) * (genes // per_bin)
+            ).ravel()
+
+
+def read_window(path, side):
+    """Understand the middle tenth of a table of bins, along either side."""
+    low, high = 0.9 * side, 1.1 * side
+    found = []
+
+    def do():
+        section = sp.io.section(read_h5ad(path, backed="r"), bin_um=8, bbox=(low, low, high, high))
+        found.append(section.adata.n_obs)
+
+    return {"mb": peak(do), "bins": found[0], "seconds": seconds(do)}

@@ -105,3 +105,13 @@ def test_results_are_kept_and_shown(tmp_path):
     assert shown["a ratio"] == ["1.25", "at most 1.1", "short"]
     assert shown["seconds"] == ["0.25 s", "at most 0.3 s", "pass"]
     assert shown["plain"] == ["3", "", ""]
+
+
+@pytest.mark.slow
+@linux
+def test_a_window_of_bins_takes_little_of_a_table_in_its_file():
+    from benchmarks.performance.memory import of_window
+
+    found = of_window(700, genes=400, per_bin=150)  # 73 million counts, 590 MB of them
+    assert 250 < found["bins"] < 350  # 17 x 17
+    assert found["mb"] < 400

@@ -50,6 +50,34 @@ def test_squares_cover_exactly():
     np.testing.assert_allclose(weights, rows[:, None] * columns, atol=1e-6)
 
 
+@pytest.mark.parametrize("turn", [0.0, 0.4, 7.0, 30.0, 45.0, -20.0])
+@pytest.mark.parametrize("side", [0.6, 4.0, 4.3])
+def test_abutting_squares_tile_the_plane_however_the_grid_is_turned(turn, side):
+    """Bins that cover a fraction of a pixel weigh by it: inside the grid every pixel is covered once, in all."""
+    n = int(70 / side)
+    row, col = np.mgrid[:n, :n].reshape(2, -1) - (n - 1) / 2
+    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    centers = np.array([20.3, 25.1]) + side * np.stack([cos * row + sin * col, cos * col - sin * row], axis=1)
+    squares = Footprint.from_squares(SHAPE, centers, side, turn=turn)
+    covered = np.zeros(SHAPE)
+    np.add.at(covered, (squares.y, squares.x), squares.weight)
+    np.testing.assert_allclose(squares.area, side**2, rtol=1e-6)
+    whole = ((centers > side) & (centers < np.array(SHAPE) - side)).all(axis=1)
+    np.testing.assert_allclose(squares.covered[whole], side**2, rtol=1e-5)
+    np.testing.assert_allclose(covered[10:30, 15:35], 1, atol=1e-5)
+
+
+def test_a_turned_square_is_the_polygon_of_its_corners():
+    angle, centre, side = np.deg2rad(25.0), np.array([20.2, 24.7]), 11.0
+    along = side / 2 * np.array([np.sin(angle), np.cos(angle)])  # (y, x): from x towards y
+    across = side / 2 * np.array([np.cos(angle), -np.sin(angle)])
+    ring = centre + np.array([-along - across, along - across, along + across, -along + across])
+    expected = Footprint.from_polygons(SHAPE, [[ring]])
+    np.testing.assert_allclose(
+        dense(Footprint.from_squares(SHAPE, [centre], side, turn=25.0)), dense(expected), atol=1e-6
+    )
+
+
 def test_polygons_with_holes_and_concave_corners_cover_exactly():
     outer = np.array([(2, 2), (2, 30), (20, 30), (20, 16), (10, 16), (10, 2)], dtype=float)  # an L
     hole = np.array([(4.5, 4.5), (8, 4.5), (8, 12), (4.5, 12)])

@@ -15,10 +15,10 @@ from sphisto.slide.slide import Slide
 SHAPE = (70, 90)
 
 
-@pytest.fixture(params=["disc", "square"])
+@pytest.fixture(params=[("disc", 0.0), ("square", 0.0), ("square", 40.0)], ids=["disc", "square", "turned square"])
 def spots(request, rng):
     """Some lie at the border, some beyond it."""
-    return LazyFootprint(Spot(21.0, request.param), Grid(*SHAPE, 2.0), rng.uniform(-8, 95, (90, 2)))
+    return LazyFootprint(Spot(21.0, *request.param), Grid(*SHAPE, 2.0), rng.uniform(-8, 95, (90, 2)))
 
 
 @pytest.fixture

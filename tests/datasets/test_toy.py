@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage, sparse
 
 from sphisto import datasets
+from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window
 from sphisto.datasets import _toy
 from sphisto.datasets._drawing import CLASSES, Drawing
@@ -96,10 +97,32 @@ def test_counts_are_poisson_with_the_truth_under_each_disc_as_mean():
     assert 0.75 < noise.std() < 1.25
 
 
+def test_bins_are_squares_of_the_same_drawing_as_spots():
+    bins, spots = datasets.toy(128, 128, bin_um=8.0, mean_counts=300), datasets.toy(128, 128, pitch_um=50, spot_um=27.5)
+    assert (
+        bins.uns["spatial"]["toy"]["images"]["hires"].tolist()
+        == spots.uns["spatial"]["toy"]["images"]["hires"].tolist()
+    )
+    truth = datasets.toy_truth(bins, "total_a").values[0]
+    assert datasets.toy_truth(bins, "total_a").attrs["unit"] == "counts per bin area"
+    row, column = bins.obs["array_row"].to_numpy(), bins.obs["array_col"].to_numpy()
+    expected = truth.reshape(32, 4, 32, 4).mean(axis=(1, 3))[row, column]  # four pixels of 2 um to a bin
+    counts = bins[:, "total_a"].X.toarray().ravel()
+    z = (counts - expected) / np.sqrt(np.maximum(expected, 1e-9))
+    assert abs(z.mean()) < 4 / np.sqrt(len(z))
+    assert 0.85 < z.std() < 1.15
+    np.testing.assert_allclose(bins.obsm["spatial"], np.column_stack([column, row]) * 4.0 + 2.0)
+    calibrated = calibrate(bins.obsm["spatial"][:, ::-1], array_row=row, array_col=column, spot_px=4.0, bin_um=8.0)
+    assert (calibrated.um_per_px, calibrated.spot_shape) == (pytest.approx(2.0), "square")
+    per_area = bins.X.sum() / bins.n_obs / 64, 300 / 10 * spots.X.sum() / spots.n_obs / (np.pi * 27.5**2 / 4)
+    assert per_area[0] / per_area[1] == pytest.approx((np.pi * 27.5**2 / 4) / (np.pi * 55**2 / 4), rel=0.1)
+
+
 def test_expected_counts_do_not_depend_on_the_windows():
     centers = np.array([[40.0, 50.0], [128.3, 127.9], [200.0, 63.5]])
-    means, share = _toy._pooled(DRAWING, centers, 13.75)
-    again, share_again = _toy._pooled(DRAWING, centers, 13.75, tile=64)
+    spot = Spot(55.0)
+    means, share = _toy._pooled(DRAWING, centers, spot)
+    again, share_again = _toy._pooled(DRAWING, centers, spot, tile=64)
     np.testing.assert_allclose(means, again, rtol=1e-6)
     np.testing.assert_allclose(share, share_again, rtol=1e-6)
 

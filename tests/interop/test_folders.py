@@ -44,12 +44,66 @@ def test_bins_of_one_size(tmp_path, drawing, size):
     drawing.check(section, drawn, drawn.picture, 1.0)
 
 
-def test_a_run_of_visium_hd_as_a_whole_is_refused(tmp_path, drawing):
-    bins = [drawing.draw(f"hd {size}") for size in (8, 16)]
-    folder = drawing.hd_run(tmp_path / "outs", bins)
-    expected = "is a Visium HD run. Give the folder of one bin size.*square_008um', .*square_016um'"
-    drawing.refused(folder, tmp_path / "written", expected)
-    drawing.refused(tmp_path, tmp_path / "written", expected)
+@pytest.mark.parametrize("where", ["", "outs", "outs/binned_outputs"])
+def test_of_a_run_of_visium_hd_bins_of_8_um_are_taken(tmp_path, drawing, where):
+    bins = {size: drawing.draw(f"hd {size}") for size in (8, 16)}
+    drawing.hd_run(tmp_path / "outs", list(bins.values()))
+    drawing.check(sp.io.section(tmp_path / where), bins[8], bins[8].hires, drawing.hires)
+    drawing.check(sp.io.section(tmp_path / where, bin_um=16), bins[16], bins[16].hires, drawing.hires)
+
+
+@pytest.mark.parametrize("bin_um", [2, 8])
+def test_a_window_of_a_run_is_the_part_of_the_whole(tmp_path, drawing, bin_um):
+    drawn = drawing.draw("hd 2")
+    folder = drawing.hd_run(tmp_path / "outs", [drawn])
+    whole = sp.io.section(folder, bin_um=bin_um)
+    xy = whole.measured.centers[:, ::-1]
+    low, high = xy[len(xy) // 3] - 1e-6, xy[-len(xy) // 5] - 1e-6  # through the centres of bins
+    own = ((xy >= low) & (xy < high)).all(axis=1)
+    cut = sp.io.section(folder, bin_um=bin_um, bbox=(*low, *high))
+    assert cut.adata.obs_names.tolist() == whole.adata.obs_names[own].tolist()
+    np.testing.assert_array_equal(cut.adata.X.toarray(), whole.adata.X[own].toarray())
+    np.testing.assert_allclose(cut.measured.centers, whole.measured.centers[own], atol=1e-6)
+    assert cut.adata.var.equals(whole.adata.var)
+    assert cut.spot == whole.spot
+    assert cut.measured.others.sum() + cut.measured.values.sum() == whole.measured.values.sum()
+    with pytest.raises(ValueError, match="Found no spot or bin under tissue with its centre in bbox"):
+        sp.io.section(folder, bin_um=bin_um, bbox=(-90, -90, -80, -80))
+
+
+@pytest.mark.parametrize("positions", ["tissue_positions.csv", "tissue_positions.parquet"])
+def test_a_window_of_a_run_of_spots(tmp_path, drawing, positions):
+    drawn = drawing.draw("visium")
+    folder = drawing.run(tmp_path / "outs", drawn, positions=positions)
+    whole = sp.io.section(folder)
+    middle = float(np.median(drawn.xy[drawn.under, 0]))
+    cut = sp.io.section(folder, bbox=(0, 0, middle, 1e6))
+    own = whole.measured.centers[:, 1] < middle
+    assert cut.adata.obs_names.tolist() == whole.adata.obs_names[own].tolist()
+    np.testing.assert_array_equal(cut.adata.X.toarray(), whole.adata.X[own].toarray())
+
+
+def test_larger_bins_are_summed_up_of_smaller_ones(tmp_path, drawing):
+    drawn = drawing.draw("hd 2")
+    folder = drawing.hd_run(tmp_path / "outs", [drawn])
+    section = sp.io.section(folder)
+    assert section.spot.um == 8
+    assert section.about["array"] == "Visium HD, 8 um bins"
+    block = drawn.places[drawn.under] // 4
+    for place, center, counts in zip(
+        section.adata.obs[["array_row", "array_col"]].to_numpy(),
+        section.measured.centers,
+        section.adata.X.toarray(),
+        strict=True,
+    ):
+        own = (block == place).all(axis=1)
+        np.testing.assert_array_equal(counts, drawn.counts[drawn.under][own].sum(axis=0))
+        first = drawn.xy[(drawn.places // 4 == place).all(axis=1)]  # with the bins beside the tissue
+        np.testing.assert_allclose(center, first.mean(axis=0)[::-1], atol=0.01)
+    with pytest.raises(
+        ValueError, match="Found bins of 2 um in .*expected bins of 5 um.*`bin_um` among 2 and their multiples"
+    ):
+        sp.io.section(folder, bin_um=5)
 
 
 def test_segmented_cells_of_visium_hd_are_refused(tmp_path, drawing):

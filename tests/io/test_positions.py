@@ -138,3 +138,17 @@ def test_no_positions(tmp_path):
     (tmp_path / "tissue_positions.csv").write_bytes(b"barcode\xff\xe4")
     with pytest.raises(ValueError, match="is no text in UTF-8 or UTF-16"):
         read_positions(tmp_path)
+
+
+def test_parquet_without_its_library_names_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "tissue_positions.parquet").touch()
+
+    def missing(*_, **__):
+        msg = "Unable to find a usable engine"
+        raise ImportError(msg)
+
+    monkeypatch.setattr(pd, "read_parquet", missing)
+    with pytest.raises(
+        ImportError, match=r"is a parquet file, for which pandas needs pyarrow. Install it: `pip install pyarrow`"
+    ):
+        read_positions(tmp_path)

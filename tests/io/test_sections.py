@@ -566,8 +566,8 @@ def test_circles_of_different_radius_are_cells(sdata, rng):
         sp.io.section(sdata)
 
 
-@pytest.mark.parametrize(("degrees", "is_upright"), [(0, True), (3, True), (45, False), (20, False)])
-def test_turned_squares_are_no_bins(sdata, degrees, is_upright):
+@pytest.mark.parametrize("degrees", [0, 3, 20, 45, -30])
+def test_turned_squares_are_bins_as_they_lie(sdata, degrees):
     import geopandas as gpd
     import shapely
     from spatialdata.models import ShapesModel
@@ -578,13 +578,10 @@ def test_turned_squares_are_no_bins(sdata, degrees, is_upright):
     sdata.shapes["toy_spots"] = ShapesModel.parse(
         gpd.GeoDataFrame(geometry=boxes), transformations={"global": Identity()}
     )
-    if is_upright:
-        section = sp.io.section(sdata, spot_shape="square")
-        assert section.spot.shape == "square"
-        np.testing.assert_allclose(section.measured.centers[:, ::-1], xy)
-        return
-    with pytest.raises(ValueError, match="equal polygons in 'toy_spots' that are no upright squares"):
-        sp.io.section(sdata)
+    section = sp.io.section(sdata, spot_shape="square")
+    assert section.spot.shape == "square"
+    assert abs(section.spot.turn) == 45 if degrees == 45 else section.spot.turn == pytest.approx(degrees)
+    np.testing.assert_allclose(section.measured.centers[:, ::-1], xy)
 
 
 def test_a_store_is_a_section_again(fitted, store, small_toy, tmp_path):

@@ -259,7 +259,7 @@ def test_spots_drawn_as_hexagons(small_toy):
         )
 
     with pytest.raises(
-        ValueError, match="equal polygons in 'spots' that are no upright squares .*6 corners.*ShapesModel.parse"
+        ValueError, match="equal polygons in 'spots' that are no squares .*6 corners.*ShapesModel.parse"
     ):
         sp.io.section(in_um(small_toy, 1.0, with_places=True, shapes=hexagons))
 

@@ -280,16 +280,15 @@ def test_visium_hd_takes_one_bin_size(run):
     bins = run / "binned_outputs" / "square_008um"
     write_spatial(bins, version=3)
     write_h5(bins / "filtered_feature_bc_matrix.h5")
-    with pytest.raises(ValueError, match=r"is a Visium HD run. Give the folder of one bin size"):
-        read_visium(run)
     check(read_visium(bins), "square_008um")
+    check(read_visium(run / "binned_outputs"), "binned_outputs")
 
 
-def test_of_visium_hd_the_bins_there_are_are_named(run):
+def test_of_visium_hd_without_counts_the_bins_there_are_are_named(run):
     for um in (2, 16):
         write_spatial(run / "binned_outputs" / f"square_{um:03d}um", version=3)
     for path in (run, run.parent, run / "binned_outputs"):
-        with pytest.raises(ValueError, match=r"square_016um; found: '.*/square_002um', '.*/square_016um'"):
+        with pytest.raises(ValueError, match=r"without counts of bins.*Found: '.*/square_002um', '.*/square_016um'"):
             read_visium(path)
 
 

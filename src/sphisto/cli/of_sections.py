@@ -179,7 +179,7 @@ def _section(data: Any, options: argparse.Namespace, names: Sequence[str] = SECT
 
 def _image(options: argparse.Namespace) -> Any:
     """Section that is an image alone."""
-    of_spots = [name for name in ("image", "image_scale", *CLEAN) if hasattr(options, name)]
+    of_spots = [name for name in ("image", "image_scale", "bin_um", "bbox", *CLEAN) if hasattr(options, name)]
     if of_spots:
         msg = (
             f"{options.folder} is taken for an image, as it is no Space Ranger folder; found --{of_spots[0].replace('_', '-')}, "

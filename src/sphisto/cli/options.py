@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-# keyword arguments, by the function that takes them; `image` goes to two
-READ = ("image", "library_id")
+# keyword arguments, by the function that takes them; `image` and `bbox` go to two
+READ = ("image", "library_id", "bin_um", "bbox")
 CLEAN = ("min_genes", "min_cells", "max_counts")
-SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "tissue", "check")
+SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "bbox", "tissue", "check")
 FIT = (
     "store", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added", "resume",
 )  # fmt: skip
@@ -69,6 +69,14 @@ def add_section_options(
         help="shape of the capture area (by default that of the array found)",
     )
     group.add_argument(
+        "--bin-um", type=float, metavar="NUMBER",
+        help="of Visium HD: side of the bins in um; bins that are not there are summed up of smaller ones (by default 8)",
+    )  # fmt: skip
+    group.add_argument(
+        "--bbox", type=box, metavar="X0,Y0,X1,Y1",
+        help="work at a window only, in full-resolution px: --bbox=4000,3000,9000,8000 (by default at all of the section)",
+    )  # fmt: skip
+    group.add_argument(
         "--tissue", metavar="PATH",
         help="mask of the tissue: an image or npy file of the whole section, 0 where there is none (by default it is "
         "found in the image)",
@@ -84,7 +92,7 @@ def add_cleaning_options(command: argparse.ArgumentParser) -> None:
     spots = command.add_argument_group("spots and genes that are kept")
     spots.add_argument(
         "--min-genes", type=int, metavar="N",
-        help="spots with fewer genes go; lower it for panels of a few hundred genes (default: 200)",
+        help="spots with fewer genes go; lower it for panels of a few hundred genes (by default 200, of Visium HD's bins 0)",
     )  # fmt: skip
     spots.add_argument("--min-cells", type=int, metavar="N", help="genes found in fewer spots go (default: 3)")
     spots.add_argument(
@@ -195,6 +203,20 @@ def config_of(options: argparse.Namespace) -> dict[str, Any]:
 def given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     """Return those of the named options that were given."""
     return {name: value for name, value in vars(options).items() if name in names}
+
+
+def box(text: str) -> tuple[float, ...]:
+    """Split ``x_min,y_min,x_max,y_max``."""
+    try:
+        numbers = tuple(float(each) for each in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        msg = (
+            f"expected four numbers separated by commas, x_min,y_min,x_max,y_max in full-resolution px, found {text!r}"
+        )
+        raise argparse.ArgumentTypeError(msg)
+    return numbers
 
 
 def words(text: str) -> list[str]:

@@ -59,10 +59,11 @@ class Footprint:
         return cls._from_shifted(shape, centers, radius, corners)
 
     @classmethod
-    def from_squares(cls, shape: tuple[int, int], centers: ArrayLike, side: ArrayLike) -> Footprint:
-        """Upright squares around (n, 2) (y, x) centres; ``side`` in px, one or (n,)."""
-        corners = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, 0.5], [0.5, -0.5]])
-        return cls._from_shifted(shape, centers, side, corners)
+    def from_squares(
+        cls, shape: tuple[int, int], centers: ArrayLike, side: ArrayLike, *, turn: float = 0.0
+    ) -> Footprint:
+        """Squares around (n, 2) (y, x) centres; ``side`` in px, one or (n,), turned from x towards y by degrees."""
+        return cls._from_shifted(shape, centers, side, unit_square(turn))
 
     @classmethod
     def from_polygons(cls, shape: tuple[int, int], polygons: Sequence[Sequence[ArrayLike]]) -> Footprint:
@@ -210,6 +211,15 @@ class Footprint:
             weight[inside].astype(np.float32),
             area,
         )
+
+
+def unit_square(turn: float = 0.0) -> NDArray[np.float64]:
+    """(4, 2) corners (y, x) of a square of side 1 around 0, turned from x towards y by degrees."""
+    corners = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, 0.5], [0.5, -0.5]])
+    if turn == 0:
+        return corners
+    cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    return corners @ np.array([[cos, -sin], [sin, cos]])
 
 
 def _stack(parts: Sequence[Footprint]) -> Footprint:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sphisto.core.spot import Spot
     from sphisto.core.tiles import Window
 
-_HALF = 0.51  # of a spot's width: the corners of the polygon that a disc is drawn as lie slightly beyond the circle
+_BEYOND = 1.02  # the corners of the polygon that a disc is drawn as lie slightly beyond the circle
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,4 +98,4 @@ class LazyFootprint:
     @property
     def _reach(self) -> float:
         """Px up, down and aside of a centre beyond which a spot does not reach."""
-        return _HALF * self.spot.um / self.grid.um_per_px
+        return _BEYOND * self.spot.reach_um / self.grid.um_per_px

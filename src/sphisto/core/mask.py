@@ -55,6 +55,15 @@ class Mask:
             blocks[rows[part.y], columns[part.x]] = True
         return replace(self, blocks=blocks)
 
+    def within(self, low: tuple[float, float], high: tuple[float, float]) -> Mask:
+        """Keep the blocks of which the middle lies in a window from ``low`` to before ``high`` (y, x) in px."""
+        inside = [
+            (middles >= first) & (middles < end)
+            for side, px, first, end in zip(self.blocks.shape, self.px_per_block, low, high, strict=True)
+            for middles in ((np.arange(side) + 0.5) * px,)
+        ]
+        return replace(self, blocks=self.blocks & np.logical_and.outer(*inside))
+
     def _lines(self, axis: int) -> NDArray[np.int64]:
         """Row (or column) of blocks that each row of pixels lies in."""
         at = (np.arange(self.shape[axis]) + 0.5) / self.px_per_block[axis]

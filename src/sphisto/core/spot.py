@@ -17,16 +17,36 @@ SpotShape = Literal["disc", "square"]
 
 @dataclass(frozen=True)
 class Spot:
-    """What one spot or bin covers: a disc of that diameter or an upright square of that side, in um."""
+    """What one spot or bin covers: a disc of that diameter or a square of that side, in um.
+
+    Parameters
+    ----------
+    um
+        Diameter or side in um.
+    shape
+        ``"disc"`` or ``"square"``.
+    turn
+        Degrees by which a square is turned, from the x axis towards the y axis: the grid of Visium HD lies slightly
+        turned on its image.
+    """
 
     um: float
     shape: SpotShape = "disc"
+    turn: float = 0.0
 
     def __post_init__(self) -> None:
         require_positive(self.um, "spot_um")
         if self.shape not in get_args(SpotShape):
             msg = f"Found spot_shape={self.shape!r}; expected {' or '.join(map(repr, get_args(SpotShape)))}."
             raise ValueError(msg)
+
+    @property
+    def reach_um(self) -> float:
+        """Um up, down and aside of its centre that it reaches."""
+        if self.shape == "disc":
+            return self.um / 2
+        angle = np.deg2rad(self.turn)
+        return float(self.um / 2 * (abs(np.cos(angle)) + abs(np.sin(angle))))
 
     def area_px(self, um_per_px: float) -> float:
         """Area in px at a given scale: the area of the unit "counts per spot area"."""
@@ -38,7 +58,7 @@ class Spot:
         size = self.um / um_per_px
         if self.shape == "disc":
             return Footprint.from_discs(shape, centers, size / 2)
-        return Footprint.from_squares(shape, centers, size)
+        return Footprint.from_squares(shape, centers, size, turn=self.turn)
 
 
 def median_pitch(centers: NDArray[np.float64]) -> float:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto._checks import require_positive
 from sphisto._rng import RNG, seed_of
-from sphisto.core.footprint import Footprint
+from sphisto.core.spot import Spot
 from sphisto.core.tiles import TILE, Window, plan_tiles
 from sphisto.datasets._drawing import Drawing
 from sphisto.slide.arrays import SPACERANGER_SPOT_UM, VISIUM
@@ -34,6 +35,7 @@ def toy(
     um_per_px: float = 2.0,
     pitch_um: float = 100.0,
     spot_um: float | None = None,
+    bin_um: float | None = None,
     n_noise: int = 4,
     mean_counts: float = 10.0,
     min_tissue: float = 0.5,
@@ -48,7 +50,7 @@ def toy(
     (a third as high) the RNA content, ``gradient_a`` and ``gradient_b`` ramps over the section which the image does
     NOT show, ``noise_a``, ... nothing: they are constant within tissue.
 
-    Counts are Poisson, with the true rate averaged over the exact disc of each spot as their mean.
+    Counts are Poisson, with the true rate averaged over the exact disc of each spot, or square of each bin, as their mean.
 
     Parameters
     ----------
@@ -62,6 +64,9 @@ def toy(
         larger than they are, which changes nothing as long as the spots keep their share of the pitch.
     spot_um
         Diameter of a spot; by default Visium's share of the pitch, 55 of 100.
+    bin_um
+        Draw abutting squares of that side in place of spots, as Visium HD has them, of the same tissue: on average a spot
+        holds the counts of the bins it covers.
     n_noise
         Number of noise genes.
     mean_counts
@@ -76,8 +81,8 @@ def toy(
     AnnData (spots x genes) in Visium layout: ``X`` csr float32 raw counts, ``obs`` in_tissue, array_row, array_col,
     ``var["kind"]``, ``obsm["spatial"]`` (x, y) in full-resolution px, ``uns["spatial"]["toy"]`` with images uint8
     (hires at most 2000 px: the full image where that is not larger) and scale factors, of which
-    ``spot_diameter_fullres`` is that of a 65 um spot for each 55 um, as Space Ranger writes it, and ``uns["toy"]`` the
-    parameters, from which :func:`toy_image` and :func:`toy_truth` draw the section again.
+    ``spot_diameter_fullres`` is that of a 65 um spot for each 55 um, as Space Ranger writes it (of bins their side, with
+    ``bin_size_um`` and ``microns_per_pixel``), and ``uns["toy"]`` the parameters, from which :func:`toy_image` and :func:`toy_truth` draw the section again.
 
     Raises
     ------
@@ -95,8 +100,15 @@ def toy(
     _check(height, width, um_per_px, pitch_um, spot_um, n_noise, mean_counts, min_tissue)
     seed = seed_of(rng)
     drawing = Drawing(int(height), int(width), float(um_per_px), int(n_noise), float(mean_counts), seed)
-    rows, columns, centers = _lattice(drawing, pitch_um, spot_um)
-    expected, share = _pooled(drawing, centers, spot_um / um_per_px / 2)
+    unit = Spot(spot_um)
+    if bin_um is None:
+        shape = unit
+        rows, columns, centers = _lattice(drawing, pitch_um, spot_um)
+    else:
+        shape = Spot(require_positive(bin_um, "bin_um"), "square")
+        rows, columns, centers = _bins(drawing, shape.um)
+    expected, share = _pooled(drawing, centers, shape)
+    expected *= shape.area_px(1.0) / unit.area_px(1.0)  # the drawing's rates are those of a spot
     kept = share >= min_tissue
     if not kept.any():
         msg = (
@@ -109,6 +121,15 @@ def toy(
     adata = _assemble(drawing, counts, rows[kept], columns[kept], centers[kept])
     adata.uns[LIBRARY_ID] = asdict(drawing) | {"pitch_um": float(pitch_um), "spot_um": float(spot_um)}
     adata.uns["spatial"] = {LIBRARY_ID: _spatial(drawing, spot_um)}
+    if bin_um is not None:
+        adata.obs_names = [
+            f"s_{shape.um:03.0f}um_{row:05d}_{column:05d}-1"
+            for row, column in zip(rows[kept], columns[kept], strict=True)
+        ]
+        adata.uns[LIBRARY_ID]["bin_um"] = shape.um
+        adata.uns["spatial"][LIBRARY_ID]["scalefactors"] |= {
+            "spot_diameter_fullres": shape.um / um_per_px, "bin_size_um": shape.um, "microns_per_pixel": float(um_per_px),
+        }  # fmt: skip
     return adata
 
 
@@ -151,7 +172,7 @@ def toy_truth(adata: AnnData, genes: str | Sequence[str] | None = None) -> xr.Da
 
     Returns
     -------
-    DataArray (gene, y, x), float32, in expected counts per spot area, 0 outside tissue; y and x are pixel centres in
+    DataArray (gene, y, x), float32, in expected counts per spot area, or per bin area, 0 outside tissue; y and x are pixel centres in
     full-resolution px. ``noise_a > 0`` is the tissue. Attributes: ``unit``, ``um_per_px``.
 
     Raises
@@ -172,8 +193,11 @@ def toy_truth(adata: AnnData, genes: str | Sequence[str] | None = None) -> xr.Da
     drawing = _recall(adata)
     names = _known_genes(drawing, adata, genes)
     coords = {"gene": names, "y": np.arange(drawing.height) + 0.5, "x": np.arange(drawing.width) + 0.5}
-    attrs = {"unit": _keys.UNIT, "um_per_px": drawing.um_per_px}
-    return xr.DataArray(_lazy_rates(drawing, names), dims=("gene", "y", "x"), coords=coords, name="rate", attrs=attrs)
+    about = adata.uns[LIBRARY_ID]
+    shape = Spot(about["bin_um"], "square") if "bin_um" in about else Spot(about["spot_um"])
+    rates = _lazy_rates(drawing, names) * np.float32(shape.area_px(1.0) / Spot(about["spot_um"]).area_px(1.0))
+    attrs = {"unit": _keys.unit(shape.shape, is_counts=True), "um_per_px": drawing.um_per_px}
+    return xr.DataArray(rates, dims=("gene", "y", "x"), coords=coords, name="rate", attrs=attrs)
 
 
 def _check(
@@ -228,16 +252,23 @@ def _lattice(
     return row, col, np.stack([y, x], axis=1) / um
 
 
+def _bins(drawing: Drawing, side_um: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Array row, array column and centre (y, x) in px of all bins that lie in the image, the first at its corner."""
+    n_rows, n_cols = (int(side * drawing.um_per_px / side_um + 1e-9) for side in (drawing.height, drawing.width))
+    row, col = (index.ravel() for index in np.mgrid[:n_rows, :n_cols])
+    return row, col, (np.stack([row, col], axis=1) + 0.5) * side_um / drawing.um_per_px
+
+
 def _pooled(
-    drawing: Drawing, centers: NDArray[np.float64], radius: float, *, tile: int = TILE
+    drawing: Drawing, centers: NDArray[np.float64], spot: Spot, *, tile: int = TILE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean rate of each gene (n, g) and share of tissue (n,) under each disc, drawn tile by tile.
+    """Mean rate of each gene (n, g) and share of tissue (n,) under each spot or bin, drawn tile by tile.
 
     The 19 float32 planes of a tile of 512 px stay below 30 MB.
     """
     genes = list(drawing.kinds)
     means = np.zeros((len(centers), len(genes) + 1))
-    margin = int(np.ceil(radius)) + 1
+    margin = int(np.ceil(spot.reach_um / drawing.um_per_px)) + 1
     for part in plan_tiles((drawing.height, drawing.width), size=tile):
         core = part.core
         inside = (
@@ -251,8 +282,8 @@ def _pooled(
         window = core.grown(margin)
         layers = drawing.layers(window)
         raster = np.concatenate([drawing.rates_of(layers, genes), layers.tissue[None].astype(np.float32)])
-        discs = Footprint.from_discs(window.shape, centers[inside] - (window.y0, window.x0), radius)
-        means[inside] = discs.mean(raster)
+        under = spot.footprint(window.shape, centers[inside] - (window.y0, window.x0), drawing.um_per_px)
+        means[inside] = under.mean(raster)
     return means[:, :-1], means[:, -1]
 
 

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 
 def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int) -> GeneModel:
-    """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only."""
-    rows = np.flatnonzero(kept)
-    n_factors, rng = config.n_factors_for(len(rows), len(measured.genes)), np.random.default_rng(seed)
-    rows = _at_most(rows, config.most_spots, rng)
-    values = measured.values[rows].toarray()
-    sample = values[_at_most(np.arange(len(rows)), config.sample, rng)]
+    """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only.
+
+    Of a window of a section also from the rows outside it: none of them is left out to be predicted.
+    """
+    known, rng = _learnable(measured, kept), np.random.default_rng(seed)
+    n_factors = config.n_factors_for(known.shape[0], len(measured.genes))
+    values = known[_at_most(np.arange(known.shape[0]), config.most_spots, rng)].toarray()
+    sample = values[_at_most(np.arange(len(values)), config.sample, rng)]
     loadings, weights = _factorised(sample, n_factors, config, seed, is_counts=measured.is_counts)
     if not measured.is_counts:
         return GeneModel(measured.genes, loadings.astype(np.float32))
@@ -48,10 +50,17 @@ def refit_factors(
     """
     if not measured.is_counts:
         return fit_factors(measured, kept, replace(config, n_factors=model.n_factors), seed)
-    rows = _at_most(np.flatnonzero(kept), config.most_spots, np.random.default_rng(seed))
-    values, n_plain = measured.values[rows].toarray(), model.n_factors - model.n_contrasts
+    known, n_plain = _learnable(measured, kept), model.n_factors - model.n_contrasts
+    rows = _at_most(np.arange(known.shape[0]), config.most_spots, np.random.default_rng(seed))
+    values = known[rows].toarray()
     loadings, weights = _refitted(measured, model.loadings[:, :n_plain].astype(np.float64), values, config, 1)
     return _with_contrasts(measured, loadings, weights, values, n_plain, config)
+
+
+def _learnable(measured: Measured, kept: NDArray[np.bool_]) -> sparse.csr_array:
+    """(n', G) values of the ``kept`` (n,) spots and, of a window of a section, of the sample of those outside it."""
+    known = measured.values[np.flatnonzero(kept)]
+    return known if measured.others is None else sparse.vstack([known, measured.others], format="csr")
 
 
 def _at_most(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:

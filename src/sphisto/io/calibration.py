@@ -37,6 +37,7 @@ def calibration_of(
         bin_um=found.bin_um,
         spot_um=spot_um,
         spot_shape=spot_shape,
+        turn=found.turn,
     )
     _refuse_wide_spots(scale)
     return scale

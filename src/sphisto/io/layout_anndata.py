@@ -68,6 +68,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
     centers = centers_of(_numbers(adata.obsm["spatial"], rows))
     factors = part_of(library, "scalefactors")
     um_per_px, bin_um = factors.get("microns_per_pixel"), factors.get("bin_size_um")
+    named = bin_um_of(adata.obs_names[rows])
     layout = f'AnnData, uns["spatial"][{name!r}]' if libraries else 'AnnData without uns["spatial"]'
     return Layout(
         library_id=name,
@@ -75,7 +76,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
         rows=rows,
         centers=centers,
         spot_px=positive_or_none(factors.get("spot_diameter_fullres")),
-        bin_um=bin_um_of(adata.obs_names) if bin_um is None else require_positive(bin_um, "bin_size_um"),
+        bin_um=named if bin_um is None else require_positive(bin_um, "bin_size_um"),
         microns_per_px=None if um_per_px is None else require_positive(um_per_px, "microns_per_pixel"),
         concluded={
             "layout": layout + (f" (the flag {', '.join(flags)} is no library)" if flags else ""),
@@ -230,6 +231,9 @@ def _names(column: Series, *, also_numbers: bool = False) -> NDArray[Any] | None
     is_number = pd.api.types.is_numeric_dtype(of.dtype) or pd.api.types.is_bool_dtype(of.dtype)
     if is_number and not also_numbers:
         return None
+    if isinstance(column.dtype, pd.CategoricalDtype):  # of each value once
+        words = np.array([*map(_as_word, column.cat.categories), _as_word(np.nan)], dtype=object)
+        return np.asarray(words[column.cat.codes.to_numpy()], dtype=object)
     return np.asarray(column.astype(object).map(_as_word), dtype=object)
 
 

@@ -15,7 +15,7 @@ from sphisto.io.elements import is_shifted, matrix_to, scale_and_shift
 from sphisto.io.layout_anndata import libraries_of, part_of
 from sphisto.io.layouts import Layout, bin_um_of, centers_of, positive_or_none, valid_scale
 from sphisto.io.spatialdata_images import choose_image
-from sphisto.io.spatialdata_regions import choose_region, rows_of, size_of
+from sphisto.io.spatialdata_regions import BINS, choose_region, rows_of, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,25 +27,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced image
-_BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")  # what spatialdata-io and Space Ranger call bins of a side
 INTRINSIC = "the shapes' own coordinates"
 
 
 def layout_of_spatialdata(
-    sdata: SpatialData, *, image: Any = None, image_scale: float | None = None, library_id: str | None = None
+    sdata: SpatialData,
+    *,
+    image: Any = None,
+    image_scale: float | None = None,
+    library_id: str | None = None,
+    bin_um: float | None = None,
 ) -> Layout:
-    """Find rows, places, image and scales of one section in a SpatialData.
+    """Find rows, places, image and scales of one section in a SpatialData; of bins of several sizes those of ``bin_um``.
 
     Raises
     ------
     ValueError
         If something is missing or ambiguous; the message says what was found and what to do.
     """
-    name, table, region = choose_region(sdata, library_id)
+    name, table, region = choose_region(sdata, library_id, bin_um)
     require_frames(table)
     shapes = sdata.shapes[region]
     rows, shapes, kept = rows_of(table, region, shapes)
-    side, shape = size_of(shapes, region)
+    side, shape, turn = size_of(shapes, region)
     center = shapes.geometry.centroid
     xy = np.column_stack([center.x, center.y])
     to_fullres, frame = _full_resolution(table, rows, sdata.shapes[region], region, xy)
@@ -54,7 +58,7 @@ def layout_of_spatialdata(
         # the image is finer than the coordinates: its pixels are the full resolution
         to_fullres, scale, frame = to_fullres * scale, 1.0, f"pixels of the image, the finest there are ({frame})"
     factors = _factors_of(table)
-    named = _BINS.search(region)
+    named = BINS.search(region)
     about = _written_by_us(sdata, region)
     return Layout(
         library_id=library_id or re.sub(r"_spots$", "", region),
@@ -66,6 +70,7 @@ def layout_of_spatialdata(
         spot_px=side * to_fullres,
         spot_px_is_true=shape == "square" or about is not None,
         drawn=shape,
+        turn=turn,
         bin_um=positive_or_none(factors.get("bin_size_um"))
         or (float(named.group(1)) if named else bin_um_of(table.obs_names[rows])),
         microns_per_px=about or positive_or_none(factors.get("microns_per_pixel")),

@@ -54,6 +54,8 @@ class Layout:
         Whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one.
     drawn
         Shape that was drawn, where shapes were.
+    turn
+        Degrees by which squares that were drawn are turned, from x towards y.
     bin_um
         Stated side of a bin in um.
     microns_per_px
@@ -71,6 +73,7 @@ class Layout:
     spot_px: float | None = None
     spot_px_is_true: bool = False
     drawn: SpotShape | None = None
+    turn: float = 0.0
     bin_um: float | None = None
     microns_per_px: float | None = None
     concluded: Mapping[str, str] = field(default_factory=dict)
@@ -110,8 +113,10 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
     whole = f"{'all ' if len(rows) == adata.n_obs else ''}{len(rows)} of the table's {adata.n_obs} rows"
     if "in_tissue" not in adata.obs:
         return rows, whole
-    column = adata.obs["in_tissue"].iloc[rows].astype(object)
-    words = [str(value).strip().lower() for value in column]
+    import pandas as pd
+
+    codes, values = pd.factorize(adata.obs["in_tissue"].iloc[rows].astype(object), use_na_sentinel=False)
+    words = [str(value).strip().lower() for value in values]  # of each value once: bins are millions
     strange = sorted(set(words) - set(_ON_TISSUE))
     if strange:
         msg = (
@@ -119,7 +124,7 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
             "Correct the column or remove it."
         )
         raise ValueError(msg)
-    kept = np.array([_ON_TISSUE[word] for word in words], dtype=bool)
+    kept = np.array([_ON_TISSUE[word] for word in words], dtype=bool)[codes]
     if not kept.any():
         msg = (
             f'None of the {len(rows)} spots lies under tissue: obs["in_tissue"] is 0 for all. Give the spots under '
@@ -135,10 +140,24 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
 
 
 def bin_um_of(names: Any, most: int = 1000) -> float | None:
-    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's."""
+    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's.
+
+    Raises
+    ------
+    ValueError
+        If they are of several sizes.
+    """
     matches = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // most)]}
-    sides = {None if match is None else float(match.group(1)) for match in matches}
-    return sides.pop() if len(sides) == 1 else None
+    sides = {None if match is None else match.group(1) for match in matches}
+    stated = sorted(side for side in sides if side is not None)
+    if len(stated) > 1:
+        msg = (
+            f"Found bins of {', '.join(f'{float(side):g}' for side in stated)} um in one table, by their names; expected one "
+            f"size, as the larger ones hold the counts of the smaller ones again. Choose one: "
+            f'`adata[adata.obs_names.str.startswith("s_{stated[0]}um")].copy()`.'
+        )
+        raise ValueError(msg)
+    return float(stated[0]) if stated and len(sides) == 1 else None
 
 
 def opened(image: Any, known: Iterable[str]) -> tuple[Pyramid, str]:

@@ -39,14 +39,28 @@ _ASIDE = re.compile(
 _EXCEL = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
-def read_positions(spatial: Path) -> pd.DataFrame:
-    """Read the positions of all spots, by barcode: whole numbers but for the place in px, which is float64."""
+def read_positions(spatial: Path, near: tuple[float, float, float, float] | None = None) -> pd.DataFrame:
+    """Read the positions of all spots, by barcode: whole numbers but for the place in px, which is float64.
+
+    Of a parquet file, in which there may be ten million, only those in the window ``near`` are read, if it is given:
+    (x_min, y_min, x_max, y_max) in full-resolution px.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there are none, or they cannot be read as what they should be.
+    ImportError
+        If they are in parquet, and no library is there that reads it.
+    """
     import pandas as pd
 
     path = _find(spatial)
     if path.suffix == ".parquet":
         try:
-            raw = pd.read_parquet(path)
+            raw = _read_parquet(path, near)
+        except ImportError as error:
+            msg = f"{str(path)!r} is a parquet file, for which pandas needs pyarrow. Install it: `pip install pyarrow`."
+            raise ImportError(msg) from error
         except (ValueError, OSError) as error:
             msg = f"{str(path)!r} cannot be read as parquet ({error}). Copy it again from the run."
             raise ValueError(msg) from error
@@ -67,6 +81,20 @@ def read_positions(spatial: Path) -> pd.DataFrame:
         raise ValueError(msg)
     types = {name: np.float64 if name in places else np.int64 for name in COLUMNS[1:]}
     return pd.DataFrame({name: values[name][known].astype(types[name]) for name in values}, index=index)
+
+
+def _read_parquet(path: Path, near: tuple[float, float, float, float] | None) -> pd.DataFrame:
+    """Read a parquet file, or of it the places in a window, if the columns have Space Ranger's names."""
+    import pandas as pd
+
+    if near is not None:
+        y, x = COLUMNS[4:]
+        x_min, y_min, x_max, y_max = near
+        try:
+            return pd.read_parquet(path, filters=[(x, ">=", x_min), (x, "<", x_max), (y, ">=", y_min), (y, "<", y_max)])
+        except (ValueError, KeyError):  # columns of other names
+            pass
+    return pd.read_parquet(path)
 
 
 def decoded(path: Path) -> str:

@@ -21,9 +21,10 @@ from sphisto.io.layout_anndata import layout_of_anndata
 from sphisto.io.layout_spatialdata import layout_of_spatialdata
 from sphisto.io.paths import user_path
 from sphisto.io.refusals import name_of, refuse_other_files
-from sphisto.io.spaceranger import read_visium
+from sphisto.io.spaceranger import read_run
 from sphisto.io.spaceranger_folder import is_spaceranger_folder
 from sphisto.io.store.names import element_name
+from sphisto.io.window import as_bbox, part_of_section, without_empty
 from sphisto.slide.calibration import Calibration
 from sphisto.slide.slide import Measured
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from sphisto.io.layouts import Layout
+    from sphisto.io.window import BBox
 
 logger = logging.getLogger("sphisto")
 
@@ -64,6 +66,8 @@ class Section:
         Size and shape of a spot or bin; ``None`` for an image alone.
     tissue
         (y, x) bool mask that was given; ``None``: it is found in the image.
+    bbox
+        (x_min, y_min, x_max, y_max) in full-resolution px: the part of the section that is worked at; ``None``: all.
     check
         Whether spots that do not fit the image are refused.
     about
@@ -80,6 +84,7 @@ class Section:
     measured: Measured | None = None
     spot: Spot | None = None
     tissue: NDArray[np.bool_] | None = None
+    bbox: BBox | None = None
     check: bool = True
     about: Mapping[str, str] = field(default_factory=dict)
     seen_shape: tuple[int, int] = (0, 0)
@@ -128,6 +133,8 @@ def section(
     layer: str | None = None,
     spot_um: float | None = None,
     spot_shape: SpotShape | None = None,
+    bin_um: float | None = None,
+    bbox: BBox | None = None,
     tissue: NDArray[np.bool_] | None = None,
     check: bool = True,
 ) -> Section:
@@ -140,8 +147,8 @@ def section(
     ----------
     data
         AnnData in the Visium layout (``obsm["spatial"]``, ``uns["spatial"]``), also of Visium HD bins; SpatialData with an
-        image, circles or squares, and a table that annotates them; folder of a Space Ranger run (of Visium HD the folder of
-        one bin size); or an image alone: path or array (y, x, 3).
+        image, circles or squares, and a table that annotates them; folder of a Space Ranger run, also of Visium HD; or an
+        image alone: path or array (y, x, 3).
     image
         Image to use instead of the one in ``data``: path (tif or OME-TIFF with or without resolutions, OME-Zarr, png,
         jpg; svs and other slides with the extra ``sphisto[slides]``), array (y, x, 3), image element, or the name of a
@@ -160,6 +167,14 @@ def section(
     spot_um, spot_shape
         Diameter in um of the capture area, or side of a bin, and its shape (``"disc"``, ``"square"``); default: those of
         the array found (Visium: discs of 55 um). Set them for other platforms.
+    bin_um
+        Side in um of the bins of a Visium HD section to fit. Default: of a table its own; of a run or a SpatialData with
+        bins of several sizes 8. If there are none of that size, the counts of smaller ones are summed up.
+    bbox
+        Work at a window only: (x_min, y_min, x_max, y_max) in full-resolution px, as in ``obsm["spatial"]`` and
+        :func:`sphisto.get.raster`. Spots or bins with their centre in it are taken, and the tissue ends at its border;
+        rasters keep the frame of the whole section. Genes are still put together into factors by a sample of all rows.
+        Of a table that stays in its file (``anndata.read_h5ad(path, backed="r")``) only rows that are needed are read.
     tissue
         (y, x) bool mask of the tissue, of the image's size or a coarser one; default: :func:`sphisto.pp.tissue_mask`.
     check
@@ -167,7 +182,8 @@ def section(
 
     Returns
     -------
-    :class:`Section`, frozen. Its ``adata`` is the very table of ``data``.
+    :class:`Section`, frozen. Its ``adata`` is the very table of ``data``; a table of its own where bins were summed up or a
+    window was cut, and of a folder.
 
     Raises
     ------
@@ -179,47 +195,71 @@ def section(
     >>> import sphisto as sp
     >>> section = sp.io.section(sp.datasets.toy(96, 96, pitch_um=24, spot_um=13))
     >>> section.spot
-    Spot(um=55.0, shape='disc')
+    Spot(um=55.0, shape='disc', turn=0.0)
     >>> print(section)  # doctest: +SKIP
     """
-    library_id = name_of(library_id)
-    if isinstance(data, str | Path) and is_spaceranger_folder(data):
-        found = layout_of_anndata(read_visium(data, library_id=library_id), image=image, image_scale=image_scale)
+    library_id, others = name_of(library_id), None
+    window = None if bbox is None else as_bbox(bbox)
+    of_run = data if isinstance(data, str | Path) and is_spaceranger_folder(data) else None
+    if of_run is not None:
+        adata, others = read_run(of_run, image=None, library_id=library_id, bin_um=bin_um, bbox=window)
+        found = layout_of_anndata(adata, image=image, image_scale=image_scale)
     elif hasattr(data, "obsm"):
         found = layout_of_anndata(data, image=image, image_scale=image_scale, library_id=library_id)
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
-        found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id)
+        found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id, bin_um=bin_um)
     else:
         refuse_other_files(data)
+        if bin_um is not None or window is not None:
+            msg = "Found `bin_um` or `bbox` with an image alone; expected them with a section that has spots or bins. Leave them out."
+            raise ValueError(msg)
         return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
-    if len(found.rows) < _LEAST_SPOTS:
-        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
-        raise ValueError(msg)
+    if of_run is None:
+        found, others = part_of_section(found, bin_um, window)
+    _require_some(found)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
-    assert found.image is not None  # both layouts open it
+    pyramid = found.image
+    assert pyramid is not None  # both layouts open it
     image_scale = found.image_scale or scale_of_stated(um, scale)
-    grid = Grid(*found.image.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
+    grid = Grid(*pyramid.shape, scale.um_per_px / image_scale, (1 / image_scale,) * 2)
     own = found.adata if len(found.rows) == found.adata.n_obs else found.adata[found.rows]
     which = found.concluded["image"]
     if found.image_scale is None:
         which += f", {'taken for the full-resolution one' if image_scale == 1 else 'of the um per px that were stated'}"
     values, is_counts, where = values_of(own, layer)
+    if found.bin_um is not None:
+        found, values = without_empty(found, values)
+        _require_some(found)
     counts = f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes"
     pitch = median_pitch(found.centers)
     return Section(
         library_id=element_name(found.library_id),
-        image=found.image,
+        image=pyramid,
         grid=grid,
         adata=found.adata,
         rows=found.rows,
-        measured=Measured(found.centers, values, gene_names(own), is_counts, pitch),
-        spot=Spot(scale.spot_um, scale.spot_shape),
+        measured=Measured(
+            found.centers,
+            values,
+            gene_names(own),
+            is_counts,
+            pitch,
+            None if others is None else values_of(others, layer)[0],
+        ),
+        spot=Spot(scale.spot_um, scale.spot_shape, scale.turn),
         tissue=tissue,
+        bbox=window,
         check=check,
-        about=_about(found, scale, counts, _image_words(found.image, grid, which), tissue),
+        about=_about(found, scale, counts, _image_words(pyramid, grid, which), tissue),
         seen_shape=found.adata.shape,
     )
+
+
+def _require_some(found: Layout) -> None:
+    if len(found.rows) < _LEAST_SPOTS:
+        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
 
 
 def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:
@@ -290,12 +330,13 @@ def _about(
 ) -> dict[str, str]:
     """Describe what was understood and from what, in the order in which a reader wants to know."""
     kind = "discs" if scale.spot_shape == "disc" else "squares"
+    turned = f", turned by {scale.turn:.2g} degrees" if scale.turn else ""
     return {
         "layout": found.concluded["layout"],
         "rows": found.concluded["rows"],
         "values": counts,
         "array": scale.array,
-        "spots": f"{len(found.rows)} {kind} of {scale.spot_um:.4g} um, {scale.pitch_um:.4g} um apart, from {scale.spot_source}",
+        "spots": f"{len(found.rows)} {kind} of {scale.spot_um:.4g} um, {scale.pitch_um:.4g} um apart{turned}, from {scale.spot_source}",
         "scale": f"{scale.um_per_px:.4g} um per full-resolution px, from {scale.scale_source}",
         "frame": found.concluded["frame"],
         "image": image,

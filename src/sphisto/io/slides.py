@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto._checks import number_of
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot
+from sphisto.core.tiles import TILE
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
 from sphisto.slide.placement import check_alignment, explain, explain_scale
 from sphisto.slide.slide import Slide
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_LARGEST_BIN_UM = 32.0  # larger squares are no bins of a fine grid: the image shows far more than they do
+_PX_PER_BIN = 4  # along a side: at two um per px the bins of 8 um show cells, and rasters are finer than they are
+
 
 def make_slide(
     section: Section, *, um_per_px: float | None = None, spot: Spot | None = None, repair: bool = True
@@ -37,7 +41,8 @@ def make_slide(
         What :func:`sphisto.io.section` understood.
     um_per_px
         Wanted um per grid pixel; the image is averaged over whole blocks of pixels, so that the nearest whole multiple
-        of its own resolution is used. Default: the image's own.
+        of its own resolution is used. Default: the image's own; of bins the one in which four pixels or a few more lie
+        along a side, as far as the image has it.
     spot
         The spot whose area is the unit of rasters, for an image alone.
     repair
@@ -49,10 +54,14 @@ def make_slide(
     ValueError
         If the input cannot be right; the message says what was found and what to do.
     """
+    if um_per_px is None:
+        um_per_px = _default_um_per_px(section)
     image, grid, block = working_image(section.image, section.grid, um_per_px)
     logger.info("%s: working at %.3g um per px on %d x %d px.", section.library_id, grid.um_per_px, *grid.shape)
     given = section.tissue
     mask = tissue_in(section.image, image, grid, block) if given is None else resized_mask(given, grid, block)
+    if section.bbox is not None:
+        image, mask = _window_of(section.bbox, image, grid, mask)
     size = section.spot or spot
     if size is None:
         msg = f"The section {section.library_id!r} has no spots; expected `spot_um`: its area is the unit of rasters."
@@ -81,9 +90,47 @@ def make_slide(
     return replace(slide, tissue=_with_missed_spots(slide, mask))
 
 
+def _default_um_per_px(section: Section) -> float | None:
+    """Um per px at which at least so many pixels lie along the side of a bin; ``None``, the image's own, of spots."""
+    own = section.grid.um_per_px
+    spot = section.spot
+    if spot is None or section.measured is None or spot.shape != "square" or spot.um > _LARGEST_BIN_UM:
+        return None
+    block = max(1, int(spot.um / _PX_PER_BIN / own + 1e-6))
+    if block > 1:
+        logger.info("%s: pixels of %.3g um are taken for bins of %g um; the image has %.3g. Choose others by `um_per_px`.",
+                    section.library_id, own * block, spot.um, own)  # fmt: skip
+    return own * block
+
+
+def _window_of(bbox: tuple[float, float, float, float], image: Any, grid: Grid, mask: Mask) -> tuple[Any, Mask]:
+    """End the tissue at the border of a window, and blacken the image far beyond it: that is neither read nor kept.
+
+    The frame stays that of the whole section, so that nothing has to be shifted to lie where it did.
+    """
+    x_min, y_min, x_max, y_max = bbox
+    low, high = (grid.from_fullres(np.array([corner]))[0] for corner in ((y_min, x_min), (y_max, x_max)))
+    cut = mask.within((float(low[0]), float(low[1])), (float(high[0]), float(high[1])))
+    sides = []
+    for first, end, n in zip(low, high, grid.shape, strict=True):
+        start = min(max(int(first) // TILE - 1, 0) * TILE, n)
+        sides.append((start, min(max((int(end) // TILE + 2) * TILE, start), n)))
+    (y0, y1), (x0, x1) = sides
+    kept = image[:, y0:y1, x0:x1]
+    beyond = ((0, 0), (y0, grid.height - y1), (x0, grid.width - x1))
+    if not any(map(any, beyond)):
+        return image, cut
+    if isinstance(image, np.ndarray):
+        return np.pad(kept, beyond), cut
+    from dask.array import pad
+
+    return pad(kept, beyond).rechunk(image.chunks), cut
+
+
 def um_per_px_for(section: Section, longest_side: int) -> float:
-    """Um per px at which the image is at most so many px long."""
-    return section.grid.um_per_px * max(1, -(-max(section.grid.shape) // longest_side))
+    """Um per px at which the image is at most so many px long, and bins no finer than by default."""
+    um_per_px = section.grid.um_per_px * max(1, -(-max(section.grid.shape) // longest_side))
+    return max(um_per_px, _default_um_per_px(section) or 0.0)
 
 
 def misfit(section: Section, slide: Slide) -> tuple[Alignment, str | None]:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto.io.bins import block_centers, block_keys, choose_bins, summed
 from sphisto.io.image.open import read_image
 from sphisto.io.positions import decoded, find_one, read_positions
 from sphisto.io.spaceranger_counts import read_counts
-from sphisto.io.spaceranger_folder import existing_path, find_counts, find_folder
+from sphisto.io.spaceranger_folder import bins_in, existing_path, find_counts, find_folder
+from sphisto.io.window import as_bbox, inside, nothing_in, sample_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from sphisto.io.window import BBox
 
 logger = logging.getLogger("sphisto")
 
@@ -26,14 +33,21 @@ _BARCODE = rf"^(?:[ACGT]+|s_\d+um_\d+_\d+)({_SUFFIX})"
 _FACTORS = ("spot_diameter_fullres", "bin_size_um", "microns_per_pixel")  # and all that hold "scalef"
 
 
-def read_visium(path: str | Path, *, image: str | Path | None = None, library_id: str | None = None) -> AnnData:
+def read_visium(
+    path: str | Path,
+    *,
+    image: str | Path | None = None,
+    library_id: str | None = None,
+    bin_um: float | None = None,
+    bbox: BBox | None = None,
+) -> AnnData:
     """Read a Visium section (6.5 or 11 mm, CytAssist or not), or the bins of a Visium HD section.
 
     Parameters
     ----------
     path
-        The run's folder, or its ``outs``; of Visium HD the folder of one bin size, such as
-        ``outs/binned_outputs/square_016um``. It must hold the counts (``filtered_feature_bc_matrix.h5``, with any prefix,
+        The run's folder, or its ``outs``; of Visium HD also ``outs/binned_outputs`` or the folder of one bin size in it,
+        such as ``square_016um``. It must hold the counts (``filtered_feature_bc_matrix.h5``, with any prefix,
         or the folder ``filtered_feature_bc_matrix``; else the raw matrix) and ``spatial`` with positions and scale
         factors; ``tissue_hires_image`` and ``tissue_lowres_image`` (png or jpg) are read if they are there.
     image
@@ -42,6 +56,12 @@ def read_visium(path: str | Path, *, image: str | Path | None = None, library_id
         ``source_image_path``; it is read when it is needed.
     library_id
         Name of the section; by default the one in the counts file, else the folder's name.
+    bin_um
+        Side in um of the bins of a Visium HD section; default: 8, of the folder of one bin size its own. If there are
+        none of that size, counts of smaller ones are summed up, of which a whole number must lie along a side.
+    bbox
+        (x_min, y_min, x_max, y_max) in full-resolution px, as in ``obsm["spatial"]``: only spots or bins with their
+        centre in it are kept. Of an h5 file the counts of others are not read.
 
     Returns
     -------
@@ -55,34 +75,105 @@ def read_visium(path: str | Path, *, image: str | Path | None = None, library_id
     ------
     FileNotFoundError
         If the folder, the counts, the positions, the scale factors or ``image`` are missing.
+    ImportError
+        If positions are in parquet and pyarrow is not installed.
     ValueError
-        If a file cannot be read as what it should be, no barcode of the counts has a position, or the folder holds
-        something else than one section of spots or bins: all of a Visium HD run, segmented cells, the sections that
-        ``spaceranger aggr`` joined.
+        If a file cannot be read as what it should be, no barcode of the counts has a position, bins of ``bin_um`` cannot be
+        had, nothing lies in ``bbox``, or the folder holds something else than one section of spots or bins: segmented
+        cells, the sections that ``spaceranger aggr`` joined.
 
     Examples
     --------
     >>> import sphisto
     >>> adata = sphisto.io.read_visium("my_section/outs", image="my_section.tif")  # doctest: +SKIP
     """
-    folder = find_folder(existing_path(path))
+    return read_run(path, image=image, library_id=library_id, bin_um=bin_um, bbox=bbox)[0]
+
+
+def read_run(
+    path: str | Path, *, image: str | Path | None, library_id: str | None, bin_um: float | None, bbox: BBox | None
+) -> tuple[AnnData, AnnData | None]:
+    """Read a section as :func:`read_visium` does, and with ``bbox`` a sample of rows outside it, without their places."""
+    run = find_folder(existing_path(path))
     source_image = None if image is None else _existing_image(image)
-    counts_path = find_counts(folder)
-    adata, attributes = read_counts(counts_path)
+    folder, factor, side = _bins_to_read(run, bin_um)
+    spatial, counts_path = folder / "spatial", find_counts(folder)
+    is_raw, choose = "raw_feature" in counts_path.name, None
+    if bbox is not None:
+        positions = _positions_within(spatial, as_bbox(bbox), factor)
+        choose = partial(_rows_to_read, positions, factor, is_raw)
+    adata, attributes = read_counts(counts_path, choose)
     _refuse_joined(adata, folder)
-    adata = _placed(adata, read_positions(folder / "spatial"), is_raw="raw_feature" in counts_path.name)
-    library = library_id or attributes.pop("library_id", None) or _folder_name(folder)
+    if bbox is None:
+        positions = read_positions(spatial)
+    others = None
+    if bbox is not None:
+        own = _barcodes_as_in(positions.index, adata.obs_names).isin(positions.index)
+        others = adata[~own].copy() if not own.all() else None
+        adata = adata[own].copy()
+        if not adata.n_obs:
+            msg = f"Found counts of none of the {len(positions)} positions in bbox={bbox}; expected some. Choose a window on the tissue."
+            raise ValueError(msg)
+    adata = _placed(adata, positions, is_raw=is_raw)
+    library = library_id or attributes.pop("library_id", None) or _folder_name(run)
     attributes.pop("library_id", None)
     if source_image is not None:
         attributes["source_image_path"] = source_image
-    adata.uns["spatial"] = {
-        library: {
-            "images": _read_images(folder / "spatial"),
-            "scalefactors": _read_scalefactors(folder / "spatial"),
-            "metadata": attributes,
-        }
-    }
-    return adata
+    images = _read_images(spatial if folder == run or any(spatial.glob("*tissue_*res_image*")) else run / "spatial")
+    factors = _read_scalefactors(spatial)
+    adata.uns["spatial"] = {library: {"images": images, "scalefactors": factors, "metadata": attributes}}
+    if factor > 1:
+        adata = summed(adata, factor, side, adata.obsm["spatial"][:, ::-1])
+        others = None if others is None else summed(others, factor, side)
+    return adata, others
+
+
+def _bins_to_read(run: Path, bin_um: float | None) -> tuple[Path, int, float]:
+    """Folder to read, how many of its bins lie along the side of one that is taken, and that side in um (0 for spots)."""
+    bins = bins_in(run)
+    if not bins:
+        if bin_um is None:
+            return run, 1, 0.0
+        own = re.fullmatch(r"square_(\d+)um", run.resolve().name)
+        stated = _read_scalefactors(run / "spatial").get("bin_size_um", float(own.group(1)) if own else None)
+        if stated is None:
+            msg = f"Found bin_um={bin_um:g}, and no bins in {str(run)!r}; expected a Visium HD run. Leave `bin_um` out."
+            raise ValueError(msg)
+        bins = {stated: run}
+    own_um, factor = choose_bins(bins, bin_um, repr(str(run)))
+    if len(bins) > 1 or factor > 1:
+        logger.info(
+            "Of bins of %s um those of %g um are read%s. Choose others by `bin_um`.", ", ".join(f"{um:g}" for um in sorted(bins)),
+            own_um, f" and summed up to {own_um * factor:g} um" if factor > 1 else "",
+        )  # fmt: skip
+    return bins[own_um], factor, own_um * factor
+
+
+def _positions_within(spatial: Path, bbox: BBox, factor: int) -> pd.DataFrame:
+    """Positions in a window; of bins that will be summed up all those of larger bins with their centre in it."""
+    side = 0.0 if factor == 1 else _read_scalefactors(spatial).get("spot_diameter_fullres", 100.0)
+    margin = 1.5 * factor * side
+    x_min, y_min, x_max, y_max = bbox
+    near = read_positions(spatial, (x_min - margin, y_min - margin, x_max + margin, y_max + margin))
+    centers = near[["pxl_row_in_fullres", "pxl_col_in_fullres"]].to_numpy(dtype=np.float64)
+    if factor > 1 and len(near):
+        centers = block_centers(centers, near[["array_row", "array_col"]].to_numpy(dtype=np.int64), factor)
+    kept = inside(centers, bbox) & (near["in_tissue"] == 1).to_numpy()
+    if not kept.any():
+        raise ValueError(nothing_in(bbox, centers))
+    return near[kept]
+
+
+def _rows_to_read(positions: pd.DataFrame, factor: int, is_raw: bool, barcodes: NDArray[np.bytes_]) -> NDArray[np.intp]:
+    """Rows of the counts that have one of the positions, and, where all are under tissue, a sample of the others."""
+    names = positions.index.to_numpy().astype("S")
+    own = np.isin(barcodes, names)
+    if not own.any():  # barcodes without the number at their end
+        own = np.isin(np.array([name.split(b"-")[0] for name in barcodes]), [name.split(b"-")[0] for name in names])
+    if not is_raw:
+        beside = np.flatnonzero(~own)
+        own[beside[sample_of(block_keys(barcodes, factor)[beside])]] = True
+    return np.flatnonzero(own)
 
 
 def _refuse_joined(adata: AnnData, folder: Path) -> None:

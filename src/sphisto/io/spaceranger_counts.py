@@ -10,22 +10,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.io.positions import decoded, find_one
+from sphisto.io.rows import read_rows
 from sphisto.io.spaceranger_folder import COUNTS, refuse_aggregated
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from anndata import AnnData
+    from numpy.typing import NDArray
+
+    Choose = Callable[[NDArray[np.bytes_]], NDArray[np.intp]]
 
 logger = logging.getLogger("sphisto")
 
 _GENES = "Gene Expression"
 
 
-def read_counts(path: Path) -> tuple[AnnData, dict[str, str]]:
-    """Read counts of genes, with what the file states about the run."""
+def read_counts(path: Path, choose: Choose | None = None) -> tuple[AnnData, dict[str, str]]:
+    """Read counts of genes, with what the file states about the run.
+
+    Parameters
+    ----------
+    path
+        The h5 file, or the folder of the mtx matrix.
+    choose
+        Gives the rows to read (ascending) of all barcodes (n,) of bytes. Of an h5 file no others are read.
+    """
     from scipy import sparse
 
-    adata, attributes = (_read_mtx(path), {}) if path.is_dir() else _read_h5(path)
+    attributes: dict[str, str] = {}
+    if path.is_dir():
+        adata = _read_mtx(path)
+        if choose is not None:
+            adata = adata[choose(np.array(adata.obs_names, dtype="S"))].copy()
+    else:
+        adata, attributes = _read_h5(path, choose)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* names are not unique")
         adata = _genes_only(adata, path)
@@ -84,7 +104,7 @@ def _read_mtx(folder: Path) -> AnnData:
         return ad.AnnData(matrix, obs=obs, var=pd.DataFrame(described, index=pd.Index(names.to_numpy())))
 
 
-def _read_h5(path: Path) -> tuple[AnnData, dict[str, str]]:
+def _read_h5(path: Path, choose: Choose | None) -> tuple[AnnData, dict[str, str]]:
     """Read a counts file with its library id, chemistry and software version, as far as it names them."""
     import h5py
     import scanpy as sc
@@ -116,13 +136,44 @@ def _read_h5(path: Path) -> tuple[AnnData, dict[str, str]]:
                 kept: _text(file.attrs[name]) for name, kept in names.items() if np.size(file.attrs.get(name, ()))
             }
             libraries = [_text(name) for name in np.atleast_1d(file.attrs.get("library_ids", []))]
+            some = None if choose is None else _rows_of_h5(file["matrix"], choose)
         refuse_aggregated(path.parent, libraries)
+        if some is not None:
+            return some, attributes
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".* names are not unique")
             return sc.read_10x_h5(path, gex_only=False), attributes
     except OSError as error:
         msg = f"{str(path)!r} cannot be read ({error}); the copy or download may be broken. Fetch it again."
         raise ValueError(msg) from error
+
+
+def _rows_of_h5(matrix: Any, choose: Choose) -> AnnData:
+    """Read some barcodes of a matrix, which are its columns, stored one after another."""
+    import anndata as ad
+    import pandas as pd
+    from scipy import sparse
+
+    barcodes, indptr, n_genes = np.asarray(matrix["barcodes"][:]), matrix["indptr"][:], int(matrix["shape"][0])
+    rows = choose(barcodes.astype("S"))
+
+    def read(first: int, end: int) -> sparse.csr_matrix:
+        entries = slice(int(indptr[first]), int(indptr[end]))
+        parts = (matrix["data"][entries], matrix["indices"][entries], indptr[first : end + 1] - indptr[first])
+        return sparse.csr_matrix(parts, shape=(end - first, n_genes))
+
+    kinds = {"id": "gene_ids", "feature_type": "feature_types", "genome": "genome"}
+    described = {
+        ours: matrix[f"features/{name}"].asstr()[:] for name, ours in kinds.items() if name in matrix["features"]
+    }
+    names = matrix["features/name" if "name" in matrix["features"] else "features/id"].asstr()[:]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* names are not unique")
+        return ad.AnnData(
+            read_rows(read, rows, n_genes).astype(np.float32),
+            obs=pd.DataFrame(index=pd.Index([_text(each) for each in barcodes[rows]])),
+            var=pd.DataFrame(described, index=pd.Index(names)),
+        )
 
 
 def _text(value: Any) -> str:

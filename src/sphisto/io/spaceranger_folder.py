@@ -68,8 +68,8 @@ def find_folder(path: Path) -> Path:
     if (path.name == "spatial" and not holds_run) or (COUNTS in path.name and any(path.glob("*matrix.mtx*"))):
         msg = f"{str(path)!r} is a part of a run. Expected the folder of a Space Ranger run.{_run_above(path)}"
         raise ValueError(msg)
-    _refuse_hd_run(path, folder)
-    _refuse_cells(path, folder)
+    if not bins_in(folder):
+        _refuse_cells(path, folder)
     refuse_aggregated(folder, [])
     return folder
 
@@ -81,13 +81,27 @@ def _run_above(path: Path) -> str:
     return "" if run is None else f" Give {str(run)!r}."
 
 
-def _refuse_hd_run(path: Path, folder: Path) -> None:
-    """Raise for a Visium HD run as a whole: which bins to read is not guessed."""
-    bins = sorted((folder / "binned_outputs").glob("square_*um")) or sorted(folder.glob("square_*um"))
-    if bins or (folder / "binned_outputs").is_dir():
-        choice = ", ".join(repr(str(found)) for found in bins) or "none"
-        msg = f"{str(path)!r} is a Visium HD run. Give the folder of one bin size, for instance square_016um; found: {choice}."
+def bins_in(folder: Path) -> dict[float, Path]:
+    """Folders of bins with counts in a Visium HD run, or in its ``binned_outputs``, by the side of the bins in um.
+
+    Raises
+    ------
+    ValueError
+        If there are folders for bins, and counts in none of them.
+    """
+    own = folder / "binned_outputs"
+    found = sorted(own.glob("square_*um")) or sorted(folder.glob("square_*um"))
+    bins = {
+        float(side): each for each in found if (side := each.name[7:-2]).isdigit() and any(each.glob(f"*{COUNTS}*"))
+    }
+    if not bins and (found or own.is_dir()):
+        names = ", ".join(repr(str(each)) for each in found) or "none"
+        msg = (
+            f"{str(folder)!r} is a Visium HD run without counts of bins; expected filtered_{COUNTS}.h5 in the folder of a bin "
+            f"size, such as binned_outputs/square_008um. Found: {names}. Copy the counts there."
+        )
         raise ValueError(msg)
+    return bins
 
 
 def _refuse_cells(path: Path, folder: Path) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphisto import _keys
+from sphisto.io.bins import choose_bins
 from sphisto.io.layouts import under_tissue
+from sphisto.slide.lattice import turn_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")
+"""What spatialdata-io and Space Ranger call bins, with their side in um."""
 
-def choose_region(sdata: SpatialData, library_id: str | None) -> tuple[str, AnnData, str]:
-    """Return a table, its name and the shapes element it annotates."""
+
+def choose_region(sdata: SpatialData, library_id: str | None, bin_um: float | None = None) -> tuple[str, AnnData, str]:
+    """Return a table, its name and the shapes element it annotates; of bins of several sizes those to make ``bin_um`` of."""
     found = annotated_regions(sdata)
     drawn = [each for each in found if each[2] in sdata.shapes]
     if not drawn and any(region in sdata.labels for _, _, region in found):
@@ -36,7 +41,7 @@ def choose_region(sdata: SpatialData, library_id: str | None) -> tuple[str, AnnD
         )
         raise ValueError(msg)
     if library_id is None:
-        return _the_only(drawn, found, "")
+        return _the_only(drawn, found, "", bin_um)
     choice = f" for library_id={library_id!r}"
     ways = (
         lambda region: region in (library_id, _keys.spots(library_id)),
@@ -47,7 +52,7 @@ def choose_region(sdata: SpatialData, library_id: str | None) -> tuple[str, AnnD
     for way in ways:
         matching = [each for each in drawn if way(each[2])]
         if matching:
-            return _the_only(matching, found, choice)
+            return _the_only(matching, found, choice, bin_um)
     return _the_only([], found, choice)
 
 
@@ -61,7 +66,10 @@ def annotated_regions(sdata: SpatialData) -> list[tuple[str, AnnData, str]]:
 
 
 def _the_only(
-    chosen: Sequence[tuple[str, AnnData, str]], found: Sequence[tuple[str, AnnData, str]], choice: str
+    chosen: Sequence[tuple[str, AnnData, str]],
+    found: Sequence[tuple[str, AnnData, str]],
+    choice: str,
+    bin_um: float | None = None,
 ) -> tuple[str, AnnData, str]:
     if len(chosen) == 1:
         return chosen[0]
@@ -72,6 +80,12 @@ def _the_only(
             f"{others}."
         )
         raise ValueError(msg)
+    sizes = _bins_of_one_section(chosen)
+    if sizes:
+        side, _ = choose_bins(sizes, bin_um, "the SpatialData")
+        logger.info("Of bins of %s um those of %g um are read. Choose others by `bin_um`.",
+                    ", ".join(f"{own:g}" for own in sorted(sizes)), side)  # fmt: skip
+        return sizes[side]
     regions = {region for _, _, region in chosen}
     if len(regions) == 1:
         names = ", ".join(repr(name) for name, _, _ in chosen)
@@ -85,6 +99,14 @@ def _the_only(
         "`library_id=` (a part of its name that no other has)."
     )
     raise ValueError(msg)
+
+
+def _bins_of_one_section(chosen: Sequence[tuple[str, AnnData, str]]) -> dict[float, tuple[str, AnnData, str]]:
+    """Bins by their side in um, if all regions are bins of one section, or cells that were segmented in it; else none."""
+    stems = {re.sub(r"square_\d{3}um|cell_segmentations", "", region) for _, _, region in chosen}
+    if len(stems) > 1:
+        return {}
+    return {float(match.group(1)): each for each in chosen if (match := BINS.search(each[2]))}
 
 
 def rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[np.intp], GeoDataFrame, str]:
@@ -135,8 +157,12 @@ def rows_of(table: AnnData, region: str, shapes: GeoDataFrame) -> tuple[NDArray[
     return kept, shapes.iloc[place], note + (f"; {gone} have no shape in {region!r} and are left out" if gone else "")
 
 
-def size_of(shapes: GeoDataFrame, region: str, *, spread: float = 0.05, excess: float = 0.1) -> tuple[float, SpotShape]:
-    """Return diameter or side of spots or bins, and which; refuse outlines of cells, which differ.
+def size_of(
+    shapes: GeoDataFrame, region: str, *, spread: float = 0.05, skew: float = 0.05
+) -> tuple[float, SpotShape, float]:
+    """Return diameter or side of spots or bins, which, and the degrees by which squares are turned from x towards y.
+
+    Outlines of cells, which differ, are refused.
 
     Parameters
     ----------
@@ -144,26 +170,30 @@ def size_of(shapes: GeoDataFrame, region: str, *, spread: float = 0.05, excess: 
         The region's shapes, and its name.
     spread
         Relative spread of sizes up to which shapes are spots or bins; cells differ by more.
-    excess
-        Share of its side by which the bounds of a square may exceed it: turned by up to 6 degrees.
+    skew
+        Share of its side by which the sides and the diagonals of a square may differ.
     """
     import shapely
 
-    discs = "radius" in shapes
+    discs, turn = "radius" in shapes, 0.0
     if discs:
         size = 2 * shapes["radius"].to_numpy(dtype=float)
         regular = True
     else:
         size = np.sqrt(shapely.area(shapes.geometry.to_numpy()))
         corners = shapely.get_num_coordinates(shapes.geometry.to_numpy())
-        low_x, low_y, high_x, high_y = shapely.bounds(shapes.geometry.to_numpy()).T
-        across = np.maximum(high_x - low_x, high_y - low_y)
-        regular = bool((corners == 5).all() and (across < (1 + excess) * size).all())
+        regular = bool((corners == 5).all())
+        if regular:
+            rings = shapely.get_coordinates(shapes.geometry.to_numpy()).reshape(-1, 5, 2)
+            sides, diagonals = np.diff(rings, axis=1), rings[:, [2, 3]] - rings[:, [0, 1]]
+            lengths = np.column_stack([np.hypot(*sides.T).T, np.hypot(*diagonals.T).T / np.sqrt(2)])
+            regular = bool((np.abs(lengths / size[:, None] - 1) < skew).all())
+            turn = turn_of(sides.reshape(-1, 2)[:, ::-1])
     median = float(np.median(size))
     alike = median > 0 and bool((np.abs(size / median - 1) < spread).mean() > 0.99)
     if alike and not regular:
         msg = (
-            f"Found equal polygons in {region!r} that are no upright squares (bins), {int(corners[0]) - 1} corners each and "
+            f"Found equal polygons in {region!r} that are no squares (bins), {int(corners[0]) - 1} corners each and "
             f"{median:.3g} across. If they are spots, make circles of them: `ShapesModel.parse(xy, geometry=0, radius=..., "
             f"index=sdata[{region!r}].index)` with xy of their centroids, and the same transformation."
         )
@@ -172,9 +202,9 @@ def size_of(shapes: GeoDataFrame, region: str, *, spread: float = 0.05, excess: 
         kind = "circles" if discs else "polygons"
         msg = (
             f"Found {kind} of different sizes or forms in {region!r} ({size.min():.3g} to {size.max():.3g} across): outlines of "
-            "cells, or other regions. Expected equal circles (spots) or upright squares (bins). Fit the spots or bins of the "
+            "cells, or other regions. Expected equal circles (spots) or squares (bins). Fit the spots or bins of the "
             "same section (for Visium HD a table of bins, such as `square_008um`), then sum the rasters over these outlines "
             f"with `sphisto.tl.aggregate(store, sdata[{region!r}])`."
         )
         raise ValueError(msg)
-    return median, "disc" if discs else "square"
+    return median, "disc" if discs else "square", turn

@@ -161,9 +161,11 @@ def _shapes(ax: Axes, spots: Spots) -> Collection:
     """Discs or squares of the spots' size, not yet in the axes."""
     from matplotlib.collections import EllipseCollection, PolyCollection
 
+    from sphisto.core.footprint import unit_square
+
     if spots.shape == "disc":
         n = len(spots.xy)
         size = np.full(n, spots.size)
         return EllipseCollection(size, size, np.zeros(n), units="xy", offsets=spots.xy, offset_transform=ax.transData)
-    corners = spots.size / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    corners = spots.size * unit_square(spots.turn)[:, ::-1]
     return PolyCollection(list(spots.xy[:, None] + corners))

@@ -44,13 +44,14 @@ class PlacedImage:
 
 @dataclass(frozen=True, eq=False)
 class Spots:
-    """Spots: rows of the table, (n, 2) centres (x, y) and diameter (or side) in full-resolution px, shape, um per such px."""
+    """Spots: rows of the table, (n, 2) centres (x, y), diameter (or side) and um of full-resolution px, shape and turn."""
 
     rows: NDArray[np.intp]
     xy: NDArray[np.float64]
     size: float
     shape: str
     um_per_px: float
+    turn: float = 0.0
 
     @property
     def extent(self) -> Extent:
@@ -153,9 +154,11 @@ def spots_of(table: AnnData, *, key: str, library_id: str | None) -> Spots:
     xy = found.centers[:, ::-1]
     if "fullres_um_per_px" not in params or library_id not in (None, params.get("library_id")):
         scale = calibration_of(found)
-        return Spots(found.rows, xy, scale.spot_um / scale.um_per_px, scale.spot_shape, scale.um_per_px)
+        return Spots(found.rows, xy, scale.spot_um / scale.um_per_px, scale.spot_shape, scale.um_per_px, scale.turn)
     um_per_px, shape = float(params["fullres_um_per_px"]), str(params.get("spot_shape", "disc"))
-    return Spots(found.rows, xy, float(params["spot_um"]) / um_per_px, shape, um_per_px)
+    return Spots(
+        found.rows, xy, float(params["spot_um"]) / um_per_px, shape, um_per_px, float(params.get("spot_turn", 0.0))
+    )
 
 
 def counts_of(table: AnnData, genes: Sequence[str], layer: str | None) -> tuple[NDArray[np.float64], str]:

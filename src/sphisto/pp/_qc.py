@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from sphisto.io.counts import raw_counts
+from sphisto.io.layouts import bin_um_of
 from sphisto.io.store.tables import become, flags, is_record, require_own
 
 if TYPE_CHECKING:
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_LEAST_GENES = 200
+
 
 def qc(
     adata: AnnData,
     *,
-    min_genes: int = 200,
+    min_genes: int | None = None,
     min_cells: int = 3,
     max_counts: float = 30_000,
     copy: bool = False,
@@ -37,8 +41,9 @@ def qc(
     adata
         Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory.
     min_genes
-        Spots with fewer genes go: they lie beside the tissue or caught nothing. Lower it for panels of a few hundred
-        genes.
+        Spots with fewer genes go: they lie beside the tissue or caught nothing. Default: 200; of bins of Visium HD 0, as
+        each catches little, and without the poor ones the rates of the tissue would be too high. Lower it for panels of a
+        few hundred genes.
     min_cells
         Genes found in fewer spots go: nothing can be learnt about them.
     max_counts
@@ -80,6 +85,8 @@ def qc(
     from scanpy.preprocessing import calculate_qc_metrics
 
     counts = raw_counts(adata)
+    if min_genes is None:
+        min_genes = 0 if _are_bins(adata) else _LEAST_GENES
     _check_size(adata.n_vars, min_genes)
     require_own(adata.uns, "qc", is_record(adata.uns.get("qc")), where="uns", remedy="Rename or remove that entry.")
     mt = _mitochondrial(adata)
@@ -123,6 +130,17 @@ def _mitochondrial(adata: AnnData) -> NDArray[np.bool_]:
     if marked is not None and not np.array_equal(marked, named):
         logger.info("var['mt'] marks %d genes, their names %d: the column is used.", marked.sum(), named.sum())
     return named if marked is None else marked
+
+
+def _are_bins(adata: AnnData) -> bool:
+    """Whether the table's rows are bins of Visium HD, by the scale factors or their names."""
+    libraries = adata.uns.get("spatial")
+    entries = libraries.values() if isinstance(libraries, Mapping) else ()
+    factors = [entry.get("scalefactors") for entry in entries if isinstance(entry, Mapping)]
+    return (
+        any(isinstance(each, Mapping) and "bin_size_um" in each for each in factors)
+        or bin_um_of(adata.obs_names) is not None
+    )
 
 
 def _check_size(n_genes: int, min_genes: int) -> None:

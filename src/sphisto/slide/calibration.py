@@ -50,6 +50,8 @@ class Calibration:
         Distance of neighbouring spots in um (infinite for a single spot).
     array
         Name of the array that was recognised, such as ``"Visium, 11 mm"``; ``"unknown"`` if none was.
+    turn
+        Degrees by which squares are turned, from x towards y.
     """
 
     um_per_px: float
@@ -59,6 +61,7 @@ class Calibration:
     spot_source: str
     pitch_um: float
     array: str
+    turn: float = 0.0
 
 
 def calibrate(
@@ -74,6 +77,7 @@ def calibrate(
     bin_um: float | None = None,
     spot_um: float | None = None,
     spot_shape: Shape | None = None,
+    turn: float = 0.0,
     config: ArrayConfig = ArrayConfig(),
 ) -> Calibration:
     """Determine which array the spots are of: um per pixel, size and shape of the spots.
@@ -108,6 +112,8 @@ def calibrate(
         Side of the bins of a Visium HD section in um: the scale factors' ``bin_size_um``.
     spot_um, spot_shape
         Stated diameter (or side) in um and shape of what a spot captures; they win over everything else.
+    turn
+        Degrees by which squares that were drawn are turned; positions on the array tell it of others.
 
     Raises
     ------
@@ -164,7 +170,10 @@ def calibrate(
             "no size of them. Give `spot_um` (um) and `spot_shape`."
         )
         raise ValueError(msg)
-    return Calibration(um_per_px, scale_source, size, spot_shape or shape, source, pitch_um, found.name)
+    shape = spot_shape or shape
+    turn = lattice.turn if lattice is not None and not lattice.checkerboard else turn
+    turn = turn if shape == "square" and abs(turn) >= config.least_turn else 0.0
+    return Calibration(um_per_px, scale_source, size, shape, source, pitch_um, found.name, turn)
 
 
 def _scaled(

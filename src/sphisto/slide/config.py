@@ -156,6 +156,8 @@ class ArrayConfig:
         Steps between neighbours that are compared with a lattice: enough for a mean, few enough to take no time.
     touching_share
         Share of bins that have a neighbour, if only one in 80 is left.
+    least_turn
+        Degrees by which bins are turned at least: less moves their corners by 1/1000 of a side, and is rounding.
     sparse, overlap
         Least and most size of printed spots, as a share of the pitch: they reach half of it, and do not overlap but for
         rounding.
@@ -181,6 +183,7 @@ class ArrayConfig:
     max_off_lattice: float = 0.3
     sampled: int = 2000
     touching_share: float = 0.05
+    least_turn: float = 0.1
     sparse: float = 0.3
     overlap: float = 1.1
 

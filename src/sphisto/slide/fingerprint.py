@@ -48,4 +48,6 @@ def fingerprint_of_slide(slide: Slide, *, places: int = 5, side: int = 16, strip
     if slide.measured is not None:
         spots = slide.measured
         parts += [spots.centers, spots.values.data, spots.values.indices, spots.values.indptr, spots.genes]
+        if spots.others is not None:
+            parts += [spots.others.data, spots.others.indices, spots.others.indptr]
     return fingerprint(parts)

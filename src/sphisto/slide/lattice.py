@@ -17,12 +17,17 @@ _ANGLES = np.linspace(0, np.pi / 2, 180, endpoint=False)
 
 @dataclass(frozen=True)
 class Lattice:
-    """Lattice of array_row and array_col, measured in px: length of their unit steps, and the highest position."""
+    """Lattice of array_row and array_col, measured in px: length of their unit steps, and the highest position.
+
+    ``turn`` is the angle from the image's x axis towards its y axis by which it is turned, in degrees, -45 to 45: quarter
+    turns and mirroring leave a square where it is.
+    """
 
     row_px: float
     col_px: float
     checkerboard: bool
     most: tuple[float, float]
+    turn: float = 0.0
 
     @property
     def unit_px(self) -> float:
@@ -72,7 +77,13 @@ def fit_lattice(centers: Floats, steps: Floats, config: ArrayConfig) -> Lattice 
     if not square or scatter > np.hypot(config.scatter * min(row_px, col_px), rounding):
         return None
     most = tuple(steps.max(axis=0))
-    return Lattice(row_px, col_px, len(np.unique(steps.sum(axis=1) % 2)) == 1, most)
+    return Lattice(row_px, col_px, len(np.unique(steps.sum(axis=1) % 2)) == 1, most, turn_of(fit[:2]))
+
+
+def turn_of(steps: Floats) -> float:
+    """Degrees, -45 to 45, by which (n, 2) steps (y, x) along the sides of squares are turned from x towards y."""
+    angle = np.arctan2(steps[:, 0], steps[:, 1])
+    return float(np.rad2deg(np.angle(np.exp(4j * angle).mean()) / 4))
 
 
 def refuse_exchanged_rows(centers: Floats, steps: Floats, config: ArrayConfig) -> None:

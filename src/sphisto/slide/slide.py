@@ -33,6 +33,9 @@ class Measured:
         Whether the values are counts, so that a count likelihood holds.
     pitch
         Usual distance of neighbouring spots in grid px.
+    others
+        (m, G) values of a sample of the section's rows that are not worked at, because they lie outside a window: genes
+        are put together by them, too. ``None`` if there are none.
     """
 
     centers: NDArray[np.float64]
@@ -40,6 +43,7 @@ class Measured:
     genes: tuple[str, ...]
     is_counts: bool
     pitch: float
+    others: sparse.csr_array | None = None
 
     @cached_property
     def places(self) -> Places:

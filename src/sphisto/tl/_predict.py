@@ -184,7 +184,7 @@ def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
         shape=(len(columns), len(shared)),
     )
     values = sparse.csr_array(spots.values[:, columns] @ place)
-    return replace(slide, measured=replace(spots, values=values, genes=fitted.model.genes))
+    return replace(slide, measured=replace(spots, values=values, genes=fitted.model.genes, others=None))
 
 
 def _empty_table(fitted: Fitted) -> AnnData:

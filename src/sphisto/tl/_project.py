@@ -172,6 +172,7 @@ def record_of(
         "fullres_um_per_px": slide.grid.fullres_um_per_px,
         "spot_um": slide.spot.um,
         "spot_shape": slide.spot.shape,
+        "spot_turn": slide.spot.turn,
         "is_counts": fitted.is_counts,
         "genes": list(fitted.genes),
         "section": dict(section.about),

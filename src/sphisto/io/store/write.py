@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto.core.footprint import unit_square
 from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.core.tiles import Window
 from sphisto.io.quiet import quiet
@@ -125,7 +126,7 @@ def stored_slide(staging: Path, slide: Slide) -> Slide:
     """
     measured = slide.measured
     if measured is not None:
-        measured = replace(measured, values=measured.values[:, :0], genes=())
+        measured = replace(measured, values=measured.values[:, :0], genes=(), others=None)
     tissue = _finest(staging / "labels" / _keys.of_library(slide.name)[1])
     return replace(slide, image=stored_image(staging, slide), tissue=tissue, measured=measured)
 
@@ -274,8 +275,8 @@ def _spots_element(slide: Slide) -> Any:
     import geopandas as gpd
     import shapely
 
-    low, high = xy - size / 2, xy + size / 2
-    return ShapesModel.parse(gpd.GeoDataFrame(geometry=shapely.box(*low.T, *high.T)))
+    corners = xy[:, None] + size * unit_square(slide.spot.turn)[:, ::-1]
+    return ShapesModel.parse(gpd.GeoDataFrame(geometry=shapely.polygons(corners)))
 
 
 def _finest(element: Path) -> Any:
