@@ -51,7 +51,7 @@ STACKS = {
 
 # command -> dependency groups of pyproject.toml, what is run, where (None: where the user is)
 COMMANDS: dict[str, tuple[list[str], list[str], Path | None]] = {
-    "demo": ([], ["sphisto.cli", "demo"], None),
+    "demo": ([], ["sphisto", "demo"], None),
     "test": (["test"], ["pytest", "-q", "-n", "auto", "--dist", "loadfile"], ROOT),
     "docs": (["docs"], ["sphinx", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html"], ROOT),
 }

@@ -136,7 +136,7 @@ def test_each_stack_has_an_environment_and_the_default_follows_python(
     assert kinds(bootstrap.done) == ["venv", "pip", "install", "run", "run"]
     assert f"--constraint {tmp_path / constraints} " in bootstrap.done[2]
     assert "--group" not in bootstrap.done[2]
-    assert bootstrap.done[3] == f"{bootstrap.python_of(tmp_path / environment)} -m sphisto.cli demo --out here"
+    assert bootstrap.done[3] == f"{bootstrap.python_of(tmp_path / environment)} -m sphisto demo --out here"
     assert bootstrap.done[4] == bootstrap.done[3]
     told = f"Versions of {constraints}, Python {'.'.join(map(str, python))}, in {tmp_path / environment}"
     assert capsys.readouterr().out.splitlines()[-1] == told

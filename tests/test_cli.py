@@ -466,7 +466,7 @@ def test_version(capsys):
 
 
 def test_no_command_is_answered_with_the_commands():
-    done = subprocess.run([sys.executable, "-m", "sphisto.cli"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "sphisto"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the following arguments are required: COMMAND" in done.stderr
 

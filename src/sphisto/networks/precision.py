@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,8 @@ import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16"]
@@ -54,11 +57,22 @@ def _seconds(device: torch.device, dtype: torch.dtype) -> float:
         torch.ones(size, dtype=dtype, device=device).contiguous(memory_format=torch.channels_last)
         for size in (shape, weights)
     )
-    # time of this process where it computes itself, so that other processes do not count
-    clock, found = time.process_time if device.type == "cpu" else time.perf_counter, []
-    with torch.inference_mode():
+    clock, found = time.thread_time if device.type == "cpu" else time.perf_counter, []
+    with torch.inference_mode(), _alone(device):
         for _ in range(1 + _TIMES):  # the first one also chooses the algorithm
             started = clock()
             float(F.conv2d(x, w, padding=1)[0, 0, 0, 0])  # waits for the device
             found.append(clock() - started)
     return min(found[1:])
+
+
+@contextlib.contextmanager
+def _alone(device: torch.device) -> Iterator[None]:
+    """Compute by one thread, whose time counts by itself: several wait for each other where other programs run."""
+    n_threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)

@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m sphisto.cli``."""
+"""Run the command line: ``python -m sphisto``."""
 
 import sys
 
