@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> None:
         folder = Path(made).resolve()
         python = make((known.environment or folder / "environment").resolve(), known.wheel.resolve(), options)
         said = run_example(python, folder, "-I")  # -I: no PYTHONPATH and no packages of the user
-        here = [str(python), "-I", "-m", "sphisto.cli"]
+        here = [str(python), "-I", "-m", "sphisto"]
         for words in (["--version"], ["check", "my_section"], ["info", "my_section.zarr"]):
             subprocess.run([*here, *words], cwd=folder, check=True)
     if f" of {python.parents[1]}" not in said:
