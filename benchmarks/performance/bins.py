@@ -32,7 +32,10 @@ def measure(_data, _device, _whole):
     rows = []
     for um, found in zip(SIZES, (small, large), strict=True):
         what = f"{found['n']:,} bins of {um:g} um: factors, prior and {SIDE}² px"
-        rows += [row(f"{what}: seconds", found["seconds"], "s", found["said"]), row(f"{what}: memory", found["mb"], "MB")]
+        rows += [
+            row(f"{what}: seconds", found["seconds"], "s", found["said"]),
+            row(f"{what}: memory", found["mb"], "MB"),
+        ]
     rows[0]["most"] = 600
     rows.append(row("seconds, smaller bins over larger", large["seconds"] / small["seconds"], "", most=5))
     rows.append(row("memory, smaller bins over larger", large["mb"] / small["mb"], "", most=1.3))
@@ -77,7 +80,12 @@ def mapped(side, bin_um):
         times.append(time.perf_counter())
 
     mb, (fitted, read) = peak(do), np.diff(times)
-    return {"n": len(slide.spots.centers), "mb": mb, "seconds": fitted + read, "said": f"{fitted:.0f} s and {read:.0f} s"}
+    return {
+        "n": len(slide.spots.centers),
+        "mb": mb,
+        "seconds": fitted + read,
+        "said": f"{fitted:.0f} s and {read:.0f} s",
+    }
 
 
 def scored(side, bin_um):

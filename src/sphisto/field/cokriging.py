@@ -259,7 +259,8 @@ def _detailed(
     kriging, n_plain = fitted.kriging, fitted.roots.n_plain
     component = len(kriging.model.slopes) - 1 - fitted.roots.n_contrasts  # the root of the total is kriged by itself
     turn = turned(equations.columns @ mixing, 1 + fitted.roots.n_contrasts)[1]
-    slope = choose_slope(equations, mixing @ turn[:, component], stain, kriging.model.shares[:, component], config)
+    needed, shares = equations.of(kriging.model.nuggets), kriging.model.shares[:, component]
+    slope = choose_slope(needed, mixing @ turn[:, component], stain, shares, config)
     if slope is None:
         return fitted
     detail = Detail(features.stain, slope * kriging.model.rotation[component, n_plain], n_plain, _ANSCOMBE)

@@ -44,8 +44,8 @@ class FieldConfig:
     likeness
         Length over which likeness fades, of the usual difference of features between spots.
     nuggets
-        Variances at a single spot that are averaged over, each by how well it predicts left-out spots; the largest
-        leaves nothing but the mean.
+        Variances at a single spot that are averaged over, each by how well it predicts left-out spots; those that no
+        component needs are dropped. The largest ones are for bins of few counts.
     trust
         Share of the likelihood of left-out spots by which nuggets are weighted, 0.5 being all of it: spots are not
         independent.
@@ -76,7 +76,7 @@ class FieldConfig:
     near_weight: float = 0.3
     alike_weight: float = 0.3
     likeness: float = 1.0
-    nuggets: tuple[float, ...] = (0.05, 0.15, 0.5, 1.5, 5.0, 50.0)
+    nuggets: tuple[float, ...] = (0.05, 0.15, 0.5, 1.5, 5.0, 15.0, 50.0, 500.0)
     trust: float = 0.05
     choosing: int = 1_000
     left_out: int = 500

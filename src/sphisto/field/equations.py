@@ -73,6 +73,21 @@ class Equations:
         """How many observations there are for each that was solved for."""
         return len(self.places) / len(self.rows)
 
+    def of(self, nuggets: Floats) -> Equations:
+        """Keep some of the nuggets."""
+        kept = np.isin(self.nuggets, nuggets)
+        parts = (each[kept] for each in (self.solved, self.drift, self.diagonal))
+        return Equations(
+            self.places,
+            self.features,
+            self.covariance,
+            self.windows,
+            self.nuggets[kept],
+            self.columns,
+            self.rows,
+            *parts,
+        )
+
     def weights(self, mixing: Floats) -> Floats:
         """(g, s, k) inverse covariance, with the trend, times the columns' (c, k) combinations."""
         trend, out = self._trend(), []

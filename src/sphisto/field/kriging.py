@@ -40,6 +40,7 @@ Rows = NDArray[np.int64]
 
 _LEAST_APART = 1e-6  # squared difference of features, of a mean squared length of 1, that is more than rounding
 _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
+_LEAST_NEEDED = 1e-3  # share of a nugget in any component; each costs as much as the others
 _STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
 _AT_ONCE = 512  # points of a thread: what is in memory at once is that many times the spots, for each
 _KEPT = 16  # windows that are kept once they are conditioned: tiles that follow each other lie in the same few
@@ -415,6 +416,11 @@ def fit_kriging(
     alphas, precisions = equations.weights(mixing @ turn), equations.precisions()[:, :, None]
     errors, here = alphas / precisions, components[rows]
     shares = _shares(np.square(errors).mean(axis=1), len(components), config.trust)
+    needed = shares.max(axis=1, initial=0) > _LEAST_NEEDED
+    needed[0] |= not needed.any()  # nothing varies
+    equations = equations.of(nuggets[needed])
+    nuggets, alphas, precisions, errors = (each[needed] for each in (nuggets, alphas, precisions, errors))
+    shares = shares[needed] / shares[needed].sum(axis=0)
     scales = (np.square(errors) * precisions).mean(axis=1)
     predicted = here - np.einsum("gnq,gq->nq", errors, shares)
     slopes = (predicted * here).sum(axis=0) / np.maximum(np.square(predicted).sum(axis=0), 1e-12)

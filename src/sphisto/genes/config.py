@@ -34,6 +34,10 @@ class GeneModelConfig:
     sample
         Spots, drawn at random, from which factors are found; their loadings and the contrasts are then refitted to all
         spots. They predict held-out spots slightly better than factors of all spots do, and need less memory.
+    pooled_counts
+        Counts up to which neighbours are summed up before factors are looked for: single bins of a handful of counts do
+        not show which genes go together. At least half a ``sample`` of sums are left. Bins are put into the factors one
+        by one all the same.
     refits
         Passes of that refit, each of weights and loadings. More follow the spots beyond the sample more closely.
     scored_genes
@@ -57,6 +61,7 @@ class GeneModelConfig:
     contrast_share: float = 0.75
     faint: float = 0.1
     sample: int = 1_000
+    pooled_counts: float = 50.0
     refits: int = 3
     scored_genes: int = 2_000
     most_spots: int = 4_000
@@ -76,7 +81,7 @@ class GeneModelConfig:
                 "scored_genes",
                 "most_spots",
             ),
-            positive=("genes_per_factor", "loading_shape", "faint"),
+            positive=("pooled_counts", "genes_per_factor", "loading_shape", "faint"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )
 

@@ -6,9 +6,10 @@ squared error for other values.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelCo
 
     Of a window of a section also from the rows outside it: none of them is left out to be predicted.
     """
-    known, rng = _learnable(measured, kept), np.random.default_rng(seed)
+    known, rng = _learnable(measured, kept, config), np.random.default_rng(seed)
     n_factors = config.n_factors_for(known.shape[0], len(measured.genes))
     values = known[_at_most(np.arange(known.shape[0]), config.most_spots, rng)].toarray()
     sample = values[_at_most(np.arange(len(values)), config.sample, rng)]
@@ -50,17 +51,44 @@ def refit_factors(
     """
     if not measured.is_counts:
         return fit_factors(measured, kept, replace(config, n_factors=model.n_factors), seed)
-    known, n_plain = _learnable(measured, kept), model.n_factors - model.n_contrasts
+    known, n_plain = _learnable(measured, kept, config), model.n_factors - model.n_contrasts
     rows = _at_most(np.arange(known.shape[0]), config.most_spots, np.random.default_rng(seed))
     values = known[rows].toarray()
     loadings, weights = _refitted(measured, model.loadings[:, :n_plain].astype(np.float64), values, config, 1)
     return _with_contrasts(measured, loadings, weights, values, n_plain, config)
 
 
-def _learnable(measured: Measured, kept: NDArray[np.bool_]) -> sparse.csr_array:
-    """(n', G) values of the ``kept`` (n,) spots and, of a window of a section, of the sample of those outside it."""
-    known = measured.values[np.flatnonzero(kept)]
-    return known if measured.others is None else sparse.vstack([known, measured.others], format="csr")
+def _learnable(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig) -> sparse.csr_array:
+    """(n', G) values of the ``kept`` (n,) spots and, of a window of a section, of the sample of those outside it.
+
+    Where they hold a handful of counts each, squares of neighbours are summed up.
+    """
+    rows = np.flatnonzero(kept)
+    known = measured.values[rows]
+    side = _side_of_pools(known, config) if measured.is_counts else 1
+    if side > 1:
+        known = _summed(known, np.floor(measured.centers[rows] / (side * measured.pitch)))
+    if measured.others is None:
+        return known
+    others = measured.others  # they come in runs of neighbours
+    if side > 1:
+        others = _summed(others, np.arange(others.shape[0])[:, None] // side**2)
+    return sparse.vstack([known, others], format="csr")
+
+
+def _side_of_pools(values: sparse.csr_array, config: GeneModelConfig) -> int:
+    """Rows along a square of neighbours that hold enough counts together; of few rows, enough squares must be left."""
+    usual = values.sum() / max(values.shape[0], 1)
+    wanted = math.ceil(math.sqrt(config.pooled_counts / max(usual, 1e-9)))
+    return max(min(wanted, math.isqrt(2 * values.shape[0] // config.sample)), 1)
+
+
+def _summed(values: sparse.csr_array, groups: NDArray[Any]) -> sparse.csr_array:
+    """Sum up the rows of (n, G) values that are alike in (n, d) groups."""
+    _, group = np.unique(groups, axis=0, return_inverse=True)
+    ones = np.ones(len(groups), dtype=values.dtype)
+    adding = sparse.csr_array((ones, (group.reshape(-1), np.arange(len(groups)))))
+    return sparse.csr_array(adding @ values)
 
 
 def _at_most(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
