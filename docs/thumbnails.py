@@ -16,7 +16,7 @@ from PIL import Image
 
 DOCS = Path(__file__).resolve().parent
 OUT = DOCS / "_static" / "tutorials"
-SIZE = (480, 300)
+SIZE, MARGIN = (480, 300), 10  # px
 
 # tutorial -> cell, and the part of its picture (left, top, right, bottom), as shares of its sides
 SHOWN = {
@@ -37,7 +37,7 @@ def thumbnail(name: str) -> Image.Image:
     picture = Image.open(io.BytesIO(base64.b64decode(drawn["image/jpeg"]))).convert("RGB")
     width, height = picture.size
     part = picture.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
-    part.thumbnail(SIZE, Image.Resampling.LANCZOS)
+    part.thumbnail((SIZE[0] - 2 * MARGIN, SIZE[1] - 2 * MARGIN), Image.Resampling.LANCZOS)
     made = Image.new("RGB", SIZE, "white")
     made.paste(part, ((SIZE[0] - part.width) // 2, (SIZE[1] - part.height) // 2))
     return made
