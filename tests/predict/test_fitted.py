@@ -99,7 +99,7 @@ def test_a_model_shows_what_it_is(fitted):
         "discs of 55 um",
         f"{one.um_per_px:.4g} um per px",
         f"{len(one.history['epoch'])} of 4 epochs, seed 0",
-        "0: held-out spots do not show" if gate == 0 else f"{gate:g} of what the network adds",
+        "0: held-out spots do not show" if gate == 0 else f"{gate:.0%} of what it adds",
         f"median Pearson {np.nanmedian(skill):.2f} of {np.isfinite(skill).sum()} genes",
         "features  texture",
         f"fitted by sphisto {sp.__version__}, model format 2",
@@ -113,7 +113,7 @@ def test_a_model_shows_what_it_is(fitted):
 
 def test_the_gate_is_told_in_words(fitted):
     one = sp.tl.load(fitted)
-    for gate, words in ((0, "the rasters are the co-kriging of the spots"), (0.5, "0.5 of what the network adds")):
+    for gate, words in ((0, "the rasters are the co-kriging of the spots"), (0.5, "50% of what it adds to the co-kriging is used")):
         assert words in repr(replace(one, params={**one.params, "gate": gate}))
     without = {name: value for name, value in one.params.items() if name != "gate"}
     assert "gate      none" in repr(replace(one, params=without))

@@ -58,6 +58,17 @@ def test_predictive_intervals_hold_what_new_counts_do(section):
     assert (abs(place - 0.5) < 0.45).mean() == pytest.approx(0.9, abs=0.03)
 
 
+def test_the_level_of_a_rare_gene_is_as_uncertain_as_its_counts_are_few(section):
+    rare = section.copy()
+    counts = rare.X.toarray()
+    counts[:, 0] = 0
+    counts[:33, 0] = 1
+    rare.X = type(rare.X)(counts)
+    found = skill_of(rare)[3].dispersion
+    assert found[0] >= 1 / 34
+    assert (found >= 1 / (1 + counts.sum(axis=0)) - 1e-9).all()
+
+
 def test_scatter_of_a_negative_binomial_is_found(rng):
     rates = np.full((4000, 2), 20.0)
     counts = np.stack([rng.poisson(20.0, 4000), rng.negative_binomial(5, 5 / 25, 4000)], axis=1)

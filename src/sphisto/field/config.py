@@ -42,7 +42,8 @@ class FieldConfig:
     near_weight, alike_weight
         Weights of places that are near, and of places that are alike wherever they are, against 1 for both together.
     likeness
-        Length over which likeness fades, of the usual difference of features between spots.
+        Lengths over which likeness fades, of the usual difference of features between spots, among which is chosen. Small
+        bins, whose features scatter more, want a longer one.
     nuggets
         Variances at a single spot that are averaged over, each by how well it predicts left-out spots; those that no
         component needs are dropped. The largest ones are for bins of few counts.
@@ -75,7 +76,7 @@ class FieldConfig:
     near: float = 4.0
     near_weight: float = 0.3
     alike_weight: float = 0.3
-    likeness: float = 1.0
+    likeness: tuple[float, ...] = (1.0, 2.0)
     nuggets: tuple[float, ...] = (0.05, 0.15, 0.5, 1.5, 5.0, 15.0, 50.0, 500.0)
     trust: float = 0.05
     choosing: int = 1_000
@@ -84,15 +85,17 @@ class FieldConfig:
     least_sum: float = 20.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.likeness, int | float):  # as models before hold it
+            object.__setattr__(self, "likeness", (self.likeness,))
         require_ranges(
             self,
             whole=("least_spots", "most_spots", "sample", "choosing", "left_out", "points_per_pitch"),
             positive=("core", "halo", "blend", "far", "near", "likeness", "nuggets", "stain_weights"),
-            several=("nuggets", "stain_weights"),
+            several=("nuggets", "stain_weights", "likeness"),
             switches=("use_features", "use_stain"),
             not_negative=("near_weight", "alike_weight", "trust", "least_sum", "stain_z"),
         )
-        for name in ("nuggets", "stain_weights"):
+        for name in ("nuggets", "stain_weights", "likeness"):
             if not getattr(self, name):
                 msg = f"Found no {name} in FieldConfig; expected at least one."
                 raise ValueError(msg)

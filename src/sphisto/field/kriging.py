@@ -384,7 +384,7 @@ def choose_covariance(
     apart = float(np.median(np.square(alike[:, None] - alike[None, :200]).sum(axis=2)))
     if apart < _LEAST_APART:  # most of the image is the same: no length in which likeness fades
         return by_position
-    options = (Covariance(pitch, config.likeness**2 * apart, config), by_position)
+    options = (*(Covariance(pitch, length**2 * apart, config) for length in config.likeness), by_position)
 
     def error(covariance: Covariance) -> float:
         equations = solve(here, alike, covariance, components[piece], config)

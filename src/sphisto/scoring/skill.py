@@ -29,7 +29,8 @@ class Skill:
     deviance_explained
         (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
     dispersion
-        (G,) variance of a spot's true rate that neither spots nor image foresee, over the squared rate; 0 if unknown.
+        (G,) variance of a spot's true rate that neither spots nor image foresee, over the squared rate; 0 if unknown. Not
+        below what is uncertain about a gene's level by the number of its counts.
     """
 
     pearson: NDArray[np.float64]
@@ -50,10 +51,12 @@ def left_out_skill(field: Field, model: GeneModel, slide: Slide) -> Skill:
     counts = slide.spots.values[rows].toarray().astype(np.float64)
     predicted = rates(density, model.loadings.astype(np.float64), model.n_contrasts) * share
     flat = counts.mean(axis=0) / share.mean() * share
+    every = np.asarray(slide.spots.values[field.observations.spots].sum(axis=0), dtype=np.float64).ravel()
     return Skill(
         _tempered_pearson(metrics.expected_log_normalised(predicted), metrics.log_normalised(counts)),
         metrics.deviance_explained(predicted, counts, flat),
-        _dispersion(predicted, variance * share**2, counts),
+        # of so many counts the level is known to their root: the least that a map of such a gene is off
+        np.maximum(_dispersion(predicted, variance * share**2, counts), 1 / (1 + every)),
     )
 
 
