@@ -95,3 +95,7 @@ def test_what_is_no_settings_is_refused(wrong, kind):
         kind, match="Found config=.*; expected a `sphisto.config.FitConfig`, or one of 'default', 'fast'"
     ):
         settings_for(wrong, network("unet"))
+
+
+def test_settings_of_models_with_one_length_of_likeness_are_read():
+    assert FitConfig.from_json('{"field": {"likeness": 1.5}}').field.likeness == (1.5,)

@@ -203,8 +203,11 @@ def by_name(config: FitConfig) -> dict[str, Any]:
 
 def from_plain(plain: dict[str, dict[str, Any]]) -> FitConfig:
     """Return the settings of which :func:`as_plain` made dictionaries; what is missing is as it is by default."""
+    field = dict(plain.get("field", {}))
+    if isinstance(field.get("likeness"), int | float):  # as models hold it that were fitted when there was one
+        field["likeness"] = [field["likeness"]]
     return FitConfig(
         GeneModelConfig(**plain.get("genes", {})),
-        FieldConfig(**plain.get("field", {})),
+        FieldConfig(**field),
         TrainConfig(**plain.get("train", {})),
     )

@@ -113,7 +113,10 @@ def test_a_model_shows_what_it_is(fitted):
 
 def test_the_gate_is_told_in_words(fitted):
     one = sp.tl.load(fitted)
-    for gate, words in ((0, "the rasters are the co-kriging of the spots"), (0.5, "50% of what it adds to the co-kriging is used")):
+    for gate, words in (
+        (0, "the rasters are the co-kriging of the spots"),
+        (0.5, "50% of what it adds to the co-kriging is used"),
+    ):
         assert words in repr(replace(one, params={**one.params, "gate": gate}))
     without = {name: value for name, value in one.params.items() if name != "gate"}
     assert "gate      none" in repr(replace(one, params=without))

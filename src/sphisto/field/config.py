@@ -85,8 +85,6 @@ class FieldConfig:
     least_sum: float = 20.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.likeness, int | float):  # as models before hold it
-            object.__setattr__(self, "likeness", (self.likeness,))
         require_ranges(
             self,
             whole=("least_spots", "most_spots", "sample", "choosing", "left_out", "points_per_pitch"),

@@ -326,7 +326,8 @@ def _conditioned(
     components, trend = kriging.components[known], covariance.trend(features)
     shape, slopes, spreads = components.shape, np.zeros((trend.shape[1], components.shape[1])), []
     smooth, local = np.zeros(shape), np.zeros(shape)
-    for i, (drift, alone) in enumerate(_solved(covariance, places, features, model.nuggets, [trend, components], precision)):
+    solutions = _solved(covariance, places, features, model.nuggets, [trend, components], precision)
+    for i, (drift, alone) in enumerate(solutions):
         spreads.append(trend_spread(elsewhere[0][i] + trend.T @ drift))
         own = spreads[-1] @ (elsewhere[1][i] + trend.T @ alone)
         weights = model.shares[i] * (alone - drift @ own)
