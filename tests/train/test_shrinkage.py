@@ -57,7 +57,7 @@ def test_a_network_that_helps_is_let_in_and_said_to_be(fitted, caplog):
     caplog.set_level("INFO", "sphisto")
     _, gate = choose(slide, found, np.log(2.0), loadings_over=2.0)
     assert gate == 1
-    assert "1 of its correction is used" in caplog.text
+    assert "100% of its correction is used" in caplog.text
 
 
 def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):

@@ -70,7 +70,8 @@ def gated(
         )
         best = 0.0
     else:
-        logger.info("The network helped to predict held-out spots: %g of its correction is used (the gate).", best)
+        used = f"{best:.0%}"
+        logger.info("The network helped to predict held-out spots: %s of its correction is used (the gate).", used)
     return _at(fitted, best), best
 
 
