@@ -147,7 +147,7 @@ def test_figures_beside_other_tools_are_those_of_the_benchmark():
 
 # ---- messages
 
-messages = extension("messages")  # which section of the page a module's errors belong to
+messages = extension("error_words")  # which section of the page a module's errors belong to
 
 
 def test_what_is_refused_belongs_to_a_section_of_the_page():

@@ -9,6 +9,7 @@ import torch
 import sphisto as sp
 from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
+from sphisto.networks.unet import UNet
 from sphisto.predict.conditioning import posterior_for
 from sphisto.predict.tiles import device_of, predict_points, predict_tiles, tiles_of
 
@@ -57,8 +58,17 @@ def test_some_tiles_are_predicted_as_among_all(fitted):
         np.testing.assert_array_equal(maps.factors, every[part].factors)
 
 
-def test_points_are_predicted_as_by_the_maps(fitted, rng):
+@pytest.mark.parametrize("enough", [True, False], ids=["", "too little memory for whole tiles"])
+def test_points_are_predicted_as_by_the_maps(fitted, rng, monkeypatch, enough):
     """With the network, and by the prior alone: as the maps are where the gate is shut."""
+    forward = UNet.forward
+
+    def limited(self, image, prior, margin=0, pixels=None):
+        if pixels is not None and not enough:
+            raise torch.OutOfMemoryError("as if the memory were small")  # noqa: EM101
+        return forward(self, image, prior, margin, pixels)
+
+    monkeypatch.setattr(UNet, "forward", limited)
     model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
     prior, device = posterior_for(model, slide, [Texture()]), torch.device("cpu")
     shut = replace(model, weights={**model.weights, "gate": torch.zeros(())})

@@ -273,13 +273,13 @@ def test_little_memory_makes_smaller_pieces(small_toy, tmp_path, monkeypatch, ca
     fit(small_toy.copy(), tmp_path / "whole.zarr")
     forward, sizes = UNet.forward, []
 
-    def limited(self, picture, prior, margin=0):
+    def limited(self, picture, prior, margin=0, pixels=None):
         if not torch.is_inference_mode_enabled():
-            return forward(self, picture, prior, margin)
+            return forward(self, picture, prior, margin, pixels)
         sizes.append(picture.shape[-1])
         if picture.shape[-1] > 32 + 2 * 64:
             raise torch.OutOfMemoryError("as if the memory were small")  # noqa: EM101
-        return forward(self, picture, prior, margin)
+        return forward(self, picture, prior, margin, pixels)
 
     monkeypatch.setattr(UNet, "forward", limited)
     monkeypatch.setattr(inference, "_LEAST_PIECE", 16)

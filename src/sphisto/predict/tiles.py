@@ -155,14 +155,22 @@ def predict_points(
         image, given = _inputs(slide, view, coarse, device)
         place = (y + core.y0 - view.y0) * (view.x1 - view.x0) + x + core.x0 - view.x0
         pixels = torch.from_numpy(place.astype(np.int64)).to(device)
-        with torch.inference_mode():
-            _, full = computed(module, image, given, precision, pixels=pixels)
-            alone = drawn_out_at(given, pixels, posterior.stride)
-        shares = slide.tissue[core.slices][y, x].astype(np.float32)
         ratio = posterior.ratio(core, view, coarse)
-        if ratio is not None:
-            shares *= ratio[y, x]
-        yield full.T.cpu().numpy() * shares, alone.T.cpu().numpy() * shares
+        shares = np.ones(len(y), dtype=np.float32) if ratio is None else ratio[y, x]
+        with torch.inference_mode():
+            alone = drawn_out_at(given, pixels, posterior.stride).T.cpu().numpy() * shares
+            try:
+                _, full = computed(module, image, given, precision, pixels=pixels)
+                found = full.T.cpu().numpy() * shares
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                found = None
+        if found is None:  # then in pieces
+            ((_, maps),) = predict_tiles(fitted, slide, posterior, device=device, tiles=[tile])
+            found = maps.factors[:, y, x]
+        inside = slide.tissue[core.slices][y, x]
+        yield np.where(inside, found, np.float32(0)), np.where(inside, alone, np.float32(0))
 
 
 def _inputs(slide: Slide, view: Window, coarse: NDArray[np.float32], device: torch.device) -> tuple[Tensor, Tensor]:
