@@ -1,19 +1,10 @@
-"""Sections of bins (Visium HD): seconds and memory of factors, prior and maps; what the prior adds to the bins; a window.
+"""Sections of bins (Visium HD): seconds and memory of factors, prior and maps; what the prior adds to the bins."""
 
-What is called a window is a fit of a piece of ten million bins of 2 um, in a table that stays in its file.
-"""
-
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import tifffile
-from anndata import read_h5ad
-from benchmarks.performance import drawn as slides
 from benchmarks.performance.measuring import apart, peak, row
-from benchmarks.performance.memory import write_bins
 from scipy import ndimage, sparse
 
 import sphisto as sp
@@ -32,7 +23,6 @@ SIDE, UM_PER_PX = 2_048, 3.2  # px, the grid of both
 SIZES = (16.0, 8.0)  # um: some 170,000 and 680,000 bins if all is tissue
 SCORED = (512, 8.0)  # px and um of the section that is scored
 WIDTHS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # bins: widths of Gaussian weights
-ACROSS, GENES, PER_BIN, WINDOW = 3_200, 2_000, 5, 2_048  # bins of 2 um, genes and counts of each; px of 1 um
 SHARE, KEPT = 0.2, 0.7  # of bins held out; of counts that are learned from
 
 
@@ -53,34 +43,7 @@ def measure(_data, _device, _whole):
         best = max(value for name, value in found.items() if name != "prior")
         behind = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
         rows.append(row(f"{what}: Pearson of the prior above all others", found["prior"] - best, "", behind, least=0))
-    found = apart(window_fitted, ACROSS, WINDOW)
-    what = f"{ACROSS**2:,} bins of 2 um in a file, a window of {WINDOW}² px: read, fit, write"
-    rows.append(row(f"{what}: seconds", found["seconds"], "s", f"{found['n']:,} bins of 8 um", most=1800))
-    rows.append(row(f"{what}: memory", found["mb"], "MB", most=4000))
     return rows
-
-
-def window_fitted(across, window):
-    """Seconds and memory of fitting a window in the middle of a table of bins, and of writing two genes."""
-    side, found = 2 * across, {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        apart(write_bins, folder / "bins.h5ad", across, GENES, PER_BIN)
-        pattern = slides.pattern()
-        image = np.tile(pattern, (-(-side // len(pattern)),) * 2 + (1,))[:side, :side]
-        tifffile.imwrite(folder / "image.tif", image, tile=(512, 512), compression="adobe_deflate")
-        del image, pattern
-        low = (side - window) // 2
-        bbox = (low, low, low + window, low + window)
-
-        def do():
-            table = read_h5ad(folder / "bins.h5ad", backed="r")
-            section = sp.io.section(table, image=str(folder / "image.tif"), image_scale=1.0, bbox=bbox)
-            found["n"] = section.adata.n_obs
-            sp.tl.fit_projection(section, store=folder / "out.zarr", genes=["g0", "g1"], um_per_px=1.0, device="cpu")
-
-        started = time.perf_counter()
-        return found | {"mb": peak(do), "seconds": time.perf_counter() - started}
 
 
 def drawn(side, bin_um):

@@ -66,7 +66,7 @@ class SharedPrior:
     def __init__(self, posterior: Posterior) -> None:
         self.posterior = posterior
         n_bytes = 4 * len(posterior.mean) * (_BLOCK // posterior.stride) ** 2
-        self._block = lru_cache(min(max(_KEPT_BYTES // n_bytes, _LEAST_KEPT), _MOST_KEPT))(self._computed)
+        self._block = lru_cache(min(max(_KEPT_BYTES // n_bytes, _LEAST_KEPT), _MOST_KEPT))(posterior.maps)
 
     def maps(self, view: Window) -> NDArray[np.float32]:
         """(K, h / stride, w / stride) densities, as :meth:`sphisto.field.posterior.Posterior.maps` gives them."""
@@ -80,9 +80,6 @@ class SharedPrior:
                 to, of = (_coarse(shared.within(window), stride) for window in (view, block))
                 out[:, *to] = self._block(block)[:, *of]
         return out
-
-    def _computed(self, block: Window) -> NDArray[np.float32]:
-        return self.posterior.maps(block)
 
 
 def _coarse(place: tuple[slice, slice], stride: int) -> tuple[slice, slice]:

@@ -152,8 +152,8 @@ def fit_projection(
         Skill of each gene at left-out spots: correlation of log-normalised expression, share of a constant map's
         Poisson deviance that is explained. NaN where it is unknown (genes not modelled, values that are no counts).
     `adata.var[f"{key_added}_dispersion"]` : float32
-        Variance of a spot's rate that neither spots nor image predict, over the squared rate; 0 where it is
-        unknown.
+        Variance of a spot's rate that neither spots nor image predict, over the squared rate, of counts at least
+        1 / (1 + the gene's counts); 0 where it is unknown.
     `adata.obsm[f"{key_added}_fitted"]` : float32 (spots, K)
         Mean of the factor maps over each spot; times the loadings' transpose: fitted counts per spot, which contrasts
         never take below a tenth of the expression by the other factors. NaN in rows that are not the section's: those of other
