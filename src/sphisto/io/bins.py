@@ -52,7 +52,7 @@ def choose_bins(sizes: Iterable[float], wanted: float | None, where: str) -> tup
     have = " and ".join(f"{own:g}" for own in there)
     msg = (
         f"Found bins of {have} um in {where}; expected bins of {side:g} um, or smaller ones of which whole numbers lie along "
-        f"their sides. Choose `bin_um` among {', '.join(f'{own:g}' for own in there)} and their multiples, or add the "
+        f"their sides. Choose a multiple of {' or '.join(f'{own:g}' for own in there)} as `bin_um`, or add the "
         "counts of another size."
     )
     raise ValueError(msg)
