@@ -100,9 +100,7 @@ def test_larger_bins_are_summed_up_of_smaller_ones(tmp_path, drawing):
         np.testing.assert_array_equal(counts, drawn.counts[drawn.under][own].sum(axis=0))
         first = drawn.xy[(drawn.places // 4 == place).all(axis=1)]  # with the bins beside the tissue
         np.testing.assert_allclose(center, first.mean(axis=0)[::-1], atol=0.01)
-    with pytest.raises(
-        ValueError, match="Found bins of 2 um in .*expected bins of 5 um.*a multiple of 2 as `bin_um`"
-    ):
+    with pytest.raises(ValueError, match="Found bins of 2 um in .*expected bins of 5 um.*a multiple of 2 as `bin_um`"):
         sp.io.section(folder, bin_um=5)
 
 
