@@ -1,0 +1,104 @@
+"""Sections as they are registered: their coarse maps, and what is written of a registration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto.core.grid import SAME_PLACE_PX
+from sphisto.core.spot import Spot
+from sphisto.io.elements import matrix_to
+from sphisto.io.slides import make_slide
+from sphisto.io.spatialdata_regions import annotated_regions, rows_of
+from sphisto.io.store.lock import locked
+from sphisto.slide.config import RegistrationConfig
+from sphisto.slide.poses import TissueMap, tissue_map
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from sphisto.io.sections import Section
+
+_READ_UM = 20.0  # um per px at which tissue is found: its edges are known to a pixel of the map
+
+
+def map_of(section: Section, config: RegistrationConfig = RegistrationConfig()) -> TissueMap:
+    """Make the coarse map of a section's image; spots play no part in it."""
+    image_alone = replace(section, measured=None, spot=None, check=False)
+    um = max(_READ_UM, section.grid.um_per_px)
+    slide = make_slide(image_alone, um_per_px=um, spot=Spot(um), repair=False)
+    return tissue_map(np.asarray(slide.image), np.asarray(slide.tissue), slide.grid.um_per_px, config)
+
+
+def own_system(sdata: SpatialData, section: Section) -> tuple[str, NDArray[np.float64]]:
+    """Name a coordinate system in which a section's spots lie, and the (3, 3) matrix from there to its full-resolution px.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    from spatialdata.transformations import get_transformation
+
+    tried: list[str] = []
+    for _, table, region in annotated_regions(sdata):
+        rows, shapes, _ = rows_of(table, region, sdata.shapes[region])
+        if table is not section.adata or not np.array_equal(rows, section.rows) or section.measured is None:
+            continue
+        center = shapes.geometry.centroid
+        xy = np.column_stack([center.x, center.y, np.ones(len(center))])
+        fullres = section.measured.centers[:, ::-1]
+        systems = map(str, get_transformation(sdata.shapes[region], get_all=True))
+        tried = sorted(systems, key=lambda system: system != section.library_id)
+        for system in tried:
+            there = xy @ matrix_to(sdata.shapes[region], system).T
+            fit = np.linalg.lstsq(there, fullres, rcond=None)[0]
+            if np.abs(there @ fit - fullres).max() < SAME_PLACE_PX:
+                return system, np.vstack([fit.T, [0, 0, 1]])
+    msg = (
+        f"Found no coordinate system of the SpatialData that leads to the full-resolution px of {section.library_id!r} "
+        f"({', '.join(tried) or 'its spots are not those of an element'}); expected one to write the registration to. "
+        "Register its table (an AnnData) instead, or set one with `spatialdata.transformations.set_transformation`."
+    )
+    raise ValueError(msg)
+
+
+def write_transformations(
+    sdata: SpatialData, own: tuple[str, NDArray[np.float64]], matrix: NDArray[np.float64], system: str
+) -> None:
+    """Give all elements that lie with a section a transformation to a further coordinate system.
+
+    Where the SpatialData is that of a zarr store, their metadata there are written, too; no image is.
+
+    Parameters
+    ----------
+    sdata
+        In which the section lies.
+    own
+        What :func:`own_system` returned.
+    matrix
+        (3, 3) from x, y in the section's full-resolution px.
+    system
+        Name of the coordinate system.
+    """
+    from spatialdata.transformations import Affine, Sequence, get_transformation, set_transformation
+
+    name_of_own, to_fullres = own
+    step = Affine(matrix @ to_fullres, ("x", "y"), ("x", "y"))
+    written = []
+    for kind in ("images", "labels", "points", "shapes"):
+        for name, element in getattr(sdata, kind).items():
+            known = get_transformation(element, get_all=True)
+            if name_of_own in known and name_of_own != system:
+                set_transformation(element, Sequence([known[name_of_own], step]), system)
+                written.append(str(name))
+    if sdata.path is not None:
+        on_disk = {path.rpartition("/")[2] for path in sdata.elements_paths_on_disk()}
+        with locked(Path(sdata.path)):
+            for name in written:
+                if name in on_disk:
+                    sdata.write_transformations(name)
