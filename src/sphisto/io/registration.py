@@ -22,16 +22,30 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from sphisto.io.sections import Section
+    from sphisto.slide.slide import Slide
 
 _READ_UM = 20.0  # um per px at which tissue is found: its edges are known to a pixel of the map
 
 
 def map_of(section: Section, config: RegistrationConfig = RegistrationConfig()) -> TissueMap:
     """Make the coarse map of a section's image; spots play no part in it."""
-    image_alone = replace(section, measured=None, spot=None, check=False)
-    um = max(_READ_UM, section.grid.um_per_px)
-    slide = make_slide(image_alone, um_per_px=um, spot=Spot(um), repair=False)
+    slide = _image_of(section, _READ_UM)
     return tissue_map(np.asarray(slide.image), np.asarray(slide.tissue), slide.grid.um_per_px, config)
+
+
+def image_and_tissue(
+    section: Section, longest_side: int = 1000
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[float, float]]:
+    """(y, x, 3) image of a section, small enough to be drawn, (y, x) tissue, and full-resolution px per px along y and x."""
+    slide = _image_of(section, section.grid.um_per_px * max(section.grid.shape) / longest_side)
+    return np.moveaxis(np.asarray(slide.image), 0, -1), np.asarray(slide.tissue), slide.grid.fullres_per_px
+
+
+def _image_of(section: Section, um_per_px: float) -> Slide:
+    """The image of a section and its tissue, without its spots, at a scale that is no finer than its own."""
+    image_alone = replace(section, measured=None, spot=None, check=False)
+    um = max(um_per_px, section.grid.um_per_px)
+    return make_slide(image_alone, um_per_px=um, spot=Spot(um), repair=False)
 
 
 def own_system(sdata: SpatialData, section: Section) -> tuple[str, NDArray[np.float64]]:

@@ -255,7 +255,9 @@ def _minimised(loss: Any, start: Floats, steps: Floats, step: int) -> Floats:
 
 
 class AtSpots(NamedTuple):
-    """How well expression agrees at spots that lie upon each other: means over genes of Pearson's correlation.
+    """How well expression agrees at spots that lie upon each other: means over genes of Spearman's correlation.
+
+    By ranks, as a single pair of spots of very few counts, which differ from all others in every gene, can carry Pearson's.
 
     Parameters
     ----------
@@ -287,6 +289,7 @@ def agreement_at_spots(
         Settings.
     """
     from scipy.spatial import cKDTree
+    from scipy.stats import rankdata
 
     (places, values), (others, there) = moving, fixed
     tree = cKDTree(others)
@@ -296,7 +299,8 @@ def agreement_at_spots(
         near = away < config.near_pitches * pitch
         if near.sum() < config.least_spots:
             return float("nan")
-        a, b = (part - part.mean(axis=0) for part in (values[near], there[nearest[near]]))
+        a, b = (rankdata(part, axis=0) for part in (values[near], there[nearest[near]]))
+        a, b = a - a.mean(axis=0), b - b.mean(axis=0)
         spread = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
         varies = spread > 0
         return float(((a * b).sum(axis=0)[varies] / spread[varies]).mean()) if varies.any() else float("nan")

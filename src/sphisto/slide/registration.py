@@ -44,7 +44,7 @@ class Registration:
     off_um
         Um to the place near by where outlines and stain fit best: 0 unless landmarks decided.
     agreement, elsewhere
-        Mean correlation over genes of log-normalised counts at spots that lie upon each other; and the highest of eight
+        Mean rank correlation over genes of log-normalised counts at spots that lie upon each other; and the highest of eight
         registrations two pitches away. NaN if a section has no spots.
     weight
         1 if the registration is trusted, 0 if not: then nothing should be carried over from one section to the other by
