@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sphisto.io.store.data import Data
     from sphisto.pl._frame import AnyAxes
 
+_SECTIONS, _BIOLOGY = "sections: chance is best", "biology: higher is better"
 _OF_SECTIONS = {"section_accuracy": "identity\ntold", "section_silhouette": "silhouette", "section_mixing": "mixing"}
 _OF_BIOLOGY = {
     "clusters_kept": "clusters\nkept",
@@ -47,9 +48,8 @@ def integration(
 ) -> list[Axes]:
     """Draw what tells sections apart, and what biology is kept, before and after their offsets were taken off.
 
-    First row: UMAP of the spots before and after, coloured by section, and by label if there are labels. Then two panels
-    of the figures of :func:`sphisto.tl.integration`, with lines at chance: sections should be near it, biology above it.
-    Then a map of each section's spots with one factor or gene in one colour scale: steps from section to section that no
+    UMAP of the spots before and after, coloured by section, and by label if there are labels; beside them the figures of
+    :func:`sphisto.tl.integration`, with lines at chance: sections should be near it, biology above it. Then a map of each section's spots with one factor or gene in one colour scale: steps from section to section that no
     tissue explains are what is left of their differences.
 
     Parameters
@@ -69,7 +69,8 @@ def integration(
 
     Returns
     -------
-    The axes: UMAP by section before and after (and by label), figures of sections, figures of biology, a map of each section.
+    The axes: UMAP by section before and after, figures of sections, (UMAP by label before and after,) figures of biology, a
+    map of each section.
 
     Raises
     ------
@@ -87,28 +88,21 @@ def integration(
     record = _record_of(adata, key)
     params: Mapping[str, Any] = record["params"]
     sections = groups_of(adata, params["section_key"])
-    coloured = [params["section_key"], *([params["label_key"]] if "label_key" in params else [])]
-    umaps = [(stage, column) for column in coloured for stage in ("before", "after")]
-    names = [f"{stage}, by {column}" for stage, column in umaps]
-    mapped, title, unit = _mapped(adata, params, gene, factor)
     drawn = [code for code in range(len(sections.names)) if (sections.codes == code).any()]
-    every = [*names, "sections", "biology", *(sections.names[code] for code in drawn)]
-    ncols = min(4, max(len(every) // 2, 2))
-    axes = panels(ax, every, ncols=ncols, size=(PANEL, PANEL), bars=1)
-    for axis, name, (stage, column) in zip(axes, names, umaps, strict=False):
-        _draw_umap(axis, adata.obsm[f"{key}_umap_{stage}"], groups_of(adata, column), legend=stage == "after")
-        axis.set_title(name, fontsize="medium")
-    table: DataFrame = record["table"]
-    for axis, figures, heading in zip(
-        axes[len(names) :],
-        (_OF_SECTIONS, _OF_BIOLOGY),
-        ("sections: chance is best", "biology: higher is better"),
-        strict=False,
-    ):
-        _draw_figures(axis, table, record["chance"], figures)
-        axis.set_title(heading, fontsize="medium")
-    maps = axes[len(names) + 2 :]
-    clim = limits(mapped, vmin, vmax)
+    mapped, title, unit = _mapped(adata, params, gene, factor)
+    coloured = [params["section_key"], *([params["label_key"]] if "label_key" in params else [])]
+    pairs = [[f"before, by {column}", f"after, by {column}"] for column in coloured]
+    names = [*pairs[0], _SECTIONS, *(pairs[1] if len(pairs) > 1 else []), _BIOLOGY, *(sections.names[c] for c in drawn)]
+    axes = panels(_new_axes(len(names) - len(drawn), len(drawn)) if ax is None else ax, names, size=(PANEL, PANEL))
+    at = dict(zip(names, axes, strict=False))
+    for column, pair in zip(coloured, pairs, strict=True):
+        for stage, name in zip(("before", "after"), pair, strict=True):
+            _draw_umap(at[name], adata.obsm[f"{key}_umap_{stage}"], groups_of(adata, column), legend=stage == "after")
+            at[name].set_title(name, fontsize="medium")
+    for name, figures in ((_SECTIONS, _OF_SECTIONS), (_BIOLOGY, _OF_BIOLOGY)):
+        _draw_figures(at[name], record["table"], record["chance"], figures)
+        at[name].set_title(name, fontsize="medium")
+    maps, clim = axes[-len(drawn) :], limits(mapped, vmin, vmax)
     for axis, code in zip(maps, drawn, strict=True):
         rows = sections.codes == code
         image = _draw_map(axis, np.asarray(adata.obsm["spatial"])[rows, :2], mapped[rows], cmap, clim)
@@ -116,6 +110,22 @@ def integration(
     colour_bar(maps[-1], image, mapped, unit)
     finish(axes, ax=ax, show=show, save=save)
     return axes
+
+
+def _new_axes(n_figures: int, n_maps: int, most: int = 4) -> list[Axes]:
+    """Axes of a new figure: UMAPs and figures in one or two rows, maps in rows of their own."""
+    from matplotlib import pyplot as plt
+
+    columns = n_figures if n_figures <= most else n_figures // 2
+    rows, map_rows = n_figures // columns, -(-n_maps // most)
+    width = max(columns, min(n_maps, most)) * PANEL + 0.6
+    figure = plt.figure(figsize=(width, (rows + map_rows) * PANEL), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[rows, map_rows])
+    above, below = parts
+    maps = below.subplots(map_rows, min(n_maps, most), squeeze=False).ravel().tolist()
+    for spare in maps[n_maps:]:
+        spare.remove()
+    return [*above.subplots(rows, columns, squeeze=False).ravel().tolist(), *maps[:n_maps]]
 
 
 def _record_of(adata: AnnData, key: str) -> Mapping[str, Any]:

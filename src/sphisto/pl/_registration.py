@@ -99,12 +99,9 @@ def registration(
             name, colour = (target.library_id, _FIXED) if of_fixed else (mover.library_id, _MOVING)
             for i, line in enumerate(drawn):
                 axis.plot(*line.T, color=colour, lw=1.2, ls="-" if own else "--", label=None if i else name)
-        weight = "" if found.trusted else ", not trusted"
-        title = (
-            f"{section.library_id}, fixed" if is_fixed else f"{section.library_id}, turned by {found.turn:.0f}°{weight}"
-        )
+        title = f"{section.library_id}, {'fixed' if is_fixed else _how(found)}"
         dress(axis, title, extent, section.grid.fullres_um_per_px)
-    axes[0].legend(loc="upper left", fontsize="small", frameon=False)
+    axes[0].legend(loc="upper right", bbox_to_anchor=(1, 0), ncols=2, fontsize="small", frameon=False, columnspacing=1)
     finish(axes, ax=ax, show=show, save=save)
     return axes
 
@@ -129,6 +126,11 @@ class _Side:
         self.outlines: list[Points] = [
             ((line - 0.5) * fullres_per_px)[:, ::-1] for line in found if len(line) > _SHORTEST
         ]
+
+
+def _how(found: Registration) -> str:
+    mirrored = "mirrored and " if found.reflected else ""
+    return f"{mirrored}turned by {found.turn:.0f}°" + ("" if found.trusted else ", not trusted")
 
 
 _SHORTEST = 12  # corners of an outline: shorter ones are single pixels

@@ -176,7 +176,7 @@ def distance(pose: Floats, other: Floats, moving: TissueMap) -> float:
 def find_poses(
     moving: TissueMap, fixed: TissueMap, *, mirrored: bool, config: RegistrationConfig = RegistrationConfig()
 ) -> list[Floats]:
-    """Return the rigid poses that fit best around themselves, the best first."""
+    """Return the rigid pose that fits best, then poses found on the way, which fit best around themselves."""
     step = max(1, len(moving.points) // config.most_points)
     flip = np.diag([1.0, -1.0]) if mirrored else np.eye(2)
 
@@ -188,11 +188,10 @@ def find_poses(
 
     angles = np.arange(config.starts) * 2 * np.pi / config.starts
     starts = sorted((np.array([angle, 0, 0]) for angle in angles), key=lambda values: loss(values, step))
-    found = []
-    for start in starts[: config.refined]:
-        near = _minimised(loss, start, np.array([0.12, 150, 150]), step)
-        found.append(_minimised(loss, near, np.array([0.03, 40, 40]), 1))
-    return [pose(values) for values in sorted(found, key=lambda values: loss(values, 1))]
+    near = [_minimised(loss, start, np.array([0.12, 150, 150]), step) for start in starts[: config.refined]]
+    near.sort(key=lambda values: loss(values, step))
+    best = _minimised(loss, _minimised(loss, near[0], np.array([0.03, 40, 40]), 1), np.array([0.01, 15, 15]), 1)
+    return [pose(values) for values in (best, *near)]
 
 
 def refined(
