@@ -282,9 +282,6 @@ class RegistrationConfig:
         Spots of two sections within this many pitches are compared.
     least_spots
         Fewer such spots tell nothing.
-    expression_slack
-        How much better the expression of shifted spots may agree: C3 and C5 of her2st by 0.008, those of maps shifted by
-        two pitches by 0.05 to 0.23.
     expression_gain
         Least lead over the mean of shifted spots. Neighbours 0.04 to 0.17; mirrored sections without symmetry up to
         0.02.
@@ -306,5 +303,4 @@ class RegistrationConfig:
     probe_pitches: float = 2.0
     near_pitches: float = 0.75
     least_spots: int = 20
-    expression_slack: float = 0.02
     expression_gain: float = 0.02

@@ -222,7 +222,7 @@ def doubts(placed: Placed, at_spots: AtSpots | None, config: RegistrationConfig 
     here, best, mean = at_spots
     if not np.isfinite(here):
         found.append("too few spots lie upon each other")
-    elif best > here + config.expression_slack:
+    elif best >= here:
         found.append(f"expression agrees better at spots two pitches away (correlation {best:.3f} against {here:.3f})")
     elif here - mean < config.expression_gain:
         found.append(f"expression agrees as well at spots two pitches away (correlation {mean:.3f} against {here:.3f})")
