@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sphisto.pl._frame import AnyAxes
 
 _SECTIONS, _BIOLOGY = "sections: chance is best", "biology: higher is better"
-_OF_SECTIONS = {"section_accuracy": "identity\ntold", "section_silhouette": "silhouette", "section_mixing": "mixing"}
+_OF_SECTIONS = {"section_accuracy": "section\nidentity", "section_silhouette": "silhouette", "section_mixing": "mixing"}
 _OF_BIOLOGY = {
     "clusters_kept": "clusters\nkept",
     "label_silhouette": "silhouette",
