@@ -1,8 +1,8 @@
-"""Draw the pictures of docs/gallery.md from Space Ranger folders of mob_st_1 and mob_st_2, olfactory bulbs of mice.
+"""Draw the pictures of docs/gallery.md from Space Ranger folders of mob_st_1 and mob_st_2, olfactory bulbs of a mouse.
 
     python docs/gallery.py FOLDER SECOND
 
-The sections are individuals 1 and 2 of the Spatial Transcriptomics study of the mouse olfactory bulb, as STUtility distributes them
+Both sections are of individual 1 of the Spatial Transcriptomics study of the mouse olfactory bulb, as STUtility distributes them
 (jbergenstrahle/STUtility, inst/extdata, MIT licence). The page shows the lines between the marks of this file, so that
 what is shown is what was run; pictures go to docs/_static/gallery, one for each function of `sphisto.pl`, and of
 standard deviations.

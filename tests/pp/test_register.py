@@ -221,6 +221,34 @@ def test_transformations_are_written_into_spatialdata_and_its_store(turned, fixe
     assert "first" in together.coordinate_systems
 
 
+def test_two_sections_of_one_spatialdata_are_registered_within_it(turned, fixed):
+    import spatialdata as sd
+    from spatialdata.transformations import get_transformation
+
+    parts = [as_spatialdata(turned, "turned"), as_spatialdata(fixed, "first")]
+    for part, name in zip(parts, ("turned", "first"), strict=True):
+        part.rename_coordinate_systems({"global": name})
+    both = sd.concatenate(parts)
+    sections = [sp.io.section(both, library_id=name) for name in ("turned", "first")]
+    found = sp.pp.register(*sections)
+    assert found.trusted, found.why
+    matrix = get_transformation(both["turned_image"], "first").to_affine_matrix(("x", "y"), ("x", "y"))
+    np.testing.assert_allclose(matrix, found.matrix, atol=1e-6)
+    identity = get_transformation(both["first_image"], "first").to_affine_matrix(("x", "y"), ("x", "y"))
+    np.testing.assert_array_equal(identity, np.eye(3))
+    for name, adata in (("turned", turned), ("first", fixed)):  # each is still understood as before
+        again = sp.io.section(both, library_id=name)
+        np.testing.assert_allclose(again.measured.centers[:, ::-1], adata.obsm["spatial"], atol=1e-6)
+
+
+def test_sections_that_share_a_coordinate_system_are_refused(turned, fixed):
+    import spatialdata as sd
+
+    both = sd.concatenate([as_spatialdata(turned, "turned"), as_spatialdata(fixed, "first")])  # both in global
+    with pytest.raises(ValueError, match="holds 'turned' alone"):
+        sp.pp.register(*(sp.io.section(both, library_id=name) for name in ("turned", "first")))
+
+
 def test_a_registration_that_is_not_trusted_is_not_written_into_spatialdata(mirrored, fixed):
     moving = as_spatialdata(mirrored, "mirrored")
     assert sp.pp.register(moving, as_spatialdata(fixed, "first")).weight == 0

@@ -12,7 +12,7 @@ from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.core.spot import Spot
 from sphisto.io.elements import matrix_to
 from sphisto.io.slides import make_slide
-from sphisto.io.spatialdata_regions import annotated_regions, rows_of
+from sphisto.io.spatialdata_regions import BINS, annotated_regions, rows_of
 from sphisto.io.store.lock import locked
 from sphisto.slide.config import RegistrationConfig
 from sphisto.slide.poses import TissueMap, tissue_map
@@ -48,8 +48,10 @@ def _image_of(section: Section, um_per_px: float) -> Slide:
     return make_slide(image_alone, um_per_px=um, spot=Spot(um), repair=False)
 
 
-def own_system(sdata: SpatialData, section: Section) -> tuple[str, NDArray[np.float64]]:
-    """Name a coordinate system in which a section's spots lie, and the (3, 3) matrix from there to its full-resolution px.
+def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
+    """Name a coordinate system of its SpatialData in which a section lies, and the (3, 3) matrix to its full-resolution px.
+
+    That bears its name, or holds no spots of another section: where several share one, their elements cannot be told apart.
 
     Raises
     ------
@@ -58,25 +60,35 @@ def own_system(sdata: SpatialData, section: Section) -> tuple[str, NDArray[np.fl
     """
     from spatialdata.transformations import get_transformation
 
+    sdata, measured = section.sdata, section.measured
+    assert sdata is not None  # else there is none to write to
+    assert measured is not None  # of a SpatialData there are spots
+    regions = [
+        (region, rows_of(table, region, sdata.shapes[region])[:2], table)
+        for _, table, region in annotated_regions(sdata)
+    ]
     tried: list[str] = []
-    for _, table, region in annotated_regions(sdata):
-        rows, shapes, _ = rows_of(table, region, sdata.shapes[region])
-        if table is not section.adata or not np.array_equal(rows, section.rows) or section.measured is None:
+    for region, (rows, shapes), table in regions:
+        if table is not section.adata or not np.array_equal(rows, section.rows):
             continue
+        others = {name for name, *_ in regions if BINS.sub("", name) != BINS.sub("", region)}
+        taken = {str(system) for name in others for system in get_transformation(sdata.shapes[name], get_all=True)}
         center = shapes.geometry.centroid
         xy = np.column_stack([center.x, center.y, np.ones(len(center))])
-        fullres = section.measured.centers[:, ::-1]
-        systems = map(str, get_transformation(sdata.shapes[region], get_all=True))
-        tried = sorted(systems, key=lambda system: system != section.library_id)
+        fullres = measured.centers[:, ::-1]
+        own = set(map(str, get_transformation(sdata.shapes[region], get_all=True)))
+        tried = sorted(own, key=lambda system: system != section.library_id)
         for system in tried:
             there = xy @ matrix_to(sdata.shapes[region], system).T
             fit = np.linalg.lstsq(there, fullres, rcond=None)[0]
-            if np.abs(there @ fit - fullres).max() < SAME_PLACE_PX:
+            right = np.abs(there @ fit - fullres).max() < SAME_PLACE_PX
+            if right and (system == section.library_id or system not in taken):
                 return system, np.vstack([fit.T, [0, 0, 1]])
     msg = (
-        f"Found no coordinate system of the SpatialData that leads to the full-resolution px of {section.library_id!r} "
-        f"({', '.join(tried) or 'its spots are not those of an element'}); expected one to write the registration to. "
-        "Register its table (an AnnData) instead, or set one with `spatialdata.transformations.set_transformation`."
+        f"Found no coordinate system of the SpatialData that holds {section.library_id!r} alone and leads to its full-resolution "
+        f"px ({', '.join(tried) or 'its spots are not those of an element'}); expected one, to write the registration to. "
+        "Register its table (an AnnData) instead, or give the section's elements a system of their own "
+        "(`spatialdata.transformations.set_transformation`)."
     )
     raise ValueError(msg)
 

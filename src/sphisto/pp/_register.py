@@ -110,10 +110,7 @@ def register(
     if mover.adata is not None:
         own = isinstance(mover.adata.uns.get(key_added), dict) and "matrix" in mover.adata.uns[key_added]
         require_own(mover.adata.uns, key_added, own, where="uns", remedy="Give another `key_added`.")
-    systems = [
-        (given, own_system(given, of)) if _is_spatialdata(given) else None
-        for given, of in ((moving, mover), (fixed, target))
-    ]
+    systems = [None if of.sdata is None else (of.sdata, own_system(of)) for of in (mover, target)]
     placed = place(map_of(mover), map_of(target), model, marks, allow_reflection=allow_reflection, config=config)
     at_spots = _at_spots(mover, target, placed, config)
     against = doubts(placed, at_spots, config)
@@ -127,10 +124,6 @@ def register(
     if mover.adata is not None:
         mover.adata.uns[key_added] = found.as_dict()
     return found
-
-
-def _is_spatialdata(data: Any) -> bool:
-    return hasattr(data, "shapes") and hasattr(data, "tables")
 
 
 def _um(section: Section) -> float:

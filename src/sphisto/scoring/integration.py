@@ -62,15 +62,13 @@ def figures_of(what: Representation, alone: Codes, n_neighbors: int, seed: int) 
     seed
         Of the folds and the clusters.
     """
-    from sklearn.metrics import silhouette_score
-
     nearest = _nearest(what.values, n_neighbors)
     together = leiden(what.values, np.zeros(len(what.values), dtype=np.intp), n_neighbors, seed)
     return [
         section_accuracy(what, seed),
-        float(silhouette_score(what.values, what.sections)),
+        _silhouette(what.values, what.sections, seed),
         section_mixing(nearest, what.sections),
-        *_of_labels(what, nearest),
+        *_of_labels(what, nearest, seed),
         clusters_kept(alone, together, what.sections),
     ]
 
@@ -118,17 +116,22 @@ def leiden(values: Floats, groups: Codes, n_neighbors: int, seed: int) -> Codes:
     return found
 
 
-def _of_labels(what: Representation, nearest: Codes) -> list[float]:
+def _of_labels(what: Representation, nearest: Codes, seed: int) -> list[float]:
     """Silhouette, purity and connectivity of labels."""
-    from sklearn.metrics import silhouette_score
-
     if what.labels is None:
         return [float("nan")] * 3
     known = what.labels >= 0
     if len(np.unique(what.labels[known])) < 2:
         return [float("nan")] * 3
-    silhouette = float(silhouette_score(what.values[known], what.labels[known]))
+    silhouette = _silhouette(what.values[known], what.labels[known], seed)
     return [silhouette, label_purity(nearest, what.labels, what.sections), label_connectivity(nearest, what.labels)]
+
+
+def _silhouette(values: Floats, groups: Codes, seed: int, most: int = 5000) -> float:
+    """Mean silhouette width of groups; of so many spots drawn at random at most, as all their distances are computed."""
+    from sklearn.metrics import silhouette_score
+
+    return float(silhouette_score(values, groups, sample_size=min(len(values), most), random_state=seed))
 
 
 def label_purity(nearest: Codes, labels: Codes, sections: Codes) -> float:
