@@ -3,7 +3,7 @@
     python -m benchmarks.registration
 
 All pairs of the real sections of SPHISTO_DATA are registered as they are, with the moving section mirrored, and by landmarks
-of the registration found that are shifted by two pitches. Neighbours are sections of one tissue (her2st C2 to C5; mob_st_1 and
+of the registration found that are shifted by two pitches, and with a part of the moving tissue cut off. Neighbours are sections of one tissue (her2st C2 to C5; mob_st_1 and
 mob_st_2). The last lines say how far three registrations in a circle miss their start: a measure of error without a truth.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 import sphisto as sp
 from sphisto.io.image.pyramid import as_pyramid
-from sphisto.io.registration import map_of
+from sphisto.io.registration import image_and_tissue, map_of
 from sphisto.slide.config import RegistrationConfig
 from sphisto.slide.registration import place
 
@@ -38,6 +38,14 @@ def mirrored(section):
     centers = section.measured.centers.copy()
     centers[:, 1] = section.grid.width * section.grid.fullres_per_px[1] - centers[:, 1]
     return replace(section, image=as_pyramid(image), measured=replace(section.measured, centers=centers))
+
+
+def cut(section, share: float):
+    """The same section with a share of its tissue, at the right, left out of its mask."""
+    tissue = np.asarray(image_and_tissue(section)[1])
+    tissue[:, np.cumsum(tissue.sum(axis=0)) > (1 - share) * tissue.sum()] = False
+    rows, columns = (np.arange(n) * side // n for n, side in zip(section.grid.shape, tissue.shape, strict=True))
+    return replace(section, tissue=tissue[np.ix_(rows, columns)])
 
 
 def shifted_landmarks(found, moving, angle: float):
@@ -80,6 +88,8 @@ def main() -> None:
         if near and a < b:
             row_of(flipped[a], sections[b], "mirrored, allowed", allow_reflection=True)
             row_of(sections[a], sections[b], "affine", model="affine")
+            for share in (0.1, 0.2, 0.3):
+                row_of(cut(sections[a], share), sections[b], f"{share:.0%} cut off")
             for angle in (0, 90, 180, 270):
                 marks = shifted_landmarks(found[a, b], sections[a], np.deg2rad(angle))
                 row_of(sections[a], sections[b], f"two pitches, {angle} degrees", landmarks=marks)

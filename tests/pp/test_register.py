@@ -162,6 +162,19 @@ def test_an_affine_needs_three_landmarks_on_no_line(turned, fixed):
         sp.pp.register(turned, fixed, landmarks=(line, line), model="affine")
 
 
+def test_a_part_cut_off_is_trusted_only_with_spots(turned, fixed):
+    tissue = sp.pp.tissue_mask(turned)
+    tissue[:, np.cumsum(tissue.sum(axis=0)) > 0.8 * tissue.sum()] = False
+    cut = sp.io.section(turned, tissue=tissue, check=False)
+    found = sp.pp.register(cut, fixed)
+    assert found.trusted, found.why
+    assert found.overlap < 0.91
+    assert error_um(found, turned, fixed) < 40
+    picture = turned.uns["spatial"]["turned"]["images"]["hires"]
+    with pytest.raises(ValueError, match="the outlines overlap by"):
+        sp.pp.register(sp.io.section(picture, image_um_per_px=UM_PER_PX, tissue=tissue), fixed)
+
+
 def test_names_and_models_are_checked(fixed):
     with pytest.raises(ValueError, match="two sections of the name 'first'"):
         sp.pp.register(fixed.copy(), fixed)

@@ -265,8 +265,11 @@ class RegistrationConfig:
     stretch
         Most by which an affine registration stretches or shrinks along any line.
     least_overlap
-        Least overlap (Dice) of outlines. Neighbours 0.92 to 0.98; mirrored neighbours up to 0.90, other tissues up to
-        0.85.
+        Least overlap (Dice) of outlines where no spots confirm the registration. Neighbours 0.92 to 0.98; mirrored
+        neighbours up to 0.90, other tissues up to 0.85.
+    least_overlap_with_spots
+        The same where spots are compared, too. Neighbours of which one has lost 30 % of its tissue overlap by 0.75 to
+        0.82, and are found all the same.
     least_margin
         Least lead of the score over any other place, half-turned or mirrored, of the same section. Neighbours 0.14
         to 0.24; other tissues up to 0.04.
@@ -295,6 +298,7 @@ class RegistrationConfig:
     most_points: int = 1500
     stretch: float = 1.2
     least_overlap: float = 0.91
+    least_overlap_with_spots: float = 0.75
     least_margin: float = 0.1
     other_place_um: float = 300.0
     most_off_um: float = 100.0
@@ -302,4 +306,4 @@ class RegistrationConfig:
     probe_pitches: float = 2.0
     near_pitches: float = 0.75
     least_spots: int = 20
-    expression_gain: float = 0.045
+    expression_gain: float = 0.04

@@ -214,7 +214,8 @@ def doubts(placed: Placed, at_spots: AtSpots | None, config: RegistrationConfig 
     """Say what speaks against a registration; nothing if it is trusted."""
     found = []
     if placed.has_outlines:
-        found = _doubts_of_images(placed, config)
+        least = config.least_overlap if at_spots is None else config.least_overlap_with_spots
+        found = _doubts_of_images(placed, least, config)
     elif not placed.by_landmarks or at_spots is None:
         found.append("an image shows hardly anything but tissue, so that there is no outline to go by")
     if at_spots is None:
@@ -229,12 +230,10 @@ def doubts(placed: Placed, at_spots: AtSpots | None, config: RegistrationConfig 
     return found
 
 
-def _doubts_of_images(placed: Placed, config: RegistrationConfig) -> list[str]:
+def _doubts_of_images(placed: Placed, least_overlap: float, config: RegistrationConfig) -> list[str]:
     found = []
-    if placed.fit.overlap < config.least_overlap:
-        found.append(
-            f"the outlines overlap by {placed.fit.overlap:.3f} (Dice), expected at least {config.least_overlap:g}"
-        )
+    if placed.fit.overlap < least_overlap:
+        found.append(f"the outlines overlap by {placed.fit.overlap:.3f} (Dice), expected at least {least_overlap:g}")
     if (margin := placed.margin(config)) < config.least_margin:
         how = "better than here" if margin < 0 else "nearly as well as here"
         found.append(
