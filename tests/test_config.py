@@ -6,11 +6,11 @@ import inspect
 import pytest
 
 from sphisto.config import PRESETS, FieldConfig, FitConfig, GeneModelConfig, TrainConfig, as_plain, by_name, from_plain
-from sphisto.features.config import TextureConfig
+from sphisto.features.config import DriftConfig, TextureConfig
 from sphisto.networks.registry import network
 from sphisto.train.settings import settings_for, with_devices
 
-CONFIGS = [GeneModelConfig, FieldConfig, TrainConfig, TextureConfig]
+CONFIGS = [GeneModelConfig, FieldConfig, DriftConfig, TrainConfig, TextureConfig]
 
 
 @pytest.mark.parametrize(
