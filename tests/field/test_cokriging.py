@@ -9,46 +9,9 @@ from scipy import sparse
 import sphisto as sp
 from sphisto.core.tiles import Window
 from sphisto.datasets import toy
-from sphisto.field.cokriging import Roots
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.io.slides import make_slide
-
-
-@pytest.mark.parametrize("level", [None, 30.0])
-def test_densities_come_back_from_their_roots(rng, level):
-    density = np.column_stack([rng.gamma(5, 2, (20, 3)), rng.normal(0, 2, (20, 2))])
-    roots = Roots(density.mean(axis=0), 2, level)
-    quantities = roots.quantities(density)
-    assert quantities.shape == (20, 6)
-    np.testing.assert_allclose(roots.density(quantities, np.ones(4)), density, rtol=1e-9)
-
-
-@pytest.mark.parametrize("level", [None, 40.0])
-def test_variance_of_rates_is_that_of_small_changes_of_the_components(rng, level):
-    """Against differences of the rates when one component after the other is moved a little."""
-    wanted = np.column_stack([rng.gamma(2, 20, (3, 4)), rng.normal(0, 5, (3, 2))])  # far from where it is cut off
-    loadings = rng.gamma(1, 0.1, (7, 6))
-    roots, gain = Roots(wanted.mean(axis=0), 2, level), rng.uniform(1, 1.5, 5)
-    rotation = np.zeros((7, 7))
-    rotation[:4, :4], rotation[4:, 4:] = rng.normal(0, 1, (4, 4)), np.diag([0.7, 1.1, 0.4])
-    quantities = roots.quantities(wanted)
-    quantities[:, :5] /= np.sqrt(gain)
-    components = quantities @ np.linalg.pinv(rotation)
-    variance = rng.uniform(0.1, 1, components.shape)
-
-    def rates_of(components):
-        density = roots.density(components @ rotation, gain)
-        return density, density @ loadings.T
-
-    density, rates = rates_of(components)
-    expected = np.zeros_like(rates)
-    for q, step in enumerate(1e-5 * np.eye(7)):
-        expected += (
-            np.square((rates_of(components + step)[1] - rates_of(components - step)[1]) / 2e-5) * variance[:, [q]]
-        )
-    found = roots.rate_variance(density, variance, rotation, gain, loadings)
-    np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def unevenly_measured(slide, rng):
