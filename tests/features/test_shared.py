@@ -161,7 +161,5 @@ def test_each_source_counts_by_its_weight(drawn):
     without = [(slide, replace(maps, values=maps.values[:2])) for slide, maps in sections]
     weight = np.array([1, 1, 0, 0], dtype=np.float32)
     weighted = [(slide, replace(maps, weight=weight)) for slide, maps in sections]
-    found, expected = (
-        components_of(shared_by(each), each[0]) for each in (weighted, without)
-    )
+    found, expected = (components_of(shared_by(each), each[0]) for each in (weighted, without))
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-3)

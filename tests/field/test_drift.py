@@ -135,12 +135,13 @@ def test_sums_are_added_up(rng):
     def sums(f, c):
         return Sums(len(f), f.T @ f, f.T @ c, np.square(c).sum(axis=0))
 
-    both, whole = sums(functions[:10], components[:10]) + sums(functions[10:], components[10:]), sums(functions, components)
+    both, whole = (
+        sums(functions[:10], components[:10]) + sums(functions[10:], components[10:]),
+        sums(functions, components),
+    )
     coefficients = rng.normal(size=(4, 2))
     np.testing.assert_allclose(both.errors(coefficients), whole.errors(coefficients))
-    np.testing.assert_allclose(
-        whole.errors(coefficients), np.square(components - functions @ coefficients).sum(axis=0)
-    )
+    np.testing.assert_allclose(whole.errors(coefficients), np.square(components - functions @ coefficients).sum(axis=0))
 
 
 def test_a_section_without_spots_is_predicted_from_its_features(tissue, sections):
@@ -205,7 +206,9 @@ def test_three_spots_move_the_mean_and_nothing_else(tissue, sections):
     sums = [each.density(points)[:, :N_PLAIN].sum() for each in (without, found)]
     assert sums[0] < sums[1] < whole.density[:, :N_PLAIN].sum() * 1.1
     # each of them is left out by taking it out, and none is known by the drift alone
-    rows, density, variance = field.solver.leave_one_out(100, GeneModel(("g",), np.full((1, N_PLAIN + 1), 0.1, np.float32), 1))
+    rows, density, variance = field.solver.leave_one_out(
+        100, GeneModel(("g",), np.full((1, N_PLAIN + 1), 0.1, np.float32), 1)
+    )
     np.testing.assert_array_equal(rows, [0, 1, 2])
     for row in rows:
         expected = few_spots(drift, few).given(np.array([row])).density(few.centers[[row]])

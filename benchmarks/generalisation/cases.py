@@ -1,0 +1,116 @@
+"""A case: sections of one tissue, of one of which only a share of the spots is known."""
+
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from sphisto.config import FitConfig
+from sphisto.features.maps import SectionFeatures
+from sphisto.features.texture import Texture
+from sphisto.genes.observations import informative
+from sphisto.io import read_visium, section
+from sphisto.io.slides import make_slide
+from sphisto.predict.conditioning import features_of
+from sphisto.predict.sections import of_common_genes
+from sphisto.scoring import metrics
+from sphisto.slide.slide import Slide
+
+GROUPS = (("her2st_C2", "her2st_C3", "her2st_C4", "her2st_C5"), ("mob_st_1", "mob_st_2"))
+TARGETS = {name: group for group in GROUPS for name in group}
+SHARES = {"0%": 0.0, "5%": 0.05, "20%": 0.2, "40%": 0.4, "80%": 0.8}
+LEAST_SEEN, OFTEN_SEEN = 0.03, 0.1  # share of all known spots in which a gene is seen
+LEVEL = 0.9  # of the predictive intervals
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Sections, which of them is the target (its place ``at``), and the ``known`` (n,) of its spots."""
+
+    slides: tuple[Slide, ...]
+    at: int
+    known: NDArray[np.bool_]
+    seed: int
+
+    @property
+    def slide(self) -> Slide:
+        return self.slides[self.at]
+
+    @cached_property
+    def kept(self) -> list[NDArray[np.bool_]]:
+        """Of each section the spots that are known."""
+        return [self.known if i == self.at else informative(slide) for i, slide in enumerate(self.slides)]
+
+    @property
+    def others(self) -> list[int]:
+        return [i for i in range(len(self.slides)) if i != self.at]
+
+    @property
+    def hidden(self) -> NDArray[np.int64]:
+        return np.flatnonzero(~self.known)
+
+    @cached_property
+    def truth(self) -> NDArray[np.float64]:
+        """(m, G) counts of the hidden spots."""
+        return self.slide.spots.values[self.hidden].toarray().astype(np.float64)
+
+    @cached_property
+    def seen(self) -> NDArray[np.float64]:
+        """(G,) share of the known spots of all sections in which a gene is seen."""
+        every = sparse.vstack([slide.spots.values[kept] for slide, kept in zip(self.slides, self.kept, strict=True)])
+        return np.asarray((every > 0).mean(axis=0)).ravel()
+
+    @property
+    def scored(self) -> NDArray[np.bool_]:
+        return self.seen > LEAST_SEEN
+
+
+def make_case(target: str, share: str, seed: int, data: Path) -> Case:
+    """The first spots of a random order are known, so that those of a smaller share are among those of a larger one."""
+    slides = _slides(TARGETS[target], data)
+    at = TARGETS[target].index(target)
+    n = len(slides[at].spots.centers)
+    known = np.zeros(n, dtype=bool)
+    known[np.random.default_rng(seed).permutation(n)[: round(SHARES[share] * n)]] = True
+    return Case(slides, at, known, seed)
+
+
+@cache
+def _slides(group, data) -> tuple[Slide, ...]:
+    whole = [replace(make_slide(section(read_visium(data / name))), name=name) for name in group]
+    return tuple(of_common_genes(whole))
+
+
+@cache
+def texture_of(slide) -> SectionFeatures:
+    """Texture as sphisto describes it for a section alone, computed once."""
+    return features_of(slide, [Texture()], FitConfig())
+
+
+def score(case: Case, predicted) -> dict[str, float]:
+    """Scores of a prediction of all genes at the hidden spots (:class:`sphisto.scoring.at_spots.Prediction`).
+
+    Deviance explained is that of all scored genes together, against the hidden spots' own mean: a constant that no method
+    knows without them.
+    """
+    scored, truth = case.scored, case.truth
+    by_gene = metrics.pearson(metrics.expected_log_normalised(predicted.values), metrics.log_normalised(truth))
+    values, truth = predicted.values[:, scored], truth[:, scored]
+    flat = metrics.poisson_deviance(np.broadcast_to(truth.mean(axis=0), truth.shape), truth)
+    found = {
+        "pearson": np.nanmean(by_gene[scored]),
+        "pearson_often": np.nanmean(by_gene[case.seen > OFTEN_SEEN]),
+        "deviance": 1 - metrics.poisson_deviance(values, truth).sum() / flat.sum(),
+        "genes": scored.sum(),
+        "genes_often": (case.seen > OFTEN_SEEN).sum(),
+        "spots": len(truth),
+    }
+    if predicted.variance is not None:
+        place = metrics.predictive_place(
+            truth, np.maximum(values, 1e-9), predicted.variance[:, scored], np.random.default_rng(case.seed)
+        )
+        found["coverage"] = (np.abs(place - 0.5) < LEVEL / 2).mean()
+    return {name: float(value) for name, value in found.items()}

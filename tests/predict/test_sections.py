@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import sphisto as sp
+from sphisto.config import FitConfig
+from sphisto.core.tiles import plan_tiles
+from sphisto.core.upsample import COARSEST
+from sphisto.datasets import toy
+from sphisto.features.texture import Texture
+from sphisto.field.posterior import prior_mean
+from sphisto.genes.factorize import fit_factors
+from sphisto.genes.model import rates
+from sphisto.io.slides import make_slide
+from sphisto.predict.conditioning import features_of, fit_field
+from sphisto.predict.sections import field_of, fit_together, of_common_genes
+from sphisto.scoring import metrics
+from sphisto.scoring.at_spots import pool_posterior
+
+SOURCES, CONFIG = [Texture()], FitConfig()
+
+
+@pytest.fixture(scope="module")
+def slides():
+    """Two sections of one tissue, some 150 spots each."""
+    drawn = [toy(500, 500, pitch_um=60, rng=seed) for seed in (1, 2)]
+    return [replace(make_slide(sp.io.section(each)), name=f"toy{i}") for i, each in enumerate(drawn)]
+
+
+def kept_of(slides, share):
+    """All spots of the first section, and of the second a share at random."""
+    n = len(slides[1].spots.centers)
+    known = np.zeros(n, dtype=bool)
+    known[np.random.default_rng(0).permutation(n)[: round(share * n)]] = True
+    return [np.ones(len(slides[0].spots.centers), dtype=bool), known]
+
+
+def score(slide, known, posterior, model):
+    """Mean Pearson correlation, and deviance explained, of predictions at the hidden spots."""
+    tiles = plan_tiles(slide.grid.shape, size=256, multiple=posterior.stride)
+    density = pool_posterior(posterior, slide, slide.footprint().select(np.flatnonzero(~known)), tiles)
+    predicted = rates(density, model.loadings.astype(np.float64), model.n_contrasts)
+    truth = slide.spots.values[np.flatnonzero(~known)].toarray().astype(np.float64)
+    by_gene = metrics.pearson(metrics.expected_log_normalised(predicted), metrics.log_normalised(truth))
+    return np.nanmean(by_gene), deviance(predicted, truth)
+
+
+def deviance(predicted, truth):
+    return float(metrics.poisson_deviance(np.broadcast_to(predicted, truth.shape), truth).mean())
+
+
+@pytest.mark.parametrize("scaling", ["section", "pooled"])
+def test_a_section_without_spots_is_predicted_better_than_by_the_mean_profile(slides, scaling):
+    kept = kept_of(slides, 0)
+    shared = fit_together(slides, kept, SOURCES, CONFIG, scaling, 0)
+    drift = shared.drift(1)
+    assert drift.taught.sections == ("toy0",)
+    posterior = prior_mean(shared.taught.roots.mean, COARSEST, drift)
+    pearson, found = score(slides[1], kept[1], posterior, shared.model.of(1))
+    truth = slides[1].spots.values.toarray().astype(np.float64)
+    assert pearson > 0.3  # the mean profile has none
+    assert found < 0.9 * deviance(slides[0].spots.values.toarray().mean(axis=0), truth)
+    # its spots have no part in it
+    other = replace(slides[1], measured=replace(slides[1].spots, values=slides[1].spots.values * 7))
+    again = fit_together([slides[0], other], kept, SOURCES, CONFIG, scaling, 0)
+    np.testing.assert_array_equal(again.model.shared.loadings, shared.model.shared.loadings)
+    points = slides[1].spots.centers
+    np.testing.assert_array_equal(again.drift(1).at(points), drift.at(points))
+    # and nobody is left to tell the first section anything
+    assert shared.drift(0) is None
+
+
+def test_a_section_with_a_fifth_of_its_spots_is_predicted_better_than_alone(slides):
+    kept, slide = kept_of(slides, 0.2), slides[1]
+    shared, features = fit_together(slides, kept, SOURCES, CONFIG, "section", 0), features_of(slide, SOURCES, CONFIG)
+    together = field_of(slide, shared, 1, kept[1], features, CONFIG).given("all")
+    model = fit_factors(slide.spots, kept[1], CONFIG.genes, 0)
+    alone = fit_field(slide, model, kept[1], features, CONFIG).given("all")
+    (more, less_missed), (less, more_missed) = (
+        score(slide, kept[1], *each) for each in ((together, shared.model.of(1)), (alone, model))
+    )
+    assert more > less + 0.01
+    assert less_missed < more_missed
+    # where none of its spots may be used, the other section still tells
+    field = field_of(slide, shared, 1, kept[1], features, CONFIG)
+    nothing = field.given(np.zeros(kept[1].sum(), dtype=bool))
+    assert np.ptp(nothing.solution.density(slide.spots.centers), axis=0).max() > 0
+
+
+def with_genes(slide, genes):
+    return replace(slide, measured=replace(slide.spots, genes=tuple(genes)))
+
+
+def test_common_genes_are_used_in_the_order_of_the_first_and_the_others_are_told(slides, caplog):
+    first, second = slides
+    genes, n = list(second.spots.genes), len(second.spots.genes)
+    order = np.random.default_rng(0).permutation(n)[: n - 2]
+    values = sparse.csr_array(second.spots.values[:, order])
+    other = replace(second, measured=replace(second.spots, values=values, genes=tuple(genes[i] for i in order)))
+    with caplog.at_level(logging.INFO, "sphisto"):
+        found = of_common_genes([first, other])
+    expected = [gene for gene in first.spots.genes if gene in other.spots.genes]
+    assert [list(each.spots.genes) for each in found] == [expected, expected]
+    for each, whole in zip(found, slides, strict=True):
+        columns = [whole.spots.genes.index(gene) for gene in expected]
+        np.testing.assert_array_equal(each.spots.values.toarray(), whole.spots.values[:, columns].toarray())
+    assert f"toy0: {n - 2} of {n} genes are in all sections" in caplog.text
+    assert "toy1" not in caplog.text
+
+
+def test_symbols_against_ids_are_refused_with_the_mend(slides):
+    ids = with_genes(slides[1], (f"ENSG{i:011d}" for i in range(len(slides[1].spots.genes))))
+    with pytest.raises(ValueError, match=r"0 genes in common.*0% of the counts of 'toy0'") as found:
+        of_common_genes([slides[0], ids])
+    for word in ("symbols or to ids", "adata.var_names = adata.var['gene_ids']", "at least 50%"):
+        assert word in str(found.value)
+
+
+def test_sections_that_share_few_counts_are_refused(slides):
+    genes = slides[1].spots.genes
+    some = with_genes(slides[1], [*genes[:2], *(f"other{i}" for i in range(len(genes) - 2))])
+    with pytest.raises(ValueError, match="The sections have 2 genes in common"):
+        of_common_genes([slides[0], some])
