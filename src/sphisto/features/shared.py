@@ -77,21 +77,11 @@ class SharedFeatures:
         """Number of functions."""
         return self.basis.shape[1] + self.whitening.shape[1]
 
-    def of(self, slide: Slide, maps: FeatureMaps, pitch: float) -> BoundFeatures:
-        """Bring the features of a section to these components.
-
-        Parameters
-        ----------
-        slide
-            The section.
-        maps
-            Its features as they were read.
-        pitch
-            Px between its sites.
-        """
+    def of(self, slide: Slide, maps: FeatureMaps) -> BoundFeatures:
+        """Bring the features of a section, as they were read, to these components."""
         mean, sd = self.mean, self.sd
         if self.scaling == "section":
-            mean, sd = _moments(maps.at_spots(sites(slide, pitch)))
+            mean, sd = _moments(maps.at_spots(sites(slide)))
         away = (maps.values - self.mean[:, None, None].astype(np.float32)) / self.sd[:, None, None].astype(np.float32)
         own = _standardised(maps.values.reshape(len(maps.values), -1).T, mean, sd) * self.weight.astype(np.float32)
         components = (own @ self.basis.astype(np.float32)).T.reshape(-1, *maps.values.shape[1:])
@@ -156,10 +146,10 @@ class BoundFeatures:
         return self.shared.shift(self.standardised.at(points))
 
 
-def sites(slide: Slide, pitch: float) -> NDArray[np.float64]:
+def sites(slide: Slide) -> NDArray[np.float64]:
     """(s, 2) places (y, x) in px, a pitch apart, where a spot would lie on tissue; farther apart where there are very many."""
     height, width = slide.grid.shape
-    step = max(pitch, float(np.sqrt(height * width / (4 * _MOST_SITES))))
+    step = max(slide.pitch, float(np.sqrt(height * width / (4 * _MOST_SITES))))
     y, x = np.meshgrid(np.arange(step / 2, height, step), np.arange(step / 2, width, step), indexing="ij")
     centers = np.stack([y, x], axis=-1).reshape(-1, 2)
     if len(centers):
@@ -177,7 +167,6 @@ def sites(slide: Slide, pitch: float) -> NDArray[np.float64]:
 def share_features(
     slides: Sequence[Slide],
     maps: Sequence[FeatureMaps],
-    pitches: Sequence[float],
     scaling: Scaling,
     config: DriftConfig,
     seed: int,
@@ -186,8 +175,8 @@ def share_features(
 
     Parameters
     ----------
-    slides, maps, pitches
-        Sections, their features, and px between sites of each.
+    slides, maps
+        Sections, and the features of each as they were read.
     scaling
         How features are standardised.
     config
@@ -195,7 +184,7 @@ def share_features(
     seed
         Of the landmarks.
     """
-    found = [each.at_spots(sites(slide, pitch)) for slide, each, pitch in zip(slides, maps, pitches, strict=True)]
+    found = [each.at_spots(sites(slide)) for slide, each in zip(slides, maps, strict=True)]
     mean, sd = _moments(np.concatenate(found))
     weight = maps[0].weight if maps[0].weight is not None else np.ones(len(mean))
     own = [_standardised(each, *(_moments(each) if scaling == "section" else (mean, sd))) * weight for each in found]

@@ -230,7 +230,7 @@ def fit_projection(
         if draft.exists():
             fitted = load_fitted(draft)
             with stage("field"):
-                posterior = posterior_for(fitted, slide, sources)
+                fitted, posterior = posterior_for(fitted, slide, sources)
         else:
             fitted, posterior = fit(
                 slide, network=network, genes=chosen, config=settings, sources=sources, seed=seed, device=where,
