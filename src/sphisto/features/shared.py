@@ -6,7 +6,7 @@ regression on them costs the same whatever the number of observations that taugh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating]
 Scaling = Literal["section", "pooled"]
+SCALINGS: tuple[Scaling, ...] = ("section", "pooled")
 
 _EXTREME = 4.0  # standard deviations over sites at which features are cut off
 _LEAST_FEATURE = 0.02  # of the largest principal component
@@ -79,18 +80,8 @@ class SharedFeatures:
 
     def of(self, slide: Slide, maps: FeatureMaps) -> BoundFeatures:
         """Bring the features of a section, as they were read, to these components."""
-        mean, sd = self.mean, self.sd
-        if self.scaling == "section":
-            mean, sd = _moments(maps.at_spots(sites(slide)))
-        away = (maps.values - self.mean[:, None, None].astype(np.float32)) / self.sd[:, None, None].astype(np.float32)
-        own = _standardised(maps.values.reshape(len(maps.values), -1).T, mean, sd) * self.weight.astype(np.float32)
-        components = (own @ self.basis.astype(np.float32)).T.reshape(-1, *maps.values.shape[1:])
-        return BoundFeatures(
-            slide.name,
-            self,
-            replace(maps, values=np.ascontiguousarray(components), weight=None),
-            replace(maps, values=away, weight=None),
-        )
+        own = _moments(maps.at_spots(sites(slide))) if self.scaling == "section" else (self.mean, self.sd)
+        return BoundFeatures(slide.name, self, maps, *own)
 
     def functions(self, components: Floats) -> Floats:
         """(m, T) functions of (m, q) components; the squares of each row's sum to no more than its variance."""
@@ -123,27 +114,32 @@ class BoundFeatures:
     shared
         Of which they are.
     maps
-        Components on the section's grid.
-    standardised
-        Features against those of the sections that taught.
+        Features of the section as they were read.
+    mean, sd
+        (p,) by which they are standardised.
     """
 
     name: str
     shared: SharedFeatures
     maps: FeatureMaps
-    standardised: FeatureMaps
+    mean: Floats
+    sd: Floats
 
     def at(self, points: NDArray[np.float64]) -> Floats:
         """(m, q) components at (m, 2) points (y, x) in px."""
-        return self.maps.at(points).astype(np.float64)
+        return self._components(self.maps.at(points))
 
     def at_spots(self, centers: NDArray[np.float64]) -> Floats:
         """(n, q) components over spots around (n, 2) centres."""
-        return self.maps.at_spots(centers)
+        return self._components(self.maps.at_spots(centers))
 
     def shift(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(m,) how far (m, 2) points are from all that is known, over what is usual there."""
-        return self.shared.shift(self.standardised.at(points))
+        return self.shared.shift((self.maps.at(points) - self.shared.mean) / self.shared.sd)
+
+    def _components(self, features: Floats) -> Floats:
+        own = _standardised(features.astype(np.float64), self.mean, self.sd)
+        return np.asarray((own * self.shared.weight) @ self.shared.basis)
 
 
 def sites(slide: Slide) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.config import FitConfig
+    from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.genes.model import GeneModel
     from sphisto.predict.fitted import Fitted
@@ -43,10 +44,13 @@ def fit_field(
 
 
 @one_blas_thread()
-def posterior_for(fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource]) -> tuple[Fitted, Posterior]:
+def posterior_for(
+    fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource], scaling: Scaling | None = None
+) -> tuple[Fitted, Posterior]:
     """Condition the field of a slide on all its spots.
 
-    Without any that were measured the prior mean is everywhere, or what the sections of the fit tell about this one.
+    Without any that were measured the prior mean is everywhere, or what the sections of the fit tell about this one, its
+    features standardised as ``scaling`` says, or as they were in the fit.
 
     Returns
     -------
@@ -60,8 +64,8 @@ def posterior_for(fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource]
     require_same(sources, fitted.features)
     known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)
     features = features_of(slide, sources, fitted.config)
-    if fitted.taught is not None:
-        fitted, drift = taught_about(fitted, slide, known, sources)
+    if fitted.lessons:
+        fitted, drift = taught_about(fitted, slide, known, sources, scaling)
         if not known.any():
             return fitted, prior_mean(fitted.mean, COARSEST, drift)
         observations = observe(slide, fitted.model, known, fitted.config.genes)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from sphisto.features.shared import Scaling
     from sphisto.field.drift import Taught
 
 _FORMAT = 2
@@ -98,8 +99,8 @@ class Fitted:
     sections
         What it knows of each of several sections, by name; empty of a projection of one. Then ``model`` has the usual
         levels, and :meth:`of_section` those of one section.
-    taught
-        What the sections teach others; ``None`` of a projection of one.
+    lessons
+        What the sections teach others, by how features are standardised; empty of a projection of one.
     """
 
     network: str
@@ -118,7 +119,7 @@ class Fitted:
     features: dict[str, str] = field(default_factory=lambda: sources.record_of([Texture()]))
     version: str = __version__
     sections: dict[str, SectionFit] = field(default_factory=dict)
-    taught: Taught | None = None
+    lessons: dict[Scaling, Taught] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return as_text(self._title(), self.about())
@@ -152,7 +153,7 @@ class Fitted:
 
     @property
     def _format(self) -> int:
-        return _FORMAT if self.taught is None else _FORMAT_OF_SECTIONS
+        return _FORMAT_OF_SECTIONS if self.lessons else _FORMAT
 
     def of_section(self, name: str) -> Fitted:
         """Return the projection as it is in one of the sections that it was fitted to.
@@ -215,8 +216,8 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "features": fitted.features,
         "skill": _skill_content(fitted.skill),
     }
-    if fitted.taught is not None:
-        content["taught"] = as_content(fitted.taught)
+    if fitted.lessons:
+        content["lessons"] = {scaling: as_content(taught) for scaling, taught in fitted.lessons.items()}
         content["sections"] = {
             name: {
                 "levels": torch.from_numpy(own.levels), "gate": float(own.gate), "mean": torch.from_numpy(own.mean),
@@ -305,5 +306,5 @@ def _fitted(content: dict[str, Any]) -> Fitted:
             )
             for name, own in content.get("sections", {}).items()
         },
-        taught=from_content(content["taught"]) if "taught" in content else None,
+        lessons={scaling: from_content(taught) for scaling, taught in content.get("lessons", {}).items()},
     )

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from sphisto.features.config import TextureConfig
 from sphisto.features.maps import SectionFeatures
-from sphisto.features.shared import BoundFeatures, Scaling, share_features, sites
+from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
 from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
 from sphisto.field.drift import Drift, Taught, teach
@@ -42,15 +42,23 @@ class Shared:
     ----------
     model
         Loadings, and each section's levels.
-    taught
-        By all of them.
+    lessons
+        What all of them teach, by how features are standardised.
+    scaling
+        How features are standardised among these sections.
     bound
-        Features of each.
+        Features of each, so standardised.
     """
 
     model: SharedModel
-    taught: Taught
+    lessons: dict[Scaling, Taught]
+    scaling: Scaling
     bound: tuple[BoundFeatures, ...]
+
+    @property
+    def taught(self) -> Taught:
+        """What all of them teach each other."""
+        return self.lessons[self.scaling]
 
     def drift(self, section: int) -> Drift | None:
         """Return what the others tell about a section; ``None`` if there is no other with spots."""
@@ -79,7 +87,7 @@ def fit_together(
     sources, config, seed
         As of a single section.
     scaling
-        How features of sections are standardised.
+        How features are standardised among these sections.
     model
         Loadings and levels that stay as they are; ``None`` to find them.
     """
@@ -87,11 +95,18 @@ def fit_together(
         model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed)
     maps = [SectionFeatures(slide, wide_sources(sources, config)).maps for slide in slides]
     teaching = [i for i, each in enumerate(kept) if each.any()]
-    features = share_features([slides[i] for i in teaching], [maps[i] for i in teaching], scaling, config.drift, seed)
+    observed = [observe(slides[i], model.of(i), kept[i], config.genes) for i in teaching]
+    lessons: dict[Scaling, Taught] = {}
+    for each in SCALINGS:
+        features = share_features([slides[i] for i in teaching], [maps[i] for i in teaching], each, config.drift, seed)
+        sections = [
+            (slides[i].name, observations, features.of(slides[i], maps[i]))
+            for i, observations in zip(teaching, observed, strict=True)
+        ]
+        lessons[each] = teach(features, sections, config.drift, least_sum=config.field.least_sum)
+    features = lessons[scaling].features
     bound = tuple(features.of(slide, each) for slide, each in zip(slides, maps, strict=True))
-    sections = [(slides[i].name, observe(slides[i], model.of(i), kept[i], config.genes), bound[i]) for i in teaching]
-    taught = teach(features, sections, config.drift, least_sum=config.field.least_sum)
-    return Shared(model, taught, bound)
+    return Shared(model, lessons, scaling, bound)
 
 
 def wide_sources(sources: Sequence[FeatureSource], config: FitConfig) -> tuple[FeatureSource, ...]:
@@ -147,15 +162,14 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
 
 
 def taught_about(
-    fitted: Fitted, slide: Slide, known: NDArray[np.bool_], sources: Sequence[FeatureSource]
+    fitted: Fitted, slide: Slide, known: NDArray[np.bool_], sources: Sequence[FeatureSource], scaling: Scaling | None
 ) -> tuple[Fitted, Drift | None]:
     """Return a projection of several sections as it is in one, and what the other sections tell about that.
 
     A section that was not among them gets levels of its genes from its ``known`` (n,) spots, or the usual ones.
+    ``scaling`` is how its features are standardised, ``None`` as those of the fit.
     """
-    taught = fitted.taught
-    if taught is None:
-        return fitted, None
+    taught = fitted.lessons[scaling or fitted.params["scaling"]]
     if slide.name in fitted.sections:
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
     maps = SectionFeatures(slide, wide_sources(sources, fitted.config)).maps

@@ -148,8 +148,10 @@ def fit_sections(
     device: torch.device,
     checkpoint: Path,
     resume: bool = False,
-) -> Fitted:
-    """Fit one network to several slides of the same genes, which teach each other; a slide may lack spots of counts.
+) -> tuple[Fitted, list[Posterior]]:
+    """Fit one network to several slides of the same genes, which teach each other.
+
+    Also returns the posterior of each given all spots.
 
     Parameters
     ----------
@@ -206,10 +208,11 @@ def fit_sections(
         }  # fmt: skip
     skill = _usual_skill([each.skill for each in own.values()])
     params = {**fitted.params, "gate": float(np.mean(gates))}
-    return replace(
+    fitted = replace(
         fitted, model=shared.model.shared, mean=shared.taught.roots.mean, skill=skill, params=params, sections=own,
-        taught=shared.taught,
+        lessons=shared.lessons,
     )  # fmt: skip
+    return fitted, [field.given("all") for field in fields]
 
 
 def _fields(
