@@ -203,7 +203,7 @@ def share_features(
     )  # fmt: skip
 
 
-def _usual(away: list[Floats], known: list[Floats]) -> float:
+def _usual(away: Sequence[Floats], known: Sequence[Floats]) -> float:
     """Distance of features to the nearest known ones that 99 % keep to: those of other sections, or not their own."""
     if len(away) > 1:
         others = [np.concatenate([k for j, k in enumerate(known) if j != i]) for i in range(len(away))]

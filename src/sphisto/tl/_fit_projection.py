@@ -19,7 +19,6 @@ from sphisto.features.sources import record_of as features_record
 from sphisto.features.sources import sources_of
 from sphisto.genes.model import require_genes
 from sphisto.io.paths import beside, store_path
-from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import write as building
 from sphisto.io.store.space import check_space
@@ -33,6 +32,7 @@ from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
 from sphisto.tl._fit_sections import describe, fit_several, sections_of
+from sphisto.tl._genes import default_genes, names_of
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.train.fit import fit
 from sphisto.train.processes import check_devices
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from distributed import Client
-    from scipy import sparse
     from spatialdata import SpatialData
 
     from sphisto.config import FitConfig, PresetName
@@ -56,8 +55,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _PREPARED = "slide"  # in the journal
-_DEFAULT_GENES = 16
-_MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
 
 @former_keywords(preset=named("config"), devices=from_devices)
@@ -209,17 +206,14 @@ def fit_projection(
     check_devices(where, settings.train.devices)
     check_client(client)
     with stage("read"):
-        several = sections_of(data, image=image, library_id=library_id, library_key=library_key)
-    if several is not None:
-        describe(several)
+        section, *others = sections_of(data, image=image, library_id=library_id, library_key=library_key)
+    describe([section, *others])
+    if others:
         return fit_several(
-            several, path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
+            [section, *others], path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
             spec=spec, um_per_px=um_per_px, settings=settings, sources=sources, scaling=scaling, where=where,
             device=device, client=client, seed=seed, key_added=key_added, resume=resume, copy=copy,
         )  # fmt: skip
-    with stage("read"):
-        section = as_section(data, image=image, library_id=library_id)
-    logger.info("%r", section)
     section.require_spots()
     require_free_key(section.table, key_added)
     named = _named(genes, section)
@@ -281,17 +275,6 @@ def fit_projection(
     return section.adata if copy else None
 
 
-def names_of(genes: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the genes asked for, none for the default."""
-    if genes is None:
-        return ()
-    names = (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
-    if not names:
-        msg = "Found an empty list of genes; expected at least one, or None for the default."
-        raise ValueError(msg)
-    return names
-
-
 def _named(genes: str | Sequence[str] | None, section: Section) -> tuple[str, ...]:
     """Names of the genes asked for; refused before the image is read if they are not there."""
     names = names_of(genes)
@@ -303,16 +286,6 @@ def _default_genes(adata: AnnData, slide: Slide) -> tuple[str, ...]:
     marked = flags(adata.var, "marker", "var")
     markers = () if marked is None else tuple(map(str, adata.var_names[marked]))
     return default_genes(markers, slide.spots.values, slide.spots.genes)
-
-
-def default_genes(markers: tuple[str, ...], values: sparse.csr_array, genes: tuple[str, ...]) -> tuple[str, ...]:
-    """Markers, else genes whose counts vary most for their mean."""
-    if markers:
-        return markers[:_MOST_DEFAULT_GENES]
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
-    spread = (square - mean**2) / np.maximum(mean, 1e-9)
-    return tuple(genes[i] for i in np.argsort(-spread)[:_DEFAULT_GENES])
 
 
 def _phase_seconds(history: dict[str, Any], total: float) -> dict[str, float]:

@@ -26,6 +26,7 @@ from sphisto.io.store.tables import flags, require_free_key
 from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.sections import of_common_genes
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
+from sphisto.tl._genes import default_genes, names_of
 from sphisto.tl._project import annotate
 from sphisto.tl._write import write_section
 from sphisto.train.fit import fit_sections
@@ -51,13 +52,13 @@ logger = logging.getLogger("sphisto")
 _MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same detail
 
 
-def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> list[Section] | None:
-    """Return the sections that a call is about, if it is about several; ``None`` if about one.
+def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> list[Section]:
+    """Return the section, or the several ones, that a call is about.
 
     Raises
     ------
     ValueError, KeyError
-        If they are fewer than two, lack spots, or two have one name.
+        If a list holds fewer than two; of several, if one lacks counts, or two have one name.
     """
     if isinstance(data, list | tuple):
         if library_id is not None or library_key is not None:
@@ -70,7 +71,7 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
         images = _one_for_each(image, len(names))
         found = [as_section(data, image=own, library_id=name) for name, own in zip(names, images, strict=True)]
     else:
-        return None
+        return [as_section(data, image=image, library_id=library_id)]
     if len(found) < 2:
         msg = f"Found {len(found)} section in a list; expected two or more, or the section itself."
         raise ValueError(msg)
@@ -154,10 +155,10 @@ def fit_several(
         key = key_of(key_added, section.library_id)
         require_free_key(section.table, key)
         building.check_target(path, section.library_id, key)
-    common = um_per_px or _common_scale(sections, settings.train.longest_side)
+    common = um_per_px or common_scale(sections, settings.train.longest_side)
     with stage("images and tissue"):
         slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
-    _refuse_other_scales(slides)
+    refuse_other_scales(slides)
     if copy:
         sections = [section.copy() for section in sections]
     chosen = _genes(genes, sections, slides)
@@ -222,13 +223,13 @@ def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
         new.write_text(json.dumps({"call": call, "written": written}))
 
 
-def _common_scale(sections: Sequence[Section], longest_side: int | None) -> float:
+def common_scale(sections: Sequence[Section], longest_side: int | None) -> float:
     """Um per px at which all sections are worked at: that of the coarsest image."""
     own = [um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections]
     return max(own)
 
 
-def _refuse_other_scales(slides: Sequence[Slide]) -> None:
+def refuse_other_scales(slides: Sequence[Slide]) -> None:
     """Refuse sections whose pixels differ in size even where images are averaged: the network sees pixels."""
     scales = {slide.name: slide.grid.um_per_px for slide in slides}
     finest, coarsest = min(scales, key=scales.__getitem__), max(scales, key=scales.__getitem__)
@@ -242,8 +243,6 @@ def _refuse_other_scales(slides: Sequence[Slide]) -> None:
 
 def _genes(genes: str | Sequence[str] | None, sections: Sequence[Section], slides: Sequence[Slide]) -> tuple[str, ...]:
     """Genes whose rasters are written: those asked for, markers that all sections have, or the most variable ones."""
-    from sphisto.tl._fit_projection import default_genes, names_of
-
     known = slides[0].spots.genes
     names = names_of(genes)
     require_genes(names, known)

@@ -199,17 +199,17 @@ def fit_sections(
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)
     with stage("skill of genes"):
-        own = {
+        found = {
             slide.name: SectionFit(
                 shared.model.levels[i], gates[i], fields[i].mean, slide.spot,
                 left_out_skill(fields[i], shared.model.of(i), slide),
             )
             for i, slide in enumerate(slides)
         }  # fmt: skip
-    skill = _usual_skill([each.skill for each in own.values()])
+    skill = _usual_skill([each.skill for each in found.values()])
     params = {**fitted.params, "gate": float(np.mean(gates))}
     fitted = replace(
-        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, skill=skill, params=params, sections=own,
+        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, skill=skill, params=params, sections=found,
         lessons=shared.lessons,
     )  # fmt: skip
     return fitted, [field.given("all") for field in fields]
