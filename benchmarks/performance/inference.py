@@ -58,7 +58,7 @@ def speed(device, tiles, *, rounds=3, side=SIDE):
     whole = slice(0, (tiles + 2) * drawn.TILE)
     slide = make_slide(sp.io.section(adata, image=drawn.image(whole, whole, tiles), image_scale=1.0))
     fitted = drawn.model(adata, n_factors=N_FACTORS, n_genes=N_GENES)
-    posterior = posterior_for(fitted, slide, [Texture()])
+    _, posterior = posterior_for(fitted, slide, [Texture()])
     todo = nested(on_tissue(tiles_of(fitted, slide), slide.tissue))
 
     def predict():

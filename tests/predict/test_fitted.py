@@ -65,7 +65,7 @@ def test_models_that_lack_something_are_said(fitted, tmp_path):
 
 def test_other_formats_and_missing_files_are_said(tmp_path):
     torch.save({"format": 99}, tmp_path / "m.pt")
-    with pytest.raises(ValueError, match="has format 99; this version of sphisto reads format 2"):
+    with pytest.raises(ValueError, match="has format 99; this version of sphisto reads formats 2 and 3"):
         load_fitted(tmp_path / "m.pt")
     with pytest.raises(FileNotFoundError, match="Found no file"):
         load_fitted(tmp_path / "nothing.pt")

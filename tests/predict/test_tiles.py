@@ -18,7 +18,7 @@ def whole(fitted, slide, tile):
     maps = np.full((fitted.model.n_factors, *slide.grid.shape), -1, dtype=np.float32)
     picture = np.full((3, *slide.grid.shape), -1, dtype=np.float32)
     for part, found in predict_tiles(
-        fitted, slide, posterior_for(fitted, slide, [Texture()]), device=torch.device("cpu"), tile=tile
+        fitted, slide, posterior_for(fitted, slide, [Texture()])[1], device=torch.device("cpu"), tile=tile
     ):
         maps[:, *part.core.slices] = found.factors
         picture[:, *part.core.slices] = found.image
@@ -49,7 +49,7 @@ def test_devices_that_are_not_there_are_said():
 
 def test_some_tiles_are_predicted_as_among_all(fitted):
     model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
-    prior, device = posterior_for(model, slide, [Texture()]), torch.device("cpu")
+    prior, device = posterior_for(model, slide, [Texture()])[1], torch.device("cpu")
     chosen = tiles_of(model, slide, tile=40)[3:5]
     every = dict(predict_tiles(model, slide, prior, device=device, tile=40))
     found = list(predict_tiles(model, slide, prior, device=device, tiles=chosen))
@@ -70,7 +70,7 @@ def test_points_are_predicted_as_by_the_maps(fitted, rng, monkeypatch, enough):
 
     monkeypatch.setattr(UNet, "forward", limited)
     model, slide = sp.tl.load(fitted), make_slide(sp.io.section(fitted))
-    prior, device = posterior_for(model, slide, [Texture()]), torch.device("cpu")
+    prior, device = posterior_for(model, slide, [Texture()])[1], torch.device("cpu")
     shut = replace(model, weights={**model.weights, "gate": torch.zeros(())})
     for tile in tiles_of(model, slide, tile=64)[:6]:
         y, x = (rng.integers(0, side, 200) for side in tile.core.shape)

@@ -20,7 +20,7 @@ def test_the_prior_alone_is_the_network_switched_off(fitted, small_toy_once, siz
     model, slide = sp.tl.load(fitted), make_slide(sp.io.section(small_toy_once))
     spots = slide.footprint().select(np.arange(0, len(slide.spots.centers), 3))
     off = replace(model, weights={**model.weights, "gate": torch.zeros(())})
-    prior, tiles = posterior_for(model, slide, [Texture()]), tiles_of(model, slide, tile=size)
+    prior, tiles = posterior_for(model, slide, [Texture()])[1], tiles_of(model, slide, tile=size)
     pool = TilePool(spots, model.model.n_factors)
     for tile, maps in predict_tiles(off, slide, prior, device=torch.device("cpu"), tiles=tiles):
         pool.add(tile.core, maps.factors)

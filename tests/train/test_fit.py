@@ -47,7 +47,8 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
         return fitted, 1.0
 
     def train(task, **_):
-        assert not (task.learned & task.held_out).any()
+        (part,) = task.parts
+        assert not (part.learned & part.held_out).any()
         yield {"epoch": np.arange(1)}, task.precision
 
     monkeypatch.setattr("sphisto.train.fit.gated", gated)
@@ -101,4 +102,4 @@ def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path)
         checkpoint=tmp_path / "c",
     )  # fmt: skip
     window = Window(0, 0, 96, 112)
-    np.testing.assert_array_equal(posterior_for(fitted, slide, [Texture()]).maps(window), posterior.maps(window))
+    np.testing.assert_array_equal(posterior_for(fitted, slide, [Texture()])[1].maps(window), posterior.maps(window))

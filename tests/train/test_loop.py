@@ -46,7 +46,8 @@ def make_task(small_toy):
             devices=devices, least_batches=N_BATCHES,
         )  # fmt: skip
         call = {"devices": devices}
-        return training.Task(slide, spec, module, factors, field, ~watched, watched, config, 3, "float32", call)
+        part = training.Part(slide, factors, field, ~watched, watched)
+        return training.Task((part,), spec, module, config, 3, "float32", call)
 
     return make
 
@@ -64,8 +65,9 @@ def train_by_hand(task):
     optimizer, schedule = options["optimizer"], options["lr_scheduler"]["scheduler"]
     for epoch in range(config.max_epochs):
         losses.append([])
+        (part,) = task.parts
         crops = Crops(
-            task.slide, task.slide.footprint(), task.field, state.genes, task.learned, task.held_out,
+            part.slide, part.slide.footprint(), part.field, state.genes, part.learned, part.held_out,
             state.crop, config, N_BATCHES, task.seed, epoch,
         )  # fmt: skip
         for first in range(0, N_BATCHES, config.devices):
@@ -76,7 +78,7 @@ def train_by_hand(task):
                 loss = dissimilarity(drawn, batch.image, ResidualUNet.colour_weight)
                 if epoch >= task.image_epochs:
                     pooled = pool(values_at(maps, batch.pixel), batch)
-                    expected = rates(pooled, state.loadings, task.model.n_contrasts)
+                    expected = rates(pooled, state.loadings[0], part.model.n_contrasts)
                     weight = torch.where(batch.hidden, 1.0, config.seen_weight) * ~batch.held_out
                     loss = config.image_weight * loss + poisson_deviance(expected, batch.values, weight)
                 losses[-1].append(float(loss.detach()))

@@ -135,7 +135,7 @@ def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> ND
         )
         raise ValueError(msg)
     found = found.astype(np.float32, copy=False)
-    if not (np.ptp(found, axis=(1, 2)) > 0).any():
+    if not (np.ptp(found, axis=(1, 2)) > 0).any() and not getattr(features, "may_be_flat", False):
         logger.warning(
             "The features %r are the same everywhere; they cannot distinguish places. Leave them out of `features`.",
             name,

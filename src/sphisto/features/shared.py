@@ -6,7 +6,7 @@ regression on them costs the same whatever the number of observations that taugh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating]
 Scaling = Literal["section", "pooled"]
+SCALINGS: tuple[Scaling, ...] = ("section", "pooled")
 
 _EXTREME = 4.0  # standard deviations over sites at which features are cut off
 _LEAST_FEATURE = 0.02  # of the largest principal component
@@ -77,30 +78,10 @@ class SharedFeatures:
         """Number of functions."""
         return self.basis.shape[1] + self.whitening.shape[1]
 
-    def of(self, slide: Slide, maps: FeatureMaps, pitch: float) -> BoundFeatures:
-        """Bring the features of a section to these components.
-
-        Parameters
-        ----------
-        slide
-            The section.
-        maps
-            Its features as they were read.
-        pitch
-            Px between its sites.
-        """
-        mean, sd = self.mean, self.sd
-        if self.scaling == "section":
-            mean, sd = _moments(maps.at_spots(sites(slide, pitch)))
-        away = (maps.values - self.mean[:, None, None].astype(np.float32)) / self.sd[:, None, None].astype(np.float32)
-        own = _standardised(maps.values.reshape(len(maps.values), -1).T, mean, sd) * self.weight.astype(np.float32)
-        components = (own @ self.basis.astype(np.float32)).T.reshape(-1, *maps.values.shape[1:])
-        return BoundFeatures(
-            slide.name,
-            self,
-            replace(maps, values=np.ascontiguousarray(components), weight=None),
-            replace(maps, values=away, weight=None),
-        )
+    def of(self, slide: Slide, maps: FeatureMaps) -> BoundFeatures:
+        """Bring the features of a section, as they were read, to these components."""
+        own = _moments(maps.at_spots(sites(slide))) if self.scaling == "section" else (self.mean, self.sd)
+        return BoundFeatures(slide.name, self, maps, *own)
 
     def functions(self, components: Floats) -> Floats:
         """(m, T) functions of (m, q) components; the squares of each row's sum to no more than its variance."""
@@ -133,33 +114,38 @@ class BoundFeatures:
     shared
         Of which they are.
     maps
-        Components on the section's grid.
-    standardised
-        Features against those of the sections that taught.
+        Features of the section as they were read.
+    mean, sd
+        (p,) by which they are standardised.
     """
 
     name: str
     shared: SharedFeatures
     maps: FeatureMaps
-    standardised: FeatureMaps
+    mean: Floats
+    sd: Floats
 
     def at(self, points: NDArray[np.float64]) -> Floats:
         """(m, q) components at (m, 2) points (y, x) in px."""
-        return self.maps.at(points).astype(np.float64)
+        return self._components(self.maps.at(points))
 
     def at_spots(self, centers: NDArray[np.float64]) -> Floats:
         """(n, q) components over spots around (n, 2) centres."""
-        return self.maps.at_spots(centers)
+        return self._components(self.maps.at_spots(centers))
 
     def shift(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(m,) how far (m, 2) points are from all that is known, over what is usual there."""
-        return self.shared.shift(self.standardised.at(points))
+        return self.shared.shift((self.maps.at(points) - self.shared.mean) / self.shared.sd)
+
+    def _components(self, features: Floats) -> Floats:
+        own = _standardised(features.astype(np.float64), self.mean, self.sd)
+        return np.asarray((own * self.shared.weight) @ self.shared.basis)
 
 
-def sites(slide: Slide, pitch: float) -> NDArray[np.float64]:
+def sites(slide: Slide) -> NDArray[np.float64]:
     """(s, 2) places (y, x) in px, a pitch apart, where a spot would lie on tissue; farther apart where there are very many."""
     height, width = slide.grid.shape
-    step = max(pitch, float(np.sqrt(height * width / (4 * _MOST_SITES))))
+    step = max(slide.pitch, float(np.sqrt(height * width / (4 * _MOST_SITES))))
     y, x = np.meshgrid(np.arange(step / 2, height, step), np.arange(step / 2, width, step), indexing="ij")
     centers = np.stack([y, x], axis=-1).reshape(-1, 2)
     if len(centers):
@@ -177,7 +163,6 @@ def sites(slide: Slide, pitch: float) -> NDArray[np.float64]:
 def share_features(
     slides: Sequence[Slide],
     maps: Sequence[FeatureMaps],
-    pitches: Sequence[float],
     scaling: Scaling,
     config: DriftConfig,
     seed: int,
@@ -186,8 +171,8 @@ def share_features(
 
     Parameters
     ----------
-    slides, maps, pitches
-        Sections, their features, and px between sites of each.
+    slides, maps
+        Sections, and the features of each as they were read.
     scaling
         How features are standardised.
     config
@@ -195,7 +180,7 @@ def share_features(
     seed
         Of the landmarks.
     """
-    found = [each.at_spots(sites(slide, pitch)) for slide, each, pitch in zip(slides, maps, pitches, strict=True)]
+    found = [each.at_spots(sites(slide)) for slide, each in zip(slides, maps, strict=True)]
     mean, sd = _moments(np.concatenate(found))
     weight = maps[0].weight if maps[0].weight is not None else np.ones(len(mean))
     own = [_standardised(each, *(_moments(each) if scaling == "section" else (mean, sd))) * weight for each in found]
@@ -218,7 +203,7 @@ def share_features(
     )  # fmt: skip
 
 
-def _usual(away: list[Floats], known: list[Floats]) -> float:
+def _usual(away: Sequence[Floats], known: Sequence[Floats]) -> float:
     """Distance of features to the nearest known ones that 99 % keep to: those of other sections, or not their own."""
     if len(away) > 1:
         others = [np.concatenate([k for j, k in enumerate(known) if j != i]) for i in range(len(away))]

@@ -54,6 +54,7 @@ class SurroundingsOf:
     widths_um: tuple[float, ...]
 
     stride = COARSEST
+    may_be_flat = True  # of an image that is all tissue
 
     @property
     def um_per_px(self) -> float:

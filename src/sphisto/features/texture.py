@@ -42,9 +42,9 @@ class Texture:
         return fingerprint(astuple(self.config))
 
     def of(self, slide: Slide) -> TextureOf:
-        """Return the texture of a section with spots, on a grid that their distance decides."""
+        """Return the texture of a section, on a grid that the distance of its spots decides, or their usual one."""
         radius = slide.spot.um / slide.grid.um_per_px / 2
-        stride = stride_for(slide.spots.pitch, self.config.points_per_pitch) * block_of(radius, self.config)
+        stride = stride_for(slide.pitch, self.config.points_per_pitch) * block_of(radius, self.config)
         return TextureOf(slide, radius, stride, self.config)
 
 

@@ -62,7 +62,7 @@ class CoKriging:
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
     detail: Detail | None = None
-    trend: NDArray[np.float64] | None = None
+    trend: Floats | None = None
     drift: Drift | None = None
     slope: float = 0.0
 

@@ -259,7 +259,7 @@ class DriftSolver:
     """
 
     drift: Drift
-    centers: Floats
+    centers: NDArray[np.float64]
     rest: Floats
 
     uses_features = True

@@ -14,6 +14,7 @@ from sphisto.features.sources import require_same
 from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.observations import informative, observe
+from sphisto.predict.sections import taught_about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.config import FitConfig
+    from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.genes.model import GeneModel
     from sphisto.predict.fitted import Fitted
@@ -42,8 +44,17 @@ def fit_field(
 
 
 @one_blas_thread()
-def posterior_for(fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource]) -> Posterior:
-    """Condition the field of a slide on all its spots; without any that were measured the prior mean is everywhere.
+def posterior_for(
+    fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource], scaling: Scaling | None = None
+) -> tuple[Fitted, Posterior]:
+    """Condition the field of a slide on all its spots.
+
+    Without any that were measured the prior mean is everywhere, or what the sections of the fit tell about this one, its
+    features standardised as ``scaling`` says, or as they were in the fit.
+
+    Returns
+    -------
+    The projection as it is in this section, and the posterior.
 
     Raises
     ------
@@ -52,11 +63,18 @@ def posterior_for(fitted: Fitted, slide: Slide, sources: Sequence[FeatureSource]
     """
     require_same(sources, fitted.features)
     known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)
+    features = features_of(slide, sources, fitted.config)
+    if fitted.lessons:
+        fitted, drift = taught_about(fitted, slide, known, sources, scaling)
+        if not known.any():
+            return fitted, prior_mean(fitted.mean, COARSEST, drift)
+        observations = observe(slide, fitted.model, known, fitted.config.genes)
+        return fitted, Field.fit(observations, features, fitted.config.field, drift).given("all")
     if not known.any():
-        return prior_mean(fitted.mean, COARSEST)
-    field = fit_field(slide, fitted.model, known, features_of(slide, sources, fitted.config), fitted.config)
+        return fitted, prior_mean(fitted.mean, COARSEST)
+    field = fit_field(slide, fitted.model, known, features, fitted.config)
     warn_without_features(field, slide)
-    return field.given("all")
+    return fitted, field.given("all")
 
 
 def warn_without_features(field: Field, slide: Slide) -> None:

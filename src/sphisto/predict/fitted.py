@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,47 @@ from sphisto.core.atomic import whole_file
 from sphisto.core.spot import Spot
 from sphisto.features import sources
 from sphisto.features.texture import Texture
+from sphisto.genes.levels import at_levels
 from sphisto.genes.model import GeneModel
 from sphisto.networks.precision import channels_last
 from sphisto.networks.registry import network
+from sphisto.predict.taught_content import as_content, from_content
 from sphisto.scoring.skill import Skill
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from sphisto.features.shared import Scaling
+    from sphisto.field.drift import Taught
+
 _FORMAT = 2
+_FORMAT_OF_SECTIONS = 3  # which versions that know one section alone must refuse
+
+
+@dataclass(frozen=True, eq=False)
+class SectionFit:
+    """What a projection that several sections share knows of one of them.
+
+    Parameters
+    ----------
+    levels
+        (G,) logarithm of each gene's level in the section over its usual one, the section's depth included.
+    gate
+        Share of what the network adds that is used.
+    mean
+        (K,) mean density of each factor.
+    spot
+        Of the section.
+    skill
+        Of each gene at the section's left-out spots.
+    """
+
+    levels: NDArray[np.float64]
+    gate: float
+    mean: NDArray[np.float64]
+    spot: Spot
+    skill: Skill
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,6 +96,11 @@ class Fitted:
         Names and hashes of the sources of features it was fitted with.
     version
         Of sphisto, which fitted it.
+    sections
+        What it knows of each of several sections, by name; empty of a projection of one. Then ``model`` has the usual
+        levels, and :meth:`of_section` those of one section.
+    lessons
+        What the sections teach others, by how features are standardised; empty of a projection of one.
     """
 
     network: str
@@ -82,6 +118,8 @@ class Fitted:
     config: FitConfig = field(default_factory=FitConfig)
     features: dict[str, str] = field(default_factory=lambda: sources.record_of([Texture()]))
     version: str = __version__
+    sections: dict[str, SectionFit] = field(default_factory=dict)
+    lessons: dict[Scaling, Taught] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return as_text(self._title(), self.about())
@@ -109,8 +147,36 @@ class Fitted:
             if len(known)
             else "unknown",
             "features": some(list(self.features)) or "none",
-            "version": f"fitted by sphisto {self.version}, model format {_FORMAT}",
+            **({"sections": some(tuple(self.sections))} if self.sections else {}),
+            "version": f"fitted by sphisto {self.version}, model format {self._format}",
         }
+
+    @property
+    def _format(self) -> int:
+        return _FORMAT_OF_SECTIONS if self.lessons else _FORMAT
+
+    def of_section(self, name: str) -> Fitted:
+        """Return the projection as it is in one of the sections that it was fitted to.
+
+        Raises
+        ------
+        KeyError
+            If it was not fitted to a section of that name; the message lists those it was.
+        """
+        if name not in self.sections:
+            known = ", ".join(map(repr, self.sections)) or "one section alone"
+            msg = f"Found no section {name!r} in this projection; it was fitted to {known}."
+            raise KeyError(msg)
+        own = self.sections[name]
+        return replace(
+            self,
+            model=at_levels(self.model, own.levels),
+            weights={**self.weights, "gate": torch.tensor(float(own.gate))},
+            mean=own.mean,
+            spot=own.spot,
+            skill=own.skill,
+            params={**self.params, "gate": own.gate},
+        )
 
     def module(self) -> nn.Module:
         """Build the network with its weights, ready to predict."""
@@ -131,7 +197,7 @@ class Fitted:
 def save_fitted(fitted: Fitted, path: Path) -> None:
     """Write a fitted projection to one file, as a whole or not at all."""
     content = {
-        "format": _FORMAT,
+        "format": fitted._format,
         "version": fitted.version,
         "network": fitted.network,
         "weights": fitted.weights,
@@ -148,10 +214,27 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "history": {name: values.tolist() for name, values in fitted.history.items()},
         "config": as_plain(fitted.config),
         "features": fitted.features,
-        "skill": {name: torch.from_numpy(values) for name, values in vars(fitted.skill).items()},
+        "skill": _skill_content(fitted.skill),
     }
+    if fitted.lessons:
+        content["lessons"] = {scaling: as_content(taught) for scaling, taught in fitted.lessons.items()}
+        content["sections"] = {
+            name: {
+                "levels": torch.from_numpy(own.levels), "gate": float(own.gate), "mean": torch.from_numpy(own.mean),
+                "spot": asdict(own.spot), "skill": _skill_content(own.skill),
+            }
+            for name, own in fitted.sections.items()
+        }  # fmt: skip
     with whole_file(path) as new, new.open("wb") as file:  # Python's own file, so that a full disk raises OSError
         torch.save(content, file)
+
+
+def _skill_content(skill: Skill) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values) for name, values in vars(skill).items()}
+
+
+def _skill(content: dict[str, Tensor]) -> Skill:
+    return Skill(**{name: values.numpy() for name, values in content.items()})
 
 
 def read_safely(path: Path, what: str) -> Any:
@@ -185,9 +268,9 @@ def load_fitted(path: Path) -> Fitted:
         msg = f"Found no file {path}; expected what `sphisto.tl.save` wrote."
         raise FileNotFoundError(msg)
     content = read_safely(path, "fitted projection")
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (_FORMAT, _FORMAT_OF_SECTIONS):
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        msg = f"{path} has format {found}; this version of sphisto reads format {_FORMAT}. Update sphisto or fit again."
+        msg = f"{path} has format {found}; this version of sphisto reads formats {_FORMAT} and {_FORMAT_OF_SECTIONS}. Update sphisto or fit again."
         raise ValueError(msg)
     try:
         return _fitted(content)
@@ -212,9 +295,16 @@ def _fitted(content: dict[str, Any]) -> Fitted:
         genes=tuple(content["genes"]),
         params=content["params"],
         history={name: np.asarray(values) for name, values in content["history"].items()},
-        skill=Skill(**{name: values.numpy() for name, values in content["skill"].items()}),
+        skill=_skill(content["skill"]),
         # older files hold neither: settings had no names, texture was the only source, and the stain was not used
         config=from_plain(content.get("config", {"field": {"use_stain": False}})),
         features=content.get("features", sources.record_of([Texture()])),
         version=str(content.get("version", "unknown")),
+        sections={
+            name: SectionFit(
+                own["levels"].numpy(), own["gate"], own["mean"].numpy(), Spot(**own["spot"]), _skill(own["skill"])
+            )
+            for name, own in content.get("sections", {}).items()
+        },
+        lessons={scaling: from_content(taught) for scaling, taught in content.get("lessons", {}).items()},
     )

@@ -12,12 +12,13 @@ from scipy import sparse
 
 from sphisto.features.config import TextureConfig
 from sphisto.features.maps import SectionFeatures
-from sphisto.features.shared import BoundFeatures, Scaling, share_features
+from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
 from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
 from sphisto.field.drift import Drift, Taught, teach
 from sphisto.field.field import Field
-from sphisto.genes.levels import SharedModel, fit_shared
+from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
+from sphisto.genes.model import rates
 from sphisto.genes.observations import observe
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from sphisto.config import FitConfig
     from sphisto.features.source import FeatureSource
+    from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
@@ -40,15 +42,23 @@ class Shared:
     ----------
     model
         Loadings, and each section's levels.
-    taught
-        By all of them.
+    lessons
+        What all of them teach, by how features are standardised.
+    scaling
+        How features are standardised among these sections.
     bound
-        Features of each.
+        Features of each, so standardised.
     """
 
     model: SharedModel
-    taught: Taught
+    lessons: dict[Scaling, Taught]
+    scaling: Scaling
     bound: tuple[BoundFeatures, ...]
+
+    @property
+    def taught(self) -> Taught:
+        """What all of them teach each other."""
+        return self.lessons[self.scaling]
 
     def drift(self, section: int) -> Drift | None:
         """Return what the others tell about a section; ``None`` if there is no other with spots."""
@@ -64,6 +74,7 @@ def fit_together(
     config: FitConfig,
     scaling: Scaling,
     seed: int,
+    model: SharedModel | None = None,
 ) -> Shared:
     """Fit what sections share to the ``kept`` (n,) spots of each, all of the same genes.
 
@@ -76,20 +87,26 @@ def fit_together(
     sources, config, seed
         As of a single section.
     scaling
-        How features of sections are standardised.
+        How features are standardised among these sections.
+    model
+        Loadings and levels that stay as they are; ``None`` to find them.
     """
-    model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed)
+    if model is None:
+        model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed)
     maps = [SectionFeatures(slide, wide_sources(sources, config)).maps for slide in slides]
-    pitches = [slide.spots.pitch for slide in slides]
     teaching = [i for i, each in enumerate(kept) if each.any()]
-    features = share_features(
-        [slides[i] for i in teaching], [maps[i] for i in teaching], [pitches[i] for i in teaching], scaling,
-        config.drift, seed,
-    )  # fmt: skip
-    bound = tuple(features.of(slide, each, pitch) for slide, each, pitch in zip(slides, maps, pitches, strict=True))
-    sections = [(slides[i].name, observe(slides[i], model.of(i), kept[i], config.genes), bound[i]) for i in teaching]
-    taught = teach(features, sections, config.drift, least_sum=config.field.least_sum)
-    return Shared(model, taught, bound)
+    observed = [observe(slides[i], model.of(i), kept[i], config.genes) for i in teaching]
+    lessons: dict[Scaling, Taught] = {}
+    for each in SCALINGS:
+        features = share_features([slides[i] for i in teaching], [maps[i] for i in teaching], each, config.drift, seed)
+        sections = [
+            (slides[i].name, observations, features.of(slides[i], maps[i]))
+            for i, observations in zip(teaching, observed, strict=True)
+        ]
+        lessons[each] = teach(features, sections, config.drift, least_sum=config.field.least_sum)
+    features = lessons[scaling].features
+    bound = tuple(features.of(slide, each) for slide, each in zip(slides, maps, strict=True))
+    return Shared(model, lessons, scaling, bound)
 
 
 def wide_sources(sources: Sequence[FeatureSource], config: FitConfig) -> tuple[FeatureSource, ...]:
@@ -142,3 +159,47 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
             )  # fmt: skip
         out.append(replace(slide, measured=replace(spots, values=values, genes=genes, others=None)))
     return out
+
+
+def taught_about(
+    fitted: Fitted, slide: Slide, known: NDArray[np.bool_], sources: Sequence[FeatureSource], scaling: Scaling | None
+) -> tuple[Fitted, Drift | None]:
+    """Return a projection of several sections as it is in one, and what the other sections tell about that.
+
+    A section that was not among them gets levels of its genes from its ``known`` (n,) spots, or the usual ones.
+    ``scaling`` is how its features are standardised, ``None`` as those of the fit.
+    """
+    taught = fitted.lessons[scaling or fitted.params["scaling"]]
+    if slide.name in fitted.sections:
+        fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
+    maps = SectionFeatures(slide, wide_sources(sources, fitted.config)).maps
+    drift = Drift(taught, taught.features.of(slide, maps)) if taught.sections else None
+    if drift is not None:
+        _warn_of_shift(drift.features, slide)
+    if drift is None or slide.name in fitted.sections or not known.any():
+        return fitted, drift
+    rows = np.flatnonzero(known)
+    expected = drift.alone().density(slide.spots.centers[rows])
+    share = np.clip(
+        np.nan_to_num(slide.footprint().select(rows).mean(slide.tissue)), fitted.config.genes.least_tissue, 1
+    )
+    loadings = np.nan_to_num(fitted.model.loadings.astype(np.float64))
+    sums = (rates(expected, loadings, fitted.model.n_contrasts) * share).sum(axis=0)
+    counts = np.asarray(slide.spots.values[rows].sum(axis=0), dtype=np.float64).ravel()
+    levels = levels_of(fitted.model, counts, sums, fitted.config.genes)
+    return replace(fitted, model=at_levels(fitted.model, levels), skill=fitted.skill), drift
+
+
+def _warn_of_shift(features: BoundFeatures, slide: Slide) -> None:
+    """Warn if the image looks like nothing that the projection has seen."""
+    strange = float((features.shift(sites(slide)) > 1).mean())
+    if strange > _MOST_STRANGE:
+        logger.warning(
+            "%s: %.0f %% of its tissue looks like none of the sections that the projection was fitted to (1 %% of those does): "
+            "another tissue, stain or magnification? What is predicted there from the image alone means little; the "
+            "deviations are widened. Fit with sections like this one, or check `image_um_per_px`.",
+            slide.name, 100 * strange,
+        )  # fmt: skip
+
+
+_MOST_STRANGE = 0.1  # of the tissue

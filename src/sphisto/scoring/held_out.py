@@ -12,6 +12,8 @@ from sphisto.core.spot import median_pitch
 from sphisto.genes.observations import informative
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from sphisto.slide.slide import Slide
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 SPLITS = ("random", "blocks")
 
 
-def check_split(split: str, share: float) -> None:
-    """Refuse a way to split, or a share of the spots, that makes no sense."""
-    if split not in SPLITS:
-        msg = f"Found split={split!r}; expected one of {', '.join(map(repr, SPLITS))}."
+def check_split(split: str, share: float, *, known: Sequence[str] = SPLITS) -> None:
+    """Refuse a way to split that is not among the ``known`` ones, or a share of the spots that makes no sense."""
+    if split not in known:
+        several = " Whole sections are left out of several: give a list of them." if split == "section" else ""
+        msg = f"Found split={split!r}; expected one of {', '.join(map(repr, known))}.{several}"
         raise ValueError(msg)
     if not 0 < share < 1:
         msg = f"Found share={share:g}; expected a number between 0 and 1, for instance 0.2 to hold out a fifth."

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 OWN = "sphisto"
 """Name of the method that others are compared with."""
+PRIOR = "prior"
+"""Name of what it is without the network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +84,17 @@ def methods_table(scores: Scores, seconds: Mapping[str, float]) -> pd.DataFrame:
     import pandas as pd
 
     has_ceiling = np.isfinite(scores.ceiling)
+    simple = next((name for name in ("gaussian", "mean") if name in scores.pearson), None)
     rows = {}
     for name, values in scores.pearson.items():
         known = np.isfinite(values)
-        better = values[known] > scores.pearson["gaussian"][known]
+        better = values[known] > scores.pearson[simple][known] if simple else np.full(int(known.sum()), np.nan)
         rows[name] = {
             "mean_pearson": average(values),
             "median_pearson": float(np.median(values[known])) if known.any() else np.nan,
             "share_of_ceiling": average(values[has_ceiling]) / average(scores.ceiling),
             "deviance_explained": average(scores.explained[name], scores.deviance),
-            "better_than_gaussian": np.nan if name == "gaussian" else average(better),
+            "better_than_gaussian": np.nan if name == simple else average(better),
             "coverage": average(scores.coverage[name]) if name in scores.coverage else np.nan,
             "seconds": float(seconds[name]),
         }

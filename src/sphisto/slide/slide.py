@@ -16,6 +16,8 @@ from sphisto.core.mask import Mask
 from sphisto.core.places import Places
 from sphisto.core.spot import Spot
 
+_PITCH_OF_SPOTS = 100 / 55  # of their diameter: 100 um of 55 um (Visium), about 200 um of 100 um before
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -85,6 +87,14 @@ class Slide:
             msg = f"Slide {self.name!r} has an image but no spots; give an AnnData or SpatialData with counts."
             raise ValueError(msg)
         return self.measured
+
+    @property
+    def pitch(self) -> float:
+        """Usual distance of neighbouring spots in grid px; without any, that which arrays of such spots have."""
+        if self.measured is not None:
+            return self.measured.pitch
+        usual = 1.0 if self.spot.shape == "square" else _PITCH_OF_SPOTS
+        return usual * self.spot.um / self.grid.um_per_px
 
     @property
     def spot_area(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,18 @@ from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
 from sphisto.features.sources import record_of, sources_of
 from sphisto.genes.model import require_genes
-from sphisto.io.sections import Section, as_section
+from sphisto.io.sections import Section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store.tables import require_free_key
 from sphisto.networks.registry import Network, current_name
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.tiles import device_of
 from sphisto.scoring.baselines import gaussian, nearest
-from sphisto.scoring.held_out import check_split, hold_out, some_of, without
+from sphisto.scoring.held_out import SPLITS, check_split, hold_out, some_of, without
 from sphisto.scoring.scores import OWN, average, methods_table, score
+from sphisto.tl._evaluate_sections import SECTION, evaluate_sections
+from sphisto.tl._fit_sections import describe, sections_of
+from sphisto.tl._genes import names_of
 from sphisto.train.at_spots import predict_at_spots
 from sphisto.train.processes import check_devices
 from sphisto.train.settings import settings_for
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from sphisto.config import FitConfig, PresetName
+    from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.scoring.scores import Scores
     from sphisto.slide.slide import Slide
@@ -47,23 +52,25 @@ _LEAST_SEEN = 0.03  # of the training spots: genes seen in fewer cannot be score
 
 
 def evaluate(
-    data: Section | AnnData | SpatialData | str | Path,
+    data: Section | AnnData | SpatialData | str | Path | Sequence[Section | AnnData | SpatialData | str | Path],
     *,
     share: float = 0.2,
     split: str = "random",
     genes: str | Sequence[str] | None = None,
     image: Any = None,
-    library_id: str | None = None,
+    library_id: str | Sequence[str] | None = None,
+    library_key: str | None = None,
     network: str = "unet",
     um_per_px: float | None = None,
     config: FitConfig | PresetName = "default",
     max_epochs: int | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
+    scaling: Scaling = "section",
     device: str | None = None,
     rng: RNG = 0,
     key_added: str = "evaluation",
     copy: bool = False,
-) -> pd.DataFrame | AnnData:
+) -> pd.DataFrame | AnnData | list[AnnData]:
     """Hold spots out, fit the others, and score how well the held-out ones are predicted, beside simpler methods.
 
     The spots are held out before anything is fitted: factors, prior and network see only the others. No store is
@@ -78,11 +85,14 @@ def evaluate(
         scatter.
     split
         ``"random"``: single spots, whose neighbours are mostly known, as at the pixels between spots. ``"blocks"``:
-        pieces of some 5 x 5 spots, where neighbours inform little and the image has to.
+        pieces of some 5 x 5 spots, where neighbours inform little and the image has to. Of several sections also
+        ``"section"``: each is left out as a whole and predicted from its image and the others, as a slide without spots
+        is; that takes a fit for each.
     genes
         Genes to score; default: all. A network that models single genes (``"prototype"``) needs them named.
-    image, library_id, network, um_per_px, config, max_epochs, features, device
-        As in :func:`sphisto.tl.fit_projection`.
+    image, library_id, library_key, network, um_per_px, config, max_epochs, features, scaling, device
+        As in :func:`sphisto.tl.fit_projection`. Several sections are fitted together; each has rows of scores of its own, and
+        writes under ``{key_added}_{library_id}``.
     rng
         Seed of the split, the fit and the noise ceiling.
     key_added
@@ -94,7 +104,8 @@ def evaluate(
     -------
     DataFrame, a row for each method: ``sphisto``; ``prior`` (what the projection starts from: co-kriging of the
     factors, without the network); ``gaussian`` (average of the spots around, its width chosen on the training spots);
-    ``nearest`` (the nearest spot at each pixel). Columns: ``mean_pearson`` and ``median_pearson`` over genes;
+    ``nearest`` (the nearest spot at each pixel); at left-out sections, instead of these two, ``mean`` (the mean of the
+    others' spots). Of several sections the rows are named by section and method. Columns: ``mean_pearson`` and ``median_pearson`` over genes;
     ``share_of_ceiling``, mean Pearson over mean noise ceiling, of the genes that have one; ``deviance_explained`` of
     all scored genes together; ``better_than_gaussian``, the share of the genes; ``coverage``, the share of held-out
     counts inside their 90 % predictive interval, which is 0.9 if the standard deviations are right (NaN for methods
@@ -141,14 +152,25 @@ def evaluate(
     >>> scores = sp.tl.evaluate(adata, max_epochs=2)  # doctest: +SKIP
     >>> scores.loc["sphisto", "share_of_ceiling"]  # doctest: +SKIP
     """
-    check_split(split, share)
+    check_split(split, share, known=(*SPLITS, SECTION))
     seed, where, network = seed_of(rng), device_of(device), current_name(network)
     spec, sources = network_of(network), sources_of(features)
     settings = settings_for(config, spec, max_epochs)
     check_devices(where, settings.train.devices)
     with stage("read"):
-        section = as_section(data, image=image, library_id=library_id)
-    logger.info("%r", section)
+        section, *others = sections_of(data, image=image, library_id=library_id, library_key=library_key)
+    describe([section, *others])
+    if others:
+        table, entries = evaluate_sections(
+            [section, *others], share=share, split=split, names=names_of(genes), network=network, um_per_px=um_per_px,
+            settings=settings, sources=sources, scaling=scaling, where=where, seed=seed, key_added=key_added,
+        )  # fmt: skip
+        if copy:
+            entries = [replace(entry, section=entry.section.copy()) for entry in entries]
+        for entry in entries:
+            _write(entry.section, entry.scores, entry.genes, entry.held_out, entry.record, entry.key)
+        return [entry.section.adata for entry in entries if entry.section.adata is not None] if copy else table
+    check_split(split, share)
     section.require_spots()
     require_free_key(section.table, key_added)
     names = _named(genes, spec, section)

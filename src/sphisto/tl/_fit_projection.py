@@ -19,7 +19,6 @@ from sphisto.features.sources import record_of as features_record
 from sphisto.features.sources import sources_of
 from sphisto.genes.model import require_genes
 from sphisto.io.paths import beside, store_path
-from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import write as building
 from sphisto.io.store.space import check_space
@@ -32,6 +31,8 @@ from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
+from sphisto.tl._fit_sections import describe, fit_several, sections_of
+from sphisto.tl._genes import default_genes, names_of
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.train.fit import fit
 from sphisto.train.processes import check_devices
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from sphisto.config import FitConfig, PresetName
+    from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.io.sections import Section
     from sphisto.slide.slide import Slide
@@ -53,36 +55,40 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _PREPARED = "slide"  # in the journal
-_DEFAULT_GENES = 16
-_MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
 
 @former_keywords(preset=named("config"), devices=from_devices)
 def fit_projection(
-    data: Section | AnnData | SpatialData | str | Path,
+    data: Section | AnnData | SpatialData | str | Path | Sequence[Section | AnnData | SpatialData | str | Path],
     *,
     store: str | Path | None = None,
     image: Any = None,
-    library_id: str | None = None,
+    library_id: str | Sequence[str] | None = None,
+    library_key: str | None = None,
     genes: str | Sequence[str] | None = None,
     network: str = "unet",
     um_per_px: float | None = None,
     config: FitConfig | PresetName = "default",
     max_epochs: int | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
+    scaling: Scaling = "section",
     device: str | None = None,
     client: Client | None = None,
     rng: RNG = 0,
     key_added: str = "projection",
     resume: bool = False,
     copy: bool = False,
-) -> AnnData | None:
+) -> AnnData | list[AnnData] | None:
     """Learn gene expression at every pixel of a section from its spots and its image, and write it as rasters.
 
     A convolutional network first learns to redraw the tissue image; then, as an extension of its last layer, it
     assigns non-negative factor maps to every pixel such that their sums over each spot's footprint explain the spot's
     counts (Poisson likelihood). Factor maps times loadings give any gene of the table; where counts are deep enough,
     contrasts (maps with signs) correct them.
+
+    Several sections teach each other: they share loadings, each has its own depth and level of every gene, and what the
+    others show of places that look alike is what a section's own spots correct, unless its left-out spots show that it is
+    better off without. One network is trained on all; whether it helps is decided for each.
 
     Parameters
     ----------
@@ -91,6 +97,7 @@ def fit_projection(
         circles or squares, and a table that annotates them, or the folder of a Space Ranger run. What was understood of it
         is logged and kept in ``params["section"]``. Where something must be stated that the data do not contain (size of
         spots, layer, mask of the tissue, scale), give a :class:`sphisto.io.Section`, which :func:`sphisto.io.section` makes.
+        A list of these is fitted together: counts of genes that all have, names that differ, images of about one scale.
     store
         Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
         store of sphisto keeps its other projections and libraries; anything else at that path is refused.
@@ -98,7 +105,9 @@ def fit_projection(
         Image to use instead of the one in ``data``, as in :func:`sphisto.io.section`. Give the full-resolution image
         for rasters finer than the hires one (which is 2,000 px long, some 4 um per px).
     library_id
-        Which section to take, where ``data`` holds several.
+        Which section to take, where ``data`` holds several; a list of them is fitted together.
+    library_key
+        Column of ``adata.obs`` that names the section of each spot: all of them are fitted together.
     genes
         Genes to write as rasters of their own; default: the markers of :func:`sphisto.pp.explore`, else the 16 most
         variable genes. All other genes are had from :func:`sphisto.get.gene_raster`.
@@ -121,6 +130,9 @@ def fit_projection(
         Features of the image by which the co-kriging recognises places that are alike: ``"texture"``, or one or several
         sources such as :class:`sphisto.io.RasterFeatures` (an encoder's output) or your own, with ``name``, ``hash`` and
         ``of(slide)``. They enter where they help to predict left-out spots. :func:`sphisto.tl.predict` wants the same.
+    scaling
+        Of several sections, how features are standardised when these teach each other: ``"section"``, in each by itself,
+        where they are of one tissue; ``"pooled"``, over all, where their make-up differs and their stain does not.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``; default: ``sphisto.settings.device``, which is ``"auto"`` at first.
     client
@@ -129,7 +141,8 @@ def fit_projection(
     rng
         Seed of everything random; the same seed gives the same rasters on the same CPU.
     key_added
-        Name of the projection: letters, digits, ``_``, ``-``, ``.``. One of that name and library is replaced.
+        Name of the projection: letters, digits, ``_``, ``-``, ``.``. One of that name and library is replaced. Of several
+        sections each has its own: ``{key_added}_{library_id}``, in the store and in its table.
     resume
         Go on where an interrupted run of the same call stopped, be it in training or in writing: the result is that of
         an unbroken run. Without it, what such a run left is cleared away.
@@ -138,7 +151,7 @@ def fit_projection(
 
     Returns
     -------
-    ``None``, or the changed AnnData if ``copy=True``.
+    ``None``, or the changed AnnData if ``copy=True``, a list of them of several sections.
 
     Writes
     ------
@@ -193,8 +206,14 @@ def fit_projection(
     check_devices(where, settings.train.devices)
     check_client(client)
     with stage("read"):
-        section = as_section(data, image=image, library_id=library_id)
-    logger.info("%r", section)
+        section, *others = sections_of(data, image=image, library_id=library_id, library_key=library_key)
+    describe([section, *others])
+    if others:
+        return fit_several(
+            [section, *others], path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
+            spec=spec, um_per_px=um_per_px, settings=settings, sources=sources, scaling=scaling, where=where,
+            device=device, client=client, seed=seed, key_added=key_added, resume=resume, copy=copy,
+        )  # fmt: skip
     section.require_spots()
     require_free_key(section.table, key_added)
     named = _named(genes, section)
@@ -230,7 +249,7 @@ def fit_projection(
         if draft.exists():
             fitted = load_fitted(draft)
             with stage("field"):
-                posterior = posterior_for(fitted, slide, sources)
+                fitted, posterior = posterior_for(fitted, slide, sources)
         else:
             fitted, posterior = fit(
                 slide, network=network, genes=chosen, config=settings, sources=sources, seed=seed, device=where,
@@ -257,27 +276,16 @@ def fit_projection(
 
 
 def _named(genes: str | Sequence[str] | None, section: Section) -> tuple[str, ...]:
-    """Names of the genes asked for, none for the default; refused before the image is read if they are not there."""
-    if genes is None:
-        return ()
-    names = (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
-    if not names:
-        msg = "Found an empty list of genes; expected at least one, or None for the default."
-        raise ValueError(msg)
+    """Names of the genes asked for; refused before the image is read if they are not there."""
+    names = names_of(genes)
     require_genes(names, section.measured.genes if section.measured else ())
     return names
 
 
 def _default_genes(adata: AnnData, slide: Slide) -> tuple[str, ...]:
-    """Markers, else genes whose counts vary most for their mean."""
     marked = flags(adata.var, "marker", "var")
-    if marked is not None and marked.any():
-        return tuple(map(str, adata.var_names[marked][:_MOST_DEFAULT_GENES]))
-    values = slide.spots.values
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
-    spread = (square - mean**2) / np.maximum(mean, 1e-9)
-    return tuple(slide.spots.genes[i] for i in np.argsort(-spread)[:_DEFAULT_GENES])
+    markers = () if marked is None else tuple(map(str, adata.var_names[marked]))
+    return default_genes(markers, slide.spots.values, slide.spots.genes)
 
 
 def _phase_seconds(history: dict[str, Any], total: float) -> dict[str, float]:

@@ -11,23 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from sphisto import __version__, _keys
 from sphisto._progress import stage
-from sphisto._terminal import print_line
 from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
 from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
-from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import require_free_key
-from sphisto.io.store.transaction import replacing
-from sphisto.predict.conditioning import posterior_for
 from sphisto.predict.fitted import Fitted
 from sphisto.predict.tiles import device_of
-from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
-from sphisto.tl._project import annotate, record_of, stream
+from sphisto.tl._write import write_section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,12 +30,12 @@ if TYPE_CHECKING:
     from distributed import Client
     from spatialdata import SpatialData
 
+    from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 
-_PREPARED = "slide"  # in the journal
 _SAME_SIZE = 0.02  # relative
 _LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common a spot does not determine its factors
 
@@ -54,6 +48,7 @@ def predict(
     image: Any = None,
     library_id: str | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
+    scaling: Scaling | None = None,
     device: str | None = None,
     client: Client | None = None,
     key_added: str = "projection",
@@ -61,8 +56,13 @@ def predict(
 ) -> None:
     """Write the rasters of a slide under a fitted projection, without training.
 
-    With spots, the slide's own spots speak for their surroundings as in the fit. Without, the image alone decides;
-    expect less of it: most of what is known between spots comes from the spots around.
+    With spots, the slide's own spots speak for their surroundings as in the fit. Without, the image alone decides: of a
+    projection of several sections by what these teach about places that look alike, of a projection of one by little.
+    Composition and relative levels are what such a prediction means; absolute levels are those of the usual section. Where
+    the image looks like none of the sections, deviations are widened, and it is said.
+
+    A section of a projection of several is predicted from its own spots and what the others teach. One that was not among
+    them is added without fitting the others again: its own spots decide its levels, and how far the others are followed.
 
     Parameters
     ----------
@@ -78,6 +78,12 @@ def predict(
         As in :func:`sphisto.tl.fit_projection`.
     features
         The sources that the projection was fitted with, as in :func:`sphisto.tl.fit_projection`; others are refused.
+    scaling
+        Of a projection of several sections, how features of this one are standardised: ``"section"``, by itself, where the
+        tissue is made up alike and the stain may differ: what is usual in the image is taken for what is usual in the
+        others, so that a section of other make-up is shown as if it had theirs; ``"pooled"``, as in all sections of the
+        fit, where the make-up may differ and the stain does not. It must be stated for an image without spots; default
+        with spots: as in the fit.
     client
         As in :func:`sphisto.tl.fit_projection`; ``device`` then is one of the workers'.
     resume
@@ -125,36 +131,25 @@ def predict(
     else:
         require_free_key(section.table, key_added)
         slide = _with_model_genes(slide, fitted)
+    if fitted.lessons and section.measured is None and scaling is None:
+        msg = (
+            "Found scaling=None for an image without spots, and a projection of several sections; expected 'section' "
+            "(the same tissue, perhaps stained otherwise: features are standardised in the image by itself) or 'pooled' "
+            "(the tissue's make-up may differ: as in all sections of the fit)."
+        )
+        raise ValueError(msg)
     building.check_target(path, slide.name, key_added)
-    weights = [value.cpu().numpy() for value in fitted.weights.values()]
-    call = {
-        "version": __version__, "format": _keys.FORMAT, "key": key_added, "slide": fingerprint_of_slide(slide),
-        "model": fingerprint([*weights, fitted.model.genes, fitted.model.loadings, fitted.mean, fitted.genes, fitted.config]),
-        "features": fitted.features,
-    }  # fmt: skip
-    with replacing(path, call=call, resume=resume) as work:
-        check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
-        if _PREPARED not in work.journal:
-            with stage("write image"):
-                building.write_slide(work.staging, slide, key_added)
-            work.journal.note(_PREPARED)
-        if not isinstance(slide.image, np.ndarray):
-            slide = replace(slide, image=building.stored_image(work.staging, slide))  # a file is decoded once
-        prepared = time.perf_counter()
-        with stage("field"):
-            posterior = posterior_for(fitted, slide, sources)
-        spots = stream(fitted, slide, posterior, work, key_added, device, client)
-        seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
-        with stage("write table"):
-            annotate(section, fitted, spots, key_added, record_of(fitted, slide, section, path, None, seconds))
-            building.write_table(work.staging, path, slide, section.table, key_added)
-            building.finish(work.staging)
-    print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
+    write_section(
+        fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
+        client=client, started=started, scaling=scaling,
+    )  # fmt: skip
 
 
 def _refuse_other_spots(section: Section, fitted: Fitted) -> None:
     """Raise for spots of another size or shape than the model's: its factors are counts per area of one of its spots."""
     spot = section.spot
+    if fitted.lessons:  # of several sections, each of its own depth, levels per area of its own spots are learned
+        return
     if spot is not None and (spot.shape != fitted.spot.shape or abs(spot.um / fitted.spot.um - 1) > _SAME_SIZE):
         msg = (
             f"Found spots of {spot.um:.4g} um ({spot.shape}); expected those of the model, {fitted.spot.um:.4g} um "

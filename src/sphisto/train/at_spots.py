@@ -15,6 +15,7 @@ from sphisto.core.pooling import TilePool
 from sphisto.genes.model import rates
 from sphisto.predict.tiles import predict_tiles, tiles_of
 from sphisto.scoring.at_spots import Prediction, pool_posterior, variance_at
+from sphisto.scoring.scores import OWN, PRIOR
 from sphisto.train.fit import fit
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from sphisto.config import FitConfig
     from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.features.source import FeatureSource
+    from sphisto.field.posterior import Posterior
     from sphisto.genes.model import GeneModel
+    from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
 
@@ -53,25 +56,53 @@ def predict_at_spots(
             checkpoint=checkpoint,
         )  # fmt: skip
     trained = time.perf_counter()
-    tiles = [tile for tile in tiles_of(fitted, train) if len(spots.within(tile.core).weight)]
+    before_epochs = max(trained - started - float(fitted.history["seconds"].sum()), 0.0)  # factors and kriging
+    return at_spots(
+        fitted, posterior, train, spots, device=device, seconds={OWN: trained - started, PRIOR: before_epochs}
+    )
+
+
+def at_spots(
+    fitted: Fitted,
+    posterior: Posterior,
+    slide: Slide,
+    spots: LazyFootprint,
+    *,
+    device: torch.device,
+    seconds: dict[str, float],
+) -> tuple[dict[str, Prediction], NDArray[np.bool_]]:
+    """Average what a projection predicts of a slide over spots, with and without its network.
+
+    Parameters
+    ----------
+    fitted, posterior
+        The projection as it is in the slide, and what it is predicted under.
+    slide
+        The slide.
+    spots
+        Where; only tiles that they touch are predicted.
+    device
+        Where to compute.
+    seconds
+        That it took until now, with and without the network.
+    """
+    began = time.perf_counter()
+    tiles = [tile for tile in tiles_of(fitted, slide) if len(spots.within(tile.core).weight)]
     pool = TilePool(spots, fitted.model.n_factors)
     with stage("held-out spots", len(tiles), unit="tile") as bar:
-        for tile, maps in predict_tiles(fitted, train, posterior, device=device, tiles=tiles):
+        for tile, maps in predict_tiles(fitted, slide, posterior, device=device, tiles=tiles):
             pool.add(tile.core, maps.factors)
             bar.update()
     predicted = time.perf_counter()
-    alone = pool_posterior(posterior, train, spots, tiles)
-    before_epochs = max(trained - started - float(fitted.history["seconds"].sum()), 0.0)  # factors and kriging
+    alone = pool_posterior(posterior, slide, spots, tiles)
     modelled = ~np.isnan(fitted.model.loadings[:, 0])
     found = {
-        "sphisto": Prediction(_expression(fitted.model, pool.means(), modelled), predicted - started),
-        "prior": Prediction(
-            _expression(fitted.model, alone, modelled), before_epochs + time.perf_counter() - predicted
-        ),
+        OWN: Prediction(_expression(fitted.model, pool.means(), modelled), seconds[OWN] + predicted - began),
+        PRIOR: Prediction(_expression(fitted.model, alone, modelled), seconds[PRIOR] + time.perf_counter() - predicted),
     }
     if fitted.is_counts and np.isfinite(fitted.skill.dispersion[modelled]).any():
         some = fitted.model.of([gene for gene, known in zip(fitted.model.genes, modelled, strict=True) if known])
-        scatter = fitted.skill.dispersion[modelled]
+        scatter = np.nan_to_num(fitted.skill.dispersion[modelled])
         found = {
             name: replace(m, variance=variance_at(posterior, spots.centers, some, m.values, scatter))
             for name, m in found.items()

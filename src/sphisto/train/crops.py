@@ -37,6 +37,8 @@ class Batch:
         (m, G) float32 measured values.
     hidden, held_out
         (m,) bool: hidden from the prior of their crop; never learned from.
+    section
+        () number of the section that all crops are of.
     """
 
     image: Tensor
@@ -47,6 +49,7 @@ class Batch:
     values: Tensor
     hidden: Tensor
     held_out: Tensor
+    section: Tensor
 
     def pin_memory(self) -> Batch:
         """Copy to memory from which a GPU fetches while it computes; data loaders call this."""
@@ -89,6 +92,8 @@ class Crops(Dataset[Batch]):
         In the epoch.
     seed, epoch
         What is drawn depends on.
+    section
+        Number of the slide among those that train together.
     """
 
     slide: Slide
@@ -102,6 +107,7 @@ class Crops(Dataset[Batch]):
     n_batches: int
     seed: int
     epoch: int
+    section: int = 0
 
     def __len__(self) -> int:
         return self.n_batches
@@ -110,7 +116,7 @@ class Crops(Dataset[Batch]):
         if number >= self.n_batches:
             raise IndexError(number)
         rng = np.random.default_rng([self.seed, self.epoch, number])
-        return _collate([self._crop(rng) for _ in range(self.config.batch)])
+        return _collate([self._crop(rng) for _ in range(self.config.batch)], self.section)
 
     def _crop(self, rng: np.random.Generator) -> _Crop:
         measured = self.slide.spots
@@ -176,6 +182,32 @@ class Crops(Dataset[Batch]):
         return Window(corner[0], corner[1], corner[0] + self.shape[0], corner[1] + self.shape[1])
 
 
+@dataclass(frozen=True, eq=False)
+class CropsOfSections(Dataset[Batch]):
+    """The batches of one epoch of several sections: each is of one of them, drawn by their areas.
+
+    Parameters
+    ----------
+    parts
+        Crops of each section, as many batches of each as in the epoch.
+    shares
+        (c,) chance of each.
+    """
+
+    parts: tuple[Crops, ...]
+    shares: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return self.parts[0].n_batches
+
+    def __getitem__(self, number: int) -> Batch:
+        first = self.parts[0]
+        if number >= first.n_batches:
+            raise IndexError(number)
+        rng = np.random.default_rng([first.seed, first.epoch, number, len(self.parts)])
+        return self.parts[int(rng.choice(len(self.parts), p=self.shares))][number]
+
+
 @dataclass
 class _Crop:
     image: NDArray[np.uint8]
@@ -207,7 +239,7 @@ def _turned(crop: _Crop, rng: np.random.Generator) -> _Crop:
     return crop
 
 
-def _collate(crops: list[_Crop]) -> Batch:
+def _collate(crops: list[_Crop], section: int) -> Batch:
     height, width = crops[0].image.shape[1:]
     n_spots = np.cumsum([0, *(len(crop.values) for crop in crops)])
 
@@ -226,4 +258,5 @@ def _collate(crops: list[_Crop]) -> Batch:
         join([crop.values.astype(np.float32) for crop in crops]),
         join([crop.hidden for crop in crops]),
         join([crop.held_out for crop in crops]),
+        torch.tensor(section),
     )

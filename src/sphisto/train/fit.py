@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import features_of, fit_field, warn_without_features
-from sphisto.predict.fitted import Fitted
-from sphisto.scoring.skill import left_out_skill, unknown_skill
-from sphisto.train.loop import Task, train
+from sphisto.predict.fitted import Fitted, SectionFit
+from sphisto.predict.sections import field_of, fit_together
+from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
+from sphisto.train.loop import Part, Task, train
 from sphisto.train.shrinkage import gated
 
 if TYPE_CHECKING:
@@ -31,8 +33,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.config import FitConfig, TrainConfig
+    from sphisto.features.maps import SectionFeatures
+    from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
+    from sphisto.field.field import Field
     from sphisto.field.posterior import Posterior
+    from sphisto.networks.registry import Network
+    from sphisto.predict.sections import Shared
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
@@ -86,29 +93,14 @@ def fit(
         )
     with stage("field"):
         field = fit_field(slide, model, learned, features, config)
-    level = np.maximum(spec.level(field.observations.plain), 1e-6).astype(np.float32)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        module = channels_last(spec.build(torch.from_numpy(level)))
-    params = {
-        "network": network, "rng": seed, "n_factors": config.genes.n_factors, "max_epochs": config.train.epochs,
-        "config": config.to_json(), "features": record_of(sources),
-    }  # fmt: skip
-    call = {
-        "network": network,
-        "rng": seed,
-        **by_name(config),
-        "features": record_of(sources),
-        "version": __version__,
-        "library": slide.name,
-        "shape": list(slide.grid.shape),
-        "values": float(measured.values.sum()),
-    }
-    task = Task(slide, spec, module, model, field, learned, held_out, config.train, seed, fastest(device), call)
+    level, module = _built(spec, [field], seed)
+    params, call = _records(network, seed, config, sources, [slide])
+    part = Part(slide, model, field, learned, held_out)
+    task = Task((part,), spec, module, config.train, seed, fastest(device), call)
     for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
         fitted = Fitted(
             network=network,
-            weights={key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()},
+            weights=_weights(module),
             model=model,
             level=level,
             mean=field.mean,
@@ -127,13 +119,7 @@ def fit(
             fitted = replace(fitted, params={**fitted.params, "gate": gate})
             if gate == 0:  # more epochs would not help the genes
                 break
-    if (done := len(fitted.history["epoch"])) < config.train.epochs:
-        logger.warning(
-            "The training ended after %d of %d epochs, as more would not help the genes. The redrawn image gets better by "
-            "more: `FitConfig(train=TrainConfig(first_look=1))`.",
-            done,
-            config.train.epochs,
-        )
+    _warn_if_ended(fitted)
     known = informative(slide)
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
@@ -147,6 +133,154 @@ def fit(
             skill = left_out_skill(everything, fitted.model, slide) if measured.is_counts else fitted.skill
         fitted = replace(fitted, mean=everything.mean, skill=skill)
     return fitted, everything.given("all")
+
+
+@one_blas_thread()
+def fit_sections(
+    slides: Sequence[Slide],
+    *,
+    network: str,
+    genes: tuple[str, ...],
+    config: FitConfig,
+    sources: Sequence[FeatureSource],
+    scaling: Scaling,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path,
+    resume: bool = False,
+) -> tuple[Fitted, list[Posterior]]:
+    """Fit one network to several slides of the same genes, which teach each other.
+
+    Also returns the posterior of each given all spots.
+
+    Parameters
+    ----------
+    slides
+        With counts, of different names.
+    scaling
+        How features of sections are standardised.
+    network, genes, config, sources, seed, device, checkpoint, resume
+        As of :func:`fit`; the network makes factor maps.
+    """
+    spec = network_of(network)
+    parts = [_split(slide, config.train, seed + number) for number, slide in enumerate(slides)]
+    learned, held_out = zip(*parts, strict=True)
+    features = [features_of(slide, sources, config) for slide in slides]
+    with stage("factors and what sections share"):
+        shared = fit_together(slides, learned, sources, config, scaling, seed)
+    with stage("fields"):
+        fields = _fields(slides, shared, learned, features, config)
+    level, module = _built(spec, fields, seed)
+    params, call = _records(network, seed, config, sources, slides)
+    sections = [
+        Part(slide, shared.model.of(i), field, known, watched)
+        for i, (slide, field, known, watched) in enumerate(zip(slides, fields, learned, held_out, strict=True))
+    ]
+    task = Task(tuple(sections), spec, module, config.train, seed, fastest(device), {**call, "scaling": scaling})
+    unknown = unknown_skill(len(slides[0].spots.genes))
+    for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
+        fitted = Fitted(
+            network=network, weights=_weights(module), model=shared.model.shared, level=level,
+            mean=shared.taught.roots.mean, um_per_px=slides[0].grid.um_per_px, spot=slides[0].spot, is_counts=True,
+            genes=genes, params={**params, "precision": precision, "scaling": scaling}, history=history,
+            skill=unknown, config=config, features=record_of(sources),
+        )  # fmt: skip
+        gates = []
+        for part in sections:
+            own = replace(fitted, model=part.model, mean=part.field.mean)
+            gates.append(gated(own, part.slide, part.field.given("all"), part.held_out, device)[1])
+        if not any(gates):
+            break
+    _warn_if_ended(fitted)
+    known = [informative(slide) for slide in slides]
+    with stage("factors and what sections share, of all spots"):
+        model = shared.model if any(gates) else None  # without the network, factors need not be the network's own
+        shared = fit_together(slides, known, sources, config, scaling, seed, model)
+    with stage("fields, of all spots"):
+        fields = _fields(slides, shared, known, features, config)
+    with stage("skill of genes"):
+        found = {
+            slide.name: SectionFit(
+                shared.model.levels[i], gates[i], fields[i].mean, slide.spot,
+                left_out_skill(fields[i], shared.model.of(i), slide),
+            )
+            for i, slide in enumerate(slides)
+        }  # fmt: skip
+    skill = _usual_skill([each.skill for each in found.values()])
+    params = {**fitted.params, "gate": float(np.mean(gates))}
+    fitted = replace(
+        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, skill=skill, params=params, sections=found,
+        lessons=shared.lessons,
+    )  # fmt: skip
+    return fitted, [field.given("all") for field in fields]
+
+
+def _fields(
+    slides: Sequence[Slide],
+    shared: Shared,
+    known: Sequence[NDArray[np.bool_]],
+    features: Sequence[SectionFeatures | None],
+    config: FitConfig,
+) -> list[Field]:
+    return [
+        field_of(slide, shared, i, some, own, config)
+        for i, (slide, some, own) in enumerate(zip(slides, known, features, strict=True))
+    ]
+
+
+def _usual_skill(skills: Sequence[Skill]) -> Skill:
+    """Mean of the skills of sections: what may be expected of a section like these that has spots of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # genes of which none is known
+        found = {name: np.nanmean([getattr(skill, name) for skill in skills], axis=0) for name in vars(skills[0])}
+    return Skill(**found)
+
+
+def _built(spec: Network, fields: Sequence[Field], seed: int) -> tuple[NDArray[np.float32], torch.nn.Module]:
+    """Build a network for the levels of the factors at the spots that it learns from."""
+    density = np.concatenate([field.observations.plain for field in fields])
+    level = np.maximum(spec.level(density), 1e-6).astype(np.float32)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return level, channels_last(spec.build(torch.from_numpy(level)))
+
+
+def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+
+
+def _records(
+    network: str, seed: int, config: FitConfig, sources: Sequence[FeatureSource], slides: Sequence[Slide]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a model keeps of its fit, and what a checkpoint is known by."""
+    params = {
+        "network": network, "rng": seed, "n_factors": config.genes.n_factors, "max_epochs": config.train.epochs,
+        "config": config.to_json(), "features": record_of(sources),
+    }  # fmt: skip
+    shapes = [list(slide.grid.shape) for slide in slides]
+    call = {
+        "network": network,
+        "rng": seed,
+        **by_name(config),
+        "features": record_of(sources),
+        "version": __version__,
+        "library": ", ".join(slide.name for slide in slides),
+        "shape": shapes[0] if len(shapes) == 1 else shapes,
+        "values": float(sum(slide.spots.values.sum() for slide in slides)),
+    }
+    return params, call
+
+
+def _warn_if_ended(fitted: Fitted) -> None:
+    """Say it if the training ended early."""
+    epochs = fitted.config.train.epochs
+    if (done := len(fitted.history["epoch"])) < epochs:
+        logger.warning(
+            "The training ended after %d of %d epochs, as more would not help the genes. The redrawn image gets better by "
+            "more: `FitConfig(train=TrainConfig(first_look=1))`.",
+            done,
+            epochs,
+        )
 
 
 def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -13,6 +13,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from scipy import sparse
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -21,7 +22,7 @@ from sphisto.genes.model import rates
 from sphisto.networks.interpolation import drawn_out_at
 from sphisto.networks.precision import computed
 from sphisto.predict.fitted import read_safely
-from sphisto.train.crops import Batch, Crops, pool
+from sphisto.train.crops import Batch, Crops, CropsOfSections, pool
 from sphisto.train.processes import run_together
 from sphisto.train.trainer import Keeper, Progress, interruptible, quiet
 
@@ -47,23 +48,40 @@ HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """Everything a training needs.
+class Part:
+    """One section of a training.
 
     Parameters
     ----------
     slide
         With measured spots.
-    network
-        Which network.
-    module
-        The network itself.
     model
-        Of the genes.
+        Of its genes: the same ones, in the same factors, in every part.
     field
         Fitted to the spots to learn from.
     learned, held_out
         (n,) bool: spots to learn from; spots only watched.
+    """
+
+    slide: Slide
+    model: GeneModel
+    field: Field
+    learned: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Everything a training needs.
+
+    Parameters
+    ----------
+    parts
+        The sections, at least one.
+    network
+        Which network.
+    module
+        The network itself.
     config
         Settings.
     seed
@@ -76,13 +94,9 @@ class Task:
         Entries of the history that earlier rounds left. Only the first round begins with the image alone.
     """
 
-    slide: Slide
+    parts: tuple[Part, ...]
     network: Network
     module: nn.Module
-    model: GeneModel
-    field: Field
-    learned: NDArray[np.bool_]
-    held_out: NDArray[np.bool_]
     config: TrainConfig
     seed: int
     precision: Precision
@@ -190,30 +204,39 @@ class _Training(lightning.LightningModule):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task, self.net, self.precision = task, task.module, task.precision
-        modelled = np.flatnonzero(~np.isnan(task.model.loadings[:, 0]))
-        self.genes = modelled
-        self.register_buffer("loadings", torch.from_numpy(task.model.loadings[modelled]), persistent=False)
-        learned = task.slide.spots.values[np.flatnonzero(task.learned)][:, modelled]
-        self.spot_loss = task.network.spot_loss(learned, is_counts=task.slide.spots.is_counts)
+        modelled = np.flatnonzero(~np.isnan(task.parts[0].model.loadings[:, 0]))
+        self.genes, self.n_contrasts = modelled, task.parts[0].model.n_contrasts
+        loadings = np.stack([part.model.loadings[modelled] for part in task.parts])
+        self.register_buffer("loadings", torch.from_numpy(loadings), persistent=False)
+        learned = [part.slide.spots.values[np.flatnonzero(part.learned)][:, modelled] for part in task.parts]
+        is_counts = task.parts[0].slide.spots.is_counts
+        self.spot_loss = task.network.spot_loss(sparse.vstack(learned, format="csr"), is_counts=is_counts)
         height, width = (
-            -(-min(task.config.crop, side) // task.network.stride) * task.network.stride
-            for side in task.slide.grid.shape
+            -(-min(task.config.crop, *sides) // task.network.stride) * task.network.stride
+            for sides in zip(*(part.slide.grid.shape for part in task.parts), strict=True)
         )
         self.crop = (height, width)
         pixels = task.config.batch * height * width
-        n_batches = max(task.config.least_batches, math.ceil(task.slide.tissue.sum() / pixels))
+        tissue = [float(part.slide.tissue.sum()) for part in task.parts]
+        self.shares = np.array(tissue) / max(sum(tissue), 1)
+        n_batches = max(task.config.least_batches, math.ceil(sum(tissue) / pixels))
         self.n_steps = math.ceil(n_batches / task.config.devices)
-        self.footprint = replace(task.slide, spot=task.network.loss_spot(task.slide.spot)).footprint()
+        spot = task.network.loss_spot
+        self.footprints = [replace(part.slide, spot=spot(part.slide.spot)).footprint() for part in task.parts]
         self.history: list[dict[str, Any]] = list(task.past)
         self.noted: dict[str, list[Tensor]] = {}  # left on the device, so that no step waits for it
         self.started = 0.0
 
     def train_dataloader(self) -> DataLoader[Batch]:
         task, n_batches = self.task, self.n_steps * self.task.config.devices
-        crops = Crops(
-            task.slide, self.footprint, task.field, self.genes, task.learned, task.held_out,
-            self.crop, task.config, n_batches, task.seed, self.epoch,
-        )  # fmt: skip
+        parts = [
+            Crops(
+                part.slide, footprint, part.field, self.genes, part.learned, part.held_out,
+                self.crop, task.config, n_batches, task.seed, self.epoch, section,
+            )
+            for section, (part, footprint) in enumerate(zip(task.parts, self.footprints, strict=True))
+        ]  # fmt: skip
+        crops = parts[0] if len(parts) == 1 else CropsOfSections(tuple(parts), self.shares)
         return DataLoader(
             crops, batch_size=None, sampler=range(self.global_rank, n_batches, task.config.devices),
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
@@ -259,7 +282,7 @@ class _Training(lightning.LightningModule):
     def _spot_loss(self, pooled: Tensor, batch: Batch, weight: Tensor) -> Tensor:
         """Loss of (m, K) densities at the spots of any (m,) weight: at the others, genes need not be made of them."""
         rows = weight > 0
-        expected = rates(pooled[rows], self.loadings, self.task.model.n_contrasts)
+        expected = rates(pooled[rows], self.loadings[batch.section], self.n_contrasts)
         return self.spot_loss(expected, batch.values[rows], weight[rows])
 
     @torch.no_grad()

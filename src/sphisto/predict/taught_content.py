@@ -1,0 +1,53 @@
+"""What sections teach others, as tensors and plain values that a file can hold, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sphisto.features.config import DriftConfig
+from sphisto.features.shared import SharedFeatures
+from sphisto.field.drift import Sums, Taught
+from sphisto.field.roots import Roots
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def as_content(taught: Taught) -> dict[str, Any]:
+    """Turn it into tensors and plain values."""
+    return {
+        "features": _plain(taught.features),
+        "roots": _plain(taught.roots),
+        "pieces": [[_plain(sums) for sums in section] for section in taught.pieces],
+        "sections": list(taught.sections),
+        "config": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(taught.config).items()},
+        **{name: torch.from_numpy(np.asarray(getattr(taught, name))) for name in _ARRAYS},
+    }
+
+
+def from_content(content: Mapping[str, Any]) -> Taught:
+    """Return what :func:`as_content` turned into tensors and plain values."""
+    return Taught(
+        features=SharedFeatures(**_arrays(content["features"])),
+        roots=Roots(**_arrays(content["roots"])),
+        sections=tuple(content["sections"]),
+        pieces=tuple(tuple(Sums(**_arrays(sums)) for sums in section) for section in content["pieces"]),
+        config=DriftConfig(**content["config"]),
+        **{name: content[name].numpy() for name in _ARRAYS},
+    )
+
+
+_ARRAYS = ("mean", "second", "rotation", "noise")
+
+
+def _plain(noun: Any) -> dict[str, Any]:
+    values = {field.name: getattr(noun, field.name) for field in fields(noun)}
+    return {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
+
+
+def _arrays(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: v.numpy() if isinstance(v, torch.Tensor) else v for name, v in content.items()}

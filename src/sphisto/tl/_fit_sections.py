@@ -1,0 +1,264 @@
+"""Fit one projection to several sections and write the rasters of each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from scipy import sparse
+
+from sphisto import __version__, _keys
+from sphisto._progress import stage
+from sphisto.config import by_name
+from sphisto.core.atomic import whole_file
+from sphisto.features.shared import SCALINGS
+from sphisto.features.sources import record_of as features_record
+from sphisto.genes.model import require_genes
+from sphisto.io.paths import beside
+from sphisto.io.sections import as_section
+from sphisto.io.slides import make_slide, um_per_px_for
+from sphisto.io.store import read as stores
+from sphisto.io.store import write as building
+from sphisto.io.store.lock import locked
+from sphisto.io.store.tables import flags, require_free_key
+from sphisto.predict.fitted import load_fitted, save_fitted
+from sphisto.predict.sections import of_common_genes
+from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
+from sphisto.tl._genes import default_genes, names_of
+from sphisto.tl._project import annotate
+from sphisto.tl._write import write_section
+from sphisto.train.fit import fit_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from anndata import AnnData
+    from distributed import Client
+
+    from sphisto.config import FitConfig
+    from sphisto.features.shared import Scaling
+    from sphisto.features.source import FeatureSource
+    from sphisto.field.posterior import Posterior
+    from sphisto.io.sections import Section
+    from sphisto.networks.registry import Network
+    from sphisto.slide.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+_MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same detail
+
+
+def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> list[Section]:
+    """Return the section, or the several ones, that a call is about.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If a list holds fewer than two; of several, if one lacks counts, or two have one name.
+    """
+    if isinstance(data, list | tuple):
+        if library_id is not None or library_key is not None:
+            msg = "Found several sections together with library_id= or library_key=; expected them in `sphisto.io.section(...)`."
+            raise ValueError(msg)
+        images = _one_for_each(image, len(data))
+        found = [as_section(one, image=own) for one, own in zip(data, images, strict=True)]
+    elif library_key is not None or isinstance(library_id, list | tuple):
+        names = _libraries(data, library_id, library_key)
+        images = _one_for_each(image, len(names))
+        found = [as_section(data, image=own, library_id=name) for name, own in zip(names, images, strict=True)]
+    else:
+        return [as_section(data, image=image, library_id=library_id)]
+    if len(found) < 2:
+        msg = f"Found {len(found)} section in a list; expected two or more, or the section itself."
+        raise ValueError(msg)
+    for section in found:
+        if section.measured is None:
+            msg = (
+                f"The section {section.library_id!r} is an image alone; expected counts of every section that is fitted. Fit "
+                "the others, and predict this one with `sphisto.tl.predict`."
+            )
+            raise ValueError(msg)
+        if not section.measured.is_counts:
+            msg = (
+                f"Found values of {section.library_id!r} that are no counts; sections can teach each other by raw counts "
+                "alone. Give the `layer` that holds them to `sphisto.io.section`."
+            )
+            raise ValueError(msg)
+    names = [section.library_id for section in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = (
+            f"Found several sections of the name {', '.join(map(repr, twice))}; expected a name for each: it names their "
+            "elements in the store. Rename the library in `uns['spatial']`, or give `library_id` to `sphisto.io.section`."
+        )
+        raise ValueError(msg)
+    return found
+
+
+def _one_for_each(image: Any, n: int) -> Sequence[Any]:
+    if image is None:
+        return [None] * n
+    if not isinstance(image, list | tuple) or len(image) != n:
+        msg = f"Found image={type(image).__name__}; expected a list of {n}, one for each section, or none."
+        raise ValueError(msg)
+    return image
+
+
+def _libraries(data: Any, library_id: Any, library_key: str | None) -> list[str]:
+    if library_key is None:
+        return [str(name) for name in library_id]
+    obs = getattr(data, "obs", None)
+    if obs is None or library_key not in obs:
+        msg = f"Found no column obs[{library_key!r}]; expected one that names the library of each spot."
+        raise KeyError(msg)
+    known = [str(name) for name in dict.fromkeys(obs[library_key].dropna())]
+    return known if library_id is None else [name for name in known if name in set(map(str, library_id))]
+
+
+def key_of(key_added: str, library_id: str) -> str:
+    """Name the projection of one of several sections: in the store, and in the section's table."""
+    return f"{key_added}_{library_id}"
+
+
+def fit_several(
+    sections: list[Section],
+    *,
+    path: Path,
+    genes: str | Sequence[str] | None,
+    network: str,
+    spec: Network,
+    um_per_px: float | None,
+    settings: FitConfig,
+    sources: Sequence[FeatureSource],
+    scaling: Scaling,
+    where: torch.device,
+    device: str | None,
+    client: Client | None,
+    seed: int,
+    key_added: str,
+    resume: bool,
+    copy: bool,
+) -> list[AnnData] | None:
+    """Fit several sections together and write each into the store; parameters as of :func:`sphisto.tl.fit_projection`."""
+    started = time.perf_counter()
+    if spec.one_map_per_gene:
+        msg = f"Found network={network!r} for several sections; expected one whose maps are factors, such as 'unet'."
+        raise ValueError(msg)
+    if scaling not in SCALINGS:
+        msg = f"Found scaling={scaling!r}; expected one of {', '.join(map(repr, SCALINGS))}."
+        raise ValueError(msg)
+    for section in sections:
+        key = key_of(key_added, section.library_id)
+        require_free_key(section.table, key)
+        building.check_target(path, section.library_id, key)
+    common = um_per_px or common_scale(sections, settings.train.longest_side)
+    with stage("images and tissue"):
+        slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
+    refuse_other_scales(slides)
+    if copy:
+        sections = [section.copy() for section in sections]
+    chosen = _genes(genes, sections, slides)
+    model = beside(path, key_added, "pt")
+    checkpoint, draft, state = (beside(path, key_added, suffix) for suffix in ("ckpt", "fit.pt", "sections"))
+    call = {
+        "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
+        **by_name(settings), "features": features_record(sources), "scaling": scaling, "genes": fingerprint(chosen),
+        "slides": [fingerprint_of_slide(slide) for slide in slides],
+    }  # fmt: skip
+    with locked(model):
+        done = _begun(state, json.loads(json.dumps(call)), resume)
+        if not resume:
+            draft.unlink(missing_ok=True)
+        posteriors: list[Posterior | None] = [None] * len(slides)
+        if not draft.exists():
+            fitted, posteriors[:] = fit_sections(
+                slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
+                device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(),
+            )  # fmt: skip
+            save_fitted(fitted, draft)
+        else:
+            fitted = load_fitted(draft)
+        for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
+            key = key_of(key_added, slide.name)
+            if slide.name in done and key in (stores.read_mark(path) or {}).get("keys", {}):
+                logger.info("%s is written already.", slide.name)
+                record = {**stores.record(path, key), "history": dict(fitted.history)}
+                annotate(section, fitted.of_section(slide.name), stores.fitted(path, key), key, record)
+                continue
+            write_section(
+                fitted, section, slide, sources, path=path, key=key, model=model, resume=resume, device=device,
+                client=client, started=started, posterior=posteriors[i],
+            )  # fmt: skip
+            posteriors[i] = None  # the next section needs the memory
+            done.append(slide.name)
+            _note(state, call, done)
+        draft.replace(model)
+        state.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
+    return [section.adata for section in sections if section.adata is not None] if copy else None
+
+
+def _begun(state: Path, call: dict[str, Any], resume: bool) -> list[str]:
+    """Names of the sections that an interrupted run of the same call had written."""
+    if resume and state.exists():
+        left = json.loads(state.read_text())
+        differing = sorted(name for name in call if left["call"].get(name) != call[name])
+        if differing:
+            msg = (
+                f"The unfinished fit beside {state} is of another call: {', '.join(differing)} differ. Call as before, or "
+                "start again with resume=False."
+            )
+            raise ValueError(msg)
+        return [str(name) for name in left["written"]]
+    _note(state, call, [])
+    return []
+
+
+def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
+    with whole_file(state) as new:
+        new.write_text(json.dumps({"call": call, "written": written}))
+
+
+def common_scale(sections: Sequence[Section], longest_side: int | None) -> float:
+    """Um per px at which all sections are worked at: that of the coarsest image."""
+    own = [um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections]
+    return max(own)
+
+
+def refuse_other_scales(slides: Sequence[Slide]) -> None:
+    """Refuse sections whose pixels differ in size even where images are averaged: the network sees pixels."""
+    scales = {slide.name: slide.grid.um_per_px for slide in slides}
+    finest, coarsest = min(scales, key=scales.__getitem__), max(scales, key=scales.__getitem__)
+    if scales[coarsest] > _MOST_APART * scales[finest]:
+        msg = (
+            f"Found {scales[finest]:.3g} um per px of {finest!r} and {scales[coarsest]:.3g} of {coarsest!r}; expected about the "
+            f"same, within {_MOST_APART - 1:.0%}. Give `um_per_px={scales[coarsest]:.3g}` or coarser, or images that have it."
+        )
+        raise ValueError(msg)
+
+
+def _genes(genes: str | Sequence[str] | None, sections: Sequence[Section], slides: Sequence[Slide]) -> tuple[str, ...]:
+    """Genes whose rasters are written: those asked for, markers that all sections have, or the most variable ones."""
+    known = slides[0].spots.genes
+    names = names_of(genes)
+    require_genes(names, known)
+    if names:
+        return names
+    marked: list[str] = []
+    for section in sections:
+        found = flags(section.table.var, "marker", "var")
+        if found is not None:
+            marked += [str(name) for name in section.table.var_names[found]]
+    there = set(known)
+    every = sparse.vstack([slide.spots.values for slide in slides], format="csr")
+    return default_genes(tuple(dict.fromkeys(name for name in marked if name in there)), every, known)
+
+
+def describe(sections: Sequence[Section]) -> None:
+    """Log what was understood of each section."""
+    for section in sections:
+        logger.info("%r", section)

@@ -1,0 +1,36 @@
+"""Genes whose rasters are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scipy import sparse
+
+_DEFAULT_GENES = 16
+_MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
+
+
+def names_of(genes: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the genes asked for, none for the default."""
+    if genes is None:
+        return ()
+    names = (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
+    if not names:
+        msg = "Found an empty list of genes; expected at least one, or None for the default."
+        raise ValueError(msg)
+    return names
+
+
+def default_genes(markers: tuple[str, ...], values: sparse.csr_array, genes: tuple[str, ...]) -> tuple[str, ...]:
+    """Markers, else genes whose counts vary most for their mean."""
+    if markers:
+        return markers[:_MOST_DEFAULT_GENES]
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
+    spread = (square - mean**2) / np.maximum(mean, 1e-9)
+    return tuple(genes[i] for i in np.argsort(-spread)[:_DEFAULT_GENES])

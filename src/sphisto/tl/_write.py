@@ -1,0 +1,104 @@
+"""Write what a fitted projection predicts of one section, without training."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto import __version__, _keys
+from sphisto._progress import stage
+from sphisto._terminal import print_line
+from sphisto.io.store import write as building
+from sphisto.io.store.space import check_space
+from sphisto.io.store.transaction import replacing
+from sphisto.predict.conditioning import posterior_for
+from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
+from sphisto.tl._project import annotate, record_of, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from distributed import Client
+
+    from sphisto.features.shared import Scaling
+    from sphisto.features.source import FeatureSource
+    from sphisto.field.posterior import Posterior
+    from sphisto.io.sections import Section
+    from sphisto.predict.fitted import Fitted
+    from sphisto.slide.slide import Slide
+
+_PREPARED = "slide"  # in the journal
+
+
+def write_section(
+    fitted: Fitted,
+    section: Section,
+    slide: Slide,
+    sources: Sequence[FeatureSource],
+    *,
+    path: Path,
+    key: str,
+    model: Path | None,
+    resume: bool,
+    device: str | None,
+    client: Client | None,
+    started: float,
+    scaling: Scaling | None = None,
+    posterior: Posterior | None = None,
+) -> None:
+    """Predict a section and write its rasters into a store, and what describes them into its table.
+
+    Parameters
+    ----------
+    fitted
+        The projection.
+    section, slide
+        The section, and its arrays at the projection's resolution and of its genes.
+    sources, scaling
+        Of features; how they are standardised.
+    path, key
+        Of the store; name of the projection.
+    model
+        File in which the projection is kept; ``None``: its user knows.
+    resume, device, client
+        As the user said.
+    started
+        When the work began, by the performance counter.
+    posterior
+        Of a section of the fit, given all its spots; ``None`` to make it.
+    """
+    weights = [value.cpu().numpy() for value in fitted.weights.values()]
+    levels = [own.levels for own in fitted.sections.values()]
+    call = {
+        "version": __version__, "format": _keys.FORMAT, "key": key, "slide": fingerprint_of_slide(slide),
+        "model": fingerprint(
+            [*weights, fitted.model.genes, fitted.model.loadings, fitted.mean, fitted.genes, fitted.config, *levels]
+        ),
+        "features": fitted.features,
+        **({} if scaling is None else {"scaling": scaling}),
+    }  # fmt: skip
+    with replacing(path, call=call, resume=resume) as work:
+        check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
+        if _PREPARED not in work.journal:
+            with stage("write image"):
+                building.write_slide(work.staging, slide, key)
+            work.journal.note(_PREPARED)
+        if not isinstance(slide.image, np.ndarray):
+            slide = replace(slide, image=building.stored_image(work.staging, slide))  # a file is decoded once
+        prepared = time.perf_counter()
+        if posterior is None:
+            with stage("field"):
+                fitted, posterior = posterior_for(fitted, slide, sources, scaling)
+        elif slide.name in fitted.sections:
+            fitted = fitted.of_section(slide.name)
+        spots = stream(fitted, slide, posterior, work, key, device, client)
+        seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
+        with stage("write table"):
+            annotate(section, fitted, spots, key, record_of(fitted, slide, section, path, model, seconds))
+            building.write_table(work.staging, path, slide, section.table, key)
+            building.finish(work.staging)
+    print_line(f"Projection {key!r} of {slide.name!r} written to {path}")  # the user must find it
