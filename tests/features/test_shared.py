@@ -13,7 +13,7 @@ from sphisto.features.maps import FeatureMaps
 from sphisto.features.shared import share_features, sites
 from sphisto.slide.slide import Slide
 
-SIDE, PITCH = 200, 8.0
+SIDE, PITCH = 200, 10.0  # px; that of Visium
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def drawn(rng):
 
 def shared_by(sections, scaling="section", **options):
     slides, maps = zip(*sections, strict=True)
-    return share_features(slides, maps, [PITCH] * len(slides), scaling, DriftConfig(**options), 0)
+    return share_features(slides, maps, scaling, DriftConfig(**options), 0)
 
 
 def components_of(shared, section):
     slide, maps = section
-    return shared.of(slide, maps, PITCH).at_spots(sites(slide, PITCH))
+    return shared.of(slide, maps).at_spots(sites(slide))
 
 
 def test_functions_stand_for_a_covariance_by_likeness(drawn):
@@ -109,14 +109,14 @@ def test_pooled_features_keep_what_sections_differ_in(drawn, scaling):
 
 def test_the_same_tissue_is_hardly_ever_strange_and_another_is(drawn):
     shared, new = shared_by([drawn("a"), drawn("b")]), drawn("c")
-    places = sites(new[0], PITCH)
-    usual = shared.of(*new, PITCH).shift(places)
+    places = sites(new[0])
+    usual = shared.of(*new).shift(places)
     assert (usual < 1).mean() >= 0.97
     for section in (drawn("a"), drawn("b")):
-        assert (shared.of(*section, PITCH).shift(places) < 1).mean() >= 0.97
+        assert (shared.of(*section).shift(places) < 1).mean() >= 0.97
     for far in (10, 1e6):
         other = replace(new[1], values=new[1].values + np.float32(far))
-        strange = shared.of(new[0], other, PITCH).shift(places)
+        strange = shared.of(new[0], other).shift(places)
         assert (strange > 1).all()
         assert np.isfinite(strange).all()
 
@@ -124,10 +124,10 @@ def test_the_same_tissue_is_hardly_ever_strange_and_another_is(drawn):
 def test_of_those_that_taught_99_percent_are_usual(drawn):
     sections = [drawn("a"), drawn("b")]
     shared = shared_by(sections, known=10_000)
-    found = np.concatenate([shared.of(*each, PITCH).shift(sites(each[0], PITCH)) for each in sections])
+    found = np.concatenate([shared.of(*each).shift(sites(each[0])) for each in sections])
     assert (found <= 1).mean() >= 0.99
     alone = shared_by(sections[:1], known=10_000)
-    assert (alone.of(*sections[0], PITCH).shift(sites(sections[0][0], PITCH)) <= 1).mean() >= 0.99
+    assert (alone.of(*sections[0]).shift(sites(sections[0][0])) <= 1).mean() >= 0.99
 
 
 def test_blank_images_have_functions_all_the_same(drawn):
@@ -135,8 +135,8 @@ def test_blank_images_have_functions_all_the_same(drawn):
     blank = (slide, replace(maps, values=np.zeros_like(maps.values)))
     for sections in ([blank], [blank, drawn("b")]):
         shared = shared_by(sections)
-        bound = shared.of(*blank, PITCH)
-        places = sites(slide, PITCH)
+        bound = shared.of(*blank)
+        places = sites(slide)
         assert np.isfinite(bound.shift(places)).all()
         functions = shared.functions(bound.at(places))
         assert np.isfinite(functions).all()
@@ -147,13 +147,13 @@ def test_sites_lie_on_tissue_a_pitch_apart_and_are_not_too_many(drawn):
     slide, _ = drawn("a")
     tissue = slide.tissue.copy()
     tissue[:, 100:] = False
-    found = sites(replace(slide, tissue=tissue), PITCH)
+    found = sites(replace(slide, tissue=tissue))
     assert (found[:, 1] < 100).all()
     assert len(found) == pytest.approx(SIDE * 100 / PITCH**2, rel=0.05)
     wide = replace(slide, tissue=np.ones((2_000, 2_000), dtype=bool), grid=Grid(2_000, 2_000, 10.0))
-    assert len(sites(wide, PITCH)) <= 20_500
+    assert len(sites(wide)) <= 20_500
     with pytest.raises(ValueError, match="Found no tissue in 'a'.*Give `tissue`"):
-        sites(replace(slide, tissue=np.zeros((SIDE, SIDE), dtype=bool)), PITCH)
+        sites(replace(slide, tissue=np.zeros((SIDE, SIDE), dtype=bool)))
 
 
 def test_each_source_counts_by_its_weight(drawn):

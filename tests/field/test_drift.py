@@ -59,8 +59,8 @@ def taught_by(sections, config=DriftConfig(), features=None):
     """What sections teach, and the shared features that they are bound to."""
     if features is None:
         slides, maps, _ = zip(*sections, strict=True)
-        features = share_features(slides, maps, [PITCH] * len(slides), "section", config, 0)
-    told = [(slide.name, observed, features.of(slide, maps, PITCH)) for slide, maps, observed in sections]
+        features = share_features(slides, maps, "section", config, 0)
+    told = [(slide.name, observed, features.of(slide, maps)) for slide, maps, observed in sections]
     return teach(features, told, config, least_sum=NEVER), told
 
 
@@ -147,7 +147,7 @@ def test_sums_are_added_up(rng):
 def test_a_section_without_spots_is_predicted_from_its_features(tissue, sections):
     taught, _ = taught_by(sections)
     slide, maps, truth = tissue.section("d")
-    drift = Drift(taught, taught.features.of(slide, maps, PITCH))
+    drift = Drift(taught, taught.features.of(slide, maps))
     found = drift.alone().density(truth.centers)
     assert np.isfinite(found).all()
     expected = 40 * np.exp(maps.at_spots(truth.centers)[:, :2] @ tissue.weights)
@@ -171,7 +171,7 @@ def test_gain_is_by_what_squares_of_means_fall_short(sections):
 def test_variance_is_calibrated_where_all_is_known_and_grows_where_nothing_is(tissue, sections):
     taught, _ = taught_by(sections)
     slide, maps, truth = tissue.section("d")
-    bound = taught.features.of(slide, maps, PITCH)
+    bound = taught.features.of(slide, maps)
     drift, centers = Drift(taught, bound), truth.centers
     usual = drift.variance(centers)
     quantities = taught.roots.quantities(truth.density)
@@ -180,7 +180,7 @@ def test_variance_is_calibrated_where_all_is_known_and_grows_where_nothing_is(ti
     assert np.square(missed).mean() == pytest.approx((usual.mean(axis=0) + taught.noise).mean(), rel=0.35)
     for far in (3, 10, 1e4):
         strange = replace(maps, values=maps.values + np.float32(far) * maps.values.std())
-        grown = Drift(taught, taught.features.of(slide, strange, PITCH)).variance(centers)
+        grown = Drift(taught, taught.features.of(slide, strange)).variance(centers)
         assert (grown.mean(axis=0) > usual.mean(axis=0)).all()
         assert np.isfinite(grown).all()
     assert (grown >= 99 * 0.1 * taught.lesson.left).all()  # ten standard deviations, squared, and no more
@@ -192,7 +192,7 @@ def test_three_spots_move_the_mean_and_nothing_else(tissue, sections):
     """By their deviation from the drift, drawn to none as if usual spots had been added."""
     taught, _ = taught_by(sections)
     slide, maps, whole = tissue.section("d", level=2.0)
-    drift = Drift(taught, taught.features.of(slide, maps, PITCH))
+    drift = Drift(taught, taught.features.of(slide, maps))
     some = [10, 150, 300]
     few = replace(
         whole, section=whole.section[some], spots=whole.spots[some], centers=whole.centers[some],
@@ -231,7 +231,7 @@ def test_what_the_drift_leaves_is_kriged(tissue, sections):
         whole, section=whole.section[known], spots=whole.spots[known], centers=whole.centers[known],
         density=whole.density[known], halves=tuple(half[known] for half in whole.halves),
     )  # fmt: skip
-    drift = Drift(taught, taught.features.of(slide, maps, PITCH))
+    drift = Drift(taught, taught.features.of(slide, maps))
     hidden = whole.centers[~known]
 
     def error(solution):
@@ -249,7 +249,7 @@ def test_one_section_teaches_by_its_pieces(tissue):
     assert len(taught.pieces[0]) == 4
     assert sum(piece.n for piece in taught.pieces[0]) == len(only[0][2])
     slide, maps, truth = tissue.section("d")
-    found = Drift(taught, taught.features.of(slide, maps, PITCH)).alone().density(truth.centers)
+    found = Drift(taught, taught.features.of(slide, maps)).alone().density(truth.centers)
     assert np.corrcoef(found[:, 0], truth.density[:, 0])[0, 1] > 0.3
 
 
