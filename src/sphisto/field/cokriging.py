@@ -13,7 +13,7 @@ from sphisto.features.maps import principal_components
 from sphisto.field.detail import Detail, choose_slope
 from sphisto.field.equations import solve
 from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turned
-from sphisto.field.windows import one_window
+from sphisto.field.windows import around
 
 if TYPE_CHECKING:
     from sphisto.core.tiles import Window
@@ -49,11 +49,14 @@ class Roots:
         Number of factors, the last ones, that are contrasts.
     level
         Sum to which densities are brought; ``None`` to leave them as they are.
+    offset
+        That is added to densities before their roots are taken.
     """
 
     mean: NDArray[np.float64]
     n_contrasts: int
     level: float | None
+    offset: float = _ANSCOMBE
 
     @property
     def n_plain(self) -> int:
@@ -70,13 +73,13 @@ class Roots:
         if self.level is not None:
             scale = self.level / np.maximum(total, _LEAST_DEPTH * self.level)
             plain, contrasts = plain * scale, contrasts * scale
-        return np.column_stack([np.sqrt(np.column_stack([plain, total]) + _ANSCOMBE), contrasts])
+        return np.column_stack([np.sqrt(np.column_stack([plain, total]) + self.offset), contrasts])
 
     def density(self, quantities: Floats, gain: Floats) -> NDArray[np.float64]:
         """(m, K) densities: proportions of the gained squares of roots, with that of the root of the sum as their sum."""
         roots, contrasts = np.split(quantities, [self.n_plain + 1], axis=1)
         plain = self.mean[: self.n_plain]
-        squares = np.square(np.maximum(roots, 0)) * gain - _ANSCOMBE
+        squares = np.square(np.maximum(roots, 0)) * gain - self.offset
         parts = np.maximum(squares[:, :-1], _LEAST_SHARE * plain)
         total = np.maximum(squares[:, -1:], _LEAST_SHARE * plain.sum())
         depth = 1.0 if self.level is None else total / self.level
@@ -106,8 +109,8 @@ class Roots:
         density, contrast = np.split(density, [k], axis=1)
         sums = density.sum(axis=1, keepdims=True)
         depth = np.ones_like(sums) if self.level is None else sums / self.level
-        per_root = 2 * np.sqrt((density / depth + _ANSCOMBE) * gain[:-1]) * depth
-        per_sum = 2 * np.sqrt((sums + _ANSCOMBE) * gain[-1]) * total[:, 0] / sums
+        per_root = 2 * np.sqrt((density / depth + self.offset) * gain[:-1]) * depth
+        per_sum = 2 * np.sqrt((sums + self.offset) * gain[-1]) * total[:, 0] / sums
         change = (per_root[:, None] * plain) @ parts.T
         change += depth[:, None] * (contrasts @ signed.T)
         change -= (density @ plain.T)[:, :, None] * (per_root @ parts.T / sums - per_sum)[:, None]
@@ -156,7 +159,7 @@ class CoKriging:
         if window is not None:
             covariance = self.kriging.covariance
             low, high = np.array([window.y0, window.x0]), np.array([window.y1, window.x1])
-            windows = one_window(low, high, covariance.config.halo * covariance.pitch)
+            windows = around(low, high, self.kriging.places, covariance.pitch, covariance.config)
         kriged = self.kriging.given(hidden, windows)
         return CoKriged(self.roots, kriged, self.features, self.gain_seen, self.gain_hidden)
 
@@ -212,8 +215,10 @@ def fit_cokriging(observations: Observations, features: SectionFeatures | None, 
         maps, at_spots = principal_components(features.maps, observations.centers)
     mean, n_contrasts = observations.density.mean(axis=0), observations.n_contrasts
     total = float(mean[: len(mean) - n_contrasts].sum())
-    levels = [None, total] if observations.halves is not None and total >= config.least_sum else [None]
-    quantities = [Roots(mean, n_contrasts, level).quantities(observations.density) for level in levels]
+    is_deep = observations.halves is not None and total * observations.area >= config.least_sum
+    offset = _ANSCOMBE / observations.area
+    roots = [Roots(mean, n_contrasts, level, offset) for level in ([None, total] if is_deep else [None])]
+    quantities = [each.quantities(observations.density) for each in roots]
     stain = _stain(observations, features, config)
     columns = np.hstack([*quantities, stain])
     columns -= columns.mean(axis=0)
@@ -226,8 +231,8 @@ def fit_cokriging(observations: Observations, features: SectionFeatures | None, 
     kept = maps if covariance.uses_features else None
     pick = np.split(np.eye(columns.shape[1]), np.cumsum([each.shape[1] for each in quantities]), axis=1)
     tried = [
-        _cokriging(observations, Roots(mean, n_contrasts, level), each, mixing, equations, kept, config)
-        for level, each, mixing in zip(levels, quantities, pick, strict=False)
+        _cokriging(observations, each, values, mixing, equations, kept, config)
+        for each, values, mixing in zip(roots, quantities, pick, strict=False)
     ]
     best = min(range(len(tried)), key=lambda i: _composition_error(tried[i], observations))
     return _detailed(tried[best], quantities[best], pick[best], pick[-1], observations, features, equations, config)
@@ -237,7 +242,7 @@ def _stain(observations: Observations, features: SectionFeatures | None, config:
     """(n, 2) stain at the observations, or none where it is not to be used or cannot be."""
     if features is None or not (config.use_features and config.use_stain) or features.stain is None:
         return np.zeros((len(observations), 0))
-    return features.stain.at_spots[observations.spots]
+    return observations.of_spots(features.stain.at_spots)
 
 
 def _detailed(
@@ -263,7 +268,8 @@ def _detailed(
     slope = choose_slope(needed, mixing @ turn[:, component], stain, shares, config)
     if slope is None:
         return fitted
-    detail = Detail(features.stain, slope * kriging.model.rotation[component, n_plain], n_plain, _ANSCOMBE)
+    maps = features.stain.within_all(observations.spots_of(np.arange(len(observations))))
+    detail = Detail(maps, slope * kriging.model.rotation[component, n_plain], n_plain, fitted.roots.offset)
     mixing = mixing.copy()
     mixing[:, n_plain] -= stain @ detail.slope
     return _cokriging(observations, fitted.roots, quantities, mixing, equations, fitted.features, config, detail)
@@ -288,7 +294,7 @@ def _cokriging(
     config: FieldConfig,
     detail: Detail | None = None,
 ) -> CoKriging:
-    apart, trend = None, None if detail is None else detail.at_spots(observations.spots)
+    apart, trend = None, None if detail is None else observations.of_spots(detail.at_spots)
     if observations.halves is not None:
         first, second = observations.halves
         apart = roots.quantities(first) - roots.quantities(second)
