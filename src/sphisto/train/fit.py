@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_SOME_BESIDE = 0.1  # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
+
 
 @one_blas_thread()
 def fit(
@@ -152,12 +154,16 @@ def fit(
 def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Choose the spots to learn from and those to hold out; spots without counts are neither."""
     known, outside = informative(slide), ~slide.on_image
+    beside = slide.spot.is_bin
     for lost, why, remedy in (
         (outside, "lie off the image", "Give an `image` that shows them, or correct its `image_scale`, if it should"),
-        (~known & ~outside, "hold no counts", "`sphisto.pp.qc` takes such spots out"),
+        (~known & ~outside & (not beside), "hold no counts", "`sphisto.pp.qc` takes such spots out"),
+        (~known & ~outside & beside, "lie beside the tissue", "If they lie on it, give `tissue` to `sphisto.io.section`"),
     ):
         if lost.any():
-            logger.warning("%d of %d spots %s; nothing is learned from them. %s.", lost.sum(), len(known), why, remedy)
+            level = logging.INFO if beside and lost.mean() < _SOME_BESIDE else logging.WARNING
+            what = "bins" if beside else "spots"
+            logger.log(level, "%d of %d %s %s; nothing is learned from them. %s.", lost.sum(), len(known), what, why, remedy)
     spots = np.flatnonzero(known)
     n_watched = round(config.held_out * len(spots))
     watched = np.zeros(len(known), dtype=bool)
