@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto._alike import not_to_be_confused
 from sphisto._former import former_keywords, named
 from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
@@ -57,6 +58,7 @@ _DEFAULT_GENES = 16
 _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
 
+@not_to_be_confused("bin_um", "Give what `sphisto.io.section(data, bin_um=...)` returns.")
 @former_keywords(preset=named("config"), devices=from_devices)
 def fit_projection(
     data: Section | AnnData | SpatialData | str | Path,
