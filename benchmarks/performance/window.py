@@ -80,7 +80,10 @@ def profiles_of(genes):
 def mixtures(place, side):
     """(n, kinds) expected counts of each kind in bins at (n, 2) rows and columns of the array."""
     um, rng = place * BIN_UM, np.random.default_rng(2)
-    waves = [np.sin(um @ rng.normal(0, 0.02, 2) + rng.uniform(0, 6)) + np.sin(um @ rng.normal(0, 0.04, 2)) for _ in range(KINDS)]
+    waves = [
+        np.sin(um @ rng.normal(0, 0.02, 2) + rng.uniform(0, 6)) + np.sin(um @ rng.normal(0, 0.04, 2))
+        for _ in range(KINDS)
+    ]
     weights = np.exp(1.5 * np.stack(waves, axis=1))
     total = PER_BIN * (1 + 0.5 * np.sin(um @ rng.normal(0, 0.03, 2)))
     return total[:, None] * weights / weights.sum(axis=1, keepdims=True)
@@ -99,8 +102,8 @@ def fit(folder, side, genes, window, device, settings):
     times, found = [], {}
 
     def do():
-        table = read_h5ad(folder / "bins.h5ad", backed="r")
-        section = sp.io.section(table, image=str(folder / "image.tif"), bbox=box)
+        image = str(folder / "image.tif")
+        section = sp.io.section(read_h5ad(folder / "bins.h5ad", backed="r"), image=image, bbox=box)
         sp.tl.fit_projection(section, store=folder / "out.zarr", device=device, **settings)
         found.update(section.adata.uns["projection"]["seconds"])
         found["bins"], found["per_bin"] = section.adata.n_obs, section.adata.X.sum() / section.adata.n_obs
@@ -117,7 +120,11 @@ def compared(store, side, genes, box):
     per_bin = int(BIN_UM / UM_PER_PX)
     names = [int(str(name).removeprefix("g")) for name in maps.coords["c"].values]
     values = np.stack([np.asarray(plane[y0:y1, x0:x1], dtype=np.float64) for plane in maps])
-    values = values.reshape(len(values), (y1 - y0) // per_bin, per_bin, -1, per_bin).mean(axis=(2, 4)).reshape(len(values), -1)
+    values = (
+        values.reshape(len(values), (y1 - y0) // per_bin, per_bin, -1, per_bin)
+        .mean(axis=(2, 4))
+        .reshape(len(values), -1)
+    )
     place = np.indices(((y1 - y0) // per_bin, (x1 - x0) // per_bin)).reshape(2, -1).T + (y0 // per_bin, x0 // per_bin)
     truth = (mixtures(place, side) @ profiles_of(genes)[:, names]).T
     pearson = [np.corrcoef(a, b)[0, 1] for a, b in zip(values, truth, strict=True)]

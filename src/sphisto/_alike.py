@@ -12,7 +12,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FITTED = "`bin_um`, of `sphisto.io.section`, is the side of the bins of a Visium HD section that are fitted"
-SUMMED = "`bins_um`, of `sphisto.tl.aggregate`, is the side of the squares over which the rasters of a store are summed up"
+SUMMED = (
+    "`bins_um`, of `sphisto.tl.aggregate`, is the side of the squares over which the rasters of a store are summed up"
+)
 
 
 def not_to_be_confused(keyword: str, remedy: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -124,7 +124,9 @@ def test_empty_bins_that_were_taken_out_are_missed(caplog):
     sp.io.section(sparse_bins)
     assert "is without counts" not in caplog.text
     sp.io.section(sparse_bins[total > 0].copy())
-    said = re.search(r"None of the \d+ bins is without counts.* some (\d+) empty ones seem to have been taken out", caplog.text)
+    said = re.search(
+        r"None of the \d+ bins is without counts.* some (\d+) empty ones seem to have been taken out", caplog.text
+    )
     assert int(said.group(1)) == pytest.approx(empty, rel=0.25)
     caplog.clear()
     deep = sp.datasets.toy(256, 256, bin_um=4.0, mean_counts=300)
@@ -139,7 +141,9 @@ def test_millions_of_bins_without_counts_are_said_at_once_and_none_at_all_are_re
     assert f"{n - 9} of {n} bins hold no counts" in caplog.text
     table = bins.copy()
     table.X = sparse.csr_matrix(table.shape, dtype=np.float32)
-    with pytest.raises(ValueError, match=rf"The {table.n_obs} of {table.n_obs} spots that lie on the image hold no counts"):
+    with pytest.raises(
+        ValueError, match=rf"The {table.n_obs} of {table.n_obs} spots that lie on the image hold no counts"
+    ):
         make_slide(sp.io.section(table))
 
 

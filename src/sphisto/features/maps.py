@@ -54,6 +54,10 @@ class FeatureMaps:
     um_per_px: float
     weight: NDArray[np.float32] | None = None
 
+    def over(self, area: float) -> FeatureMaps:
+        """Return the same features, averaged over that many times the area at a spot."""
+        return replace(self, spot=replace(self.spot, um=self.spot.um * float(np.sqrt(area))))
+
     def at(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
         """(m, p) features at (m, 2) points (y, x) in px of the section's grid."""
         return at_points(self.values, points, self.corner, self.stride)

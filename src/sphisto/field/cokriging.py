@@ -212,7 +212,7 @@ def fit_cokriging(observations: Observations, features: SectionFeatures | None, 
     """
     maps, at_spots = None, np.zeros((len(observations), 1))
     if features is not None and config.use_features:
-        maps, at_spots = principal_components(features.maps, observations.centers)
+        maps, at_spots = principal_components(features.maps.over(observations.area), observations.centers)
     mean, n_contrasts = observations.density.mean(axis=0), observations.n_contrasts
     total = float(mean[: len(mean) - n_contrasts].sum())
     is_deep = observations.halves is not None and total * observations.area >= config.least_sum

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_SOME_BESIDE = 0.1  # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
+_SOME_BESIDE = (
+    0.1  # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
+)
 
 
 @one_blas_thread()
@@ -158,12 +160,18 @@ def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.boo
     for lost, why, remedy in (
         (outside, "lie off the image", "Give an `image` that shows them, or correct its `image_scale`, if it should"),
         (~known & ~outside & (not beside), "hold no counts", "`sphisto.pp.qc` takes such spots out"),
-        (~known & ~outside & beside, "lie beside the tissue", "If they lie on it, give `tissue` to `sphisto.io.section`"),
+        (
+            ~known & ~outside & beside,
+            "lie beside the tissue",
+            "If they lie on it, give `tissue` to `sphisto.io.section`",
+        ),
     ):
         if lost.any():
             level = logging.INFO if beside and lost.mean() < _SOME_BESIDE else logging.WARNING
             what = "bins" if beside else "spots"
-            logger.log(level, "%d of %d %s %s; nothing is learned from them. %s.", lost.sum(), len(known), what, why, remedy)
+            logger.log(
+                level, "%d of %d %s %s; nothing is learned from them. %s.", lost.sum(), len(known), what, why, remedy
+            )
     spots = np.flatnonzero(known)
     n_watched = round(config.held_out * len(spots))
     watched = np.zeros(len(known), dtype=bool)
