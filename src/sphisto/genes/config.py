@@ -68,7 +68,7 @@ class GeneModelConfig:
     sample: int = 1_000
     pooled_counts: float = 50.0
     observed_counts: float = 20.0
-    least_squares: int = 400
+    least_squares: int = 200
     refits: int = 3
     scored_genes: int = 2_000
     most_spots: int = 4_000
