@@ -79,8 +79,8 @@ def test_a_square_holds_the_counts_and_the_tissue_of_its_bins(bins):
 
 
 @pytest.mark.parametrize(
-    ("mean_counts", "side"), [(300.0, 1), (1.6, 3)]
-)  # 576 squares are left, as at least 400 must be
+    ("mean_counts", "side"), [(300.0, 1), (1.6, 4)]
+)  # squares of 5 x 5 would be fewer than are left at least
 def test_bins_are_summed_up_only_where_they_hold_few_counts(mean_counts, side):
     slide = make_slide(sp.io.section(sp.datasets.toy(96, 96, um_per_px=8.0, bin_um=8.0, mean_counts=mean_counts)))
     known, config = informative(slide), GeneModelConfig(n_factors=4)
