@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "sphisto"
 # page's section -> where its errors are raised
 SUBJECTS = {
     "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
-                    "io/spatialdata_images", "io/masks", "io/elements", "slide", "core", "pp", "datasets"),
+                    "io/spatialdata_images", "io/masks", "io/elements", "_alike", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate"),
     "The image": ("io/image",),
     "Settings and networks": ("_former", "_ranges", "_rng", "config", "networks", "train", "field"),

@@ -58,8 +58,8 @@ _DEFAULT_GENES = 16
 _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
 
 
-@not_to_be_confused("bin_um", "Give what `sphisto.io.section(data, bin_um=...)` returns.")
 @former_keywords(preset=named("config"), devices=from_devices)
+@not_to_be_confused("bin_um", "Give what `sphisto.io.section(data, bin_um=...)` returns.")
 def fit_projection(
     data: Section | AnnData | SpatialData | str | Path,
     *,

@@ -156,22 +156,17 @@ def fit(
 def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Choose the spots to learn from and those to hold out; spots without counts are neither."""
     known, outside = informative(slide), ~slide.on_image
-    beside = slide.spot.is_bin
+    unknown, bins = ~known & ~outside, slide.spot.is_bin
+    if bins and 0 < unknown.mean() < _SOME_BESIDE:
+        logger.info("%d of %d bins lie beside the tissue; nothing is learned from them.", unknown.sum(), len(known))
+        unknown = np.zeros_like(unknown)
     for lost, why, remedy in (
         (outside, "lie off the image", "Give an `image` that shows them, or correct its `image_scale`, if it should"),
-        (~known & ~outside & (not beside), "hold no counts", "`sphisto.pp.qc` takes such spots out"),
-        (
-            ~known & ~outside & beside,
-            "lie beside the tissue",
-            "If they lie on it, give `tissue` to `sphisto.io.section`",
-        ),
+        (unknown & (not bins), "hold no counts", "`sphisto.pp.qc` takes such spots out"),
+        (unknown & bins, "lie beside the tissue", "If they lie on it, give `tissue` to `sphisto.io.section`"),
     ):
         if lost.any():
-            level = logging.INFO if beside and lost.mean() < _SOME_BESIDE else logging.WARNING
-            what = "bins" if beside else "spots"
-            logger.log(
-                level, "%d of %d %s %s; nothing is learned from them. %s.", lost.sum(), len(known), what, why, remedy
-            )
+            logger.warning("%d of %d spots %s; nothing is learned from them. %s.", lost.sum(), len(known), why, remedy)
     spots = np.flatnonzero(known)
     n_watched = round(config.held_out * len(spots))
     watched = np.zeros(len(known), dtype=bool)
