@@ -1,8 +1,8 @@
-"""Draw the pictures of docs/gallery.md from a Space Ranger folder of mob_st_1, the olfactory bulb of a mouse.
+"""Draw the pictures of docs/gallery.md from Space Ranger folders of mob_st_1 and mob_st_2, olfactory bulbs of a mouse.
 
-    python docs/gallery.py FOLDER
+    python docs/gallery.py FOLDER SECOND
 
-The section is individual 1 of the Spatial Transcriptomics study of the mouse olfactory bulb, as STUtility distributes it
+Both sections are of individual 1 of the Spatial Transcriptomics study of the mouse olfactory bulb, as STUtility distributes them
 (jbergenstrahle/STUtility, inst/extdata, MIT licence). The page shows the lines between the marks of this file, so that
 what is shown is what was run; pictures go to docs/_static/gallery, one for each function of `sphisto.pl`, and of
 standard deviations.
@@ -15,7 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import matplotlib.pyplot as plt
+import scanpy as sc
 
 import sphisto as sp
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 GENES = ["Doc2g", "Fabp7"]
+SECOND = ""  # folder of the second section
 OUT = Path(__file__).resolve().parent / "_static" / "gallery"
 
 
@@ -88,6 +91,26 @@ def evaluation(adata: AnnData, _store: Path) -> None:
     # [end]
 
 
+def registration(adata: AnnData, _store: Path) -> None:
+    # [registration]
+    second = sp.io.read_visium(SECOND)
+    sp.pp.register(second, adata)
+    sp.pl.registration(second, adata)
+    # [end]
+
+
+def integration(adata: AnnData, _store: Path) -> None:
+    # [integration]
+    second = sp.io.read_visium(SECOND)
+    sp.pp.normalize(second)
+    both = ad.concat({"MOB1": adata, "MOB2": second}, label="section", index_unique="-")
+    corrected = sc.pp.combat(both, key="section", inplace=False)
+    both.obsm["combat"] = sc.pp.pca(corrected, n_comps=30)
+    sp.tl.integration(both, section_key="section", after="combat")
+    sp.pl.integration(both, gene="Penk")
+    # [end]
+
+
 DRAWN: list[Callable[[AnnData, Path], Any]] = [
     measured,
     projection,
@@ -97,6 +120,8 @@ DRAWN: list[Callable[[AnnData, Path], Any]] = [
     history,
     umap,
     evaluation,
+    registration,
+    integration,
 ]
 
 
@@ -109,7 +134,9 @@ def draw(adata: AnnData, store: Path, out: Path = OUT) -> None:
         plt.close("all")
 
 
-def main(folder: str) -> None:
+def main(folder: str, second: str) -> None:
+    global SECOND
+    SECOND = second
     plt.switch_backend("agg")
     with tempfile.TemporaryDirectory() as place, sp.settings.override(device="cpu"):
         store = Path(place) / "section.zarr"
@@ -117,4 +144,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:3])

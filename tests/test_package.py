@@ -21,7 +21,7 @@ HEAVY = {"anndata", "dask", "lightning", "matplotlib", "pandas", "scanpy", "skim
 HEAVY |= {"torch", "xarray", "zarr"}
 ROOMS = ["config", "datasets", "get", "io", "pl", "pp", "tl"]
 # the data, and what may be said without its name after it because the verb has no meaning without it
-POSITIONAL = {"data", "genes", "name", "path", "regions", "store"}
+POSITIONAL = {"data", "fixed", "genes", "name", "path", "regions", "store"}
 DISTRIBUTIONS = {
     "openslide-python": "openslide",
     "pillow": "PIL",

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sphisto._ranges import require_ranges
+from sphisto.features.config import DriftConfig
 from sphisto.field.config import FieldConfig
 from sphisto.genes.config import GeneModelConfig
 
-__all__ = ["FieldConfig", "FitConfig", "GeneModelConfig", "TrainConfig"]
+__all__ = ["DriftConfig", "FieldConfig", "FitConfig", "GeneModelConfig", "TrainConfig"]
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class FitConfig:
         Of the co-kriging: covariance, solver, whether the image may help.
     train
         Of the network's training.
+    drift
+        Of what several sections teach each other; of one section it plays no part.
 
     Examples
     --------
@@ -148,9 +151,11 @@ class FitConfig:
     genes: GeneModelConfig = dataclasses.field(default_factory=GeneModelConfig)
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    drift: DriftConfig = dataclasses.field(default_factory=DriftConfig)
 
     def __post_init__(self) -> None:
-        for name, kind in (("genes", GeneModelConfig), ("field", FieldConfig), ("train", TrainConfig)):
+        kinds = {"genes": GeneModelConfig, "field": FieldConfig, "train": TrainConfig, "drift": DriftConfig}
+        for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 msg = f"Found {name}={getattr(self, name)!r}; expected a {kind.__name__}."
                 raise TypeError(msg)
@@ -210,4 +215,5 @@ def from_plain(plain: dict[str, dict[str, Any]]) -> FitConfig:
         GeneModelConfig(**plain.get("genes", {})),
         FieldConfig(**field),
         TrainConfig(**plain.get("train", {})),
+        DriftConfig(**plain.get("drift", {})),
     )

@@ -43,3 +43,53 @@ class TextureConfig:
         if not self.scales or len(self.grains) < 2:
             msg = f"Found scales={self.scales!r} and grains={self.grains!r} in TextureConfig; expected one and two at least."
             raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class DriftConfig:
+    """Settings of what several sections teach each other: the regression of factors on features of the image.
+
+    Parameters
+    ----------
+    scales
+        Standard deviations of the surroundings whose texture is described, in spot radii: wider than for one section, whose
+        own spots tell where in the tissue a place lies.
+    landmarks
+        Sites to which likeness is measured. More follow the features more closely; time grows with their square.
+    linear
+        Weight of features themselves, against 1 for likeness to landmarks.
+    ridges
+        Variances of a spot against that of the regression, among which each component chooses by how well sections are
+        predicted from the others.
+    trust
+        Share of the likelihood of predicted sections by which ridges are weighted, 0.5 being all of it.
+    slopes
+        Shares of the regression among which a section with spots of its own chooses; 1 unless another predicts its left-out
+        spots better beyond chance.
+    pseudo_spots
+        Spots of usual levels that are added to those of a section of too few for kriging.
+    known
+        Sites that are kept, to tell how far other sections are from all of them.
+    """
+
+    scales: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+    landmarks: int = 400
+    linear: float = 0.3
+    ridges: tuple[float, ...] = (0.5, 1.5, 5.0, 15.0, 50.0)
+    trust: float = 0.2
+    slopes: tuple[float, ...] = (0.0, 0.5, 1.0)
+    pseudo_spots: float = 5.0
+    known: int = 2_000
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            self,
+            whole=("landmarks", "known"),
+            several=("scales", "ridges", "slopes"),
+            positive=("scales", "ridges", "pseudo_spots"),
+            not_negative=("linear", "trust", "slopes"),
+        )
+        for name in ("scales", "ridges", "slopes"):
+            if not getattr(self, name):
+                msg = f"Found no {name} in DriftConfig; expected at least one."
+                raise ValueError(msg)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from sphisto.core.upsample import stride_for
 from sphisto.field.posterior import Posterior, prior_mean
-from sphisto.field.solvers import solver_for
+from sphisto.field.solvers import fit_with_drift, solver_for
 
 if TYPE_CHECKING:
     from sphisto.core.tiles import Window
     from sphisto.features.maps import SectionFeatures
     from sphisto.field.config import FieldConfig
+    from sphisto.field.drift import Drift
     from sphisto.field.solvers import Solver
     from sphisto.genes.model import GeneModel
     from sphisto.genes.observations import Observations
@@ -45,6 +46,8 @@ class Field:
         Px between the points at which densities are computed.
     config
         Settings.
+    drift
+        What other sections tell, which holds where no observation is known, too; ``None`` of a section alone.
     """
 
     observations: Observations
@@ -52,9 +55,16 @@ class Field:
     mean: NDArray[np.float64]
     stride: int
     config: FieldConfig
+    drift: Drift | None = None
 
     @classmethod
-    def fit(cls, observations: Observations, features: SectionFeatures | None, config: FieldConfig) -> Field:
+    def fit(
+        cls,
+        observations: Observations,
+        features: SectionFeatures | None,
+        config: FieldConfig,
+        drift: Drift | None = None,
+    ) -> Field:
         """Fit a field to observations, its free numbers chosen by leaving out one at a time.
 
         Parameters
@@ -65,14 +75,20 @@ class Field:
             Of its image; ``None`` to use positions alone.
         config
             Settings, among them the name of the solver.
+        drift
+            What other sections tell about this one.
         """
-        solver = solver_for(len(observations), config)(observations, features, config)
+        if drift is None:
+            solver = solver_for(len(observations), config)(observations, features, config)
+        else:
+            solver = fit_with_drift(observations, features, config, drift)
         return cls(
             observations,
             solver,
             observations.density.mean(axis=0),
             stride_for(observations.pitch, config.points_per_pitch),
             config,
+            drift,
         )
 
     @property
@@ -84,7 +100,7 @@ class Field:
         """Condition on the ``known`` (n,) observations, or on all."""
         if isinstance(known, str):
             return self._given(np.zeros(0, dtype=np.int64))
-        return self._given(np.flatnonzero(~known)) if known.any() else prior_mean(self.mean, self.stride)
+        return self._given(np.flatnonzero(~known)) if known.any() else self._given_none()
 
     def around(self, window: Window, section: int = 0) -> Surroundings:
         """Look at the observations that matter for a window of a section, and at no others."""
@@ -98,6 +114,9 @@ class Field:
         """Predict observations from all the others: each of them, or some evenly spread ones of very many."""
         rows, density, variance = self.solver.leave_one_out(self.config.left_out, model)
         return LeftOut(rows, density, variance)
+
+    def _given_none(self) -> Posterior:
+        return prior_mean(self.mean, self.stride, self.drift)
 
     def _given(self, hidden: NDArray[np.int64], window: Window | None = None) -> Posterior:
         # a solver may know how the total varies within spots
@@ -126,5 +145,5 @@ class Surroundings:
     def given(self, known: NDArray[np.bool_]) -> Posterior:
         """Condition on the ``known`` (m,) of these observations; if none of them is known, nothing is."""
         if not known.any():
-            return prior_mean(self.field.mean, self.field.stride)
+            return self.field._given_none()
         return self.field._given(self.rows[~known], self.window)

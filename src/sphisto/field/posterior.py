@@ -14,6 +14,7 @@ from sphisto.genes.model import rates
 
 if TYPE_CHECKING:
     from sphisto.field.detail import Detail
+    from sphisto.field.drift import Drift
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
@@ -117,6 +118,6 @@ class Posterior:
         return self.solution.density(points)
 
 
-def prior_mean(mean: NDArray[np.float64], stride: int) -> Posterior:
-    """Return the posterior of a section of which nothing is known."""
-    return Posterior(mean, stride, None)
+def prior_mean(mean: NDArray[np.float64], stride: int, drift: Drift | None = None) -> Posterior:
+    """Return the posterior of a section of which nothing is known, or only what other sections tell about it."""
+    return Posterior(mean, stride, None if drift is None else drift.alone())

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from sphisto.features.maps import SectionFeatures
 from sphisto.field.cokriging import fit_cokriging
 from sphisto.field.config import FieldConfig
+from sphisto.field.drift import few_spots
 from sphisto.field.gaussian import fit_gaussian
 from sphisto.genes.observations import Observations
 
 if TYPE_CHECKING:
     from sphisto.core.tiles import Window
+    from sphisto.field.drift import Drift
     from sphisto.field.posterior import Solution
     from sphisto.genes.model import GeneModel
 
@@ -66,3 +68,23 @@ def solver_for(n: int, config: FieldConfig) -> FitSolver:
     if config.solver == "kriging" and n < config.least_spots:
         return SOLVERS["gaussian"]
     return SOLVERS[config.solver]
+
+
+def fit_with_drift(
+    observations: Observations, features: SectionFeatures | None, config: FieldConfig, drift: Drift
+) -> Solver:
+    """Fit a solver to a section of which others tell something: co-kriging, or where there are too few spots their mean.
+
+    Raises
+    ------
+    ValueError
+        If the settings name another solver: it could not use what other sections tell.
+    """
+    if config.solver != "kriging":
+        msg = (
+            f"Found solver={config.solver!r} for several sections; expected 'kriging', which alone can use the others."
+        )
+        raise ValueError(msg)
+    if len(observations) < config.least_spots:
+        return few_spots(drift, observations)
+    return fit_cokriging(observations, features, config, drift)

@@ -51,6 +51,8 @@ class GeneModelConfig:
         spots slightly worse.
     most_spots
         Spots to which loadings and contrasts are refitted at most, and which are dense in memory at once.
+    firm
+        Counts by which a gene's level in one of several sections is drawn to its usual one: levels of rarer genes are noise.
     least_tissue
         Share of a spot on tissue below which its density is not scaled up further, for lying at the tissue's edge.
     """
@@ -72,6 +74,7 @@ class GeneModelConfig:
     refits: int = 3
     scored_genes: int = 2_000
     most_spots: int = 4_000
+    firm: float = 20.0
     least_tissue: float = 0.25
 
     def __post_init__(self) -> None:
@@ -89,7 +92,7 @@ class GeneModelConfig:
                 "scored_genes",
                 "most_spots",
             ),
-            positive=("pooled_counts", "observed_counts", "genes_per_factor", "loading_shape", "faint"),
+            positive=("firm", "pooled_counts", "observed_counts", "genes_per_factor", "loading_shape", "faint"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )
 

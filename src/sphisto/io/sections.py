@@ -76,6 +76,8 @@ class Section:
         What was understood and from what, by decision, in words.
     seen_shape
         Rows and columns of ``adata`` when the section was made.
+    sdata
+        The SpatialData that was given; ``None`` for data of other kinds.
     """
 
     library_id: str
@@ -90,6 +92,7 @@ class Section:
     check: bool = True
     about: Mapping[str, str] = field(default_factory=dict)
     seen_shape: tuple[int, int] = (0, 0)
+    sdata: SpatialData | None = None
 
     def __repr__(self) -> str:
         return as_text(f"Section {self.library_id!r}", self.about)
@@ -255,6 +258,7 @@ def section(
         check=check,
         about=_about(found, scale, counts, _image_words(pyramid, grid, which), tissue),
         seen_shape=found.adata.shape,
+        sdata=data if hasattr(data, "shapes") else None,
     )
 
 

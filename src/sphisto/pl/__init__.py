@@ -14,6 +14,8 @@ __getattr__, __dir__, __all__ = attach(
         "_umap": ["umap"],
         "_history": ["history"],
         "_evaluation": ["evaluation"],
+        "_integration": ["integration"],
+        "_registration": ["registration"],
         "_report": ["report"],
     },
 )

@@ -1,4 +1,4 @@
-"""Prepare a section: quality control, normalisation, exploration, tissue and alignment."""
+"""Prepare a section: quality control, normalisation, exploration, tissue, alignment and registration."""
 
 from __future__ import annotations
 
@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = attach(
         "_explore": ["explore"],
         "_tissue_mask": ["tissue_mask"],
         "_check_alignment": ["check_alignment"],
+        "_register": ["Registration", "register"],
     },
 )

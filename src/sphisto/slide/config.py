@@ -238,3 +238,72 @@ class PlacementConfig:
     scale_plausible: float = 0.8
     peak: tuple[float, float] = (1.25, 0.1)
     most_cells: int = 5000
+
+
+@dataclass(frozen=True)
+class RegistrationConfig:
+    """How sections are laid upon each other, and when the result is trusted.
+
+    Limits were read off all pairs of seven real sections of three tissues, of which seven pairs are neighbours
+    (`benchmarks/registration.py` prints the table).
+
+    Parameters
+    ----------
+    um_per_px
+        Pixel at which sections are compared, in um: coarser than cells, which neighbouring sections do not share.
+    smooth_um, flatten_um
+        Standard deviations in um of the Gaussians by which stain is smoothed, and whose slow drift is taken off it: the
+        layers and ducts that remain are seen in neighbouring sections, dyes and light differ from one to the next.
+    stain_weight
+        What a correlation of stain counts for beside an overlap of outlines.
+    starts
+        Angles from which the search begins.
+    refined
+        Of these, the best that are followed to their optimum.
+    most_points
+        Pixels of the moving tissue that are compared during the search.
+    stretch
+        Most by which an affine registration stretches or shrinks along any line.
+    least_overlap
+        Least overlap (Dice) of outlines where no spots confirm the registration. Neighbours 0.92 to 0.98; mirrored
+        neighbours up to 0.90, other tissues up to 0.85.
+    least_overlap_with_spots
+        The same where spots are compared, too. Neighbours of which one has lost 30 % of its tissue overlap by 0.75 to
+        0.82, and are found all the same.
+    least_margin
+        Least lead of the score over any other place, half-turned or mirrored, of the same section. Neighbours 0.14
+        to 0.24; other tissues up to 0.04.
+    other_place_um
+        Mean distance in um from which a place is another one: less than two pitches of Spatial Transcriptomics.
+    most_off_um
+        Most distance in um from landmarks to the place near by where outlines and stain fit best.
+    expression_genes
+        Genes of most counts that are compared at spots.
+    probe_pitches
+        Shift in pitches at which expression is compared, too: in eight directions.
+    near_pitches
+        Spots of two sections within this many pitches are compared.
+    least_spots
+        Fewer such spots tell nothing.
+    expression_gain
+        Least lead over the mean of shifted spots. Neighbours 0.06 to 0.17; mirrored neighbours 0.00 to 0.036.
+    """
+
+    um_per_px: float = 40.0
+    smooth_um: float = 60.0
+    flatten_um: float = 500.0
+    stain_weight: float = 0.5
+    starts: int = 36
+    refined: int = 10
+    most_points: int = 1500
+    stretch: float = 1.2
+    least_overlap: float = 0.91
+    least_overlap_with_spots: float = 0.75
+    least_margin: float = 0.1
+    other_place_um: float = 300.0
+    most_off_um: float = 100.0
+    expression_genes: int = 200
+    probe_pitches: float = 2.0
+    near_pitches: float = 0.75
+    least_spots: int = 20
+    expression_gain: float = 0.04

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = attach(
         "_aggregate": ["aggregate"],
         "_evaluate": ["evaluate"],
         "_export": ["export"],
+        "_integration": ["integration"],
         "_save": ["load", "save"],
         "_upgrade": ["upgrade"],
     },

@@ -1,0 +1,251 @@
+"""Features that several sections share: standardised alike, turned to the same components, and functions of them.
+
+Functions of features stand for a covariance by likeness (Nystroem's approximation; Williams and Seeger 2001, NeurIPS): a
+regression on them costs the same whatever the number of observations that taught it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from sphisto.core.lazy_footprint import LazyFootprint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sphisto.features.config import DriftConfig
+    from sphisto.features.maps import FeatureMaps
+    from sphisto.slide.slide import Slide
+
+Floats = NDArray[np.floating]
+Scaling = Literal["section", "pooled"]
+
+_EXTREME = 4.0  # standard deviations over sites at which features are cut off
+_LEAST_FEATURE = 0.02  # of the largest principal component
+_LEAST_VALUE = 1e-6  # of the largest eigenvalue; smaller ones are rounding
+_ON_TISSUE = 0.5  # share of a site
+_MOST_SITES = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class SharedFeatures:
+    """How features of any section become functions that a regression over sections is linear in.
+
+    Parameters
+    ----------
+    mean, sd
+        (p,) of the features over sites on the tissue of all sections that taught.
+    weight
+        (p,) of each feature once it is standardised.
+    basis
+        (p, q) from weighted features to components of a mean squared length of 1.
+    landmarks
+        (m, q) components at some sites.
+    whitening
+        (m, r) by which likeness to landmarks becomes r functions.
+    length
+        Squared length of differences in components over which likeness fades.
+    linear
+        Weight of functions that are linear in components.
+    known
+        (s, p) standardised features of some sites, as far as they are known to the sections that taught.
+    usual
+        Distance of features to ``known`` ones that 99 % of the sites keep to.
+    scaling
+        ``"section"``: features are standardised in each section by itself; ``"pooled"``: as in all that taught.
+    """
+
+    mean: Floats
+    sd: Floats
+    weight: Floats
+    basis: Floats
+    landmarks: Floats
+    whitening: Floats
+    length: float
+    linear: float
+    known: NDArray[np.float32]
+    usual: float
+    scaling: Scaling
+
+    @property
+    def n_functions(self) -> int:
+        """Number of functions."""
+        return self.basis.shape[1] + self.whitening.shape[1]
+
+    def of(self, slide: Slide, maps: FeatureMaps, pitch: float) -> BoundFeatures:
+        """Bring the features of a section to these components.
+
+        Parameters
+        ----------
+        slide
+            The section.
+        maps
+            Its features as they were read.
+        pitch
+            Px between its sites.
+        """
+        mean, sd = self.mean, self.sd
+        if self.scaling == "section":
+            mean, sd = _moments(maps.at_spots(sites(slide, pitch)))
+        away = (maps.values - self.mean[:, None, None].astype(np.float32)) / self.sd[:, None, None].astype(np.float32)
+        own = _standardised(maps.values.reshape(len(maps.values), -1).T, mean, sd) * self.weight.astype(np.float32)
+        components = (own @ self.basis.astype(np.float32)).T.reshape(-1, *maps.values.shape[1:])
+        return BoundFeatures(
+            slide.name,
+            self,
+            replace(maps, values=np.ascontiguousarray(components), weight=None),
+            replace(maps, values=away, weight=None),
+        )
+
+    def functions(self, components: Floats) -> Floats:
+        """(m, T) functions of (m, q) components; the squares of each row's sum to no more than its variance."""
+        apart = np.square(components).sum(axis=1)[:, None] - 2 * (components @ self.landmarks.T)
+        apart += np.square(self.landmarks).sum(axis=1)
+        alike = _alike(np.maximum(apart, 0, out=apart), self.length)
+        return np.hstack([np.sqrt(self.linear) * components, alike @ self.whitening])
+
+    def variance(self, components: Floats) -> Floats:
+        """(m,) prior variance at (m, q) components, that which landmarks do not see included."""
+        return 1 + self.linear * np.square(components).sum(axis=1)
+
+    def shift(self, standardised: Floats) -> NDArray[np.float64]:
+        """(m,) distance of (m, p) features from all known ones, over what 99 % of the known keep to."""
+        found, _ = KDTree(self.known).query(np.clip(standardised, -_FARTHEST, _FARTHEST).astype(np.float32))
+        return np.asarray(found / self.usual, dtype=np.float64)
+
+
+_FARTHEST = 50.0  # standard deviations: beyond, a place is as strange as it can be
+
+
+@dataclass(frozen=True, eq=False)
+class BoundFeatures:
+    """Shared features of one section.
+
+    Parameters
+    ----------
+    name
+        Of the section.
+    shared
+        Of which they are.
+    maps
+        Components on the section's grid.
+    standardised
+        Features against those of the sections that taught.
+    """
+
+    name: str
+    shared: SharedFeatures
+    maps: FeatureMaps
+    standardised: FeatureMaps
+
+    def at(self, points: NDArray[np.float64]) -> Floats:
+        """(m, q) components at (m, 2) points (y, x) in px."""
+        return self.maps.at(points).astype(np.float64)
+
+    def at_spots(self, centers: NDArray[np.float64]) -> Floats:
+        """(n, q) components over spots around (n, 2) centres."""
+        return self.maps.at_spots(centers)
+
+    def shift(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(m,) how far (m, 2) points are from all that is known, over what is usual there."""
+        return self.shared.shift(self.standardised.at(points))
+
+
+def sites(slide: Slide, pitch: float) -> NDArray[np.float64]:
+    """(s, 2) places (y, x) in px, a pitch apart, where a spot would lie on tissue; farther apart where there are very many."""
+    height, width = slide.grid.shape
+    step = max(pitch, float(np.sqrt(height * width / (4 * _MOST_SITES))))
+    y, x = np.meshgrid(np.arange(step / 2, height, step), np.arange(step / 2, width, step), indexing="ij")
+    centers = np.stack([y, x], axis=-1).reshape(-1, 2)
+    if len(centers):
+        covered = np.nan_to_num(LazyFootprint(slide.spot, slide.grid, centers).mean(slide.tissue)[:, 0])
+        centers = centers[covered > _ON_TISSUE]
+    if not len(centers):
+        msg = (
+            f"Found no tissue in {slide.name!r} on which a spot of {slide.spot.um:g} um has room; expected a section whose "
+            "features can be compared. Give `tissue` to `sphisto.io.section`."
+        )
+        raise ValueError(msg)
+    return centers
+
+
+def share_features(
+    slides: Sequence[Slide],
+    maps: Sequence[FeatureMaps],
+    pitches: Sequence[float],
+    scaling: Scaling,
+    config: DriftConfig,
+    seed: int,
+) -> SharedFeatures:
+    """Find components and functions that the features of several sections share, from sites on their tissue.
+
+    Parameters
+    ----------
+    slides, maps, pitches
+        Sections, their features, and px between sites of each.
+    scaling
+        How features are standardised.
+    config
+        Of the regression.
+    seed
+        Of the landmarks.
+    """
+    found = [each.at_spots(sites(slide, pitch)) for slide, each, pitch in zip(slides, maps, pitches, strict=True)]
+    mean, sd = _moments(np.concatenate(found))
+    weight = maps[0].weight if maps[0].weight is not None else np.ones(len(mean))
+    own = [_standardised(each, *(_moments(each) if scaling == "section" else (mean, sd))) * weight for each in found]
+    every = np.concatenate(own)
+    _, sizes, axes = np.linalg.svd(every, full_matrices=False)
+    kept = sizes > max(_LEAST_FEATURE * sizes[0], 1e-9)
+    if not kept.any():
+        kept[0], sizes = True, np.ones_like(sizes)  # blank images
+    basis = axes[kept].T / np.sqrt(sizes[kept] * sizes[kept].sum() / len(every))
+    components, rng = every @ basis, np.random.default_rng(seed)
+    landmarks = _some(components, config.landmarks, rng)
+    length = max(float(np.median(_squares(_some(components, 400, rng), landmarks))), 1e-6)
+    values, vectors = np.linalg.eigh(_alike(_squares(landmarks, landmarks), length))
+    large = values > _LEAST_VALUE * values[-1]
+    away = [(each - mean) / sd for each in found]
+    known = [_some(each, max(config.known // len(away), 1), rng) for each in away]
+    return SharedFeatures(
+        mean, sd, np.asarray(weight, dtype=np.float64), basis, landmarks, vectors[:, large] / np.sqrt(values[large]),
+        length, config.linear, np.concatenate(known).astype(np.float32), _usual(away, known), scaling,
+    )  # fmt: skip
+
+
+def _usual(away: list[Floats], known: list[Floats]) -> float:
+    """Distance of features to the nearest known ones that 99 % keep to: those of other sections, or not their own."""
+    if len(away) > 1:
+        others = [np.concatenate([k for j, k in enumerate(known) if j != i]) for i in range(len(away))]
+        found = [KDTree(other).query(each)[0] for each, other in zip(away, others, strict=True)]
+    else:
+        found = [KDTree(known[0]).query(away[0], k=min(2, len(known[0])))[0].reshape(len(away[0]), -1)[:, -1]]
+    return max(float(np.quantile(np.concatenate(found), 0.99)), 1e-6)
+
+
+def _moments(features: Floats) -> tuple[Floats, Floats]:
+    return features.mean(axis=0), features.std(axis=0) + 1e-6
+
+
+def _standardised(features: Floats, mean: Floats, sd: Floats) -> Floats:
+    out = (features - mean.astype(features.dtype)) / sd.astype(features.dtype)
+    return np.asarray(np.clip(out, -_EXTREME, _EXTREME, out=out))
+
+
+def _some(rows: Floats, most: int, rng: np.random.Generator) -> Floats:
+    return rows if len(rows) <= most else rows[np.sort(rng.choice(len(rows), most, replace=False))]
+
+
+def _squares(a: Floats, b: Floats) -> Floats:
+    apart = np.square(a).sum(axis=1)[:, None] - 2 * (a @ b.T) + np.square(b).sum(axis=1)
+    return np.asarray(np.maximum(apart, 0))
+
+
+def _alike(apart: Floats, length: float) -> Floats:
+    """Covariance by squared differences of features: a mixture of a narrow and a wide Gaussian."""
+    return np.asarray(0.5 * np.exp(-apart / (0.3 * length)) + 0.5 * np.exp(-apart / length))

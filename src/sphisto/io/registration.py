@@ -1,0 +1,130 @@
+"""Sections as they are registered: their coarse maps, and what is written of a registration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sphisto.core.grid import SAME_PLACE_PX
+from sphisto.core.spot import Spot
+from sphisto.io.elements import matrix_to
+from sphisto.io.slides import make_slide
+from sphisto.io.spatialdata_regions import BINS, annotated_regions, rows_of
+from sphisto.io.store.lock import locked
+from sphisto.slide.config import RegistrationConfig
+from sphisto.slide.poses import TissueMap, tissue_map
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from sphisto.io.sections import Section
+    from sphisto.slide.slide import Slide
+
+_READ_UM = 20.0  # um per px at which tissue is found: its edges are known to a pixel of the map
+
+
+def map_of(section: Section, config: RegistrationConfig = RegistrationConfig()) -> TissueMap:
+    """Make the coarse map of a section's image; spots play no part in it."""
+    slide = _image_of(section, _READ_UM)
+    return tissue_map(np.asarray(slide.image), np.asarray(slide.tissue), slide.grid.um_per_px, config)
+
+
+def image_and_tissue(
+    section: Section, longest_side: int = 1000
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], tuple[float, float]]:
+    """(y, x, 3) image of a section, small enough to be drawn, (y, x) tissue, and full-resolution px per px along y and x."""
+    slide = _image_of(section, section.grid.um_per_px * max(section.grid.shape) / longest_side)
+    return np.moveaxis(np.asarray(slide.image), 0, -1), np.asarray(slide.tissue), slide.grid.fullres_per_px
+
+
+def _image_of(section: Section, um_per_px: float) -> Slide:
+    """The image of a section and its tissue, without its spots, at a scale that is no finer than its own."""
+    image_alone = replace(section, measured=None, spot=None, check=False)
+    um = max(um_per_px, section.grid.um_per_px)
+    return make_slide(image_alone, um_per_px=um, spot=Spot(um), repair=False)
+
+
+def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
+    """Name a coordinate system of its SpatialData in which a section lies, and the (3, 3) matrix to its full-resolution px.
+
+    That bears its name, or holds no spots of another section: where several share one, their elements cannot be told apart.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    from spatialdata.transformations import get_transformation
+
+    sdata, measured = section.sdata, section.measured
+    assert sdata is not None  # else there is none to write to
+    assert measured is not None  # of a SpatialData there are spots
+    regions = [
+        (region, rows_of(table, region, sdata.shapes[region])[:2], table)
+        for _, table, region in annotated_regions(sdata)
+    ]
+    tried: list[str] = []
+    for region, (rows, shapes), table in regions:
+        if table is not section.adata or not np.array_equal(rows, section.rows):
+            continue
+        others = {name for name, *_ in regions if BINS.sub("", name) != BINS.sub("", region)}
+        taken = {str(system) for name in others for system in get_transformation(sdata.shapes[name], get_all=True)}
+        center = shapes.geometry.centroid
+        xy = np.column_stack([center.x, center.y, np.ones(len(center))])
+        fullres = measured.centers[:, ::-1]
+        own = set(map(str, get_transformation(sdata.shapes[region], get_all=True)))
+        tried = sorted(own, key=lambda system: system != section.library_id)
+        for system in tried:
+            there = xy @ matrix_to(sdata.shapes[region], system).T
+            fit = np.linalg.lstsq(there, fullres, rcond=None)[0]
+            right = np.abs(there @ fit - fullres).max() < SAME_PLACE_PX
+            if right and (system == section.library_id or system not in taken):
+                return system, np.vstack([fit.T, [0, 0, 1]])
+    msg = (
+        f"Found no coordinate system of the SpatialData that holds {section.library_id!r} alone and leads to its full-resolution "
+        f"px ({', '.join(tried) or 'its spots are not those of an element'}); expected one, to write the registration to. "
+        "Register its table (an AnnData) instead, or give the section's elements a system of their own "
+        "(`spatialdata.transformations.set_transformation`)."
+    )
+    raise ValueError(msg)
+
+
+def write_transformations(
+    sdata: SpatialData, own: tuple[str, NDArray[np.float64]], matrix: NDArray[np.float64], system: str
+) -> None:
+    """Give all elements that lie with a section a transformation to a further coordinate system.
+
+    Where the SpatialData is that of a zarr store, their metadata there are written, too; no image is.
+
+    Parameters
+    ----------
+    sdata
+        In which the section lies.
+    own
+        What :func:`own_system` returned.
+    matrix
+        (3, 3) from x, y in the section's full-resolution px.
+    system
+        Name of the coordinate system.
+    """
+    from spatialdata.transformations import Affine, Sequence, get_transformation, set_transformation
+
+    name_of_own, to_fullres = own
+    step = Affine(matrix @ to_fullres, ("x", "y"), ("x", "y"))
+    written = []
+    for kind in ("images", "labels", "points", "shapes"):
+        for name, element in getattr(sdata, kind).items():
+            known = get_transformation(element, get_all=True)
+            if name_of_own in known and name_of_own != system:
+                set_transformation(element, Sequence([known[name_of_own], step]), system)
+                written.append(str(name))
+    if sdata.path is not None:
+        on_disk = {path.rpartition("/")[2] for path in sdata.elements_paths_on_disk()}
+        with locked(Path(sdata.path)):
+            for name in written:
+                if name in on_disk:
+                    sdata.write_transformations(name)

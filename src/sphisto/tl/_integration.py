@@ -1,0 +1,274 @@
+"""How much sections differ by what is not biology, before and after their offsets were taken off."""
+
+from __future__ import annotations
+
+import logging
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from sphisto._checks import check_counts
+from sphisto._rng import RNG, seed_of
+from sphisto.io.counts import in_memory, matrix_of, require_loaded
+from sphisto.io.store.tables import is_record, require_own
+from sphisto.scoring.integration import FIGURES, Representation, figures_of, leiden
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from pandas import Series
+
+    Floats = NDArray[np.float64]
+
+logger = logging.getLogger("sphisto")
+
+COUNTS = "counts"
+_REFERENCE = "harmony"
+
+
+def integration(
+    adata: AnnData,
+    *,
+    section_key: str,
+    after: str = "projection_fitted",
+    before: str = COUNTS,
+    label_key: str | None = None,
+    n_neighbors: int = 15,
+    n_pcs: int = 30,
+    key_added: str = "integration",
+    rng: RNG = 0,
+    copy: bool = False,
+) -> AnnData | None:
+    """Measure how far sections differ before and after their offsets were taken off, and whether biology is kept.
+
+    Sections that were stained, sequenced or kept differently lie apart in any map of the spots although their tissue is
+    the same. Each representation is judged by what a classifier can tell of the section, by how sections mix among
+    nearest neighbours, and by whether groups of spots stay together; the measures follow Luecken et al. (Nature Methods
+    2022), in small implementations by scikit-learn. Harmony of the representation before is a reference, where harmonypy
+    is installed (``pip install "sphisto[integration]"``).
+
+    Where sections differ in their tissue, a classifier can and should tell them: judge by labels then, too.
+
+    Parameters
+    ----------
+    adata
+        Spots x genes of several sections.
+    section_key
+        Column of ``obs`` that names the section of each spot; at least two sections of 20 spots.
+    after
+        Entry of ``obsm`` with (spots, K) values without the differences of sections, such as the fitted factors of sections
+        that were fitted together. Rows with NaN are left out.
+    before
+        ``"counts"``: principal components of log-normalised counts (``layers["counts"]`` if there is one, else ``X``);
+        or an entry of ``obsm``.
+    label_key
+        Column of ``obs`` with kinds of tissue, annotated by eye or otherwise known apart from both representations.
+    n_neighbors
+        Neighbours of each spot.
+    n_pcs
+        Principal components of counts; at most one less than spots and genes.
+    key_added
+        Entry of ``uns`` to write, and begin of the names in ``obsm``.
+    rng
+        Seed, Generator, or None for a new seed.
+    copy
+        Return a copy and leave ``adata`` as it is.
+
+    Returns
+    -------
+    None, or the copy if ``copy=True``.
+
+    Writes
+    ------
+    ``adata.uns[key_added]`` : dict
+        ``"table"``, a row for each representation (before, after, harmony) and the columns below; ``"chance"``, what
+        each would be without any difference of sections or labels, NaN where that says nothing; ``"params"``.
+
+        - ``section_accuracy``: balanced accuracy of a logistic regression that tells sections apart, five-fold
+          cross-validated; lower is better, chance is 1 / sections.
+        - ``section_silhouette``: silhouette width of sections, -1 to 1; 0 is best.
+        - ``section_mixing``: share of neighbours from other sections over the share expected; 1 is best.
+        - ``label_silhouette``: silhouette width of labels; higher is better.
+        - ``label_purity``: share of neighbours from other sections that have the spot's label; higher is better.
+        - ``label_connectivity``: share of each label's spots that hang together in the graph of neighbours (graph
+          connectivity); higher is better.
+        - ``clusters_kept``: adjusted Rand index of clusters found in each section alone, in the representation before,
+          and the clusters of the same spots found in all sections together; higher is better.
+    ``adata.obsm[f"{key_added}_umap_before"]``, ``..._umap_after``, ``..._umap_harmony`` : float32 (spots, 2).
+    ``adata.obsm[f"{key_added}_harmony"]`` : float32, where harmonypy is installed.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column or entry.
+    ValueError
+        If there is one section only, sections are too small, or names that would be written hold something else.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import sphisto as sp
+    >>> rng = np.random.default_rng(0)
+    >>> tissue = rng.normal(size=(120, 4))
+    >>> adata = ad.AnnData(rng.poisson(np.exp(tissue @ rng.normal(size=(4, 30)) / 2)).astype(np.float32))
+    >>> adata.obs["section"] = ["a"] * 60 + ["b"] * 60
+    >>> adata.obsm["shifted"] = tissue + 3 * (adata.obs["section"] == "b").to_numpy()[:, None]
+    >>> adata.obsm["corrected"] = tissue
+    >>> sp.tl.integration(adata, section_key="section", before="shifted", after="corrected")
+    >>> table = adata.uns["integration"]["table"]
+    >>> bool(table.loc["before", "section_accuracy"] > 0.9 > table.loc["after", "section_accuracy"])
+    True
+    """
+    require_loaded(adata)
+    adata = adata.copy() if copy else adata
+    sections = _column(adata, section_key)
+    labels = None if label_key is None else _column(adata, label_key)
+    values = {"before": _values(adata, before), "after": _values(adata, after)}
+    _check_names(adata, key_added)
+    known = np.logical_and.reduce([np.isfinite(v).all(axis=1) for v in values.values() if v is not None])
+    known &= sections.notna().to_numpy()
+    if not known.all():
+        logger.info("%d of %d spots have no section or no values and are left out.", (~known).sum(), len(known))
+    _check_sections(sections[known], section_key)
+    seed = seed_of(rng)
+    codes = sections[known].astype("category").cat.remove_unused_categories()
+    given = {name: _components(adata, known, n_pcs, seed) if v is None else v[known] for name, v in values.items()}
+    reference = _harmony(given["before"], codes, seed)
+    if reference is not None:
+        given[_REFERENCE] = reference
+    alone = leiden(given["before"], codes.cat.codes.to_numpy(), n_neighbors, seed)
+    import pandas as pd
+
+    rows, umaps = {}, {}
+    for name, value in given.items():
+        what = Representation(value, codes.cat.codes.to_numpy(), None if labels is None else _codes(labels[known]))
+        rows[name] = figures_of(what, alone, n_neighbors, seed)
+        umaps[name] = _umap(value, n_neighbors, seed)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(FIGURES))
+    chance = _chance(codes, None if labels is None else labels[known])
+    for name, placed in umaps.items():
+        adata.obsm[f"{key_added}_umap_{name}"] = _spread(placed, known)
+    if reference is not None:
+        adata.obsm[f"{key_added}_{_REFERENCE}"] = _spread(reference, known)
+    params = {
+        "section_key": section_key,
+        "before": before,
+        "after": after,
+        "n_neighbors": n_neighbors,
+        "n_pcs": n_pcs,
+        "rng": seed,
+    }
+    if label_key is not None:
+        params["label_key"] = label_key
+    adata.uns[key_added] = {"table": table, "chance": chance, "params": params}
+    return adata if copy else None
+
+
+def _column(adata: AnnData, name: str) -> Series:
+    if name not in adata.obs:
+        msg = f"Found no column {name!r} in obs; it has {', '.join(map(str, adata.obs)) or 'none'}."
+        raise KeyError(msg)
+    column: Series = adata.obs[name]
+    return column
+
+
+def _values(adata: AnnData, name: str) -> Floats | None:
+    """Values of an entry of ``obsm``; ``None`` for counts."""
+    if name == COUNTS and name not in adata.obsm:
+        return None
+    if name not in adata.obsm:
+        msg = (
+            f"Found no {name!r} in obsm; it has {', '.join(map(str, adata.obsm)) or 'none'}. Choose one, or {COUNTS!r}."
+        )
+        raise KeyError(msg)
+    found = np.asarray(adata.obsm[name], dtype=np.float64)
+    return found.reshape(len(found), -1)
+
+
+def _check_names(adata: AnnData, key: str) -> None:
+    """Refuse to write over entries of the user's."""
+    own = is_record(adata.uns.get(key))
+    require_own(adata.uns, key, own, where="uns", remedy="Give another `key_added`.")
+    for name in (f"{key}_umap_before", f"{key}_umap_after", f"{key}_umap_{_REFERENCE}", f"{key}_{_REFERENCE}"):
+        require_own(adata.obsm, name, own, where="obsm", remedy="Give another `key_added`.")
+
+
+def _check_sections(sections: Series, name: str, least: int = 20) -> None:
+    sizes = sections.value_counts()
+    sizes = sizes[sizes > 0]
+    if len(sizes) < 2 or sizes.min() < least:
+        found = ", ".join(f"{section!r} of {size} spots" for section, size in sizes.items()) or "no section"
+        msg = f"Found {found} in obs[{name!r}]; expected at least two sections of {least} spots each. Leave smaller ones out."
+        raise ValueError(msg)
+
+
+def _codes(column: Series) -> NDArray[np.intp]:
+    """(n,) number of each spot's label, -1 for none."""
+    return column.astype("category").cat.remove_unused_categories().cat.codes.to_numpy().astype(np.intp)
+
+
+def _components(adata: AnnData, rows: NDArray[np.bool_], n_pcs: int, seed: int) -> Floats:
+    """Principal components (n, K) of log-normalised counts."""
+    import scanpy as sc
+    from anndata import AnnData
+
+    matrix, where = matrix_of(adata, COUNTS if COUNTS in adata.layers else None)
+    counts = in_memory(matrix, where)
+    if problem := check_counts(counts):
+        msg = f"{where} {problem}, expected raw counts for before={COUNTS!r}. Keep them in layers['counts'], or name an entry of obsm."
+        raise ValueError(msg)
+    bare = AnnData(sparse.csr_matrix(counts)[np.flatnonzero(rows)].astype(np.float32))
+    sc.pp.normalize_total(bare)
+    sc.pp.log1p(bare)
+    sc.pp.pca(bare, n_comps=max(1, min(n_pcs, min(bare.shape) - 1)), random_state=seed)
+    return np.asarray(bare.obsm["X_pca"], dtype=np.float64)
+
+
+def _harmony(values: Floats, sections: Series, seed: int) -> Floats | None:
+    """Harmony's values; ``None`` where harmonypy is not installed."""
+    if find_spec("harmonypy") is None:
+        logger.info(
+            "harmonypy is not installed, so that there is no reference; `pip install 'sphisto[integration]'` adds it."
+        )
+        return None
+    import harmonypy
+    import pandas as pd
+
+    frame = pd.DataFrame({"section": sections.astype(str).to_numpy()})
+    found = np.asarray(
+        harmonypy.run_harmony(values, frame, "section", verbose=False, random_state=seed).Z_corr, dtype=np.float64
+    )
+    return found if found.shape == values.shape else found.T
+
+
+def _umap(values: Floats, n_neighbors: int, seed: int) -> NDArray[np.float32]:
+    import scanpy as sc
+    from anndata import AnnData
+
+    bare = AnnData(obsm={"X": values.astype(np.float32)}, shape=(len(values), 0))
+    sc.pp.neighbors(bare, n_neighbors=n_neighbors, use_rep="X", random_state=seed)
+    sc.tl.umap(bare, random_state=seed)
+    return np.asarray(bare.obsm["X_umap"], dtype=np.float32)
+
+
+def _spread(values: Any, known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    whole = np.full((len(known), values.shape[1]), np.nan, dtype=np.float32)
+    whole[known] = values
+    return whole
+
+
+def _chance(sections: Series, labels: Series | None) -> dict[str, float]:
+    """What each figure would be if nothing distinguished sections, or labels."""
+    found = {
+        "section_accuracy": 1 / sections.nunique(),
+        "section_silhouette": 0.0,
+        "section_mixing": 1.0,
+        "clusters_kept": 0.0,
+    }
+    if labels is not None:
+        share = labels.value_counts(normalize=True).to_numpy()
+        found |= {"label_silhouette": 0.0, "label_purity": float((share**2).sum())}
+    return {name: found.get(name, float("nan")) for name in FIGURES}
