@@ -693,3 +693,17 @@ def test_report_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", str(store)]) == 0
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["aggregate", "x.zarr", "--out", "x.h5ad", "--bin-um", "8"],
+        ["fit", "folder", "--store", "x.zarr", "--bins-um", "8"],
+    ],
+)
+def test_the_side_of_bins_to_fit_and_that_to_sum_over_are_told_apart(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == cli.Exit.WRONG_INPUT
+    assert "--bin-um, of fit, is the side of the bins of Visium HD that are fitted" in capsys.readouterr().err
