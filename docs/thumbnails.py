@@ -23,6 +23,7 @@ SHOWN = {
     "first_projection": ("first-projection-22", (0.0, 0.0, 0.5, 1.0)),
     "mouse_brain": ("mouse-brain-27", (0.0, 0.52, 0.428, 1.0)),
     "full_resolution_slide": ("full-resolution-slid-18", (0.053, 0.0, 0.609, 0.945)),
+    "visium_hd": ("visium-hd-12", (0.233, 0.5, 0.7, 1.0)),
     "is_it_right": ("is-it-right-08", (0.0, 0.0, 0.55, 1.0)),
     "ecosystem": ("ecosystem-16", (0.571, 0.0, 0.938, 0.88)),
 }

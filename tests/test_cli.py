@@ -27,10 +27,12 @@ from sphisto._settings import Verbosity
 from sphisto.cli import options as named
 from sphisto.config import PresetName
 from sphisto.core.spot import SpotShape
+from sphisto.features.shared import SCALINGS
 from sphisto.io.export.geojson import Objects
 from sphisto.io.store.summary import summarise
-from sphisto.scoring.held_out import check_split
+from sphisto.scoring.held_out import SPLITS, check_split
 from sphisto.slide.placement import Alignment
+from sphisto.tl._evaluate_sections import SECTION
 from sphisto.train.settings import with_devices
 
 FAULTS = {
@@ -164,6 +166,7 @@ NOT_FOR_A_SHELL = {
         "bin_um": "what was read has bins of that size",
     },
     "fit_projection": {
+        "library_key": "folders hold one section each",
         "data": "the section",
         "image": "told to the section",
         "library_id": "told to the section",
@@ -173,6 +176,7 @@ NOT_FOR_A_SHELL = {
         "copy": "nobody holds the table",
     },
     "evaluate": {
+        "library_key": "folders hold one section each",
         "data": "the section",
         "image": "told to the section",
         "library_id": "told to the section",
@@ -268,7 +272,8 @@ def test_the_choices_that_help_tells_are_the_functions_own():
     assert set(options["verbosity"].choices) == set(get_args(Verbosity))
     assert set(options_of("export")["objects"].choices) == set(get_args(Objects))
     for split in options_of("evaluate")["split"].choices:
-        check_split(split, 0.2)
+        check_split(split, 0.2, known=(*SPLITS, SECTION))
+    assert set(options["scaling"].choices) == set(SCALINGS)
 
 
 @pytest.mark.parametrize("command", commands())
@@ -688,3 +693,17 @@ def test_report_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", str(store)]) == 0
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["aggregate", "x.zarr", "--out", "x.h5ad", "--bin-um", "8"],
+        ["fit", "folder", "--store", "x.zarr", "--bins-um", "8"],
+    ],
+)
+def test_the_side_of_bins_to_fit_and_that_to_sum_over_are_told_apart(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == cli.Exit.WRONG_INPUT
+    assert "--bin-um, of fit, is the side of the bins of Visium HD that are fitted" in capsys.readouterr().err

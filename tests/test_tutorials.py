@@ -26,6 +26,7 @@ SHORTER = {
     "full_resolution_slide": {"um_per_px": 16, "max_epochs": 2, "coarsest": 0},
     "is_it_right": {"height": 512, "width": 640, "max_epochs": 1},
     "ecosystem": {"bins_um": 100},
+    "visium_hd": {"size": 480, "max_epochs": 1, "array_mm": 3},
 }
 NEEDS_SECTION = {
     "mouse_brain": "mouse_brain_coronal",

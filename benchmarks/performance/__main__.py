@@ -26,7 +26,7 @@ from benchmarks.performance.measuring import machine
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results", HERE.parents[1] / "docs" / "performance.md"
-MEASUREMENTS = ("memory", "inference", "training", "reading", "scale", "bins")
+MEASUREMENTS = ("memory", "inference", "training", "reading", "scale", "bins", "window")
 
 
 def main(words=None) -> None:

@@ -95,9 +95,9 @@ def of_window(side, genes=2000, per_bin=10):
         return apart(read_window, Path(name) / "bins.h5ad", side)
 
 
-def write_bins(path, side, genes, per_bin, at_once=250_000):
-    """Write a table of bins as anndata lays it out, a block of rows at a time."""
-    n, rng = side**2, np.random.default_rng(0)
+def write_bins(path, side, genes, per_bin):
+    """Write a table of bins, of the same number of genes each, drawn at random, on an image of noise."""
+    rng = np.random.default_rng(0)
     image = np.full((side // 8, side // 8, 3), 200, np.uint8)
     image[2:-2, 2:-2] = rng.integers(90, 190, (side // 8 - 4, side // 8 - 4, 3))
     factors = {
@@ -106,10 +106,26 @@ def write_bins(path, side, genes, per_bin, at_once=250_000):
         "spot_diameter_fullres": 2.0,
         "tissue_hires_scalef": 1 / 16,
     }
+    first_of_range = np.arange(per_bin) * (genes // per_bin)
+
+    def block(_first, rows):
+        entries = np.sort(rng.integers(0, genes // per_bin, (rows, per_bin)) + first_of_range).ravel()
+        counts = rng.integers(1, 4, rows * per_bin).astype(np.float32)
+        return sparse.csr_matrix((counts, entries, np.arange(rows + 1) * per_bin), shape=(rows, genes))
+
+    write_table(path, side, genes, block, {"images": {"hires": image}, "scalefactors": factors})
+
+
+def write_table(path, side, genes, block, library, at_once=250_000):
+    """Write a table of ``side`` x ``side`` bins of 2 um as anndata lays it out: ``block(first, rows)`` gives rows as csr.
+
+    Centres lie in full-resolution px of the size that the library's scale factors state.
+    """
+    n, px = side**2, library["scalefactors"]["bin_size_um"] / library["scalefactors"]["microns_per_pixel"]
     empty = AnnData(
         sparse.csr_matrix((1, genes), dtype=np.float32),
         var=pd.DataFrame(index=[f"g{i}" for i in range(genes)]),
-        uns={"spatial": {"hd": {"images": {"hires": image}, "scalefactors": factors}}},
+        uns={"spatial": {"hd": library}},
     )
     empty.write_h5ad(path)
     row, column = np.divmod(np.arange(n), side)
@@ -118,19 +134,20 @@ def write_bins(path, side, genes, per_bin, at_once=250_000):
     with h5py.File(path, "r+") as file:
         del file["obs"], file["X"]
         write_elem(file, "obs", obs)
-        write_elem(file, "obsm", {"spatial": np.column_stack([column, row]) * 2.0 + 1})
+        write_elem(file, "obsm", {"spatial": (np.column_stack([column, row]) + 0.5) * px})
         matrix = file.create_group("X")
         matrix.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": np.array([n, genes])})
-        matrix["indptr"] = np.arange(n + 1, dtype=np.int64) * per_bin
-        data = matrix.create_dataset("data", (n * per_bin,), np.float32, chunks=True)
-        indices = matrix.create_dataset("indices", (n * per_bin,), np.int32, chunks=True)
+        data = matrix.create_dataset("data", (0,), np.float32, maxshape=(None,), chunks=(2**18,))
+        indices = matrix.create_dataset("indices", (0,), np.int32, maxshape=(None,), chunks=(2**18,))
+        indptr, filled = np.zeros(n + 1, dtype=np.int64), 0
         for first in range(0, n, at_once):
-            rows = min(at_once, n - first)
-            entries = slice(first * per_bin, (first + rows) * per_bin)
-            data[entries] = rng.integers(1, 4, rows * per_bin)
-            indices[entries] = np.sort(
-                rng.integers(0, genes // per_bin, (rows, per_bin)) + np.arange(per_bin) * (genes // per_bin)
-            ).ravel()
+            part = block(first, min(at_once, n - first))
+            for dataset, values in ((data, part.data), (indices, part.indices)):
+                dataset.resize((filled + part.nnz,))
+                dataset[filled:] = values
+            indptr[first + 1 : first + 1 + part.shape[0]] = filled + part.indptr[1:]
+            filled += part.nnz
+        matrix["indptr"] = indptr
 
 
 def read_window(path, side):

@@ -13,7 +13,7 @@ SUBJECTS = {
     "Several sections": ("pp/_register", "io/registration", "slide/registration", "slide/poses", "pl/_registration",
                          "scoring/integration", "tl/_integration", "pl/_integration"),
     "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
-                    "io/spatialdata_images", "io/masks", "io/elements", "slide", "core", "pp", "datasets"),
+                    "io/spatialdata_images", "io/masks", "io/elements", "_alike", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate"),
     "The image": ("io/image",),
     "Settings and networks": ("_former", "_ranges", "_rng", "config", "networks", "train", "field"),

@@ -6,6 +6,7 @@ MARK = "sphisto"  # attribute of a store's root that marks it as ours
 TABLE = "table"
 SPOT_ID = "spot_id"
 REGION = "region"
+GLOBAL = "global"  # coordinate system of a store's elements, but of sections that were fitted together
 FORMAT = 2  # of stores; docs/store.md says what each holds
 UNIT = "counts per spot area"  # also that of stores that do not state it
 VALUE = "value per spot"  # of what are no counts
@@ -16,6 +17,11 @@ def unit(spot_shape: str, *, is_counts: bool) -> str:
     if not is_counts:
         return VALUE
     return "counts per bin area" if spot_shape == "square" else UNIT
+
+
+def system(library_id: str, joint: str | None) -> str:
+    """Name the coordinate system of a library: its own if it was fitted together with others under a ``joint`` name."""
+    return GLOBAL if joint is None else library_id
 
 
 def image(library_id: str) -> str:

@@ -115,3 +115,24 @@ def test_a_window_of_bins_takes_little_of_a_table_in_its_file():
     found = of_window(700, genes=400, per_bin=150)  # 73 million counts, 590 MB of them
     assert 250 < found["bins"] < 350  # 17 x 17
     assert found["mb"] < 400
+
+
+@pytest.mark.slow
+@linux
+def test_a_window_is_fitted_at_the_level_that_was_drawn():
+    from benchmarks.performance.window import fitted_window
+
+    found = fitted_window(640, 60, 512, max_epochs=1)
+    assert found["bins"] == 128**2
+    assert found["level"] == pytest.approx(1, abs=0.03)
+    assert found["pearson"] > 0.5
+
+
+def test_bins_of_both_sizes_are_drawn_from_one_truth():
+    from benchmarks.performance.bins import drawn
+
+    (large, truth), (small, same) = (drawn(160, um) for um in (16.0, 8.0))
+    np.testing.assert_allclose(same * 4, truth, rtol=1e-5)
+    assert len(small.spots.centers) == 4 * len(large.spots.centers)
+    assert small.spots.values.sum() == pytest.approx(large.spots.values.sum(), rel=0.02)
+    assert large.spots.values.sum() == pytest.approx(truth.sum() / large.spot_area, rel=0.02)

@@ -186,7 +186,7 @@ def test_observations_are_predicted_from_the_others(slide, fit, kind):
     field = fit(slide, config=CONFIGS[kind])
     density = field.observations.density
     found = field.leave_one_out(GeneModel(tuple("abcd"), np.eye(4, dtype=np.float32)))
-    np.testing.assert_array_equal(found.spots, np.arange(len(density)))
+    np.testing.assert_array_equal(found.rows, np.arange(len(density)))
     assert (found.variance >= 0).all()
     assert np.square(found.density - density).mean() < 1.2 * np.square(density - density.mean(axis=0)).mean()
     y, x = (int(c) // 8 * 8 for c in slide.spots.centers[5])
@@ -197,7 +197,7 @@ def test_observations_are_predicted_from_the_others(slide, fit, kind):
 def test_of_very_many_observations_some_are_left_out(slide, fit):
     field = fit(slide, config=FieldConfig(left_out=10))
     found = field.leave_one_out(GeneModel(tuple("abcd"), np.eye(4, dtype=np.float32)))
-    np.testing.assert_array_equal(found.spots, np.linspace(0, len(field.observations) - 1, 10).astype(int))
+    np.testing.assert_array_equal(found.rows, np.linspace(0, len(field.observations) - 1, 10).astype(int))
 
 
 def test_a_posterior_that_is_sent_gives_the_same_and_leaves_behind_what_is_made_again(slide, fit):

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sphisto.field.windows import everywhere, one_window, windows_over
+from sphisto.core.places import Places
+from sphisto.field.config import FieldConfig
+from sphisto.field.windows import around, everywhere, one_window, windows_over
 
 
 @given(st.integers(1, 200), st.floats(0.5, 40), st.floats(0, 30), st.floats(0, 3))
@@ -48,3 +50,12 @@ def test_cores_are_no_longer_than_asked_for():
 def test_one_window_counts_everywhere(windows):
     ((number, rows, weight),) = windows.shares(np.array([[1.0, 2.0], [900.0, -3.0]]))
     assert (number, list(rows), list(weight)) == (0, [0, 1], [1, 1])
+
+
+def test_around_a_crop_few_places_are_solved_together_and_many_in_windows():
+    places, config = Places(np.argwhere(np.ones((60, 60), bool)).astype(float)), FieldConfig()
+    low, high = np.array([0.0, 0.0]), np.array([16.0, 16.0])
+    assert len(around(low, high, places, 1.0, config)) == 1
+    many = around(low, high + 40, places, 1.0, config)
+    assert many.shape == (4, 4)
+    assert many.halo == config.halo

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import anndata as ad
 import numpy as np
 import pytest
+from scipy import sparse
 
 import sphisto as sp
-from sphisto.io.bins import block_centers, block_keys, choose_bins, places_of, summed
+from sphisto.io.bins import block_centers, block_keys, choose_bins, places_of, said_of_empty, summed
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +100,60 @@ def test_spots_are_no_bins():
         sp.io.section(sp.datasets.toy(96, 96, pitch_um=24, spot_um=13), bin_um=8)
 
 
-@pytest.mark.parametrize(("n", "level"), [(3, "INFO"), (200, "WARNING")])
-def test_bins_without_counts_are_left_out_and_said(bins, caplog, n, level):
+@pytest.mark.parametrize(("n", "level"), [(3, "INFO"), (200, "INFO"), (1000, "WARNING")])
+def test_bins_without_counts_stay_and_are_said(bins, caplog, n, level):
     caplog.set_level(logging.INFO, "sphisto")
     table = bins.copy()
-    table.X[:n] = 0
+    counts = table.X.toarray()
+    counts[:n] = 0
+    table.X = counts
     section = sp.io.section(table)
-    assert section.rows.tolist() == list(range(n, table.n_obs))
-    assert len(section.measured.centers) == section.measured.values.shape[0] == table.n_obs - n
-    said = [record for record in caplog.records if "hold no counts and are left out" in record.message]
+    assert section.rows.tolist() == list(range(table.n_obs))
+    assert section.about["rows"].endswith(f"; {n} of these without counts")
+    said = [record for record in caplog.records if "hold no counts" in record.message]
     assert [record.levelname for record in said] == [level]
     assert said[0].message.startswith(f"{n} of {table.n_obs} bins")
+
+
+def test_empty_bins_that_were_taken_out_are_missed(caplog):
+    """As tables are filtered that are read without them: what is left holds too much."""
+    sparse_bins = sp.datasets.toy(256, 256, bin_um=4.0, mean_counts=6)
+    total = np.asarray(sparse_bins.X.sum(axis=1)).ravel()
+    empty = int((total == 0).sum())
+    sp.io.section(sparse_bins)
+    assert "is without counts" not in caplog.text
+    sp.io.section(sparse_bins[total > 0].copy())
+    said = re.search(
+        r"None of the \d+ bins is without counts.* some (\d+) empty ones seem to have been taken out", caplog.text
+    )
+    assert int(said.group(1)) == pytest.approx(empty, rel=0.25)
+    caplog.clear()
+    deep = sp.datasets.toy(256, 256, bin_um=4.0, mean_counts=300)
+    sp.io.section(deep)
+    assert "is without counts" not in caplog.text
+
+
+def test_millions_of_bins_without_counts_are_said_at_once_and_none_at_all_are_refused(bins, caplog):
+    n = 2_000_000
+    counts = sparse.csr_matrix((np.ones(9, dtype=np.float32), (np.arange(9) * 7, np.zeros(9, int))), shape=(n, 3))
+    assert said_of_empty(sparse.csr_array(counts)) == f"; {n - 9} of these without counts"
+    assert f"{n - 9} of {n} bins hold no counts" in caplog.text
+    table = bins.copy()
+    table.X = sparse.csr_matrix(table.shape, dtype=np.float32)
+    with pytest.raises(ValueError, match="Found only zeros in X; expected counts"):
+        sp.io.section(table)
+
+
+@pytest.mark.parametrize(
+    ("function", "keyword", "right"),
+    [
+        (sp.io.section, "bins_um", "Give `bin_um` here"), (sp.io.read_visium, "bins_um", "Give `bin_um` here"),
+        (sp.tl.aggregate, "bin_um", "Give `bins_um` here"), (sp.tl.fit_projection, "bin_um", r"sphisto.io.section\(data, bin_um="),
+    ],
+)  # fmt: skip
+def test_sides_of_bins_to_fit_and_to_sum_over_are_told_apart(function, keyword, right):
+    with pytest.raises(TypeError, match=rf"Found {keyword}=16 in a call of `{function.__name__}`.*{right}"):
+        function("x", **{keyword: 16})
 
 
 def test_a_turned_grid_gives_turned_squares(bins):

@@ -14,6 +14,7 @@ from scipy import io as scipy_io
 from scipy import sparse
 
 from sphisto.io import read_visium
+from sphisto.io.spaceranger import _bins_to_read
 from sphisto.io.spaceranger_folder import is_spaceranger_folder
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -290,6 +291,27 @@ def test_of_visium_hd_without_counts_the_bins_there_are_are_named(run):
     for path in (run, run.parent, run / "binned_outputs"):
         with pytest.raises(ValueError, match=r"without counts of bins.*Found: '.*/square_002um', '.*/square_016um'"):
             read_visium(path)
+
+
+@pytest.mark.parametrize(
+    ("whole", "lacking", "side", "said"),
+    [
+        ((2, 16), 8, 2, "Found no counts in square_008um"), ((16,), 2, 16, "Found no counts in square_002um"),
+        ((16,), None, 16, "Of bins of 16 um those of 16 um are read"),
+    ],
+)  # fmt: skip
+def test_a_bin_size_that_is_missing_is_said(run, caplog, whole, lacking, side, said):
+    for um in whole:
+        bins = run / "binned_outputs" / f"square_{um:03d}um"
+        write_spatial(bins, version=3)
+        write_h5(bins / "filtered_feature_bc_matrix.h5")
+    if lacking is not None:
+        write_spatial(run / "binned_outputs" / f"square_{lacking:03d}um", version=3)
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        folder, factor, read = _bins_to_read(run, None)
+    assert folder.name == f"square_{side:03d}um"
+    assert read == side * factor
+    assert said in caplog.text
 
 
 def test_bins_keep_what_their_scale_factors_say(tmp_path):

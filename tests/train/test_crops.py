@@ -102,3 +102,26 @@ def test_spots_far_from_a_crop_change_nothing_of_it(small_toy):
     for seed in range(8):
         one, other = (each._is_hidden(near, np.random.default_rng(seed)) for each in (crops, more))
         np.testing.assert_array_equal(one, other)
+
+
+def test_squares_of_bins_are_hidden_whole():
+    """Else what is hidden would be known from the counts of the same square."""
+    adata = sp.datasets.toy(96, 96, um_per_px=4.0, bin_um=8.0, mean_counts=3, min_tissue=0.5)
+    crops = make_crops(make_slide(sp.io.section(adata), um_per_px=4.0), held_out=range(0, 1200, 9))
+    crops = replace(crops, config=replace(crops.config, most_spots=5_000, blind=0.0))
+    observations = crops.field.observations
+    assert observations.area > 1
+    spots, square = observations.spots_of(np.arange(len(observations)))
+    of_spot = np.full(len(crops.learned), -1)
+    of_spot[spots] = square
+    assert not crops.learned[of_spot < 0].any()  # what is watched is in no square
+    rng = np.random.default_rng(0)
+    near, rows = np.arange(len(crops.learned)), np.arange(len(observations))
+    hidden, known = crops._hidden_squares(near, rows, False, rng)
+    assert set(hidden) == set(np.flatnonzero((of_spot < 0) | ~known[of_spot]))
+    assert 0.1 < 1 - known.mean() < 0.5
+    everything, _ = crops._hidden_squares(near, rows, True, rng)
+    assert len(everything) == len(near)
+    batch = crops[0]
+    assert 0 < batch.hidden.float().mean() < 1
+    assert batch.hidden[batch.held_out].all()

@@ -18,6 +18,7 @@ from sphisto.cli.options import (
     add_device,
     add_output,
     add_projection_options,
+    add_scaling,
     add_section_options,
     add_training_options,
     config_of,
@@ -73,7 +74,7 @@ def _placed(found: Any) -> str:
 
 
 def _add_fit(command: argparse.ArgumentParser) -> None:
-    add_section_options(command)
+    add_section_options(command, several=True)
     add_cleaning_options(command)
     fit = command.add_argument_group("projection")
     fit.add_argument(
@@ -82,6 +83,7 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
         "the factor maps when it is read",
     )  # fmt: skip
     add_training_options(fit)
+    add_scaling(fit, "(default: section)")
     add_projection_options(fit)
     command.set_defaults(run=_fit)
 
@@ -90,22 +92,24 @@ def _fit(options: argparse.Namespace) -> None:
     from sphisto import tl
 
     _require_free_projection(options)
-    tl.fit_projection(_kept_section(options), **given(options, FIT), **config_of(options))  # prints where the store is
+    tl.fit_projection(_kept_sections(options), **given(options, FIT), **config_of(options))  # prints where the store is
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    add_section_options(command)
+    add_section_options(command, several=True)
     add_cleaning_options(command)
     score = command.add_argument_group("evaluation")
     score.add_argument(
         "--share", type=float, metavar="NUMBER", help="share of the spots to hold out, between 0 and 1 (default: 0.2)"
     )
     score.add_argument(
-        "--split", choices=("random", "blocks"),
-        help="random: single spots; blocks: pieces of some 5 x 5 spots (default: random)",
+        "--split", choices=("random", "blocks", "section"),
+        help="random: single spots; blocks: pieces of some 5 x 5 spots; section: of several sections each as a whole (default: "
+        "random)",
     )  # fmt: skip
     score.add_argument("--genes", type=words, metavar="A,B,...", help="genes to score (by default all)")
     add_training_options(score)
+    add_scaling(score, "(default: section)")
     score.add_argument("--key-added", metavar="NAME", help="name of the evaluation (default: evaluation)")
     add_output(
         command, "scores", "csv: the table that is printed; h5ad: the section's table, with the scores of each gene"
@@ -118,12 +122,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     from sphisto.core.atomic import whole_file
 
     out = output_of(options, ".csv", ".h5ad") if hasattr(options, "out") else None
-    section = _kept_section(options)
-    scores = tl.evaluate(section, **given(options, EVALUATE), **config_of(options))
+    sections = _kept_sections(options)
+    if isinstance(sections, list) and out is not None and out.suffix.lower() != ".csv":
+        msg = f"Found --out {out} and several sections, each of which has a table; expected a name that ends in .csv."
+        raise ValueError(msg)
+    scores = tl.evaluate(sections, **given(options, EVALUATE), **config_of(options))
     print_line(scores.round(3).to_string())
     if out is not None:
         with whole_file(out) as new:
-            scores.to_csv(new) if out.suffix.lower() == ".csv" else section.adata.write_h5ad(new)
+            scores.to_csv(new) if out.suffix.lower() == ".csv" else sections.adata.write_h5ad(new)
 
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
@@ -134,6 +141,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     add_cleaning_options(command)
     predict = command.add_argument_group("prediction")
     add_device(predict)
+    add_scaling(predict, "(by default as in the fit; to be given for an image without spots)")
     add_projection_options(predict)
     command.set_defaults(run=_predict)
 
@@ -146,6 +154,21 @@ def _predict(options: argparse.Namespace) -> None:
     model = tl.load(options.model)
     section = _kept_section(options) if is_spaceranger_folder(options.folder) else _image(options)
     tl.predict(model, section, **given(options, PREDICT))  # prints where the store is
+
+
+def _kept_sections(options: argparse.Namespace) -> Any:
+    """Section in the one folder, or a list of those in several."""
+    import argparse
+
+    own = [name for name in ("image", "image_scale", "library_id", "bbox", "tissue") if hasattr(options, name)]
+    if len(options.folders) > 1 and own:
+        msg = (
+            f"Found --{own[0].replace('_', '-')} and {len(options.folders)} sections, to which it cannot belong all; expected "
+            "it for one section. In Python, give it to `sphisto.io.section` of each."
+        )
+        raise ValueError(msg)
+    every = [_kept_section(argparse.Namespace(**{**vars(options), "folder": folder})) for folder in options.folders]
+    return every[0] if len(every) == 1 else every
 
 
 def _kept_section(options: argparse.Namespace) -> Any:
@@ -196,7 +219,8 @@ def _require_free_projection(options: argparse.Namespace) -> None:
 
     path, key = store_path(options.store), getattr(options, "key_added", "projection")
     there = read_mark(path) if path.is_dir() else None
-    if there and key in there["keys"] and not (hasattr(options, "overwrite") or getattr(options, "resume", False)):
+    taken = there and any(key in (name, entry.get("joint")) for name, entry in there["keys"].items())
+    if taken and not (hasattr(options, "overwrite") or getattr(options, "resume", False)):
         msg = f"{path} holds a projection {key!r} already; choose another --key-added, or replace it by --overwrite."
         raise FileExistsError(msg)
 
@@ -222,12 +246,13 @@ COMMANDS = (
     ),
     Command(
         "fit",
-        "read a Space Ranger folder, fit a projection and write its store",
+        "read a Space Ranger folder, or several, fit a projection and write its store",
         _add_fit,
         (
             "sphisto fit my_section --store my_section.zarr --preset fast",
             "sphisto fit my_section --image my_section/full_resolution.tif --store my_section.zarr --genes Prox1,Mbp --um-per-px 2",
             "sphisto fit my_section --store my_section.zarr --resume",
+            "sphisto fit section_1 section_2 section_3 --store sections.zarr",
         ),
     ),
     Command(
@@ -238,6 +263,7 @@ COMMANDS = (
             "sphisto evaluate my_section",
             "sphisto evaluate my_section --split blocks --out scores.csv",
             "sphisto evaluate my_section --share 0.3 --genes Prox1,Mbp --out scores.h5ad",
+            "sphisto evaluate section_1 section_2 section_3 --split section",
         ),
     ),
     Command(
@@ -247,6 +273,7 @@ COMMANDS = (
         (
             "sphisto predict my_section.projection.pt next_section --store next_section.zarr",
             "sphisto predict my_section.projection.pt slide.tif --image-um-per-px 0.5 --store slide.zarr",
+            "sphisto predict sections.projection.pt slide.tif --image-um-per-px 0.5 --scaling section --store slide.zarr",
         ),
     ),
 )

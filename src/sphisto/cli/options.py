@@ -14,10 +14,10 @@ READ = ("image", "library_id", "bin_um", "bbox")
 CLEAN = ("min_genes", "min_cells", "max_counts")
 SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "bbox", "tissue", "check")
 FIT = (
-    "store", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added", "resume",
+    "store", "genes", "network", "um_per_px", "max_epochs", "scaling", "device", "rng", "key_added", "resume",
 )  # fmt: skip
-EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "device", "rng", "key_added")
-PREDICT = ("store", "device", "key_added", "resume")
+EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "scaling", "device", "rng", "key_added")
+PREDICT = ("store", "scaling", "device", "key_added", "resume")
 AGGREGATE = ("bins_um", "radius", "genes", "target_sum", "key", "library_id")
 EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
 REPORT = ("genes", "key", "library_id", "max_side", "title", "overwrite")
@@ -36,10 +36,18 @@ class Command(NamedTuple):
 
 
 def add_section_options(
-    command: argparse.ArgumentParser, name: str = "FOLDER", text: str = "Space Ranger folder of a Visium section"
+    command: argparse.ArgumentParser,
+    name: str = "FOLDER",
+    text: str = "Space Ranger folder of a Visium section",
+    *,
+    several: bool = False,
 ) -> None:
-    """Add what a section is, and what of it cannot be found out."""
-    command.add_argument("folder", metavar=name, help=text)
+    """Add what a section is, and what of it cannot be found out; of several sections, options are those of each."""
+    if several:
+        text += "; several of them are fitted together"
+        command.add_argument("folders", metavar=name, nargs="+", help=text)
+    else:
+        command.add_argument("folder", metavar=name, help=text)
     group = command.add_argument_group("section")
     group.add_argument(
         "--image", metavar="PATH",
@@ -113,6 +121,15 @@ def add_training_options(group: Any) -> None:
     add_device(group)
     group.add_argument("--devices", type=int, metavar="N", help="devices that train together (default: 1)")
     group.add_argument("--rng", type=int, metavar="N", help="seed of everything random (default: 0)")
+
+
+def add_scaling(group: Any, default: str) -> None:
+    """Add how features of several sections are standardised."""
+    group.add_argument(
+        "--scaling", choices=("section", "pooled"),
+        help="of several sections, how features of their images are standardised: section, in each by itself (one tissue); "
+        f"pooled, over all (their make-up differs) {default}",
+    )  # fmt: skip
 
 
 def add_device(group: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.places import Places
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import TILE, plan_tiles
 
@@ -79,7 +80,7 @@ class LazyFootprint:
     def within(self, window: Window) -> Footprint:
         """Keep all spots, but only their pixels in the window, counted from its corner."""
         corner, far = np.array([window.y0, window.x0]), np.array([window.y1, window.x1])
-        near = np.flatnonzero(((self.centers > corner - self._reach) & (self.centers < far + self._reach)).all(axis=1))
+        near = self._places.inside(corner - self._reach, far + self._reach)
         part = self.select(near).drawn().within(window)
         lengths = np.zeros(len(self), dtype=np.int64)
         lengths[near] = np.diff(part.indptr)
@@ -94,6 +95,10 @@ class LazyFootprint:
         for part in plan_tiles(self.grid.shape, size=tile):
             pool.add(part.core, np.asarray(raster[..., *part.core.slices]))
         return np.where(self.covered[:, None] > 0, pool.means(), np.nan)
+
+    @cached_property
+    def _places(self) -> Places:
+        return Places(self.centers)
 
     @property
     def _reach(self) -> float:

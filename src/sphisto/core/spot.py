@@ -14,6 +14,8 @@ from sphisto.core.footprint import Footprint
 
 SpotShape = Literal["disc", "square"]
 
+_LARGEST_BIN_UM = 32.0  # larger squares are no bins of a fine grid: the image shows far more than they do
+
 
 @dataclass(frozen=True)
 class Spot:
@@ -39,6 +41,11 @@ class Spot:
         if self.shape not in get_args(SpotShape):
             msg = f"Found spot_shape={self.shape!r}; expected {' or '.join(map(repr, get_args(SpotShape)))}."
             raise ValueError(msg)
+
+    @property
+    def is_bin(self) -> bool:
+        """Whether it is a bin of a fine grid: such bins touch, and each of them measures, whatever it counts."""
+        return self.shape == "square" and self.um <= _LARGEST_BIN_UM
 
     @property
     def reach_um(self) -> float:

@@ -23,6 +23,7 @@ logger = logging.getLogger("sphisto")
 
 _AROUND = 128  # px around tiles with tissue that a network sees, or less
 _LEAST_FEATURE = 0.02  # of the largest principal component
+_AT_ONCE = 4  # features
 _EXTREME = 4.0  # standard deviations over spots at which features are cut off
 
 
@@ -54,6 +55,10 @@ class FeatureMaps:
     um_per_px: float
     weight: NDArray[np.float32] | None = None
 
+    def over(self, area: float) -> FeatureMaps:
+        """Return the same features, averaged over that many times the area at a spot."""
+        return replace(self, spot=replace(self.spot, um=self.spot.um * float(np.sqrt(area))))
+
     def at(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
         """(m, p) features at (m, 2) points (y, x) in px of the section's grid."""
         return at_points(self.values, points, self.corner, self.stride)
@@ -62,7 +67,9 @@ class FeatureMaps:
         """(n, p) means of the features over spots around (n, 2) centres (y, x) in px; 0 off the map."""
         inside = (centers - self.corner) / self.stride
         spots = self.spot.footprint(self.values.shape[1:], inside, self.um_per_px * self.stride)
-        return np.nan_to_num(spots.mean(self.values))
+        # a few features at a time: all pixels under all spots are gathered in double precision
+        means = [spots.mean(self.values[start : start + _AT_ONCE]) for start in range(0, len(self.values), _AT_ONCE)]
+        return np.nan_to_num(np.concatenate(means, axis=1))
 
 
 @dataclass(frozen=True, eq=False)

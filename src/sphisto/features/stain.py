@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,7 +95,7 @@ class StainMaps:
     center, scale
         (2,) mean over the spots; standard deviation within spots.
     within
-        (2, 2) correlation within spots.
+        (2, 2) covariance within spots.
     at_spots
         (n, 2) means over the tissue under each spot of the slide; 0 where there is none.
     """
@@ -105,6 +105,14 @@ class StainMaps:
     scale: NDArray[np.float64]
     within: NDArray[np.float64]
     at_spots: NDArray[np.float64]
+
+    def within_all(self, members: tuple[NDArray[np.int64], NDArray[np.int64]]) -> StainMaps:
+        """Return the same stain with its spread within groups of spots: which spots, and the group of each."""
+        at_spots, group = self.at_spots[members[0]], members[1]
+        number = np.maximum(np.bincount(group), 1)
+        means = np.stack([np.bincount(group, each) / number for each in at_spots.T], axis=1)
+        apart = at_spots - means[group]
+        return replace(self, within=self.within + apart.T @ apart / max(len(apart), 1))
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """(2, h, w) features at the pixels of a window."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sphisto.slide.slide import Slide
 
 _LEAST = 1e-5  # energy of an image without grain
+_LEAST_UM = 8.0  # across, that the smallest bins are taken for: less than a cell has no texture
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Texture:
 
     def of(self, slide: Slide) -> TextureOf:
         """Return the texture of a section, on a grid that the distance of its spots decides, or their usual one."""
-        radius = slide.spot.um / slide.grid.um_per_px / 2
-        stride = stride_for(slide.pitch, self.config.points_per_pitch) * block_of(radius, self.config)
+        wider = max(_LEAST_UM / slide.spot.um, 1)
+        radius = wider * slide.spot.um / slide.grid.um_per_px / 2
+        stride = stride_for(wider * slide.pitch, self.config.points_per_pitch) * block_of(radius, self.config)
         return TextureOf(slide, radius, stride, self.config)
 
 

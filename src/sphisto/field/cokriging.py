@@ -14,7 +14,7 @@ from sphisto.field.detail import Detail, choose_slope
 from sphisto.field.equations import solve
 from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turned
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors
-from sphisto.field.windows import one_window
+from sphisto.field.windows import around
 
 if TYPE_CHECKING:
     from sphisto.core.tiles import Window
@@ -77,7 +77,7 @@ class CoKriging:
         if window is not None:
             covariance = self.kriging.covariance
             low, high = np.array([window.y0, window.x0]), np.array([window.y1, window.x1])
-            windows = one_window(low, high, covariance.config.halo * covariance.pitch)
+            windows = around(low, high, self.kriging.places, covariance.pitch, covariance.config)
         kriged = self.kriging.given(hidden, windows)
         return CoKriged(self.roots, kriged, self.features, self.gain_seen, self.gain_hidden, self.drift, self.slope)
 
@@ -140,7 +140,7 @@ def fit_cokriging(
     """
     maps, at_spots = None, np.zeros((len(observations), 1))
     if features is not None and config.use_features:
-        maps, at_spots = principal_components(features.maps, observations.centers)
+        maps, at_spots = principal_components(features.maps.over(observations.area), observations.centers)
     tried_roots = _roots(observations, config) if drift is None else [drift.roots]
     quantities = [roots.quantities(observations.density) for roots in tried_roots]
     told = quantities[0][:, :0] if drift is None else drift.at_spots(observations.centers)
@@ -177,8 +177,9 @@ def _roots(observations: Observations, config: FieldConfig) -> list[Roots]:
     """Ways to take roots: as densities are, or brought to a common sum if there are enough counts."""
     mean, n_contrasts = observations.density.mean(axis=0), observations.n_contrasts
     total = float(mean[: len(mean) - n_contrasts].sum())
-    levels = [None, total] if observations.halves is not None and total >= config.least_sum else [None]
-    return [Roots(mean, n_contrasts, level) for level in levels]
+    is_deep = observations.halves is not None and total * observations.area >= config.least_sum
+    offset = ANSCOMBE / observations.area
+    return [Roots(mean, n_contrasts, level, offset) for level in ([None, total] if is_deep else [None])]
 
 
 def _best(tried: list[CoKriging], observations: Observations) -> CoKriging:
@@ -204,7 +205,7 @@ def _stain(observations: Observations, features: SectionFeatures | None, config:
     """(n, 2) stain at the observations, or none where it is not to be used or cannot be."""
     if features is None or not (config.use_features and config.use_stain) or features.stain is None:
         return np.zeros((len(observations), 0))
-    return features.stain.at_spots[observations.spots]
+    return observations.of_spots(features.stain.at_spots)
 
 
 def _detailed(
@@ -233,11 +234,12 @@ def _detailed(
     slope = choose_slope(needed, mixing @ turn[:, component], pick_stain, shares, config)
     if slope is None:
         return fitted
-    detail = Detail(features.stain, slope * kriging.model.rotation[component, n_plain], n_plain, ANSCOMBE)
+    maps = features.stain.within_all(observations.spots_of(np.arange(len(observations))))
+    detail = Detail(maps, slope * kriging.model.rotation[component, n_plain], n_plain, fitted.roots.offset)
     mixing = mixing.copy()
     mixing[:, n_plain] -= pick_stain @ detail.slope
     trend = np.zeros_like(quantities) if fitted.drift is None else fitted.slope * told
-    trend[:, n_plain] += detail.at_spots(observations.spots)
+    trend[:, n_plain] += observations.of_spots(detail.at_spots)
     return _cokriging(
         observations, fitted.roots, quantities, mixing, equations, fitted.features, config,
         trend=trend, detail=detail, drift=fitted.drift, slope=fitted.slope,

@@ -52,9 +52,10 @@ class Detail:
         """Return the same detail, read from the image of another copy of the slide."""
         return replace(self, stain=replace(self.stain, stain=replace(self.stain.stain, slide=slide)))
 
-    def at_spots(self, spots: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n,) change of the root of the total at some spots of the slide."""
-        return np.asarray(self.stain.at_spots[spots] @ self.slope)
+    @property
+    def at_spots(self) -> NDArray[np.float64]:
+        """(n,) change of the root of the total at the spots of the slide."""
+        return np.asarray(self.stain.at_spots @ self.slope)
 
     def ratio(self, window: Window, total: Floats) -> NDArray[np.float32]:
         """(h, w) total at the pixels of a window over the (h, w) total that is expected of usual stain."""

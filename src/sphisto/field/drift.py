@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sphisto.core.splits import evenly_spread
 from sphisto.field.kriging import turned
-from sphisto.field.roots import Roots, composition_error
+from sphisto.field.roots import ANSCOMBE, Roots, composition_error
 
 if TYPE_CHECKING:
     from sphisto.features.config import DriftConfig
@@ -305,8 +305,9 @@ def teach(
     density = np.concatenate([observations.density for _, observations, _ in sections])
     mean, n_contrasts = density.mean(axis=0), sections[0][1].n_contrasts
     total = float(mean[: len(mean) - n_contrasts].sum())
-    levels = [None, total] if total >= least_sum else [None]
-    tried = [_taught(features, sections, Roots(mean, n_contrasts, level), config) for level in levels]
+    area = min(observations.area for _, observations, _ in sections)
+    levels = [None, total] if total * area >= least_sum else [None]
+    tried = [_taught(features, sections, Roots(mean, n_contrasts, level, ANSCOMBE / area), config) for level in levels]
     return min(tried, key=lambda each: float(np.mean([_composition_error(each, *section) for section in sections])))
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class LeftOut(NamedTuple):
-    """Observations predicted from the others: their places in the section, (m, K) density, (m, G) variance of rates."""
+    """Observations predicted from the others: which, (m, K) density, (m, G) variance of rates."""
 
-    spots: NDArray[np.int64]
+    rows: NDArray[np.int64]
     density: NDArray[np.floating]
     variance: NDArray[np.floating]
 
@@ -113,7 +113,7 @@ class Field:
     def leave_one_out(self, model: GeneModel) -> LeftOut:
         """Predict observations from all the others: each of them, or some evenly spread ones of very many."""
         rows, density, variance = self.solver.leave_one_out(self.config.left_out, model)
-        return LeftOut(self.observations.spots[rows], density, variance)
+        return LeftOut(rows, density, variance)
 
     def _given_none(self) -> Posterior:
         return prior_mean(self.mean, self.stride, self.drift)

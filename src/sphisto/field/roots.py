@@ -33,11 +33,14 @@ class Roots:
         Number of factors, the last ones, that are contrasts.
     level
         Sum to which densities are brought; ``None`` to leave them as they are.
+    offset
+        That is added to densities before their roots are taken: of observations of several areas of a spot, less.
     """
 
     mean: NDArray[np.float64]
     n_contrasts: int
     level: float | None
+    offset: float = ANSCOMBE
 
     @property
     def n_plain(self) -> int:
@@ -54,13 +57,13 @@ class Roots:
         if self.level is not None:
             scale = self.level / np.maximum(total, _LEAST_DEPTH * self.level)
             plain, contrasts = plain * scale, contrasts * scale
-        return np.column_stack([np.sqrt(np.column_stack([plain, total]) + ANSCOMBE), contrasts])
+        return np.column_stack([np.sqrt(np.column_stack([plain, total]) + self.offset), contrasts])
 
     def density(self, quantities: Floats, gain: Floats) -> NDArray[np.float64]:
         """(m, K) densities: proportions of the gained squares of roots, with that of the root of the sum as their sum."""
         roots, contrasts = np.split(quantities, [self.n_plain + 1], axis=1)
         plain = self.mean[: self.n_plain]
-        squares = np.square(np.maximum(roots, 0)) * gain - ANSCOMBE
+        squares = np.square(np.maximum(roots, 0)) * gain - self.offset
         parts = np.maximum(squares[:, :-1], _LEAST_SHARE * plain)
         total = np.maximum(squares[:, -1:], _LEAST_SHARE * plain.sum())
         depth = 1.0 if self.level is None else total / self.level
@@ -90,8 +93,8 @@ class Roots:
         density, contrast = np.split(density, [k], axis=1)
         sums = density.sum(axis=1, keepdims=True)
         depth = np.ones_like(sums) if self.level is None else sums / self.level
-        per_root = 2 * np.sqrt((density / depth + ANSCOMBE) * gain[:-1]) * depth
-        per_sum = 2 * np.sqrt((sums + ANSCOMBE) * gain[-1]) * total[:, 0] / sums
+        per_root = 2 * np.sqrt((density / depth + self.offset) * gain[:-1]) * depth
+        per_sum = 2 * np.sqrt((sums + self.offset) * gain[-1]) * total[:, 0] / sums
         change = (per_root[:, None] * plain) @ parts.T
         change += depth[:, None] * (contrasts @ signed.T)
         change -= (density @ plain.T)[:, :, None] * (per_root @ parts.T / sums - per_sum)[:, None]

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sphisto.core.places import Places
+    from sphisto.field.config import FieldConfig
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
@@ -89,6 +94,14 @@ def everywhere() -> Windows:
 def one_window(low: Floats, high: Floats, halo: float) -> Windows:
     """Return a single window between two (2,) corners."""
     return Windows(np.asarray(low, dtype=np.float64), np.subtract(high, low).astype(np.float64), (1, 1), halo)
+
+
+def around(low: Floats, high: Floats, places: Places, pitch: float, config: FieldConfig) -> Windows:
+    """Return the windows in which a field between two (2,) corners is solved: one, or several where there are many places."""
+    halo = config.halo * pitch
+    if len(places.inside(low - halo, high + halo)) <= config.most_spots:
+        return one_window(low, high, halo)
+    return windows_over(np.stack([low, high]), config.core * pitch, halo, config.blend * pitch)
 
 
 def windows_over(centers: Floats, side: float, halo: float, blend: float) -> Windows:

@@ -38,6 +38,11 @@ class GeneModelConfig:
         Counts up to which neighbours are summed up before factors are looked for: single bins of a handful of counts do
         not show which genes go together. At least half a ``sample`` of sums are left. Bins are put into the factors one
         by one all the same.
+    observed_counts
+        Counts up to which neighbouring bins are summed up to the squares that the field is fitted to, as the counts of
+        the usual bin demand. Lower it for finer squares: time and memory grow with their number.
+    least_squares
+        Such squares that are left at least.
     refits
         Passes of that refit, each of weights and loadings. More follow the spots beyond the sample more closely.
     scored_genes
@@ -64,6 +69,8 @@ class GeneModelConfig:
     faint: float = 0.1
     sample: int = 1_000
     pooled_counts: float = 50.0
+    observed_counts: float = 20.0
+    least_squares: int = 200
     refits: int = 3
     scored_genes: int = 2_000
     most_spots: int = 4_000
@@ -81,10 +88,11 @@ class GeneModelConfig:
                 "shrinking_passes",
                 "sample",
                 "refits",
+                "least_squares",
                 "scored_genes",
                 "most_spots",
             ),
-            positive=("firm", "pooled_counts", "genes_per_factor", "loading_shape", "faint"),
+            positive=("firm", "pooled_counts", "observed_counts", "genes_per_factor", "loading_shape", "faint"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )
 

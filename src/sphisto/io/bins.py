@@ -22,6 +22,8 @@ logger = logging.getLogger("sphisto")
 
 BIN_UM = 8.0
 """Side of the bins that are taken where nothing states another: a cell is about as large."""
+_MANY_MISSING = 0.05  # share of bins without counts that are not in the table, from which it is warned of
+_FEW_COUNTED = 0.1  # share of bins with counts up to which it is warned that nearly all are empty
 _PLACE = re.compile(r"s_\d{3}um_(\d+)_(\d+)")
 
 
@@ -177,3 +179,31 @@ def _grown(factors: Any, factor: int, bin_um: float) -> dict[str, Any]:
     if "spot_diameter_fullres" in grown:
         grown["spot_diameter_fullres"] = float(grown["spot_diameter_fullres"]) * factor
     return grown | {"bin_size_um": float(bin_um)}
+
+
+def said_of_empty(values: sparse.csr_array) -> str:
+    """Say how many of (n, G) bins hold no counts, in words for the section; log it, and warn if they were taken out.
+
+    Of bins of few counts some have none. How many there should be is told by how many have one and how many two (Chao
+    1984, Scand. J. Stat.): at least the square of the former over twice the latter.
+    """
+    total = np.asarray(values.sum(axis=1)).ravel()
+    n, empty = len(total), int((total == 0).sum())
+    once, twice = int((total == 1).sum()), int((total == 2).sum())
+    missing = once * (once - 1) / (2 * (twice + 1))
+    if not empty and missing > _MANY_MISSING * n:
+        logger.warning(
+            "None of the %d bins is without counts, though %d hold one only: some %.0f empty ones seem to have been taken out, "
+            "and rates will be too high by about %.0f %%. Give the table as it was before; or larger bins, by `bin_um`, for "
+            "which missing ones count as empty.", n, once, missing, 100 * missing / n,
+        )  # fmt: skip
+    if not empty:
+        return ""
+    if n - empty < _FEW_COUNTED * n:
+        logger.warning(
+            "%d of %d bins hold no counts: on tissue that is a measurement, but a fit to so few counts shows little. If most "
+            "of the bins lie beside the tissue, leave these out, by `obs[\"in_tissue\"]`.", empty, n,
+        )  # fmt: skip
+    else:
+        logger.info("%d of %d bins hold no counts: on tissue that is a measurement.", empty, n)
+    return f"; {empty} of these without counts"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto._alike import not_to_be_confused
 from sphisto._checks import require_positive
 from sphisto._facts import as_html, as_text
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
+from sphisto.io.bins import said_of_empty
 from sphisto.io.calibration import calibration_of, scale_of_stated
 from sphisto.io.counts import gene_names, values_of
 from sphisto.io.image.open import open_image
@@ -24,7 +26,7 @@ from sphisto.io.refusals import name_of, refuse_other_files
 from sphisto.io.spaceranger import read_run
 from sphisto.io.spaceranger_folder import is_spaceranger_folder
 from sphisto.io.store.names import element_name
-from sphisto.io.window import as_bbox, part_of_section, without_empty
+from sphisto.io.window import as_bbox, part_of_section
 from sphisto.slide.calibration import Calibration
 from sphisto.slide.slide import Measured
 
@@ -126,6 +128,7 @@ class Section:
         return whole
 
 
+@not_to_be_confused("bins_um", "Give `bin_um` here.")
 def section(
     data: AnnData | SpatialData | NDArray[Any] | str | Path,
     *,
@@ -231,9 +234,8 @@ def section(
     if found.image_scale is None:
         which += f", {'taken for the full-resolution one' if image_scale == 1 else 'of the um per px that were stated'}"
     values, is_counts, where = values_of(own, layer)
-    if found.bin_um is not None:
-        found, values = without_empty(found, values)
-        _require_some(found)
+    if found.bin_um is not None and is_counts:
+        found = replace(found, concluded={**found.concluded, "rows": found.concluded["rows"] + said_of_empty(values)})
     counts = f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes"
     pitch = median_pitch(found.centers)
     return Section(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from sphisto._checks import number_of
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot
+from sphisto.core.squares import in_squares
 from sphisto.core.tiles import TILE
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
 from sphisto.slide.placement import check_alignment, explain, explain_scale
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
-_LARGEST_BIN_UM = 32.0  # larger squares are no bins of a fine grid: the image shows far more than they do
 _PX_PER_BIN = 4  # along a side: at two um per px the bins of 8 um show cells, and rasters are finer than they are
 
 
@@ -94,7 +95,7 @@ def _default_um_per_px(section: Section) -> float | None:
     """Um per px at which at least so many pixels lie along the side of a bin; ``None``, the image's own, of spots."""
     own = section.grid.um_per_px
     spot = section.spot
-    if spot is None or section.measured is None or spot.shape != "square" or spot.um > _LARGEST_BIN_UM:
+    if spot is None or section.measured is None or not spot.is_bin:
         return None
     block = max(1, int(spot.um / _PX_PER_BIN / own + 1e-6))
     if block > 1:
@@ -178,7 +179,8 @@ def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Ma
     The mask missed a spot if less than ``least_share`` of it is tissue: it did measure RNA.
     """
     spots = slide.footprint()
-    missed = spots.select(spots.mean(mask)[:, 0] < least_share)
+    rows = _missed_bins(slide) if slide.spot.is_bin else spots.mean(mask)[:, 0] < least_share
+    missed = spots.select(rows)
     if len(missed) == 0:
         return mask
     logger.warning(
@@ -187,6 +189,24 @@ def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Ma
         slide.name, len(missed), len(spots),
     )  # fmt: skip
     return mask.with_spots(missed)
+
+
+def _missed_bins(slide: Slide, least: float = 0.25, firm: int = 20, some: int = 5) -> NDArray[np.intp]:
+    """Bins beside the mask where about as much was measured as on tissue: ``least`` of it, and ``some`` counts at least.
+
+    That is asked of squares of them which would hold ``firm`` counts on tissue, never of one of a few counts: RNA strays, and
+    to add the bins that it strayed to would add glass where it was found, and only there.
+    """
+    total, on_tissue = np.asarray(slide.spots.values.sum(axis=1)).ravel(), slide.on_tissue
+    usual = float(total[on_tissue].mean()) if total[on_tissue].any() else float(total.mean())
+    beside = np.flatnonzero(~on_tissue & slide.on_image)
+    if not (len(beside) and usual > 0):
+        return beside[:0]
+    side = math.ceil(math.sqrt(firm / usual))
+    square = in_squares(slide.spots.centers[beside], slide.spot.um / slide.grid.um_per_px, side, turn=slide.spot.turn)
+    sums = np.bincount(square, total[beside])
+    enough = (sums >= least * usual * np.bincount(square)) & (sums >= some)
+    return beside[enough[square]]
 
 
 def _refuse_nothing_measured(slide: Slide) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto._alike import not_to_be_confused
 from sphisto._checks import number_of
-from sphisto.io.bins import block_centers, block_keys, choose_bins, summed
+from sphisto.io.bins import BIN_UM, block_centers, block_keys, choose_bins, summed
 from sphisto.io.image.open import read_image
 from sphisto.io.positions import decoded, find_one, read_positions
 from sphisto.io.spaceranger_counts import read_counts
-from sphisto.io.spaceranger_folder import bins_in, existing_path, find_counts, find_folder
+from sphisto.io.spaceranger_folder import bins_in, existing_path, find_counts, find_folder, without_counts
 from sphisto.io.window import as_bbox, inside, nothing_in, sample_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _BARCODE = rf"^(?:[ACGT]+|s_\d+um_\d+_\d+)({_SUFFIX})"
 _FACTORS = ("spot_diameter_fullres", "bin_size_um", "microns_per_pixel")  # and all that hold "scalef"
 
 
+@not_to_be_confused("bins_um", "Give `bin_um` here.")
 def read_visium(
     path: str | Path,
     *,
@@ -141,7 +143,12 @@ def _bins_to_read(run: Path, bin_um: float | None) -> tuple[Path, int, float]:
             raise ValueError(msg)
         bins = {stated: run}
     own_um, factor = choose_bins(bins, bin_um, repr(str(run)))
-    if len(bins) > 1 or factor > 1:
+    if lacking := without_counts(run):
+        logger.warning(
+            "Found no counts in %s of %r; %s used. Copy them there, or choose bins by `bin_um`.", " and ".join(lacking), str(run),
+            "it is not" if len(lacking) == 1 else "they are not",
+        )  # fmt: skip
+    if len(bins) > 1 or factor > 1 or (bin_um is None and own_um != BIN_UM and run not in bins.values()):
         logger.info(
             "Of bins of %s um those of %g um are read%s. Choose others by `bin_um`.", ", ".join(f"{um:g}" for um in sorted(bins)),
             own_um, f" and summed up to {own_um * factor:g} um" if factor > 1 else "",

@@ -89,12 +89,11 @@ def bins_in(folder: Path) -> dict[float, Path]:
     ValueError
         If there are folders for bins, and counts in none of them.
     """
-    own = folder / "binned_outputs"
-    found = sorted(own.glob("square_*um")) or sorted(folder.glob("square_*um"))
+    found = _folders_of_bins(folder)
     bins = {
         float(side): each for each in found if (side := each.name[7:-2]).isdigit() and any(each.glob(f"*{COUNTS}*"))
     }
-    if not bins and (found or own.is_dir()):
+    if not bins and (found or (folder / "binned_outputs").is_dir()):
         names = ", ".join(repr(str(each)) for each in found) or "none"
         msg = (
             f"{str(folder)!r} is a Visium HD run without counts of bins; expected filtered_{COUNTS}.h5 in the folder of a bin "
@@ -102,6 +101,16 @@ def bins_in(folder: Path) -> dict[float, Path]:
         )
         raise ValueError(msg)
     return bins
+
+
+def _folders_of_bins(folder: Path) -> list[Path]:
+    return sorted((folder / "binned_outputs").glob("square_*um")) or sorted(folder.glob("square_*um"))
+
+
+def without_counts(folder: Path) -> list[str]:
+    """Names of the folders for bins, in a run with bins, that lack counts."""
+    whole = set(bins_in(folder).values())
+    return [found.name for found in _folders_of_bins(folder) if found not in whole]
 
 
 def _refuse_cells(path: Path, folder: Path) -> None:

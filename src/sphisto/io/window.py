@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
-    from scipy import sparse
 
     from sphisto.io.layouts import Layout
 
@@ -25,7 +24,6 @@ logger = logging.getLogger("sphisto")
 
 BBox = tuple[float, float, float, float]
 
-_MANY_EMPTY = 0.05  # share of bins without counts from which it is warned of
 _RUNS, _RUN = 64, 64  # of rows that follow each other, drawn at random: 4,096, as many as a gene model is fitted to
 
 
@@ -165,25 +163,3 @@ def _larger(found: Layout, factor: int) -> Layout:
         bin_um=side,
         concluded={**found.concluded, "rows": rows},
     )
-
-
-def without_empty(found: Layout, values: sparse.csr_array) -> tuple[Layout, sparse.csr_array]:
-    """Leave out bins without any count, and say so; (n, G) values of the others are returned with them."""
-    kept = np.asarray(values.sum(axis=1)).ravel() > 0
-    n = int((~kept).sum())
-    if not n:
-        return found, values
-    if n > _MANY_EMPTY * len(kept):
-        logger.warning(
-            "%d of %d bins hold no counts and are left out: so many that rates will be too high for the tissue. Choose larger "
-            "bins by `bin_um`.", n, len(kept),
-        )  # fmt: skip
-    else:
-        logger.info("%d of %d bins hold no counts and are left out.", n, len(kept))
-    cut = replace(
-        found,
-        rows=found.rows[kept],
-        centers=found.centers[kept],
-        concluded={**found.concluded, "rows": f"{found.concluded['rows']}; {n} without counts are left out"},
-    )
-    return cut, values[np.flatnonzero(kept)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from sphisto.genes.model import rates
 from sphisto.scoring import metrics
@@ -47,11 +48,14 @@ def unknown_skill(n_genes: int) -> Skill:
 def left_out_skill(field: Field, model: GeneModel, slide: Slide) -> Skill:
     """Estimate each gene's skill from the spots that a field was fitted to."""
     rows, density, variance = field.leave_one_out(model)
-    share = slide.footprint().select(rows).mean(slide.tissue)
-    counts = slide.spots.values[rows].toarray().astype(np.float64)
+    spots, of_row = field.observations.spots_of(rows)
+    gather = sparse.csr_array((np.ones(len(spots)), (of_row, np.arange(len(spots)))), shape=(len(rows), len(spots)))
+    share = gather @ slide.footprint().select(spots).mean(slide.tissue)  # areas of a spot that each measured
+    counts = (gather @ slide.spots.values[spots]).toarray().astype(np.float64)
     predicted = rates(density, model.loadings.astype(np.float64), model.n_contrasts) * share
     flat = counts.mean(axis=0) / share.mean() * share
-    every = np.asarray(slide.spots.values[field.observations.spots].sum(axis=0), dtype=np.float64).ravel()
+    used, _ = field.observations.spots_of(np.arange(len(field.observations)))
+    every = np.asarray(slide.spots.values[used].sum(axis=0), dtype=np.float64).ravel()
     return Skill(
         _tempered_pearson(metrics.expected_log_normalised(predicted), metrics.log_normalised(counts)),
         metrics.deviance_explained(predicted, counts, flat),

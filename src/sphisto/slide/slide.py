@@ -107,6 +107,14 @@ class Slide:
         centers = self.spots.centers
         return np.asarray(((centers >= 0) & (centers < self.grid.shape)).all(axis=1))
 
+    @property
+    def on_tissue(self) -> NDArray[np.bool_]:
+        """(n,) whether the centre of each spot lies on tissue."""
+        found = self.on_image
+        y, x = self.spots.centers[found].astype(np.int64).T
+        found[found] = self.tissue[y, x]
+        return found
+
     def footprint(self) -> LazyFootprint:
         """Footprints of the measured spots on the grid; none on a slide without spots."""
         centers = np.zeros((0, 2)) if self.measured is None else self.measured.centers

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto._alike import not_to_be_confused
 from sphisto._progress import stage
 from sphisto.core.bins import square_bins
 from sphisto.core.pooling import TilePool
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 
+@not_to_be_confused("bin_um", "Give `bins_um` here.")
 def aggregate(
     store: Data,
     regions: Any = None,

@@ -191,7 +191,7 @@ def fit_several(
                 continue
             write_section(
                 fitted, section, slide, sources, path=path, key=key, model=model, resume=resume, device=device,
-                client=client, started=started, posterior=posteriors[i],
+                client=client, started=started, posterior=posteriors[i], joint=key_added,
             )  # fmt: skip
             posteriors[i] = None  # the next section needs the memory
             done.append(slide.name)

@@ -49,6 +49,7 @@ def write_section(
     started: float,
     scaling: Scaling | None = None,
     posterior: Posterior | None = None,
+    joint: str | None = None,
 ) -> None:
     """Predict a section and write its rasters into a store, and what describes them into its table.
 
@@ -70,6 +71,8 @@ def write_section(
         When the work began, by the performance counter.
     posterior
         Of a section of the fit, given all its spots; ``None`` to make it.
+    joint
+        Name that the projections of sections share that were fitted together.
     """
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     levels = [own.levels for own in fitted.sections.values()]
@@ -85,7 +88,7 @@ def write_section(
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             with stage("write image"):
-                building.write_slide(work.staging, slide, key)
+                building.write_slide(work.staging, slide, key, joint)
             work.journal.note(_PREPARED)
         if not isinstance(slide.image, np.ndarray):
             slide = replace(slide, image=building.stored_image(work.staging, slide))  # a file is decoded once

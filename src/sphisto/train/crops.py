@@ -123,9 +123,12 @@ class Crops(Dataset[Batch]):
         window = self._window(measured.centers, rng)
         near = self._near(window)
         blind = rng.random() < self.config.blind  # then nothing is known, near or far
-        hidden = near if blind else near[self._is_hidden(near, rng)]
         around = self.field.around(window)
-        known = ~np.isin(self.field.observations.spots[around.rows], hidden, assume_unique=True)
+        if self.field.observations.members is None:
+            hidden = near if blind else near[self._is_hidden(near, rng)]
+            known = ~np.isin(self.field.observations.spots[around.rows], hidden, assume_unique=True)
+        else:
+            hidden, known = self._hidden_squares(near, around.rows, blind, rng)
         posterior = around.given(known & (not blind))
         prior = posterior.maps(window)
         ratio = posterior.ratio(window, window, prior)
@@ -160,6 +163,16 @@ class Crops(Dataset[Batch]):
         """Choose which of the ``near`` (m,) spots a crop hides from its prior."""
         share = rng.uniform(*self.config.hidden)
         return ~self.learned[near] | (rng.random(len(near)) < share)
+
+    def _hidden_squares(
+        self, near: NDArray[np.int64], rows: NDArray[np.int64], blind: bool, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Choose which of the (m,) observations around a crop are known; their bins are hidden with the others, whole squares."""
+        spots, of_row = self.field.observations.spots_of(rows)
+        known = rng.random(len(rows)) >= rng.uniform(*self.config.hidden)
+        if blind:
+            return near, known
+        return np.setdiff1d(near, spots[known[of_row]], assume_unique=True), known
 
     def _inside(self, near: NDArray[np.int64], window: Window) -> NDArray[np.int64]:
         """(m,) spots of those near a window that have all their pixels in it, and are learned from or watched."""

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_SOME_BESIDE = (
+    0.1  # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
+)
+
 
 @one_blas_thread()
 def fit(
@@ -286,9 +290,14 @@ def _warn_if_ended(fitted: Fitted) -> None:
 def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Choose the spots to learn from and those to hold out; spots without counts are neither."""
     known, outside = informative(slide), ~slide.on_image
+    unknown, bins = ~known & ~outside, slide.spot.is_bin
+    if bins and 0 < unknown.mean() < _SOME_BESIDE:
+        logger.info("%d of %d bins lie beside the tissue; nothing is learned from them.", unknown.sum(), len(known))
+        unknown = np.zeros_like(unknown)
     for lost, why, remedy in (
         (outside, "lie off the image", "Give an `image` that shows them, or correct its `image_scale`, if it should"),
-        (~known & ~outside, "hold no counts", "`sphisto.pp.qc` takes such spots out"),
+        (unknown & (not bins), "hold no counts", "`sphisto.pp.qc` takes such spots out"),
+        (unknown & bins, "lie beside the tissue", "If they lie on it, give `tissue` to `sphisto.io.section`"),
     ):
         if lost.any():
             logger.warning("%d of %d spots %s; nothing is learned from them. %s.", lost.sum(), len(known), why, remedy)

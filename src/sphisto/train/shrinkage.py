@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.core.tiles import Tile
     from sphisto.field.posterior import Posterior
+    from sphisto.genes.model import GeneModel
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
+
+_AT_ONCE = 2**22  # counts in memory: spots and genes
 
 
 def gated(
@@ -53,14 +56,8 @@ def gated(
             for gate, total in sums.items():
                 total += part.pool_points(_with_share(full, alone, fitted.model.n_contrasts, gate))
             bar.update()
-    values = slide.spots.values[rows[whole]].toarray().astype(np.float64)
-    loadings = fitted.model.loadings.astype(np.float64)
-    losses = {
-        gate: metrics.poisson_deviance(
-            rates((total / spots.covered[:, None])[whole], loadings, fitted.model.n_contrasts).T, values.T
-        )
-        for gate, total in sums.items()
-    }
+    means = {gate: (total / spots.covered[:, None])[whole] for gate, total in sums.items()}
+    losses = {gate: _deviances(fitted.model, found, slide, rows[whole]) for gate, found in means.items()}
     best = min(gates, key=lambda gate: losses[gate].mean())
     gain = losses[0.0] - losses[best]
     if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
@@ -73,6 +70,19 @@ def gated(
         used = f"{best:.0%}"
         logger.info("The network helped to predict held-out spots: %s of its correction is used (the gate).", used)
     return _at(fitted, best), best
+
+
+def _deviances(
+    model: GeneModel, density: NDArray[np.float64], slide: Slide, spots: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(m,) Poisson deviance of some spots where densities are (m, K); all genes of few of them are in memory at once."""
+    loadings, at_once = model.loadings.astype(np.float64), max(_AT_ONCE // len(model.genes), 1)
+    parts = [np.zeros(0)]
+    for start in range(0, len(spots), at_once):
+        part = slice(start, start + at_once)
+        counts = slide.spots.values[spots[part]].toarray().astype(np.float64)
+        parts.append(metrics.poisson_deviance(rates(density[part], loadings, model.n_contrasts).T, counts.T))
+    return np.concatenate(parts)
 
 
 def _fullest(tiles: list[Tile], spots: LazyFootprint, most: int) -> tuple[list[Tile], NDArray[np.bool_]]:

@@ -79,7 +79,7 @@ def library_id(store: Store, key: str | None = None) -> str:
 def system(store: Store, key: str) -> str:
     """Coordinate system of the section of a projection: its full-resolution pixels, x and y."""
     about = mark(store)
-    return library_id(store, key) if "joint" in about["keys"][key] else "global"
+    return _keys.system(library_id(store, key), about["keys"][key].get("joint"))
 
 
 def table_name(store: Store, key: str | None = None) -> str:

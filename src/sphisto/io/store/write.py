@@ -71,24 +71,27 @@ def check_target(store: Path, library_id: str, key: str) -> None:
 
 
 @quiet()
-def write_slide(staging: Path, slide: Slide, key: str) -> None:
+def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None) -> None:
     """Write a slide's image, tissue and spots into a store that is being built.
 
-    An earlier projection of that key goes; other projections and libraries of the store stay.
+    An earlier projection of that key goes; other projections and libraries of the store stay. ``joint`` names what several
+    sections share that were fitted together: then each lies in a coordinate system of its own.
     """
+    system = _keys.system(slide.name, joint)
     names = _keys.of_library(slide.name)
     _drop(staging, [*names, *_keys.elements(key)])
     if not (staging / "zarr.json").exists():
         make_blank(staging, {_keys.MARK: {"format": _keys.FORMAT, "library_id": slide.name, "keys": {}, "grids": {}}})
-    write_image(staging, names[0], slide.image, slide.grid)
-    write_mask(staging, names[1], slide.tissue, slide.grid)
+    write_image(staging, names[0], slide.image, slide.grid, system)
+    write_mask(staging, names[1], slide.tissue, slide.grid, system)
     if slide.measured is not None:
-        add_element(staging, "shapes", names[2], _spots_element(slide))
+        add_element(staging, "shapes", names[2], _spots_element(slide, system))
     with marked(staging) as mark:
         mark["version"] = __version__
         table = claims.table_of(mark, slide.name)
         mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
-        mark["keys"] = {**mark["keys"], key: {"library_id": slide.name, "spot": asdict(slide.spot)}}
+        about = {"library_id": slide.name, "spot": asdict(slide.spot), **({} if joint is None else {"joint": joint})}
+        mark["keys"] = {**mark["keys"], key: about}
         grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.elements(key))}
         mark["grids"] = {**mark["grids"], **grids}
 
@@ -105,11 +108,14 @@ def create_rasters(
     _drop(staging, _keys.elements(key))  # what a killed run had begun
     with marked(staging) as mark:
         mark["keys"][key] |= {"n_contrasts": factors.n_contrasts, "unit": unit}
-    write_mask(staging, _keys.tissue(key), slide.tissue, slide.grid)
-    create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True)
-    create_raster(staging, key, list(genes), slide.grid)
-    create_raster(staging, _keys.sd(key), list(genes), slide.grid)
-    create_raster(staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background, together=True)
+        system = _keys.system(slide.name, mark["keys"][key].get("joint"))
+    write_mask(staging, _keys.tissue(key), slide.tissue, slide.grid, system)
+    create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True, system=system)
+    for name in (key, _keys.sd(key)):
+        create_raster(staging, name, list(genes), slide.grid, system=system)
+    create_raster(
+        staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background, together=True, system=system
+    )
 
 
 def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
@@ -264,19 +270,21 @@ def finish(staging: Path) -> None:
     zarr.consolidate_metadata(staging)
 
 
-def _spots_element(slide: Slide) -> Any:
+def _spots_element(slide: Slide, system: str) -> Any:
     """Circles (Visium) or squares (bins) in full-resolution px, in the order of the table."""
     from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Identity
 
     xy = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
     size = slide.spot.um / slide.grid.fullres_um_per_px
     if slide.spot.shape == "disc":
-        return ShapesModel.parse(xy, geometry=0, radius=size / 2)
+        return ShapesModel.parse(xy, geometry=0, radius=size / 2, transformations={system: Identity()})
     import geopandas as gpd
     import shapely
 
     corners = xy[:, None] + size * unit_square(slide.spot.turn)[:, ::-1]
-    return ShapesModel.parse(gpd.GeoDataFrame(geometry=shapely.polygons(corners)))
+    squares = gpd.GeoDataFrame(geometry=shapely.polygons(corners))
+    return ShapesModel.parse(squares, transformations={system: Identity()})
 
 
 def _finest(element: Path) -> Any:
