@@ -83,6 +83,7 @@ def spots(side, n, device):
         values=put(rng.poisson(1.0, size=(n, N_GENES)).astype(np.float32)),
         hidden=torch.ones(n, dtype=torch.bool, device=device),
         held_out=torch.zeros(n, dtype=torch.bool, device=device),
+        section=torch.tensor(0, device=device),
     )
     low, width = np.round(centers - RADIUS).astype(int), round(2 * RADIUS)
     return batch, [(slice(y, y + width), slice(x, x + width)) for y, x in low]

@@ -62,6 +62,7 @@ def test_nothing_is_copied_into_another_order_of_memory_between_network_and_loss
         torch.full((60,), 1 / 30),
         torch.ones(2, 5),
         *torch.zeros(2, 2, dtype=torch.bool),
+        torch.tensor(0),
     )
     (dissimilarity(drawn, seen[0], 1.0) + pool(values, batch).square().sum()).backward()
     assert len(given) == 2
