@@ -101,3 +101,24 @@ def test_levels_of_a_section_that_taught_nothing(tissue, rng):
     np.testing.assert_allclose(at_levels(shared, found).loadings, shared.loadings * np.exp(found)[:, None], rtol=1e-5)
     expected[0] = 1e-3  # so few counts tell nothing of the gene itself
     assert levels_of(shared, 3 * expected, expected, CONFIG)[0] == pytest.approx(np.log(3), abs=1e-3)
+
+
+def test_what_sections_are_made_of_stays_in_factors(rng):
+    """Levels take what composition does not explain: yields of genes, and not that a section holds more of some tissue."""
+    loadings = rng.gamma(0.5, 1, (3, len(GENES)))
+    loadings /= loadings.sum(axis=1, keepdims=True)
+    rate = [400 * rng.dirichlet(share, 225) @ loadings for share in ((2, 1, 0.5), (0.5, 1, 2))]
+    yields = np.exp(rng.normal(0, 0.3, (2, len(GENES))))
+    sections = [measured(r * y, rng) for r, y in zip(rate, yields, strict=True)]
+    shared = fit_shared(sections, everything(sections), CONFIG, 0)
+    usual = []
+    for number, each in enumerate(sections):
+        density = scores(shared.of(number), each.values, CONFIG, is_counts=True)
+        usual.append(rates(density, shared.shared.loadings, shared.shared.n_contrasts).mean(axis=0))
+    often = np.concatenate(rate).mean(axis=0) > 2
+    found, true, yielded = (
+        np.log(a[often] / b[often]) for a, b in (usual, [each.mean(axis=0) for each in rate], yields)
+    )
+    levels = (shared.levels[0] - shared.levels[1])[often]
+    assert 0.6 < found @ true / (true @ true) < 1.2
+    assert 0.6 < levels @ yielded / (yielded @ yielded) < 1.4
