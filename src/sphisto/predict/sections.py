@@ -202,4 +202,4 @@ def _warn_of_shift(features: BoundFeatures, slide: Slide) -> None:
         )  # fmt: skip
 
 
-_MOST_STRANGE = 0.1  # of the tissue
+_MOST_STRANGE = 0.3  # of the tissue; of another section of the same some 10 % can be
