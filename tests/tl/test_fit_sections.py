@@ -167,6 +167,29 @@ def test_markers_of_any_section_are_the_default_genes(sections, tmp_path):
     assert set(sections[1].uns["projection_two"]["params"]["genes"]) == {"nuclei_a", "class1_a"}
 
 
+@pytest.mark.parametrize("first", ["alone", "together"])
+def test_a_section_may_have_a_projection_of_its_own_in_the_same_store(sections, tmp_path, first):
+    """Its image, tissue and spots then belong to both, and lie in the coordinate systems of both."""
+    from spatialdata import read_zarr
+    from spatialdata.transformations import get_transformation
+
+    store, options = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}
+    for which in ("alone", "together") if first == "alone" else ("together", "alone"):
+        if which == "alone":
+            fit(sections[0], store, key_added="mine", **options)
+        else:
+            fit(sections, store, **options)
+    sdata = read_zarr(store)
+    for element in ("one_image", "one_tissue", "one_spots"):
+        assert set(get_transformation(sdata[element], get_all=True)) == {"global", "one"}
+    assert set(get_transformation(sdata["two_spots"], get_all=True)) == {"two"}
+    assert {"mine", "projection_one"} <= set(sdata["table"].uns)
+    for key in ("mine", "projection_one"):
+        over = sp.tl.aggregate(store, "one_spots", key=key)
+        expected = sections[0].obsm[f"{key}_fitted"] @ sections[0].varm[f"{key}_loadings"].T
+        np.testing.assert_allclose(over.X, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_genes_that_not_all_sections_have_are_left_out_and_said(sections, tmp_path, caplog):
     caplog.set_level("INFO", "sphisto")
     few = sections[1][:, ::-1][:, 2:].copy()  # in another order, too
@@ -228,14 +251,16 @@ def test_one_of_the_libraries_that_a_column_names_is_a_section_by_itself(joined,
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_section_of_the_fit_is_predicted_as_it_was_fitted(pair, tmp_path, alone):
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_section_of_the_fit_is_predicted_as_it_was_fitted(pair, tmp_path, caplog, saved):
+    caplog.set_level("INFO", "sphisto")
     model = sp.tl.load(pair.model)
-    if not alone:
+    if saved:
         sp.tl.save(model, tmp_path / "copy.pt")
         model = sp.tl.load(tmp_path / "copy.pt")
     table = pair.tables[1].copy()
     sp.tl.predict(model, table, store=tmp_path / "a.zarr", key_added="projection_again", device="cpu")
+    assert "two is taken for the section of that name" in caplog.text
     for which in RASTERS:
         np.testing.assert_allclose(
             raster(tmp_path / "a.zarr", f"projection_again{which}"),

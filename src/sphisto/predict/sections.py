@@ -175,6 +175,7 @@ def taught_about(
     """
     taught = fitted.lessons[scaling or fitted.params["scaling"]]
     if slide.name in fitted.sections:
+        logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
     maps = SectionFeatures(slide, wide_sources(sources, fitted.config)).maps
     drift = Drift(taught, taught.features.of(slide, maps)) if taught.sections else None
