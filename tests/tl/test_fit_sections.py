@@ -406,13 +406,8 @@ def image_alone(adata):
     return image_of(adata, "two")
 
 
-def only(index):
-    return lambda one, two: [(one, two)[index]]
-
-
 REFUSED = {
-    "one section in a list": (only(0), {}, r"Found 1 section in a list; expected two or more"),
-    "an empty list": (lambda one, two: [], {}, r"Found 0 section"),
+    "an empty list": (lambda one, two: [], {}, r"empty list of sections"),
     "no genes in common": (
         lambda one, two: [one, renamed(two, [f"gene{i}" for i in range(two.n_vars)])], {},
         r"0 genes in common, which carry 0% .*look like class0_a, class0_b, class1_a, those of 'two' like gene0",
@@ -462,12 +457,23 @@ def test_what_cannot_be_right_is_refused_before_long_work(
         assert [set(adata.uns) for adata in sections] == before
 
 
-def test_a_column_with_one_library_or_without_the_one_asked_for(joined, sections, no_work):
+def test_a_library_that_a_column_does_not_name_is_refused(joined, no_work):
     with pytest.raises(KeyError, match=r"no library 'three' in obs\['sample'\]; it holds one, two"):
         fit(joined, "a.zarr", library_key="sample", library_id=["one", "three"])
-    sections[0].obs["all"] = "one"
-    with pytest.raises(ValueError, match=r"Found 1 section by obs\['all'\]"):
-        fit(sections[0], "a.zarr", library_key="all")
+
+
+def test_a_list_of_one_section_is_fitted_to_teach_others(sections, new, tmp_path):
+    assert fit(sections[:1], tmp_path / "a.zarr", max_epochs=1, genes="class1_a") is None
+    assert "projection_one" in sections[0].uns
+    model = sp.tl.load(tmp_path / "a.projection.pt")
+    assert list(model.sections) == ["one"]
+    sp.tl.predict(model, image_of(new), store=tmp_path / "b.zarr", scaling="pooled", device="cpu")
+    assert np.mean(agreement(tmp_path / "b.zarr", new)) > 0.3
+
+
+def test_a_list_of_one_section_cannot_be_evaluated(sections, no_work):
+    with pytest.raises(ValueError, match="list of one section; expected several, or the section itself"):
+        sp.tl.evaluate(sections[:1], max_epochs=1, device="cpu")
 
 
 def test_a_key_that_is_taken_in_the_store_is_refused_before_long_work(sections, no_work, tmp_path):

@@ -53,6 +53,9 @@ class GeneModelConfig:
         Spots to which loadings and contrasts are refitted at most, and which are dense in memory at once.
     firm
         Counts by which a gene's level in one of several sections is drawn to its usual one: levels of rarer genes are noise.
+    level_rounds, level_passes
+        Rounds in which levels of several sections and loadings are adapted to each other, and passes of levels in each. With
+        none, a difference in what sections are made of is taken for one of levels.
     least_tissue
         Share of a spot on tissue below which its density is not scaled up further, for lying at the tissue's edge.
     """
@@ -75,6 +78,8 @@ class GeneModelConfig:
     scored_genes: int = 2_000
     most_spots: int = 4_000
     firm: float = 20.0
+    level_rounds: int = 1
+    level_passes: int = 3
     least_tissue: float = 0.25
 
     def __post_init__(self) -> None:
@@ -93,6 +98,7 @@ class GeneModelConfig:
                 "most_spots",
             ),
             positive=("firm", "pooled_counts", "observed_counts", "genes_per_factor", "loading_shape", "faint"),
+            not_negative=("level_rounds", "level_passes"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )
 

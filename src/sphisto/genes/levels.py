@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sphisto.genes.factorize import fit_factors
+from sphisto.genes.factorize import fit_factors, refit_factors, scores
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Measured
 
@@ -55,6 +55,9 @@ def fit_shared(
 ) -> SharedModel:
     """Find loadings that c sections share, and their levels, from the ``kept`` (n,) spots of each.
 
+    Levels begin with what tells the sections' sums apart, so that no factor is a section. Then what the sections are made
+    of takes its part of that: levels keep what composition does not explain.
+
     Parameters
     ----------
     measured
@@ -66,24 +69,57 @@ def fit_shared(
     seed
         Of everything random.
     """
-    chosen = [np.flatnonzero(each) for each in kept]
-    totals = np.stack([_total(each, rows) for each, rows in zip(measured, chosen, strict=True)])
-    levels = _levels(totals, np.array([len(rows) for rows in chosen]), config.firm)
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
+    rows = [np.flatnonzero(each) for each in kept]
+    totals = np.stack([_total(each, some) for each, some in zip(measured, rows, strict=True)])
+    depths = _depths(totals, np.array([len(some) for some in rows]))
+    some = [each if len(each) <= most else np.sort(rng.choice(each, most, replace=False)) for each in rows]
+    usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
+    levels = _levels(totals, totals.sum(axis=1, keepdims=True) * usual, usual, depths, config.firm)
+    model = fit_factors(_together(measured, some, levels), _all(some), config, seed)
+    for _ in range(config.level_rounds):
+        levels = np.repeat(depths[:, None], len(usual), axis=1)
+        for _ in range(config.level_passes):
+            levels = _levels(*_expected(model, measured, some, levels, config), usual, depths, config.firm)
+        model = refit_factors(model, _together(measured, some, levels), _all(some), config, seed)
+    return SharedModel(model, levels)
+
+
+_FAR = 1e6  # pitches between sections
+
+
+def _all(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
+    return np.ones(sum(map(len, rows)), dtype=bool)
+
+
+def _together(measured: Sequence[Measured], rows: Sequence[NDArray[np.int64]], levels: Floats) -> Measured:
+    """Counts of some rows of each section, divided by the levels there."""
     values, centers = [], []
-    for number, (each, rows) in enumerate(zip(measured, chosen, strict=True)):
-        some = rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+    for number, (each, some) in enumerate(zip(measured, rows, strict=True)):
         brought = each.values[some] @ sparse.diags_array(np.exp(-levels[number]))
         values.append(sparse.csr_array(brought, dtype=np.float32))
         # in pitches, and each section beside the others: neighbours are summed up within sections alone
         centers.append(each.centers[some] / each.pitch + (0.0, number * _FAR))
-    every = Measured(
-        np.concatenate(centers), sparse.vstack(values, format="csr"), measured[0].genes, measured[0].is_counts, 1.0
-    )
-    return SharedModel(fit_factors(every, np.ones(len(every.centers), dtype=bool), config, seed), levels)
+    counts, genes = sparse.vstack(values, format="csr"), measured[0].genes
+    return Measured(np.concatenate(centers), counts, genes, measured[0].is_counts, 1.0)
 
 
-_FAR = 1e6  # pitches between sections
+def _expected(
+    model: GeneModel,
+    measured: Sequence[Measured],
+    rows: Sequence[NDArray[np.int64]],
+    levels: Floats,
+    config: GeneModelConfig,
+) -> tuple[Floats, Floats]:
+    """(c, G) sums of counts over some rows of each section, and what is expected of them at usual levels."""
+    n_plain = model.n_factors - model.n_contrasts
+    plain = GeneModel(model.genes, model.loadings[:, :n_plain])
+    found, expected = np.zeros_like(levels), np.zeros_like(levels)
+    for i, (each, some) in enumerate(zip(measured, rows, strict=True)):
+        if len(some):
+            weights = scores(at_levels(plain, levels[i]), sparse.csr_array(each.values[some]), config, is_counts=True)
+            found[i], expected[i] = _total(each, some), plain.loadings.astype(np.float64) @ weights.sum(axis=0)
+    return found, expected
 
 
 def levels_of(model: GeneModel, counts: Floats, expected: Floats, config: GeneModelConfig) -> Floats:
@@ -109,15 +145,22 @@ def _total(measured: Measured, rows: NDArray[np.int64]) -> Floats:
     return np.asarray(measured.values[rows].sum(axis=0), dtype=np.float64).ravel()
 
 
-def _levels(totals: Floats, n_spots: NDArray[np.int64], firm: float) -> Floats:
-    """(c, G) levels of (c, G) sums of counts: depth over the usual depth, and share of a gene over its usual share.
-
-    The ratio of shares is drawn to one by so many ``firm`` counts: that of a rare gene would be noise.
-    """
-    sums, known = totals.sum(axis=1), n_spots > 0
-    usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
-    depth = np.divide(sums, n_spots, where=known, out=np.ones(len(sums)))
+def _depths(totals: Floats, n_spots: NDArray[np.int64]) -> Floats:
+    """(c,) logarithms of the counts of a section's usual spot over those of the usual section; 0 of one without spots."""
+    known = n_spots > 0
+    depth = np.ones(len(n_spots))
+    depth[known] = totals.sum(axis=1)[known] / n_spots[known]
     depth[~known] = depth[known].mean()
-    share = np.log((totals + firm) / (sums[:, None] * usual + firm))
-    share -= np.log(np.exp(share) @ usual)[:, None]  # of all genes together: the depth alone
-    return np.asarray(share + np.log(depth / depth[known].mean())[:, None])
+    return np.asarray(np.log(depth / depth[known].mean()))
+
+
+def _levels(counts: Floats, expected: Floats, usual: Floats, depths: Floats, firm: float) -> Floats:
+    """(c, G) levels of (c, G) sums of counts over expected ones, apart from each section's depth.
+
+    The ratio is drawn to one by so many ``firm`` counts: that of a rare gene would be noise. Of all genes together, by their
+    ``usual`` (G,) shares, the level is the section's depth.
+    """
+    scale = counts.sum(axis=1) / np.maximum(expected.sum(axis=1), 1e-12)
+    share = np.log((counts + firm) / (expected * np.where(scale > 0, scale, 1)[:, None] + firm))
+    share -= np.log(np.exp(share) @ usual)[:, None]
+    return np.asarray(np.where(scale[:, None] > 0, share, 0.0) + depths[:, None])

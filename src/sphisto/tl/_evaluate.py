@@ -158,11 +158,14 @@ def evaluate(
     settings = settings_for(config, spec, max_epochs)
     check_devices(where, settings.train.devices)
     with stage("read"):
-        section, *others = sections_of(data, image=image, library_id=library_id, library_key=library_key)
-    describe([section, *others])
-    if others:
+        sections, several = sections_of(data, image=image, library_id=library_id, library_key=library_key)
+    describe(sections)
+    if several:
+        if len(sections) < 2:
+            msg = "Found a list of one section; expected several, or the section itself."
+            raise ValueError(msg)
         table, entries = evaluate_sections(
-            [section, *others], share=share, split=split, names=names_of(genes), network=network, spec=spec, um_per_px=um_per_px,
+            sections, share=share, split=split, names=names_of(genes), network=network, spec=spec, um_per_px=um_per_px,
             settings=settings, sources=sources, scaling=scaling, where=where, seed=seed, key_added=key_added,
         )  # fmt: skip
         if copy:
@@ -173,6 +176,7 @@ def evaluate(
         changed = [entry.section.adata for entry in entries if entry.section.adata is not None]
         return as_given(data, changed) if copy else table  # type: ignore[return-value]
     check_split(split, share)
+    (section,) = sections
     section.require_spots()
     require_free_key(section.table, key_added)
     names = _named(genes, spec, section)
