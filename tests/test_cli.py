@@ -476,28 +476,39 @@ def test_no_command_is_answered_with_the_commands():
     assert "the following arguments are required: COMMAND" in done.stderr
 
 
-@pytest.fixture
-def visium_folder(small_toy, tmp_path):
-    """The small section as Space Ranger writes one."""
-    folder = tmp_path / "section"
+def write_visium(section, folder):
+    """Write a section drawn by rule as Space Ranger writes one."""
     (folder / "spatial").mkdir(parents=True)
-    matrix = small_toy.X.tocsr()
+    matrix = section.X.tocsr()
     with h5py.File(folder / "filtered_feature_bc_matrix.h5", "w") as file:
         group = file.create_group("matrix")
-        group["barcodes"] = small_toy.obs_names.to_numpy().astype("S")
+        group["barcodes"] = section.obs_names.to_numpy().astype("S")
         group["data"], group["indices"], group["indptr"] = matrix.data.astype(int), matrix.indices, matrix.indptr
         group["shape"] = np.array(matrix.shape[::-1])
         for name in ("id", "name"):
-            group[f"features/{name}"] = small_toy.var_names.to_numpy().astype("S")
-        group["features/feature_type"] = np.array(["Gene Expression"] * small_toy.n_vars, dtype="S")
-        group["features/genome"] = np.array(["drawn"] * small_toy.n_vars, dtype="S")
-    positions = small_toy.obs[["in_tissue", "array_row", "array_col"]].copy()
-    positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = small_toy.obsm["spatial"].T[::-1]
+            group[f"features/{name}"] = section.var_names.to_numpy().astype("S")
+        group["features/feature_type"] = np.array(["Gene Expression"] * section.n_vars, dtype="S")
+        group["features/genome"] = np.array(["drawn"] * section.n_vars, dtype="S")
+    positions = section.obs[["in_tissue", "array_row", "array_col"]].copy()
+    positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = section.obsm["spatial"].T[::-1]
     positions.to_csv(folder / "spatial" / "tissue_positions.csv", index_label="barcode")
-    section = small_toy.uns["spatial"]["toy"]
-    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(section["scalefactors"]))
-    Image.fromarray(section["images"]["hires"]).save(folder / "spatial" / "tissue_hires_image.png")
+    toy = section.uns["spatial"]["toy"]
+    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(toy["scalefactors"]))
+    Image.fromarray(toy["images"]["hires"]).save(folder / "spatial" / "tissue_hires_image.png")
     return folder
+
+
+@pytest.fixture
+def visium_folder(small_toy, tmp_path):
+    """The small section as Space Ranger writes one."""
+    return write_visium(small_toy, tmp_path / "section")
+
+
+@pytest.fixture
+def visium_folders(small_toy, tmp_path):
+    """Two small sections as Space Ranger writes them: the run of each in a folder called as the section is."""
+    other = sp.datasets.toy(96, 112, pitch_um=24, rng=2)
+    return [str(write_visium(each, tmp_path / name / "outs")) for name, each in (("one", small_toy), ("two", other))]
 
 
 def test_fit_predict_and_info_from_folder_to_words(visium_folder, small_toy, tmp_path, capsys, caplog):
@@ -572,6 +583,83 @@ def test_evaluate_from_folder_to_scores(visium_folder, tmp_path, capsys, caplog)
     found = written.var["evaluation_pearson"]
     assert list(found.index[found.notna()]) == ["class1_a", "nuclei_a"]
     assert found.mean() == pytest.approx(table.loc["sphisto", "mean_pearson"], abs=1e-6)
+
+
+def test_several_folders_are_fitted_together(visium_folders, tmp_path, capsys):
+    store = tmp_path / "out" / "sections.zarr"
+    words = "--genes class1_a,nuclei_a --min-genes 1 --max-epochs 1 --device cpu --scaling pooled"
+    assert cli.main(["fit", *visium_folders, "--store", str(store), *words.split()]) == 0
+    told = capsys.readouterr().out
+    assert all(f"Projection 'projection_{name}' of '{name}' written to {store}" in told for name in ("one", "two"))
+    model = sp.tl.load(store.with_name("sections.projection.pt"))
+    assert list(model.sections) == ["one", "two"]
+    assert model.params["scaling"] == "pooled"
+    assert sp.get.gene_raster(store, "noise_a", library_id="two").shape == (1, 96, 112)
+    assert cli.main(["fit", *visium_folders, "--store", str(store), *words.split()]) == 2
+    assert "holds a projection 'projection' already" in capsys.readouterr().err
+    assert cli.main(["fit", *visium_folders, "--store", str(store), *words.split(), "--overwrite"]) == 0
+    assert cli.main(["info", str(store)]) == 0
+    shown = capsys.readouterr().out
+    assert "section one: 44 spots x 18 genes" in shown
+    assert "projection_two" in shown
+
+    image = str(tmp_path / "two" / "outs" / "spatial" / "tissue_hires_image.png")
+    words = ["--store", str(tmp_path / "image.zarr"), "--image-um-per-px", f"{model.um_per_px}", "--device", "cpu"]
+    named = ["--library-id", "other"]
+    assert cli.main(["predict", str(store.with_name("sections.projection.pt")), image, *words, *named]) == 2
+    assert "Found scaling=None for an image without spots" in capsys.readouterr().err
+    more = [*named, "--scaling", "section"]
+    assert cli.main(["predict", str(store.with_name("sections.projection.pt")), image, *words, *more]) == 0
+    assert sp.get.gene_raster(tmp_path / "image.zarr", "class1_a").shape == (1, 96, 112)
+
+
+def test_several_folders_are_evaluated_together(visium_folders, tmp_path, capsys):
+    out = tmp_path / "scores.csv"
+    words = f"--split section --genes class1_a,nuclei_a --min-genes 1 --max-epochs 1 --device cpu --out {out}"
+    assert cli.main(["evaluate", *visium_folders, *words.split()]) == 0
+    shown = capsys.readouterr().out
+    table = pd.read_csv(out, index_col=["section", "method"])
+    assert list(table.index) == [(name, method) for name in ("one", "two") for method in ("sphisto", "prior", "mean")]
+    assert f"{table.loc[('two', 'sphisto'), 'mean_pearson']:.3f}" in shown
+
+
+@pytest.mark.usefixtures("calls")
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--image he.tif", "--image"),
+        ("--image-scale 0.5", "--image-scale"),
+        ("--library-id lib", "--library-id"),
+        ("--bbox 1,2,3,4", "--bbox"),
+        ("--tissue mask.png", "--tissue"),
+    ],
+)
+def test_options_of_one_section_are_refused_with_several(capsys, command, words, named):
+    store = ["--store", "out.zarr"] if command == "fit" else []
+    assert cli.main([command, "one", "two", *store, *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert f"Found {named} and 2 sections, to which it cannot belong all" in error
+    assert "`sphisto.io.section`" in error
+
+
+def test_options_of_all_sections_are_given_to_each(calls, monkeypatch):
+    read, cleaned, understood = [], [], []
+    monkeypatch.setattr(sp.io, "read_visium", lambda path, **_: read.append(path) or SimpleNamespace(n_obs=3, n_vars=2))
+    monkeypatch.setattr(sp.pp, "qc", lambda _, **given: cleaned.append(given))
+    monkeypatch.setattr(sp.io, "section", lambda _, **given: understood.append(given) or f"section {len(understood)}")
+    assert cli.main(["fit", "one", "two", "--store", "o.zarr", "--min-genes", "5", "--spot-um", "50"]) == 0
+    assert read == ["one", "two"]
+    assert cleaned == [{"min_genes": 5}] * 2
+    assert understood == [{"spot_um": 50}] * 2
+    assert calls["fit_projection"] == (["section 1", "section 2"], {"store": "o.zarr"})
+
+
+@pytest.mark.usefixtures("calls")
+def test_scores_of_several_sections_are_no_h5ad(tmp_path, capsys):
+    assert cli.main(["evaluate", "one", "two", "--out", str(tmp_path / "scores.h5ad")]) == 2
+    assert "several sections, each of which has a table; expected a name that ends in .csv" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_aggregate_sums_regions_from_files_and_of_the_store(store, tmp_path, capsys):

@@ -122,10 +122,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     from sphisto.core.atomic import whole_file
 
     out = output_of(options, ".csv", ".h5ad") if hasattr(options, "out") else None
-    sections = _kept_sections(options)
-    if isinstance(sections, list) and out is not None and out.suffix.lower() != ".csv":
+    if len(options.folders) > 1 and out is not None and out.suffix.lower() != ".csv":
         msg = f"Found --out {out} and several sections, each of which has a table; expected a name that ends in .csv."
         raise ValueError(msg)
+    sections = _kept_sections(options)
     scores = tl.evaluate(sections, **given(options, EVALUATE), **config_of(options))
     print_line(scores.round(3).to_string())
     if out is not None:

@@ -204,13 +204,16 @@ def share_features(
 
 
 def _usual(away: Sequence[Floats], known: Sequence[Floats]) -> float:
-    """Distance of features to the nearest known ones that 99 % keep to: those of other sections, or not their own."""
-    if len(away) > 1:
-        others = [np.concatenate([k for j, k in enumerate(known) if j != i]) for i in range(len(away))]
-        found = [KDTree(other).query(each)[0] for each, other in zip(away, others, strict=True)]
-    else:
-        found = [KDTree(known[0]).query(away[0], k=min(2, len(known[0])))[0].reshape(len(away[0]), -1)[:, -1]]
+    """Distance of features to the nearest known ones that 99 % keep to: those of other sections, or of other strips of one."""
+    if len(away) == 1:  # sites lie in rows; a neighbour is more alike than any place of another section is
+        away = [strip for strip in np.array_split(away[0], _STRIPS) if len(strip)]
+        known = away
+    others = [np.concatenate([k for j, k in enumerate(known) if j != i] or [known[i]]) for i in range(len(away))]
+    found = [KDTree(other).query(each)[0] for each, other in zip(away, others, strict=True)]
     return max(float(np.quantile(np.concatenate(found), 0.99)), 1e-6)
+
+
+_STRIPS = 3  # of a section, which stand for sections where there is one alone
 
 
 def _moments(features: Floats) -> tuple[Floats, Floats]:

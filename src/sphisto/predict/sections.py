@@ -145,10 +145,15 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
         values = sparse.csr_array(spots.values[:, [position[gene] for gene in genes]]) if genes else spots.values[:, :0]
         share = float(values.sum()) / max(float(spots.values.sum()), 1e-12)
         if share < _LEAST_SHARED:
+            other = min(
+                (each for each in slides if each is not slide),
+                key=lambda each: len(set(each.spots.genes) & set(position)),
+                default=slide,
+            )
             msg = (
                 f"The sections have {len(genes)} genes in common, which carry {share:.0%} of the counts of "
                 f"{slide.name!r}; expected at least {_LEAST_SHARED:.0%}. Names of its genes look like "
-                f"{', '.join(spots.genes[:3])}, those of {slides[0].name!r} like {', '.join(slides[0].spots.genes[:3])}: "
+                f"{', '.join(spots.genes[:3])}, those of {other.name!r} like {', '.join(other.spots.genes[:3])}: "
                 "bring both to symbols or to ids (`adata.var_names = adata.var['gene_ids']`), of one species."
             )
             raise ValueError(msg)
@@ -171,6 +176,7 @@ def taught_about(
     """
     taught = fitted.lessons[scaling or fitted.params["scaling"]]
     if slide.name in fitted.sections:
+        logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
     maps = SectionFeatures(slide, wide_sources(sources, fitted.config)).maps
     drift = Drift(taught, taught.features.of(slide, maps)) if taught.sections else None

@@ -54,7 +54,7 @@ def hold_out(
         msg = (
             f"Found {len(known)} spots with counts, of which share={share:g} holds out {n_out} and leaves {n_left}; "
             f"expected at least {least} held out and {least_left} left. Change `share`, or evaluate a "
-            "section with more spots."
+            f"section with more spots than {slide.name!r}."
         )
         raise ValueError(msg)
     held_out = np.zeros(len(spots.centers), dtype=bool)

@@ -23,7 +23,7 @@ from sphisto.scoring.baselines import gaussian, nearest
 from sphisto.scoring.held_out import SPLITS, check_split, hold_out, some_of, without
 from sphisto.scoring.scores import OWN, average, methods_table, score
 from sphisto.tl._evaluate_sections import SECTION, evaluate_sections
-from sphisto.tl._fit_sections import describe, sections_of
+from sphisto.tl._fit_sections import as_given, copied, describe, sections_of
 from sphisto.tl._genes import names_of
 from sphisto.train.at_spots import predict_at_spots
 from sphisto.train.processes import check_devices
@@ -110,7 +110,7 @@ def evaluate(
     all scored genes together; ``better_than_gaussian``, the share of the genes; ``coverage``, the share of held-out
     counts inside their 90 % predictive interval, which is 0.9 if the standard deviations are right (NaN for methods
     without any); ``seconds``.
-    With ``copy=True`` the changed AnnData, which holds that table in ``uns[key_added]["table"]``.
+    With ``copy=True`` the changed AnnData (a list of them if several were given), which holds that table in ``uns[key_added]["table"]``.
 
     Writes
     ------
@@ -165,14 +165,16 @@ def evaluate(
             msg = "Found a list of one section; expected several, or the section itself."
             raise ValueError(msg)
         table, entries = evaluate_sections(
-            sections, share=share, split=split, names=names_of(genes), network=network, um_per_px=um_per_px,
+            sections, share=share, split=split, names=names_of(genes), network=network, spec=spec, um_per_px=um_per_px,
             settings=settings, sources=sources, scaling=scaling, where=where, seed=seed, key_added=key_added,
         )  # fmt: skip
         if copy:
-            entries = [replace(entry, section=entry.section.copy()) for entry in entries]
+            own = copied([entry.section for entry in entries])
+            entries = [replace(entry, section=section) for entry, section in zip(entries, own, strict=True)]
         for entry in entries:
             _write(entry.section, entry.scores, entry.genes, entry.held_out, entry.record, entry.key)
-        return [entry.section.adata for entry in entries if entry.section.adata is not None] if copy else table
+        changed = [entry.section.adata for entry in entries if entry.section.adata is not None]
+        return as_given(data, changed) if copy else table  # type: ignore[return-value]
     check_split(split, share)
     (section,) = sections
     section.require_spots()

@@ -14,6 +14,7 @@ import numpy as np
 from sphisto import __version__
 from sphisto._progress import stage
 from sphisto.features.sources import record_of
+from sphisto.genes.model import require_genes
 from sphisto.io.slides import make_slide
 from sphisto.io.store.tables import require_free_key
 from sphisto.predict.conditioning import posterior_for
@@ -22,7 +23,7 @@ from sphisto.scoring.at_spots import Prediction
 from sphisto.scoring.baselines import gaussian, nearest
 from sphisto.scoring.held_out import hold_out, some_of, without
 from sphisto.scoring.scores import OWN, PRIOR, average, methods_table, score
-from sphisto.tl._fit_sections import common_scale, key_of, refuse_other_scales
+from sphisto.tl._fit_sections import check_scaling, common_scale, key_of, refuse_other_scales, require_factors
 from sphisto.train.at_spots import at_spots
 from sphisto.train.fit import fit_sections
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.io.sections import Section
+    from sphisto.networks.registry import Network
     from sphisto.scoring.scores import Scores
     from sphisto.slide.slide import Slide
 
@@ -77,6 +79,7 @@ def evaluate_sections(
     split: str,
     names: tuple[str, ...],
     network: str,
+    spec: Network,
     um_per_px: float | None,
     settings: FitConfig,
     sources: Sequence[FeatureSource],
@@ -93,12 +96,15 @@ def evaluate_sections(
     """
     import pandas as pd
 
+    require_factors(network, spec)
+    check_scaling(scaling)
     for section in sections:
         require_free_key(section.table, key_of(key_added, section.library_id))
     common = um_per_px or common_scale(sections, settings.train.longest_side)
     with stage("images and tissue"):
         slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
     refuse_other_scales(slides)
+    require_genes(names, slides[0].spots.genes)
     options: dict[str, Any] = {
         "network": network, "genes": (), "config": settings, "sources": sources, "scaling": scaling, "seed": seed,
         "device": where,

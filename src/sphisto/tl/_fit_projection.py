@@ -32,7 +32,7 @@ from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
-from sphisto.tl._fit_sections import describe, fit_several, sections_of
+from sphisto.tl._fit_sections import as_given, describe, fit_several, sections_of
 from sphisto.tl._genes import default_genes, names_of
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.train.fit import fit
@@ -154,7 +154,7 @@ def fit_projection(
 
     Returns
     -------
-    ``None``, or the changed AnnData if ``copy=True``, a list of them of several sections.
+    ``None``, or the changed AnnData if ``copy=True``; a list of them if several were given.
 
     Writes
     ------
@@ -212,11 +212,12 @@ def fit_projection(
         sections, teach = sections_of(data, image=image, library_id=library_id, library_key=library_key)
     describe(sections)
     if teach:
-        return fit_several(
+        changed = fit_several(
             sections, path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
             spec=spec, um_per_px=um_per_px, settings=settings, sources=sources, scaling=scaling, where=where,
             device=device, client=client, seed=seed, key_added=key_added, resume=resume, copy=copy,
         )  # fmt: skip
+        return as_given(data, changed)
     (section,) = sections
     section.require_spots()
     require_free_key(section.table, key_added)

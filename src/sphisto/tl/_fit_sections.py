@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scipy import sparse
@@ -22,6 +23,7 @@ from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import read as stores
 from sphisto.io.store import write as building
 from sphisto.io.store.lock import locked
+from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.sections import of_common_genes
@@ -68,6 +70,8 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
         found = [as_section(one, image=own) for one, own in zip(data, images, strict=True)]
     elif library_key is not None or isinstance(library_id, list | tuple):
         names = _libraries(data, library_id, library_key)
+        if isinstance(library_id, str):
+            return [as_section(data, image=image, library_id=library_id)], False
         images = _one_for_each(image, len(names))
         found = [as_section(data, image=own, library_id=name) for name, own in zip(names, images, strict=True)]
     else:
@@ -89,7 +93,8 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
             )
             raise ValueError(msg)
     names = [section.library_id for section in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    folded = [name.casefold() for name in names]  # SpatialData and some file systems take no others
+    twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
     if twice:
         msg = (
             f"Found several sections of the name {', '.join(map(repr, twice))}; expected a name for each: it names their "
@@ -116,7 +121,57 @@ def _libraries(data: Any, library_id: Any, library_key: str | None) -> list[str]
         msg = f"Found no column obs[{library_key!r}]; expected one that names the library of each spot."
         raise KeyError(msg)
     known = [str(name) for name in dict.fromkeys(obs[library_key].dropna())]
-    return known if library_id is None else [name for name in known if name in set(map(str, library_id))]
+    if library_id is None:
+        return known
+    asked = [library_id] if isinstance(library_id, str) else [str(name) for name in library_id]
+    if missing := [name for name in asked if name not in known]:
+        msg = f"Found no library {missing[0]!r} in obs[{library_key!r}]; it holds {', '.join(known)}."
+        raise KeyError(msg)
+    return asked
+
+
+def copied(sections: Sequence[Section]) -> list[Section]:
+    """Return the same sections with tables of their own; those of one table share its copy."""
+    tables: dict[int, AnnData | None] = {}
+    for section in sections:
+        if id(section.adata) not in tables:
+            tables[id(section.adata)] = section.copy().adata
+    return [replace(section, adata=tables[id(section.adata)]) for section in sections]
+
+
+def as_given(data: Any, tables: list[AnnData] | None) -> list[AnnData] | AnnData | None:
+    """Return the tables of sections as the sections were given: in a list, or as one table that holds all of them."""
+    several = isinstance(data, list | tuple) or tables is None or any(table is not tables[0] for table in tables)
+    return tables if several or tables is None else tables[0]
+
+
+def require_factors(network: str, spec: Network) -> None:
+    """Refuse a network that models single genes: what sections share are factors."""
+    if spec.one_map_per_gene:
+        msg = f"Found network={network!r} for several sections; expected one whose maps are factors, such as 'unet'."
+        raise ValueError(msg)
+
+
+def check_scaling(scaling: str) -> None:
+    """Refuse an unknown way to standardise features."""
+    if scaling not in SCALINGS:
+        msg = f"Found scaling={scaling!r}; expected one of {', '.join(map(repr, SCALINGS))}."
+        raise ValueError(msg)
+
+
+def _refuse_one_name_for_two(sections: Sequence[Section], key_added: str) -> None:
+    """Refuse sections of which one would name an element as another one does, such as ``a`` and ``a_sd``."""
+    owner: dict[str, str] = {}
+    for section in sections:
+        name = section.library_id
+        for element in (*_keys.of_library(name), *_keys.elements(key_of(key_added, name))):
+            other = owner.setdefault(element.casefold(), name)
+            if other != name:
+                msg = (
+                    f"Found sections {other!r} and {name!r}, both of which would name an element {element!r} of the store; "
+                    "expected names that do not continue each other so. Give another `library_id` to `sphisto.io.section`."
+                )
+                raise ValueError(msg)
 
 
 def key_of(key_added: str, library_id: str) -> str:
@@ -145,22 +200,19 @@ def fit_several(
 ) -> list[AnnData] | None:
     """Fit several sections together and write each into the store; parameters as of :func:`sphisto.tl.fit_projection`."""
     started = time.perf_counter()
-    if spec.one_map_per_gene:
-        msg = f"Found network={network!r} for several sections; expected one whose maps are factors, such as 'unet'."
-        raise ValueError(msg)
-    if scaling not in SCALINGS:
-        msg = f"Found scaling={scaling!r}; expected one of {', '.join(map(repr, SCALINGS))}."
-        raise ValueError(msg)
+    require_factors(network, spec)
+    check_scaling(scaling)
     for section in sections:
         key = key_of(key_added, section.library_id)
         require_free_key(section.table, key)
         building.check_target(path, section.library_id, key)
+    _refuse_one_name_for_two(sections, key_added)
     common = um_per_px or common_scale(sections, settings.train.longest_side)
     with stage("images and tissue"):
         slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
     refuse_other_scales(slides)
     if copy:
-        sections = [section.copy() for section in sections]
+        sections = copied(sections)
     chosen = _genes(genes, sections, slides)
     model = beside(path, key_added, "pt")
     checkpoint, draft, state = (beside(path, key_added, suffix) for suffix in ("ckpt", "fit.pt", "sections"))
@@ -173,12 +225,20 @@ def fit_several(
         done = _begun(state, json.loads(json.dumps(call)), resume)
         if not resume:
             draft.unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
         posteriors: list[Posterior | None] = [None] * len(slides)
         if not draft.exists():
-            fitted, posteriors[:] = fit_sections(
-                slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
-                device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(),
-            )  # fmt: skip
+            try:
+                for slide in slides:
+                    check_space(path, slide, 2 * settings.genes.n_factors + 2 * len(chosen) + 3)
+                fitted, posteriors[:] = fit_sections(
+                    slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
+                    device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(),
+                )  # fmt: skip
+            except BaseException:
+                if not checkpoint.exists():  # there is nothing to go on from
+                    state.unlink(missing_ok=True)
+                raise
             save_fitted(fitted, draft)
         else:
             fitted = load_fitted(draft)

@@ -21,6 +21,7 @@ from sphisto.io.store.tables import require_free_key
 from sphisto.predict.fitted import Fitted
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
+from sphisto.tl._fit_sections import check_scaling
 from sphisto.tl._write import write_section
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def predict(
     check_client(client)
     sources = sources_of(features)
     require_same(sources, fitted.features)
+    if scaling is not None:
+        check_scaling(scaling)
     if client is None:
         device_of(device)  # refused before anything is read
     path = store_path(store)

@@ -147,12 +147,12 @@ def create_raster(
     fill: float = 0,
     dtype: str = "float32",
     together: bool = False,
-    system: str = GLOBAL,
+    systems: Sequence[str] = (GLOBAL,),
 ) -> RasterWriter:
     """Create an empty image element with named channels in a store that is being built.
 
     Channels that are wanted ``together``, such as the factor maps of which every gene is made, share their chunks; else
-    each has chunks of its own. The raster lies in the coordinate ``system`` of full-resolution pixels.
+    each has chunks of its own. The raster lies in coordinate ``systems`` of full-resolution pixels.
 
     SpatialData itself writes the element's metadata, from a blank with one channel; the arrays are then replaced by
     ones with all channels, a fill value and a codec for rounded floats (bytes compress no worse by it).
@@ -160,7 +160,7 @@ def create_raster(
     import zarr
     from zarr.codecs import BloscCodec
 
-    add_element(store, "images", name, _blank(grid, system))
+    add_element(store, "images", name, _blank(grid, systems))
     group: Any = zarr.open_group(store / "images" / name, mode="r+", use_consolidated=False)
     ome = dict(group.attrs["ome"])
     ome["omero"] = {"channels": [{"label": channel} for channel in channels]}
@@ -208,9 +208,9 @@ def _levels(element: Path) -> tuple[zarr.Array[Any], ...]:
     return tuple(group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"])
 
 
-def write_image(store: Path, name: str, image: Any, grid: Grid, system: str = GLOBAL) -> None:
+def write_image(store: Path, name: str, image: Any, grid: Grid, systems: Sequence[str] = (GLOBAL,)) -> None:
     """Write a (3, y, x) uint8 image, numpy or lazy, block by block: SpatialData's own writer holds much of it at once."""
-    writer = create_raster(store, name, ("r", "g", "b"), grid, fill=0, dtype="uint8", together=True, system=system)
+    writer = create_raster(store, name, ("r", "g", "b"), grid, fill=0, dtype="uint8", together=True, systems=systems)
     windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=_BLOCK))]
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
         writer.write(window, np.asarray(image[:, *window.slices]))
@@ -218,7 +218,7 @@ def write_image(store: Path, name: str, image: Any, grid: Grid, system: str = GL
             writer.coarsen(level, coarse)
 
 
-def write_mask(store: Path, name: str, mask: Any, grid: Grid, system: str = GLOBAL) -> None:
+def write_mask(store: Path, name: str, mask: Any, grid: Grid, systems: Sequence[str] = (GLOBAL,)) -> None:
     """Write a (y, x) mask, indexed by window, as labels 0 and 1, block by block.
 
     A pixel of a coarser level is 1 where any of the finer ones is.
@@ -230,7 +230,7 @@ def write_mask(store: Path, name: str, mask: Any, grid: Grid, system: str = GLOB
         _nothing(grid.shape, np.uint8),
         dims=("y", "x"),
         scale_factors=pyramid_factors(grid.shape),
-        transformations={system: Scale(list(grid.fullres_per_px), axes=("y", "x"))},
+        transformations={system: Scale(list(grid.fullres_per_px), axes=("y", "x")) for system in systems},
     )
     add_element(store, "labels", name, _emptied(tree, np.uint8))
     levels = _levels(store / "labels" / name)
@@ -244,10 +244,10 @@ def write_mask(store: Path, name: str, mask: Any, grid: Grid, system: str = GLOB
                 level[window.slices] = rows[:, 0::2] | rows[:, 1::2]
 
 
-def _blank(grid: Grid, system: str) -> Any:
+def _blank(grid: Grid, systems: Sequence[str]) -> Any:
     """Make an image of nothing."""
     nothing = _nothing((1, *grid.shape), np.float32)
-    return _emptied(image_element(nothing, grid, channels=["blank"], system=system), np.float32)
+    return _emptied(image_element(nothing, grid, channels=["blank"], systems=systems), np.float32)
 
 
 def _nothing(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -263,8 +263,10 @@ def _emptied(tree: Any, dtype: Any) -> Any:
     return tree
 
 
-def image_element(array: Any, grid: Grid, *, channels: Sequence[str] | None = None, system: str = GLOBAL) -> Any:
-    """Make a multiscale SpatialData image of a (c, y, x) array that lies on a grid in a coordinate system."""
+def image_element(
+    array: Any, grid: Grid, *, channels: Sequence[str] | None = None, systems: Sequence[str] = (GLOBAL,)
+) -> Any:
+    """Make a multiscale SpatialData image of a (c, y, x) array that lies on a grid in coordinate systems."""
     from spatialdata.models import Image2DModel
     from spatialdata.transformations import Scale
 
@@ -274,7 +276,7 @@ def image_element(array: Any, grid: Grid, *, channels: Sequence[str] | None = No
         c_coords=list(channels) if channels is not None else None,
         scale_factors=pyramid_factors(grid.shape),
         chunks=(1, TILE, TILE),
-        transformations={system: Scale(list(grid.fullres_per_px), axes=("y", "x"))},
+        transformations={system: Scale(list(grid.fullres_per_px), axes=("y", "x")) for system in systems},
     )
 
 

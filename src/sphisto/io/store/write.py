@@ -77,15 +77,22 @@ def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None)
     An earlier projection of that key goes; other projections and libraries of the store stay. ``joint`` names what several
     sections share that were fitted together: then each lies in a coordinate system of its own.
     """
-    system = _keys.system(slide.name, joint)
     names = _keys.of_library(slide.name)
     _drop(staging, [*names, *_keys.elements(key)])
     if not (staging / "zarr.json").exists():
         make_blank(staging, {_keys.MARK: {"format": _keys.FORMAT, "library_id": slide.name, "keys": {}, "grids": {}}})
-    write_image(staging, names[0], slide.image, slide.grid, system)
-    write_mask(staging, names[1], slide.tissue, slide.grid, system)
+    there = read_mark(staging) or {}
+    own = [
+        about
+        for other, about in there["keys"].items()
+        if other != key and claims.library_of(there, other) == slide.name
+    ]
+    # those of its other projections, too: image, tissue and spots are theirs as well
+    systems = sorted({_keys.system(slide.name, each) for each in (joint, *(about.get("joint") for about in own))})
+    write_image(staging, names[0], slide.image, slide.grid, systems)
+    write_mask(staging, names[1], slide.tissue, slide.grid, systems)
     if slide.measured is not None:
-        add_element(staging, "shapes", names[2], _spots_element(slide, system))
+        add_element(staging, "shapes", names[2], _spots_element(slide, systems))
     with marked(staging) as mark:
         mark["version"] = __version__
         table = claims.table_of(mark, slide.name)
@@ -108,13 +115,13 @@ def create_rasters(
     _drop(staging, _keys.elements(key))  # what a killed run had begun
     with marked(staging) as mark:
         mark["keys"][key] |= {"n_contrasts": factors.n_contrasts, "unit": unit}
-        system = _keys.system(slide.name, mark["keys"][key].get("joint"))
-    write_mask(staging, _keys.tissue(key), slide.tissue, slide.grid, system)
-    create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True, system=system)
+        systems = (_keys.system(slide.name, mark["keys"][key].get("joint")),)
+    write_mask(staging, _keys.tissue(key), slide.tissue, slide.grid, systems)
+    create_raster(staging, _keys.factors(key), factors.names, slide.grid, together=True, systems=systems)
     for name in (key, _keys.sd(key)):
-        create_raster(staging, name, list(genes), slide.grid, system=system)
+        create_raster(staging, name, list(genes), slide.grid, systems=systems)
     create_raster(
-        staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background, together=True, system=system
+        staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background, together=True, systems=systems
     )
 
 
@@ -270,7 +277,7 @@ def finish(staging: Path) -> None:
     zarr.consolidate_metadata(staging)
 
 
-def _spots_element(slide: Slide, system: str) -> Any:
+def _spots_element(slide: Slide, systems: Sequence[str]) -> Any:
     """Circles (Visium) or squares (bins) in full-resolution px, in the order of the table."""
     from spatialdata.models import ShapesModel
     from spatialdata.transformations import Identity
@@ -278,13 +285,15 @@ def _spots_element(slide: Slide, system: str) -> Any:
     xy = slide.grid.to_fullres(slide.spots.centers)[:, ::-1]
     size = slide.spot.um / slide.grid.fullres_um_per_px
     if slide.spot.shape == "disc":
-        return ShapesModel.parse(xy, geometry=0, radius=size / 2, transformations={system: Identity()})
+        return ShapesModel.parse(
+            xy, geometry=0, radius=size / 2, transformations={system: Identity() for system in systems}
+        )
     import geopandas as gpd
     import shapely
 
     corners = xy[:, None] + size * unit_square(slide.spot.turn)[:, ::-1]
     squares = gpd.GeoDataFrame(geometry=shapely.polygons(corners))
-    return ShapesModel.parse(squares, transformations={system: Identity()})
+    return ShapesModel.parse(squares, transformations={system: Identity() for system in systems})
 
 
 def _finest(element: Path) -> Any:

@@ -1,0 +1,523 @@
+"""Several sections, fitted together: what is written, what they predict, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import sphisto as sp
+
+NAMES = ("one", "two")
+SEEDS = {"one": 1, "two": 2, "new": 5}
+RASTERS = ("", "_factors", "_sd", "_reconstruction")
+SHOWN = ("class0_a", "class1_a", "class1_b", "class3_a", "class3_b", "nuclei_a", "nuclei_b", "total_a")  # by the image
+
+
+def toy(name, **options):
+    """Draw a section of some 50 spots, under that name."""
+    adata = sp.datasets.toy(96, 112, **{"pitch_um": 24, "rng": SEEDS.get(name, 3), **options})
+    adata.uns["spatial"][name] = adata.uns["spatial"].pop("toy")
+    adata.obs_names = [f"{name}_{barcode}" for barcode in adata.obs_names]
+    return adata
+
+
+def fit(sections, path, **options):
+    return sp.tl.fit_projection(sections, store=path, **{"max_epochs": 2, "device": "cpu", **options})
+
+
+def raster(store, name):
+    return sp.get.raster(store, name).values
+
+
+def assert_same_rasters(store, other, names=NAMES, **tolerance):
+    for name in names:
+        for which in RASTERS:
+            found, expected = (raster(path, f"projection_{name}{which}") for path in (store, other))
+            np.testing.assert_allclose(found, expected, err_msg=f"{name}{which}", **tolerance)
+
+
+@dataclass
+class Pair:
+    """Two sections that were fitted together."""
+
+    store: Path
+    tables: list = field(default_factory=list)
+
+    @property
+    def model(self):
+        return self.store.with_name("pair.projection.pt")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two sections and their store, neither of which may be changed."""
+    store, tables = tmp_path_factory.mktemp("pair") / "pair.zarr", [toy(name) for name in NAMES]
+    assert fit(tables, store) is None
+    return Pair(store, tables)
+
+
+@pytest.fixture
+def sections():
+    return [toy(name) for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def new():
+    return toy("new")
+
+
+def image_of(adata, name="new", **about):
+    """Return the image of a section alone, at the scale that its spots give it."""
+    um_per_px = sp.io.section(adata).grid.um_per_px
+    pixels = adata.uns["spatial"][name]["images"]["hires"]
+    return sp.io.section(pixels, **{"image_um_per_px": um_per_px, "library_id": name, **about})
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_one_store_holds_what_the_documentation_says_of_each_section(pair):
+    import spatialdata as sd
+    from spatialdata.transformations import get_transformation
+
+    sdata = sd.read_zarr(pair.store)
+    of = {name: {f"projection_{name}{which}" for which in RASTERS} | {f"{name}_image"} for name in NAMES}
+    assert set(sdata.images) == set.union(*of.values())
+    assert set(sdata.labels) == {f"{start}{name}_tissue" for name in NAMES for start in ("", "projection_")}
+    assert set(sdata.shapes) == {"one_spots", "two_spots"}
+    assert set(sdata.tables) == {"table", "two_table"}
+    for name, table, adata in zip(NAMES, ("table", "two_table"), pair.tables, strict=True):
+        key = f"projection_{name}"
+        for element in (*of[name], f"{name}_tissue", f"projection_{name}_tissue", f"{name}_spots"):
+            assert set(get_transformation(sdata[element], get_all=True)) == {name}, "in a coordinate system of its own"
+        assert list(sdata[table].obs_names) == list(adata.obs_names)
+        assert set(sdata[table].uns["spatial"]) == {name}
+        for each in (adata, sdata[table]):
+            assert [entry for entry in each.uns if "projection" in entry] == [key]
+            assert each.uns[key]["params"]["library_id"] == name
+            assert Path(each.uns[key]["model"]) == pair.model
+            assert each.obsm[f"{key}_fitted"].shape == (each.n_obs, each.varm[f"{key}_loadings"].shape[1])
+            assert np.isfinite(each.obsm[f"{key}_fitted"]).all()
+            assert each.var[f"{key}_pearson"].notna().any()
+    assert sorted(path.name for path in pair.store.parent.iterdir()) == ["pair.projection.pt", "pair.zarr"]
+
+
+def test_the_store_says_which_projections_were_fitted_together(pair):
+    import zarr
+
+    keys = zarr.open_group(pair.store, mode="r").attrs["sphisto"]["keys"]
+    assert {key: (about["joint"], about["library_id"]) for key, about in keys.items()} == {
+        "projection_one": ("projection", "one"), "projection_two": ("projection", "two"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [{"library_id": "two"}, {"key": "projection_two"}])
+def test_any_gene_of_a_section(pair, named):
+    found = sp.get.gene_raster(pair.store, ["noise_a", "class1_a"], **named)
+    table = pair.tables[1]
+    loadings = table[:, ["noise_a", "class1_a"]].varm["projection_two_loadings"]
+    expected = np.tensordot(loadings, raster(pair.store, "projection_two_factors"), axes=1)
+    np.testing.assert_allclose(found.values, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_which_section_is_asked_for_if_it_is_not_said(pair):
+    with pytest.raises((ValueError, KeyError), match=r"one.*two"):
+        sp.get.gene_raster(pair.store, "class1_a")
+
+
+def test_the_mean_of_a_raster_over_a_spot_is_its_fitted_value(pair):
+    for name, adata in zip(NAMES, pair.tables, strict=True):
+        key, params = f"projection_{name}", adata.uns[f"projection_{name}"]["params"]
+        radius = params["spot_um"] / params["fullres_um_per_px"] / 2
+        over = sp.tl.aggregate(pair.store, adata.obsm["spatial"], radius=radius, library_id=name)
+        expected = adata.obsm[f"{key}_fitted"] @ adata.varm[f"{key}_loadings"].T
+        np.testing.assert_allclose(over.X, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_one_section_is_drawn(pair):
+    import matplotlib.pyplot as plt
+
+    (ax,) = sp.pl.projection(pair.store, "class1_a", library_id="two")
+    shown = np.ma.filled(ax.images[-1].get_array(), np.nan)
+    expected = sp.get.gene_raster(pair.store, "class1_a", library_id="two").values[0]
+    np.testing.assert_allclose(shown, expected, rtol=1e-3)
+    plt.close("all")
+
+
+def test_gates_and_levels_are_those_of_each_section(pair):
+    model = sp.tl.load(pair.model)
+    for name, adata in zip(NAMES, pair.tables, strict=True):
+        own = model.of_section(name)
+        assert adata.uns[f"projection_{name}"]["params"]["gate"] == own.params["gate"]
+        np.testing.assert_array_equal(adata.varm[f"projection_{name}_loadings"], own.model.loadings)
+    loadings = [adata.varm[f"projection_{name}_loadings"] for name, adata in zip(NAMES, pair.tables, strict=True)]
+    ratio = loadings[0] / loadings[1]
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-4)  # a level for each gene
+
+
+def test_markers_of_any_section_are_the_default_genes(sections, tmp_path):
+    sections[0].var["marker"] = [name == "nuclei_a" for name in sections[0].var_names]
+    sections[1].var["marker"] = [name == "class1_a" for name in sections[1].var_names]
+    fit(sections, tmp_path / "a.zarr", max_epochs=1)
+    assert set(sections[1].uns["projection_two"]["params"]["genes"]) == {"nuclei_a", "class1_a"}
+
+
+@pytest.mark.parametrize("first", ["alone", "together"])
+def test_a_section_may_have_a_projection_of_its_own_in_the_same_store(sections, tmp_path, first):
+    """Its image, tissue and spots then belong to both, and lie in the coordinate systems of both."""
+    from spatialdata import read_zarr
+    from spatialdata.transformations import get_transformation
+
+    store, options = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}
+    for which in ("alone", "together") if first == "alone" else ("together", "alone"):
+        if which == "alone":
+            fit(sections[0], store, key_added="mine", **options)
+        else:
+            fit(sections, store, **options)
+    sdata = read_zarr(store)
+    for element in ("one_image", "one_tissue", "one_spots"):
+        assert set(get_transformation(sdata[element], get_all=True)) == {"global", "one"}
+    assert set(get_transformation(sdata["two_spots"], get_all=True)) == {"two"}
+    assert {"mine", "projection_one"} <= set(sdata["table"].uns)
+    for key in ("mine", "projection_one"):
+        over = sp.tl.aggregate(store, "one_spots", key=key)
+        expected = sections[0].obsm[f"{key}_fitted"] @ sections[0].varm[f"{key}_loadings"].T
+        np.testing.assert_allclose(over.X, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_genes_that_not_all_sections_have_are_left_out_and_said(sections, tmp_path, caplog):
+    caplog.set_level("INFO", "sphisto")
+    few = sections[1][:, ::-1][:, 2:].copy()  # in another order, too
+    fit([sections[0], few], tmp_path / "a.zarr", max_epochs=1, genes=["class1_a"])
+    assert "one: 16 of 18 genes are in all sections and are used" in caplog.text
+    missing = [name not in few.var_names for name in sections[0].var_names]
+    np.testing.assert_array_equal(np.isnan(sections[0].varm["projection_one_loadings"]).all(axis=1), missing)
+    assert np.isfinite(few.varm["projection_two_loadings"]).all()
+    common = [name for name in few.var_names if name in set(sections[0].var_names)]
+    at = few.var_names.get_indexer(common)
+    there = sections[0].var_names.get_indexer(common)
+    ratio = sections[0].varm["projection_one_loadings"][there] / few.varm["projection_two_loadings"][at]
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-4)
+
+
+def test_copies_leave_the_sections_as_they_were(sections, pair, tmp_path):
+    before = [set(adata.uns) for adata in sections]
+    changed = fit(sections, tmp_path / "a.zarr", copy=True)
+    assert isinstance(changed, list)
+    assert [set(adata.uns) for adata in sections] == before
+    assert not any(adata.obsm.keys() - {"spatial"} for adata in sections)
+    for name, adata, expected in zip(NAMES, changed, pair.tables, strict=True):
+        np.testing.assert_allclose(
+            adata.obsm[f"projection_{name}_fitted"], expected.obsm[f"projection_{name}_fitted"], rtol=1e-5
+        )
+
+
+@pytest.fixture
+def joined(sections):
+    """Both sections in one table, their rows mixed."""
+    both = ad.concat(dict(zip(NAMES, sections, strict=True)), label="sample", merge="same")
+    both.uns["spatial"] = {name: adata.uns["spatial"][name] for name, adata in zip(NAMES, sections, strict=True)}
+    return both
+
+
+@pytest.mark.parametrize("named", [{"library_key": "sample"}, {"library_id": ["one", "two"]}])
+def test_sections_of_one_table_are_fitted_as_separate_ones(joined, pair, tmp_path, named):
+    assert fit(joined, tmp_path / "a.zarr", **named) is None
+    assert_same_rasters(tmp_path / "a.zarr", pair.store, rtol=1e-6)
+    for name, expected in zip(NAMES, pair.tables, strict=True):
+        own, fitted = (joined.obs["sample"] == name).to_numpy(), joined.obsm[f"projection_{name}_fitted"]
+        np.testing.assert_allclose(fitted[own], expected.obsm[f"projection_{name}_fitted"], rtol=1e-6)
+        assert np.isnan(fitted[~own]).all()
+        assert joined.uns[f"projection_{name}"]["params"]["library_id"] == name
+
+
+def test_a_copy_of_one_table_is_one_table(joined, tmp_path):
+    changed = fit(joined, tmp_path / "a.zarr", max_epochs=1, library_key="sample", copy=True)
+    assert isinstance(changed, ad.AnnData)
+    assert {"projection_one", "projection_two"} <= set(changed.uns)
+    assert not any("projection" in key for key in joined.uns)
+
+
+def test_one_of_the_libraries_that_a_column_names_is_a_section_by_itself(joined, tmp_path):
+    fit(joined, tmp_path / "a.zarr", max_epochs=1, library_key="sample", library_id="two")
+    assert joined.uns["projection"]["params"]["library_id"] == "two"
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_section_of_the_fit_is_predicted_as_it_was_fitted(pair, tmp_path, caplog, saved):
+    caplog.set_level("INFO", "sphisto")
+    model = sp.tl.load(pair.model)
+    if saved:
+        sp.tl.save(model, tmp_path / "copy.pt")
+        model = sp.tl.load(tmp_path / "copy.pt")
+    table = pair.tables[1].copy()
+    sp.tl.predict(model, table, store=tmp_path / "a.zarr", key_added="projection_again", device="cpu")
+    assert "two is taken for the section of that name" in caplog.text
+    for which in RASTERS:
+        np.testing.assert_allclose(
+            raster(tmp_path / "a.zarr", f"projection_again{which}"),
+            raster(pair.store, f"projection_two{which}"), rtol=1e-3, atol=1e-5,
+        )  # fmt: skip
+    np.testing.assert_allclose(
+        table.obsm["projection_again_fitted"], table.obsm["projection_two_fitted"], rtol=1e-3, atol=1e-5
+    )
+
+
+def test_the_model_tells_of_its_sections(pair):
+    text = repr(sp.tl.load(pair.tables[0], key="projection_one"))
+    assert re.search(r"sections +one, two", text)
+    assert "model format 3" in text
+    with pytest.raises(KeyError, match="Found no section 'three' in this projection; it was fitted to 'one', 'two'"):
+        sp.tl.load(pair.model).of_section("three")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: content["sections"]["two"].pop("levels"), "KeyError\\('levels'\\)"),
+        (lambda content: content["lessons"]["section"].pop("roots"), "KeyError\\('roots'\\)"),
+        (lambda content: content["lessons"]["pooled"]["config"].update(landmarks=-1), "landmarks"),
+        (lambda content: content["lessons"]["section"]["features"].update(unknown=1), "unknown"),
+        (lambda content: content["sections"].update(one=None), "NoneType"),
+    ],
+)
+def test_a_damaged_model_is_refused_by_name(pair, tmp_path, damage, said):
+    import torch
+
+    content = torch.load(pair.model, weights_only=True)
+    damage(content)
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=rf"bad\.pt is damaged or was changed: .*{said}.*fit again"):
+        sp.tl.load(tmp_path / "bad.pt")
+
+
+def test_versions_that_know_one_section_alone_refuse_the_model(pair, fitted):
+    import torch
+
+    assert torch.load(pair.model, weights_only=True)["format"] == 3
+    assert torch.load(fitted.uns["projection"]["model"], weights_only=True)["format"] == 2
+
+
+# --- other sections ---------------------------------------------------------------------------------------------------
+
+
+def agreement(store, adata, key="projection"):
+    """Correlation of a prediction with the truth over the tissue, by gene; 0 where it is the same everywhere."""
+    found = sp.get.gene_raster(store, list(SHOWN), key=key).values
+    truth, tissue = np.asarray(sp.datasets.toy_truth(adata, list(SHOWN))), np.isfinite(found[0])
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num([np.corrcoef(a[tissue], b[tissue])[0, 1] for a, b in zip(found, truth, strict=True)])
+
+
+@pytest.mark.parametrize("scaling", ["section", "pooled"])
+def test_an_image_alone_is_predicted_by_what_sections_teach(pair, fitted, new, tmp_path, scaling):
+    sp.tl.predict(sp.tl.load(pair.model), image_of(new), store=tmp_path / "a.zarr", scaling=scaling, device="cpu")
+    of_one = sp.tl.load(fitted)
+    image = image_of(new, image_um_per_px=of_one.um_per_px)
+    sp.tl.predict(of_one, image, store=tmp_path / "one.zarr", device="cpu")
+    joint, single = agreement(tmp_path / "a.zarr", new), agreement(tmp_path / "one.zarr", new)
+    assert np.mean(joint) > np.mean(single) + 0.3
+    assert np.mean(joint) > 0.5
+    assert (joint > 0.3).mean() > 0.8
+
+
+def test_how_features_of_an_image_are_standardised_must_be_said(pair, new, tmp_path):
+    with pytest.raises(ValueError, match=r"Found scaling=None for an image without spots.*'section' .*'pooled' "):
+        sp.tl.predict(sp.tl.load(pair.model), image_of(new), store=tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scaling", ["section", "pooled"])
+def test_an_image_that_looks_like_nothing_known_is_said_and_less_certain(pair, new, tmp_path, caplog, scaling):
+    other = new.copy()
+    pixels = other.uns["spatial"]["new"]["images"]["hires"]
+    usual, tissue = image_of(new), sp.datasets.toy_truth(new, ["total_a"]).values[0] > 0
+    strange = image_of(other, tissue=tissue)
+    model, uncertain = sp.tl.load(pair.model), {}
+    sp.tl.predict(model, usual, store=tmp_path / "usual.zarr", scaling=scaling, device="cpu")
+    assert "looks like none" not in caplog.text
+    pixels[...] = 255 - pixels
+    strange = image_of(other, tissue=tissue)
+    sp.tl.predict(model, strange, store=tmp_path / "strange.zarr", scaling=scaling, device="cpu")
+    assert re.search(r"new: \d+ % of its tissue looks like none of the sections .*`image_um_per_px`", caplog.text)
+    for name in ("usual", "strange"):
+        sd, mean = (raster(tmp_path / f"{name}.zarr", which) for which in ("projection_sd", "projection"))
+        both = np.isfinite(sd[0]) & tissue
+        uncertain[name] = np.median(sd[:, both] / np.maximum(mean[:, both], 0.3))
+    assert uncertain["strange"] > 1.2 * uncertain["usual"]
+
+
+@pytest.mark.parametrize("n_spots", [3, 30])
+def test_a_new_section_with_few_spots_and_with_many(pair, new, tmp_path, n_spots):
+    rng = np.random.default_rng(0)
+    some = new[np.sort(rng.choice(new.n_obs, n_spots, replace=False))].copy()
+    some.X = some.X * 4  # sequenced deeper
+    sp.tl.predict(sp.tl.load(pair.model), some, store=tmp_path / "a.zarr", device="cpu")
+    assert np.mean(agreement(tmp_path / "a.zarr", new)) > 0.45
+    found = sp.get.gene_raster(tmp_path / "a.zarr", list(SHOWN)).values
+    truth = np.asarray(sp.datasets.toy_truth(new, list(SHOWN)))
+    ratio = np.nanmean(found) / truth[:, np.isfinite(found[0])].mean()
+    assert 2.5 < ratio < 6  # its own depth, not that of the others
+    assert np.isfinite(some.obsm["projection_fitted"]).all()
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Make long work fail: what is refused is refused before."""
+    for module in ("_fit_sections", "_evaluate_sections"):
+        monkeypatch.setattr(f"sphisto.tl.{module}.fit_sections", None)
+
+
+def renamed(adata, new_names):
+    adata.var_names = new_names
+    return adata
+
+
+def ids(adata):
+    return renamed(adata, [f"ENSG{i:011d}" for i in range(adata.n_vars)])
+
+
+def lower(adata):
+    return renamed(adata, [name.capitalize() for name in adata.var_names])
+
+
+def fractions(adata):
+    adata.X = adata.X * 0.37
+    return adata
+
+
+def called(adata, name):
+    adata.uns["spatial"][name] = adata.uns["spatial"].pop("two")
+    return adata
+
+
+def image_alone(adata):
+    return image_of(adata, "two")
+
+
+REFUSED = {
+    "an empty list": (lambda one, two: [], {}, r"empty list of sections"),
+    "no genes in common": (
+        lambda one, two: [one, renamed(two, [f"gene{i}" for i in range(two.n_vars)])], {},
+        r"0 genes in common, which carry 0% .*look like class0_a, class0_b, class1_a, those of 'two' like gene0",
+    ),
+    "ids beside symbols": (lambda one, two: [one, ids(two)], {}, r"those of 'two' like ENSG.*adata\.var\['gene_ids'\]"),
+    "mouse beside human": (lambda one, two: [one, lower(two)], {}, r"like class0_a.* like Class0_a.*of one species"),
+    "an image alone": (
+        lambda one, two: [one, image_alone(two)], {}, r"'two' is an image alone; .*`sphisto\.tl\.predict`",
+    ),
+    "no counts": (lambda one, two: [one, fractions(two)], {}, r"values of 'two' that are no counts.*`layer`"),
+    "one name for two": (lambda one, two: [one, called(two, "one")], {}, r"several sections of the name 'one'.*Rename"),
+    "names that differ by case": (lambda one, two: [one, called(two, "ONE")], {}, r"sections of the name 'ONE', 'one'"),
+    "names that name one element": (
+        lambda one, two: [one, called(two, "one_sd")], {}, r"'one' and 'one_sd', both of .*'projection_one_sd'",
+    ),
+    "images of other detail": (
+        lambda one, two: [one, toy("two", um_per_px=4.0)], {"um_per_px": 8.4},
+        r"8.33 um per px of 'one' and 16.7 of 'two'; .*Give `um_per_px=16.7`",
+    ),
+    "a network of single genes": (
+        lambda one, two: [one, two], {"network": "prototype", "genes": ["class1_a"]}, r"network='prototype' for several",
+    ),
+    "an unknown scaling": (lambda one, two: [one, two], {"scaling": "own"}, r"scaling='own'; .*'section', 'pooled'"),
+    "a gene that is not there": (lambda one, two: [one, two], {"genes": ["clas1_a"]}, r"no gene 'clas1_a'.*class1_a"),
+    "images that are no list": (lambda one, two: [one, two], {"image": "he.tif"}, r"image=str; expected a list of 2"),
+    "a library beside a list": (lambda one, two: [one, two], {"library_id": "one"}, r"together with library_id="),
+    "a column beside a list": (lambda one, two: [one, two], {"library_key": "sample"}, r"together with .*library_key="),
+    "a column that is not there": (lambda one, two: one, {"library_key": "sample"}, r"no column obs\['sample'\]"),
+    "a library that is not there": (lambda one, two: one, {"library_id": ["one", "six"]}, r"no library 'six'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", ["fit_projection", "evaluate"])
+@pytest.mark.parametrize(("make", "options", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_right_is_refused_before_long_work(
+    sections, no_work, tmp_path, monkeypatch, verb, make, options, said
+):
+    monkeypatch.chdir(tmp_path)
+    if verb == "evaluate" and "one_sd" in said:
+        pytest.skip("an evaluation writes no store")
+    before = [set(adata.uns) for adata in sections]
+    data = make(*sections)
+    with pytest.raises((ValueError, KeyError), match=said):
+        getattr(sp.tl, verb)(data, **{"max_epochs": 1, "device": "cpu", **options})
+    assert not list(tmp_path.iterdir()), "something was written"
+    if data:
+        assert [set(adata.uns) for adata in sections] == before
+
+
+def test_a_library_that_a_column_does_not_name_is_refused(joined, no_work):
+    with pytest.raises(KeyError, match=r"no library 'three' in obs\['sample'\]; it holds one, two"):
+        fit(joined, "a.zarr", library_key="sample", library_id=["one", "three"])
+
+
+def test_a_list_of_one_section_is_fitted_to_teach_others(sections, new, tmp_path):
+    assert fit(sections[:1], tmp_path / "a.zarr", max_epochs=1, genes="class1_a") is None
+    assert "projection_one" in sections[0].uns
+    model = sp.tl.load(tmp_path / "a.projection.pt")
+    assert list(model.sections) == ["one"]
+    sp.tl.predict(model, image_of(new), store=tmp_path / "b.zarr", scaling="pooled", device="cpu")
+    assert np.mean(agreement(tmp_path / "b.zarr", new)) > 0.3
+
+
+def test_a_list_of_one_section_cannot_be_evaluated(sections, no_work):
+    with pytest.raises(ValueError, match="list of one section; expected several, or the section itself"):
+        sp.tl.evaluate(sections[:1], max_epochs=1, device="cpu")
+
+
+def test_a_key_that_is_taken_in_the_store_is_refused_before_long_work(sections, no_work, tmp_path):
+    fit(sections[0].copy(), tmp_path / "a.zarr", max_epochs=1, genes="class1_a", key_added="mine_two")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match=r"holds a projection 'mine_two' of the library 'one', not of 'two'"):
+        fit(sections, tmp_path / "a.zarr", key_added="mine")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_key_that_is_taken_in_a_table_is_refused_before_long_work(sections, no_work, tmp_path):
+    sections[1].uns["projection_two"] = "mine"
+    with pytest.raises(ValueError, match=r"projection_two"):
+        fit(sections, tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_that_fails_before_its_first_epoch_leaves_nothing(sections, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("sphisto.train.fit.fit_together", fail)
+    with pytest.raises(MemoryError):
+        fit(sections, tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_too_small_is_found_before_the_training(sections, no_work, tmp_path, monkeypatch):
+    import shutil
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000, total=1000, used=0))
+    with pytest.raises(OSError, match=r"The rasters need"):
+        fit(sections, tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_scaling_of_a_prediction_is_refused(pair, new, tmp_path):
+    with pytest.raises(ValueError, match="Found scaling='own'; expected one of 'section', 'pooled'"):
+        sp.tl.predict(sp.tl.load(pair.model), image_of(new), store=tmp_path / "a.zarr", scaling="own")
+
+
+def test_images_of_another_scale_are_brought_to_the_coarsest(sections, tmp_path):
+    coarse = toy("two", um_per_px=4.0, pitch_um=24)
+    fit([sections[0], coarse], tmp_path / "a.zarr", max_epochs=1, genes="class1_a")
+    shapes = [sp.get.raster(tmp_path / "a.zarr", f"projection_{name}").shape for name in NAMES]
+    assert shapes == [(1, 48, 56), (1, 96, 112)]
