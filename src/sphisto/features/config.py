@@ -66,8 +66,10 @@ class DriftConfig:
     slopes
         Shares of the regression among which a section with spots of its own chooses; 1 unless another predicts its left-out
         spots better beyond chance.
+    least_spots
+        Spots of a section from which what the others tell is corrected place by place; fewer only change its mean.
     pseudo_spots
-        Spots of usual levels that are added to those of a section of too few for kriging.
+        Spots of usual levels that are added to those of a section of fewer.
     known
         Sites that are kept, to tell how far other sections are from all of them.
     """
@@ -78,13 +80,14 @@ class DriftConfig:
     ridges: tuple[float, ...] = (0.5, 1.5, 5.0, 15.0, 50.0)
     trust: float = 0.2
     slopes: tuple[float, ...] = (0.0, 0.5, 1.0)
+    least_spots: int = 20
     pseudo_spots: float = 5.0
     known: int = 2_000
 
     def __post_init__(self) -> None:
         require_ranges(
             self,
-            whole=("landmarks", "known"),
+            whole=("landmarks", "known", "least_spots"),
             several=("scales", "ridges", "slopes"),
             positive=("scales", "ridges", "pseudo_spots"),
             not_negative=("linear", "trust", "slopes"),

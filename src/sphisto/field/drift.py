@@ -308,7 +308,14 @@ def teach(
     area = min(observations.area for _, observations, _ in sections)
     levels = [None, total] if total * area >= least_sum else [None]
     tried = [_taught(features, sections, Roots(mean, n_contrasts, level, ANSCOMBE / area), config) for level in levels]
-    return min(tried, key=lambda each: float(np.mean([_composition_error(each, *section) for section in sections])))
+    sizes = np.array([len(observations) for _, observations, _ in sections])
+    # by how well each section is predicted from the others, which counts the more the more of them there is
+    weights = (sizes.sum() - sizes) / sizes if len(sections) > 1 else np.ones(1)
+
+    def error(each: Taught) -> float:
+        return float(weights @ [_composition_error(each, *section) for section in sections])
+
+    return min(tried, key=error)
 
 
 def _taught(

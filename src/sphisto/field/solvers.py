@@ -85,6 +85,6 @@ def fit_with_drift(
             f"Found solver={config.solver!r} for several sections; expected 'kriging', which alone can use the others."
         )
         raise ValueError(msg)
-    if len(observations) < config.least_spots:
+    if len(observations) < max(config.least_spots, drift.taught.config.least_spots):
         return few_spots(drift, observations)
     return fit_cokriging(observations, features, config, drift)

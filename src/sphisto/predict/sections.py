@@ -175,7 +175,7 @@ def taught_about(
     maps = SectionFeatures(slide, wide_sources(sources, fitted.config)).maps
     drift = Drift(taught, taught.features.of(slide, maps)) if taught.sections else None
     if drift is not None:
-        _warn_of_shift(drift.features, slide)
+        fitted = replace(fitted, params={**fitted.params, "strange": _strange(drift.features, slide)})
     if drift is None or slide.name in fitted.sections or not known.any():
         return fitted, drift
     rows = np.flatnonzero(known)
@@ -190,8 +190,8 @@ def taught_about(
     return replace(fitted, model=at_levels(fitted.model, levels), skill=fitted.skill), drift
 
 
-def _warn_of_shift(features: BoundFeatures, slide: Slide) -> None:
-    """Warn if the image looks like nothing that the projection has seen."""
+def _strange(features: BoundFeatures, slide: Slide) -> float:
+    """Share of the tissue that looks like nothing the projection has seen; warn if it is much."""
     strange = float((features.shift(sites(slide)) > 1).mean())
     if strange > _MOST_STRANGE:
         logger.warning(
@@ -200,6 +200,7 @@ def _warn_of_shift(features: BoundFeatures, slide: Slide) -> None:
             "deviations are widened. Fit with sections like this one, or check `image_um_per_px`.",
             slide.name, 100 * strange,
         )  # fmt: skip
+    return strange
 
 
-_MOST_STRANGE = 0.1  # of the tissue
+_MOST_STRANGE = 0.3  # of the tissue; of another section of the same some 10 % can be

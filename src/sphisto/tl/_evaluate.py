@@ -158,11 +158,14 @@ def evaluate(
     settings = settings_for(config, spec, max_epochs)
     check_devices(where, settings.train.devices)
     with stage("read"):
-        section, *others = sections_of(data, image=image, library_id=library_id, library_key=library_key)
-    describe([section, *others])
-    if others:
+        sections, several = sections_of(data, image=image, library_id=library_id, library_key=library_key)
+    describe(sections)
+    if several:
+        if len(sections) < 2:
+            msg = "Found a list of one section; expected several, or the section itself."
+            raise ValueError(msg)
         table, entries = evaluate_sections(
-            [section, *others], share=share, split=split, names=names_of(genes), network=network, um_per_px=um_per_px,
+            sections, share=share, split=split, names=names_of(genes), network=network, um_per_px=um_per_px,
             settings=settings, sources=sources, scaling=scaling, where=where, seed=seed, key_added=key_added,
         )  # fmt: skip
         if copy:
@@ -171,6 +174,7 @@ def evaluate(
             _write(entry.section, entry.scores, entry.genes, entry.held_out, entry.record, entry.key)
         return [entry.section.adata for entry in entries if entry.section.adata is not None] if copy else table
     check_split(split, share)
+    (section,) = sections
     section.require_spots()
     require_free_key(section.table, key_added)
     names = _named(genes, spec, section)

@@ -99,7 +99,8 @@ def fit_projection(
         circles or squares, and a table that annotates them, or the folder of a Space Ranger run. What was understood of it
         is logged and kept in ``params["section"]``. Where something must be stated that the data do not contain (size of
         spots, layer, mask of the tissue, scale), give a :class:`sphisto.io.Section`, which :func:`sphisto.io.section` makes.
-        A list of these is fitted together: counts of genes that all have, names that differ, images of about one scale.
+        A list of these is fitted together: counts of genes that all have, names that differ, images of about one scale. A
+        list of one teaches others, too: slides without spots are predicted by what it shows of places that look alike.
     store
         Folder of the SpatialData zarr store to write; default ``{library_id}.zarr`` in the working folder. An existing
         store of sphisto keeps its other projections and libraries; anything else at that path is refused.
@@ -208,14 +209,15 @@ def fit_projection(
     check_devices(where, settings.train.devices)
     check_client(client)
     with stage("read"):
-        section, *others = sections_of(data, image=image, library_id=library_id, library_key=library_key)
-    describe([section, *others])
-    if others:
+        sections, teach = sections_of(data, image=image, library_id=library_id, library_key=library_key)
+    describe(sections)
+    if teach:
         return fit_several(
-            [section, *others], path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
+            sections, path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
             spec=spec, um_per_px=um_per_px, settings=settings, sources=sources, scaling=scaling, where=where,
             device=device, client=client, seed=seed, key_added=key_added, resume=resume, copy=copy,
         )  # fmt: skip
+    (section,) = sections
     section.require_spots()
     require_free_key(section.table, key_added)
     named = _named(genes, section)

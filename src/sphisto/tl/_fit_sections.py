@@ -52,13 +52,13 @@ logger = logging.getLogger("sphisto")
 _MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same detail
 
 
-def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> list[Section]:
-    """Return the section, or the several ones, that a call is about.
+def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> tuple[list[Section], bool]:
+    """Return the section, or the several ones, that a call is about; and whether they are to teach, as a list is.
 
     Raises
     ------
     ValueError, KeyError
-        If a list holds fewer than two; of several, if one lacks counts, or two have one name.
+        If a list is empty; of a list, if one lacks counts, or two have one name.
     """
     if isinstance(data, list | tuple):
         if library_id is not None or library_key is not None:
@@ -71,9 +71,9 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
         images = _one_for_each(image, len(names))
         found = [as_section(data, image=own, library_id=name) for name, own in zip(names, images, strict=True)]
     else:
-        return [as_section(data, image=image, library_id=library_id)]
-    if len(found) < 2:
-        msg = f"Found {len(found)} section in a list; expected two or more, or the section itself."
+        return [as_section(data, image=image, library_id=library_id)], False
+    if not found:
+        msg = "Found an empty list of sections; expected at least one."
         raise ValueError(msg)
     for section in found:
         if section.measured is None:
@@ -96,7 +96,7 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
             "elements in the store. Rename the library in `uns['spatial']`, or give `library_id` to `sphisto.io.section`."
         )
         raise ValueError(msg)
-    return found
+    return found, True
 
 
 def _one_for_each(image: Any, n: int) -> Sequence[Any]:
