@@ -19,7 +19,7 @@ SUBJECTS = {
     "The image": ("io/image",),
     "Settings and networks": ("_former", "_ranges", "_rng", "config", "networks", "train", "field"),
     "Features of the image": ("features", "io/raster_features"),
-    "Store and model": ("io/store", "io/disk", "io/paths", "predict", "get", "pl", "tl/_save", "tl/_predict",
+    "Store and model": ("io/store", "tl/_genes", "io/disk", "io/paths", "predict", "get", "pl", "tl/_save", "tl/_predict",
                         "tl/_fit_projection", "tl/_cluster"),
     "Regions to sum over": ("io/regions", "io/spatialdata_regions", "tl/_aggregate"),
     "Files for other programs": ("io/export", "tl/_export"),
