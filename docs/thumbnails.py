@@ -25,6 +25,8 @@ SHOWN = {
     "full_resolution_slide": ("full-resolution-slid-18", (0.053, 0.0, 0.609, 0.945)),
     "visium_hd": ("visium-hd-12", (0.233, 0.5, 0.7, 1.0)),
     "is_it_right": ("is-it-right-08", (0.0, 0.0, 0.55, 1.0)),
+    "two_sections": ("two-sections-08", (0.0, 0.53, 1.0, 1.0)),
+    "slide_without_spots": ("slide-without-spots-08", (0.0, 0.0, 0.336, 0.49)),
     "ecosystem": ("ecosystem-16", (0.571, 0.0, 0.938, 0.88)),
 }
 

@@ -27,11 +27,15 @@ SHORTER = {
     "is_it_right": {"height": 512, "width": 640, "max_epochs": 1},
     "ecosystem": {"bins_um": 100},
     "visium_hd": {"size": 480, "max_epochs": 1, "array_mm": 3},
+    "two_sections": {"um_per_px": 25},
+    "slide_without_spots": {"um_per_px": 25},
 }
-NEEDS_SECTION = {
-    "mouse_brain": "mouse_brain_coronal",
-    "full_resolution_slide": "her2st_C2",
-    "ecosystem": "mob_st_1",
+NEEDS_SECTIONS = {
+    "mouse_brain": ("mouse_brain_coronal",),
+    "full_resolution_slide": ("her2st_C2",),
+    "ecosystem": ("mob_st_1",),
+    "two_sections": ("mob_st_1", "mob_st_2"),
+    "slide_without_spots": ("her2st_C2", "her2st_C3", "her2st_C4", "her2st_C5"),
 }
 NEEDS_LIBRARY = {"ecosystem": "squidpy"}
 
@@ -67,8 +71,8 @@ def test_the_documentation_describes_every_tutorial():
 @pytest.mark.slow  # whole fits
 @each_tutorial
 def test_a_tutorial_runs_from_top_to_bottom(path, tmp_path, real_section):
-    if path.stem in NEEDS_SECTION:
-        real_section(NEEDS_SECTION[path.stem])
+    for name in NEEDS_SECTIONS.get(path.stem, ()):
+        real_section(name)
     skip_without_library(path.stem)
     notebook = nbformat.read(path, as_version=4)
     execute(notebook, tmp_path, instead=SHORTER[path.stem])
@@ -76,8 +80,8 @@ def test_a_tutorial_runs_from_top_to_bottom(path, tmp_path, real_section):
 
 
 @pytest.mark.slow  # a kernel each
-@pytest.mark.parametrize("name", NEEDS_SECTION)
-def test_a_tutorial_without_its_section_says_where_to_get_it(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", NEEDS_SECTIONS)
+def test_a_tutorial_without_its_sections_says_where_to_get_it(name, tmp_path, monkeypatch):
     skip_without_library(name)
     monkeypatch.setenv("SPHISTO_DATA", os.fspath(tmp_path))
     notebook = nbformat.read(ROOT / "tutorials" / f"{name}.ipynb", as_version=4)

@@ -11,15 +11,15 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "sphisto"
 # page's section -> where its errors are raised
 SUBJECTS = {
     "Several sections": ("pp/_register", "io/registration", "slide/registration", "slide/poses", "pl/_registration",
-                         "scoring/integration", "tl/_integration", "pl/_integration", "tl/_fit_sections", "tl/_evaluate_sections",
-                         "predict/sections"),
+                         "scoring/integration", "tl/_integration", "pl/_integration", "tl/_fit_sections",
+                         "tl/_evaluate_sections", "predict/sections", "features/shared", "field/drift"),
     "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
                     "io/spatialdata_images", "io/masks", "io/elements", "_alike", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate", "tl/_genes"),
     "The image": ("io/image",),
     "Settings and networks": ("_former", "_ranges", "_rng", "config", "networks", "train", "field"),
     "Features of the image": ("features", "io/raster_features"),
-    "Store and model": ("io/store", "io/disk", "io/paths", "predict", "get", "pl", "tl/_save", "tl/_predict",
+    "Store and model": ("io/store", "tl/_genes", "io/disk", "io/paths", "predict", "get", "pl", "tl/_save", "tl/_predict",
                         "tl/_fit_projection", "tl/_cluster"),
     "Regions to sum over": ("io/regions", "io/spatialdata_regions", "tl/_aggregate"),
     "Files for other programs": ("io/export", "tl/_export"),

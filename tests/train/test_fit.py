@@ -13,7 +13,7 @@ from sphisto.core.tiles import Window
 from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import posterior_for
-from sphisto.train.fit import fit
+from sphisto.train.fit import fit, fit_sections
 
 ONE_EPOCH = FitConfig(train=TrainConfig(max_epochs=1))
 
@@ -103,3 +103,18 @@ def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path)
     )  # fmt: skip
     window = Window(0, 0, 96, 112)
     np.testing.assert_array_equal(posterior_for(fitted, slide, [Texture()])[1].maps(window), posterior.maps(window))
+
+
+def test_another_section_gets_the_mean_share_of_the_networks_correction(slide, tmp_path, monkeypatch):
+    shares = iter((0.5, 0.0))
+
+    def gated(fitted, slide, posterior, watched, device):
+        return fitted, next(shares)
+
+    monkeypatch.setattr("sphisto.train.fit.gated", gated)
+    fitted, _ = fit_sections(
+        [slide, replace(slide, name="next")], network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()],
+        scaling="section", seed=0, device=torch.device("cpu"), checkpoint=tmp_path / "c",
+    )  # fmt: skip
+    assert float(fitted.weights["gate"]) == fitted.params["gate"] == 0.25
+    assert [float(fitted.of_section(name).weights["gate"]) for name in (slide.name, "next")] == [0.5, 0.0]

@@ -211,10 +211,10 @@ def fit_sections(
             for i, slide in enumerate(slides)
         }  # fmt: skip
     skill = _usual_skill([each.skill for each in found.values()])
-    params = {**fitted.params, "gate": float(np.mean(gates))}
+    gate = float(np.mean(gates))  # for a section that is not among these
     fitted = replace(
-        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, skill=skill, params=params, sections=found,
-        lessons=shared.lessons,
+        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, skill=skill, params={**fitted.params, "gate": gate},
+        weights={**fitted.weights, "gate": torch.tensor(gate)}, sections=found, lessons=shared.lessons,
     )  # fmt: skip
     return fitted, [field.given("all") for field in fields]
 
