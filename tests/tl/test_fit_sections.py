@@ -367,6 +367,7 @@ def test_a_new_section_with_few_spots_and_with_many(pair, new, tmp_path, n_spots
     ratio = np.nanmean(found) / truth[:, np.isfinite(found[0])].mean()
     assert 2.5 < ratio < 6  # its own depth, not that of the others
     assert np.isfinite(some.obsm["projection_fitted"]).all()
+    assert 0 <= some.uns["projection"]["params"]["strange"] < 0.3
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -181,7 +181,9 @@ def taught_about(
     maps = SectionFeatures(slide, wide_sources(sources, fitted.config)).maps
     drift = Drift(taught, taught.features.of(slide, maps)) if taught.sections else None
     if drift is not None:
-        fitted = replace(fitted, params={**fitted.params, "strange": _strange(drift.features, slide)})
+        strange = _strange(drift.features, slide)
+        if slide.name not in fitted.sections:  # a section of the fit is recorded as the fit did, also by a resumed run
+            fitted = replace(fitted, params={**fitted.params, "strange": strange})
     if drift is None or slide.name in fitted.sections or not known.any():
         return fitted, drift
     rows = np.flatnonzero(known)
