@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sphisto.config import FitConfig
+    from sphisto.features.maps import FeatureMaps
     from sphisto.features.source import FeatureSource
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
@@ -74,7 +75,9 @@ def fit_together(
     config: FitConfig,
     scaling: Scaling,
     seed: int,
+    *,
     model: SharedModel | None = None,
+    maps: Sequence[FeatureMaps] | None = None,
 ) -> Shared:
     """Fit what sections share to the ``kept`` (n,) spots of each, all of the same genes.
 
@@ -90,10 +93,13 @@ def fit_together(
         How features are standardised among these sections.
     model
         Loadings and levels that stay as they are; ``None`` to find them.
+    maps
+        What :func:`wide_maps` read; ``None`` to read it.
     """
     if model is None:
         model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed)
-    maps = [SectionFeatures(slide, wide_sources(sources, config)).maps for slide in slides]
+    if maps is None:
+        maps = wide_maps(slides, sources, config)
     teaching = [i for i, each in enumerate(kept) if each.any()]
     observed = [observe(slides[i], model.of(i), kept[i], config.genes) for i in teaching]
     lessons: dict[Scaling, Taught] = {}
@@ -107,6 +113,11 @@ def fit_together(
     features = lessons[scaling].features
     bound = tuple(features.of(slide, each) for slide, each in zip(slides, maps, strict=True))
     return Shared(model, lessons, scaling, bound)
+
+
+def wide_maps(slides: Sequence[Slide], sources: Sequence[FeatureSource], config: FitConfig) -> list[FeatureMaps]:
+    """Read the features of sections by which these teach each other."""
+    return [SectionFeatures(slide, wide_sources(sources, config)).maps for slide in slides]
 
 
 def wide_sources(sources: Sequence[FeatureSource], config: FitConfig) -> tuple[FeatureSource, ...]:
@@ -178,7 +189,7 @@ def taught_about(
     if slide.name in fitted.sections:
         logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
-    maps = SectionFeatures(slide, wide_sources(sources, fitted.config)).maps
+    (maps,) = wide_maps([slide], sources, fitted.config)
     drift = Drift(taught, taught.features.of(slide, maps)) if taught.sections else None
     if drift is not None:
         strange = _strange(drift.features, slide)
@@ -195,7 +206,7 @@ def taught_about(
     sums = (rates(expected, loadings, fitted.model.n_contrasts) * share).sum(axis=0)
     counts = np.asarray(slide.spots.values[rows].sum(axis=0), dtype=np.float64).ravel()
     levels = levels_of(fitted.model, counts, sums, fitted.config.genes)
-    return replace(fitted, model=at_levels(fitted.model, levels), skill=fitted.skill), drift
+    return replace(fitted, model=at_levels(fitted.model, levels)), drift
 
 
 def _strange(features: BoundFeatures, slide: Slide) -> float:

@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__
-from sphisto._progress import stage
 from sphisto.features.sources import record_of
 from sphisto.genes.model import require_genes
-from sphisto.io.slides import make_slide
 from sphisto.io.store.tables import require_free_key
 from sphisto.predict.conditioning import posterior_for
-from sphisto.predict.sections import of_common_genes
 from sphisto.scoring.at_spots import Prediction
 from sphisto.scoring.baselines import gaussian, nearest
 from sphisto.scoring.held_out import hold_out, some_of, without
 from sphisto.scoring.scores import OWN, PRIOR, average, methods_table, score
-from sphisto.tl._fit_sections import check_scaling, common_scale, key_of, refuse_other_scales, require_factors
+from sphisto.tl._fit_sections import check_scaling, comparable_slides, key_of, require_factors
 from sphisto.train.at_spots import at_spots
 from sphisto.train.fit import fit_sections
 
@@ -100,10 +97,7 @@ def evaluate_sections(
     check_scaling(scaling)
     for section in sections:
         require_free_key(section.table, key_of(key_added, section.library_id))
-    common = um_per_px or common_scale(sections, settings.train.longest_side)
-    with stage("images and tissue"):
-        slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
-    refuse_other_scales(slides)
+    slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     require_genes(names, slides[0].spots.genes)
     options: dict[str, Any] = {
         "network": network, "genes": (), "config": settings, "sources": sources, "scaling": scaling, "seed": seed,

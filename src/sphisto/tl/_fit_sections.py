@@ -207,10 +207,7 @@ def fit_several(
         require_free_key(section.table, key)
         building.check_target(path, section.library_id, key)
     _refuse_one_name_for_two(sections, key_added)
-    common = um_per_px or common_scale(sections, settings.train.longest_side)
-    with stage("images and tissue"):
-        slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
-    refuse_other_scales(slides)
+    slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     if copy:
         sections = copied(sections)
     chosen = _genes(genes, sections, slides)
@@ -283,13 +280,22 @@ def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
         new.write_text(json.dumps({"call": call, "written": written}))
 
 
-def common_scale(sections: Sequence[Section], longest_side: int | None) -> float:
+def comparable_slides(sections: Sequence[Section], um_per_px: float | None, longest_side: int | None) -> list[Slide]:
+    """Return the slides of sections at one scale and of common genes; refuse those that cannot be compared."""
+    common = um_per_px or _common_scale(sections, longest_side)
+    with stage("images and tissue"):
+        slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
+    _refuse_other_scales(slides)
+    return slides
+
+
+def _common_scale(sections: Sequence[Section], longest_side: int | None) -> float:
     """Um per px at which all sections are worked at: that of the coarsest image."""
     own = [um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections]
     return max(own)
 
 
-def refuse_other_scales(slides: Sequence[Slide]) -> None:
+def _refuse_other_scales(slides: Sequence[Slide]) -> None:
     """Refuse sections whose pixels differ in size even where images are averaged: the network sees pixels."""
     scales = {slide.name: slide.grid.um_per_px for slide in slides}
     finest, coarsest = min(scales, key=scales.__getitem__), max(scales, key=scales.__getitem__)

@@ -21,7 +21,7 @@ from sphisto.networks.precision import channels_last, fastest
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import features_of, fit_field, warn_without_features
 from sphisto.predict.fitted import Fitted, SectionFit
-from sphisto.predict.sections import field_of, fit_together
+from sphisto.predict.sections import field_of, fit_together, wide_maps
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
 from sphisto.train.loop import Part, Task, train
 from sphisto.train.shrinkage import gated
@@ -171,7 +171,8 @@ def fit_sections(
     learned, held_out = zip(*parts, strict=True)
     features = [features_of(slide, sources, config) for slide in slides]
     with stage("factors and what sections share"):
-        shared = fit_together(slides, learned, sources, config, scaling, seed)
+        maps = wide_maps(slides, sources, config)
+        shared = fit_together(slides, learned, sources, config, scaling, seed, maps=maps)
     with stage("fields"):
         fields = _fields(slides, shared, learned, features, config)
     level, module = _built(spec, fields, seed)
@@ -199,7 +200,7 @@ def fit_sections(
     known = [informative(slide) for slide in slides]
     with stage("factors and what sections share, of all spots"):
         model = shared.model if any(gates) else None  # without the network, factors need not be the network's own
-        shared = fit_together(slides, known, sources, config, scaling, seed, model)
+        shared = fit_together(slides, known, sources, config, scaling, seed, model=model, maps=maps)
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)
     with stage("skill of genes"):
