@@ -195,8 +195,13 @@ def taught_about(
         strange = _strange(drift.features, slide)
         if slide.name not in fitted.sections:  # a section of the fit is recorded as the fit did, also by a resumed run
             fitted = replace(fitted, params={**fitted.params, "strange": strange})
-    if drift is None or slide.name in fitted.sections or not known.any():
+    if drift is None or slide.name in fitted.sections:
         return fitted, drift
+    if not known.any():
+        # the skill of sections with spots of their own would promise too much
+        unknown = np.full(len(fitted.model.genes), np.nan)
+        skill = replace(fitted.skill, pearson=unknown, deviance_explained=unknown.copy())
+        return replace(fitted, skill=skill), drift
     rows = np.flatnonzero(known)
     expected = drift.alone().density(slide.spots.centers[rows])
     share = np.clip(
