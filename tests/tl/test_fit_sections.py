@@ -512,6 +512,26 @@ def test_a_disk_that_is_too_small_is_found_before_the_training(sections, no_work
     assert not list(tmp_path.iterdir())
 
 
+def unwritable(adata):
+    adata.obs["mixed"] = [{"a": 1}, *range(1, adata.n_obs)]
+    return adata
+
+
+def test_a_table_that_no_store_can_hold_is_refused_before_long_work(sections, no_work, tmp_path):
+    one, two = sections
+    with pytest.raises(ValueError, match=r"table of 'two' cannot be written to a store: "):
+        fit([one, unwritable(two)], tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_no_store_can_hold_is_refused_before_its_section_is_predicted(pair, new, tmp_path, monkeypatch):
+    new = new.copy()
+    monkeypatch.setattr("sphisto.tl._write.posterior_for", None)
+    with pytest.raises(ValueError, match=r"table of 'new' cannot be written to a store: "):
+        sp.tl.predict(sp.tl.load(pair.model), unwritable(new), store=tmp_path / "made" / "a.zarr")
+    assert not list((tmp_path / "made").iterdir())
+
+
 def test_an_unknown_scaling_of_a_prediction_is_refused(pair, new, tmp_path):
     with pytest.raises(ValueError, match="Found scaling='own'; expected one of 'section', 'pooled'"):
         sp.tl.predict(sp.tl.load(pair.model), image_of(new), store=tmp_path / "a.zarr", scaling="own")

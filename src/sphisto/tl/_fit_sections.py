@@ -226,8 +226,9 @@ def fit_several(
         posteriors: list[Posterior | None] = [None] * len(slides)
         if not draft.exists():
             try:
-                for slide in slides:
+                for section, slide in zip(sections, slides, strict=True):
                     check_space(path, slide, 2 * settings.genes.n_factors + 2 * len(chosen) + 3)
+                    building.check_table(path, slide, section.table, key_of(key_added, slide.name))
                 fitted, posteriors[:] = fit_sections(
                     slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
                     device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(),

@@ -84,7 +84,7 @@ def predict(
         tissue is made up alike and the stain may differ: what is usual in the image is taken for what is usual in the
         others, so that a section of other make-up is shown as if it had theirs; ``"pooled"``, as in all sections of the
         fit, where the make-up may differ and the stain does not. It must be stated for an image without spots; default
-        with spots: as in the fit.
+        with spots: as in the fit. With a projection of one section it is refused.
     client
         As in :func:`sphisto.tl.fit_projection`; ``device`` then is one of the workers'.
     resume
@@ -105,7 +105,8 @@ def predict(
     ------
     ValueError
         If the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
-        missing, the sources of features are others, or the input cannot be right.
+        missing, the sources of features are others, ``scaling`` is given with a projection of one section, or the input
+        cannot be right.
 
     Examples
     --------
@@ -119,7 +120,7 @@ def predict(
     sources = sources_of(features)
     require_same(sources, fitted.features)
     if scaling is not None:
-        check_scaling(scaling)
+        _check_scaling(scaling, fitted)
     if client is None:
         device_of(device)  # refused before anything is read
     path = store_path(store)
@@ -146,6 +147,16 @@ def predict(
         fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
         client=client, started=started, scaling=scaling,
     )  # fmt: skip
+
+
+def _check_scaling(scaling: Scaling, fitted: Fitted) -> None:
+    check_scaling(scaling)
+    if not fitted.lessons:
+        msg = (
+            f"Found scaling={scaling!r} and a projection of one section, which teaches others nothing; expected no `scaling`. "
+            "Leave it out, or fit a list of sections, also of one, that others are to be predicted by."
+        )
+        raise ValueError(msg)
 
 
 def _refuse_other_spots(section: Section, fitted: Fitted) -> None:
