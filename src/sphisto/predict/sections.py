@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto._naming import naming
 from sphisto.features.config import TextureConfig
 from sphisto.features.maps import SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
@@ -20,6 +21,7 @@ from sphisto.field.field import Field
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.model import rates
 from sphisto.genes.observations import observe
+from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from sphisto.config import FitConfig
     from sphisto.features.maps import FeatureMaps
     from sphisto.features.source import FeatureSource
-    from sphisto.predict.fitted import Fitted
+    from sphisto.predict.fitted import Fitted, SectionFit
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
@@ -117,7 +119,11 @@ def fit_together(
 
 def wide_maps(slides: Sequence[Slide], sources: Sequence[FeatureSource], config: FitConfig) -> list[FeatureMaps]:
     """Read the features of sections by which these teach each other."""
-    return [SectionFeatures(slide, wide_sources(sources, config)).maps for slide in slides]
+    out = []
+    for slide in slides:
+        with naming(slide.name):
+            out.append(SectionFeatures(slide, wide_sources(sources, config)).maps)
+    return out
 
 
 def wide_sources(sources: Sequence[FeatureSource], config: FitConfig) -> tuple[FeatureSource, ...]:
@@ -212,6 +218,31 @@ def taught_about(
     counts = np.asarray(slide.spots.values[rows].sum(axis=0), dtype=np.float64).ravel()
     levels = levels_of(fitted.model, counts, sums, fitted.config.genes)
     return replace(fitted, model=at_levels(fitted.model, levels)), drift
+
+
+def require_same_section(known: SectionFit, slide: Slide) -> None:
+    """Refuse a section that bears the name of one of the fit and holds other counts; warn of an image that is another.
+
+    Raises
+    ------
+    ValueError
+        If its counts are others: its levels would be those of the section of the fit.
+    """
+    rename = (
+        "Give another section another name: `library_id` of `sphisto.io.section`, or of the library in `uns['spatial']`"
+    )
+    if slide.measured is not None and known.counts not in ("", fingerprint_of_counts(slide.spots)):
+        msg = (
+            f"Found counts of {slide.name!r} that are not those of the section of that name which the projection was fitted "
+            f"to; expected the same. {rename}; of the same section, give all genes and the spots that the fit was given."
+        )
+        raise ValueError(msg)
+    if slide.measured is None and known.image not in ("", fingerprint_of_image(slide)):
+        logger.warning(
+            "The image of %r is not that of the section of that name which the projection was fitted to, and is taken for "
+            "another one of it. %s.",
+            slide.name, rename,
+        )  # fmt: skip
 
 
 def _strange(features: BoundFeatures, slide: Slide) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__
+from sphisto._naming import naming
 from sphisto.features.sources import record_of
 from sphisto.genes.model import require_genes
 from sphisto.io.store.tables import require_free_key
@@ -96,7 +97,8 @@ def evaluate_sections(
     require_factors(network, spec)
     check_scaling(scaling)
     for section in sections:
-        require_free_key(section.table, key_of(key_added, section.library_id))
+        with naming(section.library_id):
+            require_free_key(section.table, key_of(key_added, section.library_id))
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     require_genes(names, slides[0].spots.genes)
     options: dict[str, Any] = {
@@ -154,7 +156,8 @@ def _left_out(
         with tempfile.TemporaryDirectory() as folder:
             fitted, _ = fit_sections(others, checkpoint=Path(folder) / "evaluation.ckpt", **options)
         blank = replace(slide, measured=None)
-        own, posterior = posterior_for(fitted, blank, options["sources"], options["scaling"])
+        with naming(slide.name):
+            own, posterior = posterior_for(fitted, blank, options["sources"], options["scaling"])
         took = time.perf_counter() - started
         before = max(took - float(fitted.history["seconds"].sum()), 0.0)
         spots = slide.footprint().select(some)

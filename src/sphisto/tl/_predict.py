@@ -19,6 +19,7 @@ from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import require_free_key
 from sphisto.predict.fitted import Fitted
+from sphisto.predict.sections import require_same_section
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
 from sphisto.tl._fit_sections import check_scaling
@@ -104,7 +105,7 @@ def predict(
     Raises
     ------
     ValueError
-        If the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
+        If a section of the projection's has its name and other counts, the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
         missing, the sources of features are others, ``scaling`` is given with a projection of one section, or the input
         cannot be right.
 
@@ -135,6 +136,8 @@ def predict(
     else:
         require_free_key(section.table, key_added)
         slide = _with_model_genes(slide, fitted)
+    if slide.name in fitted.sections:
+        require_same_section(fitted.sections[slide.name], slide)
     if fitted.lessons and section.measured is None and scaling is None:
         msg = (
             "Found scaling=None for an image without spots, and a projection of several sections; expected 'section' "
