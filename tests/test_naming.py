@@ -36,7 +36,7 @@ def test_what_is_said_outside_or_in_another_block_is_of_no_section_or_of_that(ca
 @pytest.mark.parametrize("kind", [ValueError, KeyError, OSError])
 def test_errors_begin_with_the_section_once(kind):
     with pytest.raises(kind, match="^['\"]?one: found nothing") as caught, naming("one"), naming("one"):
-        raise kind("found nothing")
+        raise kind(*["found nothing"])
     assert caught.value.args == ("one: found nothing",)
 
 
