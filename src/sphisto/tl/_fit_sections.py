@@ -169,7 +169,7 @@ def _refuse_one_name_for_two(sections: Sequence[Section], key_added: str) -> Non
     owner: dict[str, str] = {}
     for section in sections:
         name = section.library_id
-        for element in (*_keys.of_library(name), *_keys.elements(key_of(key_added, name))):
+        for element in (*_keys.of_library(name), *_keys.elements(_keys.of_section(key_added, name))):
             other = owner.setdefault(element.casefold(), name)
             if other != name:
                 msg = (
@@ -177,11 +177,6 @@ def _refuse_one_name_for_two(sections: Sequence[Section], key_added: str) -> Non
                     "expected names that do not continue each other so. Give another `library_id` to `sphisto.io.section`."
                 )
                 raise ValueError(msg)
-
-
-def key_of(key_added: str, library_id: str) -> str:
-    """Name the projection of one of several sections: in the store, and in the section's table."""
-    return f"{key_added}_{library_id}"
 
 
 def fit_several(
@@ -208,7 +203,7 @@ def fit_several(
     require_factors(network, spec)
     check_scaling(scaling)
     for section in sections:
-        key = key_of(key_added, section.library_id)
+        key = _keys.of_section(key_added, section.library_id)
         with naming(section.library_id):
             require_free_key(section.table, key)
             building.check_target(path, section.library_id, key)
@@ -235,7 +230,7 @@ def fit_several(
                 for section, slide in zip(sections, slides, strict=True):
                     with naming(slide.name):
                         check_space(path, slide, 2 * settings.genes.n_factors + 2 * len(chosen) + 3)
-                        building.check_table(path, slide, section.table, key_of(key_added, slide.name))
+                        building.check_table(path, slide, section.table, _keys.of_section(key_added, slide.name))
                 fitted, posteriors[:] = fit_sections(
                     slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
                     device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(),
@@ -248,7 +243,7 @@ def fit_several(
         else:
             fitted = load_fitted(draft)
         for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
-            key = key_of(key_added, slide.name)
+            key = _keys.of_section(key_added, slide.name)
             if slide.name in done and key in (stores.read_mark(path) or {}).get("keys", {}):
                 logger.info("%s is written already.", slide.name)
                 record = {**stores.record(path, key), "history": dict(fitted.history)}
