@@ -102,9 +102,9 @@ def integration(adata: AnnData, store: Path) -> None:
     second = sp.io.read_visium(SECOND)
     sp.pp.normalize(second)
     sections = [adata, second]
-    sp.tl.fit_projection(sections, store=store.with_name("both.zarr"), config="fast")
+    sp.tl.fit_projection(sections, store=store.with_name("both.zarr"), config="fast", um_per_px=12)
     sp.tl.integration(sections)
-    sp.pl.integration(sections, gene=GENES[0])
+    sp.pl.integration(sections, gene="Penk")
     # [end]
 
 

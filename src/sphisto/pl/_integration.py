@@ -91,7 +91,8 @@ def integration(
     drawn = [code for code in range(len(sections.names)) if (sections.codes == code).any()]
     mapped, title, unit = _mapped(adata, params, key, gene, factor)
     coloured = [params["section_key"], *([params["label_key"]] if "label_key" in params else [])]
-    pairs = [[f"before, by {column}", f"after, by {column}"] for column in coloured]
+    shown = [column.removeprefix(f"{key}_") for column in coloured]
+    pairs = [[f"before, by {column}", f"after, by {column}"] for column in shown]
     names = [*pairs[0], _SECTIONS, *(pairs[1] if len(pairs) > 1 else []), _BIOLOGY, *(sections.names[c] for c in drawn)]
     axes = panels(_new_axes(len(names) - len(drawn), len(drawn)) if ax is None else ax, names, size=(PANEL, PANEL))
     at = dict(zip(names, axes, strict=False))

@@ -108,7 +108,7 @@ def fit_together(
     for each in SCALINGS:
         features = share_features([slides[i] for i in teaching], [maps[i] for i in teaching], each, config.drift, seed)
         sections = [
-            (slides[i].name, observations, features.of(slides[i], maps[i]))
+            (slides[i].name, observations, features.of(slides[i], maps[i]).over(observations.area))
             for i, observations in zip(teaching, observed, strict=True)
         ]
         lessons[each] = teach(features, sections, config.drift, least_sum=config.field.least_sum)
