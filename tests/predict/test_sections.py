@@ -13,11 +13,11 @@ from sphisto.core.tiles import plan_tiles
 from sphisto.core.upsample import COARSEST
 from sphisto.datasets import toy
 from sphisto.features.texture import Texture
+from sphisto.field.drift import teach
 from sphisto.field.posterior import prior_mean
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
-from sphisto.field.drift import teach
 from sphisto.predict import sections
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.predict.sections import field_of, fit_together, of_common_genes
