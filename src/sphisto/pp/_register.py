@@ -115,11 +115,11 @@ def register(
         own = isinstance(mover.adata.uns.get(key_added), dict) and "matrix" in mover.adata.uns[key_added]
         require_own(mover.adata.uns, key_added, own, where="uns", remedy="Give another `key_added`.")
     systems = [None if of.sdata is None else (of.sdata, own_system(of)) for of in (mover, target)]
-    maps = []
-    for section in (mover, target):
-        with naming(section.library_id):
-            maps.append(map_of(section))
-    placed = place(*maps, model, marks, allow_reflection=allow_reflection, config=config)
+    with naming(mover.library_id):
+        moving_map = map_of(mover)
+    with naming(target.library_id):
+        fixed_map = map_of(target)
+    placed = place(moving_map, fixed_map, model, marks, allow_reflection=allow_reflection, config=config)
     at_spots = _at_spots(mover, target, placed, config)
     against = doubts(placed, at_spots, config)
     found = _registration(mover, target, model, placed, at_spots, against, config)

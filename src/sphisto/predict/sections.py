@@ -228,20 +228,18 @@ def require_same_section(known: SectionFit, slide: Slide) -> None:
     ValueError
         If its counts are others: its levels would be those of the section of the fit.
     """
-    rename = (
-        "Give another section another name: `library_id` of `sphisto.io.section`, or of the library in `uns['spatial']`"
-    )
     if slide.measured is not None and known.counts not in ("", fingerprint_of_counts(slide.spots)):
         msg = (
             f"Found counts of {slide.name!r} that are not those of the section of that name which the projection was fitted "
-            f"to; expected the same. {rename}; of the same section, give all genes and the spots that the fit was given."
+            f"to; expected the same. Give another section another name, in `uns['spatial']` or by `library_id` of "
+            "`sphisto.io.section`; of the same section, give all genes and the spots that the fit was given."
         )
         raise ValueError(msg)
     if slide.measured is None and known.image not in ("", fingerprint_of_image(slide)):
         logger.warning(
             "The image of %r is not that of the section of that name which the projection was fitted to, and is taken for "
-            "another one of it. %s.",
-            slide.name, rename,
+            "another one of it. If it is another section, give it another `library_id` in `sphisto.io.section`.",
+            slide.name,
         )  # fmt: skip
 
 

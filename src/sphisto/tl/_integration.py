@@ -134,7 +134,7 @@ def integration(
     """
     import pandas as pd
 
-    tables = list(data) if isinstance(data, list | tuple) else [data]
+    tables: list[Any] = list(data) if isinstance(data, list | tuple) else [data]
     for table in tables:
         require_loaded(table)
     tables = [table.copy() for table in tables] if copy else tables
