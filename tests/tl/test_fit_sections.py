@@ -680,3 +680,25 @@ def test_a_registration_to_a_section_that_is_not_fitted_is_refused(sections, no_
 def test_a_registration_of_another_section_is_refused(sections, registration):
     with pytest.raises(ValueError, match=r"registration of 'one'.*with 'two'"):
         sp.io.section(sections[1]).registered(registration("one", "two"))
+
+
+def test_what_is_registered_to_nothing_that_is_known_is_refused(sections, no_work, tmp_path, upon):
+    laid = upon(sections[1], sections[0])
+    with pytest.raises(ValueError, match=r"'two' registered to 'one', of which nothing is known here"):
+        sp.tl.fit_projection(laid, store=tmp_path / "two.zarr")
+    with pytest.raises(ValueError, match=r"'two' registered to 'one', of which nothing is known here"):
+        sp.tl.evaluate(laid)
+    with pytest.raises(ValueError, match=r"'two' registered to 'one', which is not among"):
+        fit([laid], tmp_path / "two.zarr")
+
+
+def test_a_section_that_is_left_out_still_lies_upon_the_others(upon):
+    """The one in the middle, upon which the third one lies."""
+    one, two, three = (toy(name) for name in ("one", "two", "three"))
+    apart = sp.tl.evaluate([one, two, three], split="section", max_epochs=1, device="cpu", copy=False)
+    middle = upon(two, one)
+    laid = sp.tl.evaluate(
+        [one, middle, upon(three, middle)], split="section", max_epochs=1, device="cpu", key_added="laid"
+    )
+    prior = [scores.xs("prior", level="method")["mean_pearson"] for scores in (laid, apart)]
+    assert (prior[0] != prior[1]).all()

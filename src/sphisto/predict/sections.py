@@ -22,7 +22,7 @@ from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.model import rates
 from sphisto.genes.observations import observe
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
-from sphisto.slide.frames import frames_of, require_fixed
+from sphisto.slide.frames import Frame, require_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sphisto.features.source import FeatureSource
     from sphisto.genes.observations import Observations
     from sphisto.predict.fitted import Fitted, SectionFit
+    from sphisto.slide.registration import Registration
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
@@ -130,11 +131,11 @@ def fit_together(
 
 
 def _placed(slides: Sequence[Slide], config: FitConfig) -> list[Placed]:
-    """Slides where they lie upon each other; none if no registration is to be used, now or later."""
-    frames = frames_of(slides)
-    if len({frame.group for frame in frames.values()}) == len(slides) and not config.drift.keep_spots:
+    """Slides where they lie among each other; none if no registration is to be used, now or later."""
+    frames = [slide.frame or Frame(slide.name, np.eye(3), number) for number, slide in enumerate(slides)]
+    if len({frame.group for frame in frames}) == len(slides) and not config.drift.keep_spots:
         return []
-    return [Placed(frames[slide.name], slide) for slide in slides]
+    return [Placed(frame, slide.grid) for frame, slide in zip(frames, slides, strict=True)]
 
 
 def wide_maps(slides: Sequence[Slide], sources: Sequence[FeatureSource], config: FitConfig) -> list[FeatureMaps]:
@@ -235,7 +236,8 @@ def taught_about(
         logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
     (maps,) = wide_maps([slide], sources, fitted.config)
-    drift = Drift(taught, taught.features.of(slide, maps), place_of(slide, fitted)) if taught.sections else None
+    placed = None if slide.frame is None else Placed(slide.frame, slide.grid)
+    drift = Drift(taught, taught.features.of(slide, maps), placed) if taught.sections else None
     if drift is not None:
         strange = _strange(drift.features, slide)
         if slide.name not in fitted.sections:  # a section of the fit is recorded as the fit did, also by a resumed run
@@ -259,8 +261,8 @@ def taught_about(
     return replace(fitted, model=at_levels(fitted.model, levels)), drift
 
 
-def place_of(slide: Slide, fitted: Fitted) -> Placed | None:
-    """Return where a slide lies upon sections that a projection was fitted to; ``None`` if it does not.
+def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Frame | None:
+    """Return where a section lies among those that a projection was fitted to; ``None`` if it does not, or that is not known.
 
     Raises
     ------
@@ -268,21 +270,18 @@ def place_of(slide: Slide, fitted: Fitted) -> Placed | None:
         If it is registered to a section that is not among them, or of which no factors at spots were kept.
     """
     taught = next(iter(fitted.lessons.values()))
-    frames = {name: each.frame for name, each in zip(taught.sections, taught.neighbours, strict=False)}
-    if slide.name in frames:
-        return Placed(frames[slide.name], slide)
-    registration = slide.registration
-    if registration is None or not registration.trusted:
-        return None
+    frames = {own: each.frame for own, each in zip(taught.sections, taught.neighbours, strict=False)}
+    if name in fitted.sections or registration is None or not registration.trusted:
+        return frames.get(name)
     require_fixed(registration, dict.fromkeys(taught.sections))
     if registration.fixed not in frames:
         msg = (
-            f"{slide.name!r} is registered to {registration.fixed!r}, but the projection keeps no factors at the spots of its "
+            f"{name!r} is registered to {registration.fixed!r}, but the projection keeps no factors at the spots of its "
             "sections, as none of them was registered when it was fitted. Fit with "
             "`config=FitConfig(drift=DriftConfig(keep_spots=True))`, or give the slide without `registered`."
         )
         raise ValueError(msg)
-    return Placed(frames[registration.fixed].on_top(registration), slide)
+    return frames[registration.fixed].on_top(registration)
 
 
 def require_same_section(known: SectionFit, slide: Slide) -> None:

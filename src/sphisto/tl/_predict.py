@@ -19,10 +19,10 @@ from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import require_free_key
 from sphisto.predict.fitted import Fitted
-from sphisto.predict.sections import require_same_section
+from sphisto.predict.sections import frame_in, require_same_section
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
-from sphisto.tl._fit_sections import check_scaling
+from sphisto.tl._fit_sections import check_scaling, refuse_registered
 from sphisto.tl._write import write_section
 
 if TYPE_CHECKING:
@@ -129,6 +129,9 @@ def predict(
         section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     _refuse_other_spots(section, fitted)
+    if not fitted.lessons:
+        refuse_registered(section)
+    frame = frame_in(fitted, section.library_id, section.registration) if fitted.lessons else None
     with stage("image and tissue"):
         slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot)
     if section.adata is None:
@@ -136,6 +139,7 @@ def predict(
     else:
         require_free_key(section.table, key_added)
         slide = _with_model_genes(slide, fitted)
+    slide = replace(slide, frame=frame)
     if slide.name in fitted.sections:
         require_same_section(fitted.sections[slide.name], slide)
     if fitted.lessons and section.measured is None and scaling is None:
