@@ -105,7 +105,8 @@ def predict(
     Raises
     ------
     ValueError
-        If a section of the projection's has its name and other counts, the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
+        If a section of the projection's has its name and other counts, the slide shares too few genes with the model, its
+        spots have another size or shape, its values are no counts and those of the fit were, the scale of an image is
         missing, the sources of features are others, ``scaling`` is given with a projection of one section, or the input
         cannot be right.
 
@@ -129,6 +130,14 @@ def predict(
         section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     _refuse_other_spots(section, fitted)
+    _refuse_other_values(section, fitted)
+    if fitted.lessons and section.measured is None and scaling is None:
+        msg = (
+            "Found scaling=None for an image without spots, and a projection of several sections; expected 'section' "
+            "(the same tissue, perhaps stained otherwise: features are standardised in the image by itself) or 'pooled' "
+            "(the tissue's make-up may differ: as in all sections of the fit)."
+        )
+        raise ValueError(msg)
     if not fitted.lessons:
         refuse_registered(section)
     frame = frame_in(fitted, section.library_id, section.registration) if fitted.lessons else None
@@ -142,13 +151,6 @@ def predict(
     slide = replace(slide, frame=frame)
     if slide.name in fitted.sections:
         require_same_section(fitted.sections[slide.name], slide)
-    if fitted.lessons and section.measured is None and scaling is None:
-        msg = (
-            "Found scaling=None for an image without spots, and a projection of several sections; expected 'section' "
-            "(the same tissue, perhaps stained otherwise: features are standardised in the image by itself) or 'pooled' "
-            "(the tissue's make-up may differ: as in all sections of the fit)."
-        )
-        raise ValueError(msg)
     building.check_target(path, slide.name, key_added)
     write_section(
         fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
@@ -177,6 +179,17 @@ def _refuse_other_spots(section: Section, fitted: Fitted) -> None:
             f"({fitted.spot.shape}): its maps are in counts per area of such a spot. If the section's really are of that "
             f"size, say so: `sphisto.io.section(data, spot_um={fitted.spot.um:.4g}, spot_shape={fitted.spot.shape!r})`; "
             "else fit a model to this section."
+        )
+        raise ValueError(msg)
+
+
+def _refuse_other_values(section: Section, fitted: Fitted) -> None:
+    """Raise for values that are no counts under a model of counts, or the other way round: they are of another scale."""
+    if section.measured is not None and section.measured.is_counts != fitted.is_counts:
+        kinds = ("values that are no counts", "raw counts")
+        msg = (
+            f"Found {kinds[section.measured.is_counts]} of {section.library_id!r}; expected {kinds[fitted.is_counts]}, which "
+            "the projection was fitted to. Give the `layer` that holds them to `sphisto.io.section`."
         )
         raise ValueError(msg)
 
