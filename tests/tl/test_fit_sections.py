@@ -393,6 +393,34 @@ def test_an_image_that_looks_like_nothing_known_is_said_and_less_certain(pair, n
     assert uncertain["strange"] > 1.2 * uncertain["usual"]
 
 
+def test_how_strange_each_place_looks_is_a_raster(pair, new, tmp_path):
+    """Half of the image is inverted: that half is strange, and what lies near it, as surroundings are looked at, too."""
+    import spatialdata as sd
+    import zarr
+
+    other = new.copy()
+    pixels = other.uns["spatial"]["new"]["images"]["hires"]
+    half = pixels.shape[1] // 2
+    tissue = sp.datasets.toy_truth(new, ["total_a"]).values[0] > 0
+    pixels[:, :half] = 255 - pixels[:, :half]
+    store = tmp_path / "half.zarr"
+    sp.tl.predict(sp.tl.load(pair.model), image_of(other, tissue=tissue), store=store, scaling="pooled", device="cpu")
+    found = sp.get.raster(store, "projection_shift")
+    assert found.shape == (1, *tissue.shape)
+    assert list(found.c.values) == ["shift"]
+    np.testing.assert_array_equal(np.isfinite(found.values[0]), tissue)
+    left, right = (np.nanmedian(part) for part in (found.values[0, :, : half // 2], found.values[0, :, -half // 2 :]))
+    assert left > 1.3 * right
+    assert left > 1
+    share = zarr.open_group(store, mode="r")["tables/table/uns/projection/params/strange"][()]
+    assert (found.values[0, tissue] > 1).mean() == pytest.approx(share, abs=0.1)
+    assert "projection_shift" in sd.read_zarr(store).images
+    # another projection of that key takes its place
+    sp.tl.predict(sp.tl.load(pair.model), image_of(new, tissue=tissue), store=store, scaling="pooled", device="cpu")
+    assert np.nanmedian(sp.get.raster(store, "projection_shift").values) < 1
+    assert not (pair.store / "images" / "projection_one_shift").exists()
+
+
 @pytest.mark.parametrize("n_spots", [3, 30])
 def test_a_new_section_with_few_spots_and_with_many(pair, new, tmp_path, n_spots):
     rng = np.random.default_rng(0)
