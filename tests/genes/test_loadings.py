@@ -71,7 +71,7 @@ def test_columns_are_divided_by_their_sums(true):
     np.testing.assert_allclose(Loadings.from_frame(held).values, held / held.sum())
 
 
-def test_the_hash_tells_names_and_values_but_not_their_scale(true):
+def test_the_hash_tells_names_and_values(true):
     one = given(true)
     assert one.hash == given(true).hash != given(true**2).hash
     assert Loadings.from_frame(table(true).rename(columns={"g1": "other"})).hash != one.hash

@@ -22,7 +22,7 @@ def programmes(small_toy_once):
 
 
 def programmes_of(adata):
-    rates = sp.datasets.toy_truth(adata, list(adata.var_names)).values
+    rates = sp.datasets.toy_truth(adata, list(adata.var_names)).values.astype(np.float64)
     markers = sp.datasets.toy_truth(adata, [f"class{i}_a" for i in range(4)]).values
     tissue = rates.sum(axis=0) > 0
     of_class = markers.argmax(axis=0)
@@ -77,9 +77,10 @@ def test_a_gene_of_the_store_is_the_sum_of_its_programmes(told):
     assert stores.factors(store, KEY).names[:4] == CLASSES
     made = sp.get.gene_raster(store, "class1_a").values
     maps = sp.get.raster(store, f"{KEY}_factors").values
-    plain = np.tensordot(told.varm[f"{KEY}_loadings"][told.var_names.get_loc("class1_a"), :4], maps[:4], axes=1)
-    if maps.shape[0] == 4:
-        np.testing.assert_allclose(made, plain, rtol=1e-2)
+    row = told.varm[f"{KEY}_loadings"][told.var_names.get_loc("class1_a")]
+    plain = np.tensordot(row[:4], maps[:4], axes=1)
+    contrast = np.tensordot(row[4:], maps[4:], axes=1)
+    np.testing.assert_allclose(made, plain + np.maximum(contrast, -0.9 * plain), rtol=1e-4)
 
 
 def test_the_record_names_what_was_given(told, programmes):
@@ -88,7 +89,7 @@ def test_the_record_names_what_was_given(told, programmes):
     assert record["n_genes"] == len(programmes)
     assert len(record["hash"]) == 16
     assert "strength" not in record  # as given
-    assert "loadings" not in sp.tl.load(told.uns[KEY]["model"]).params or record
+    assert sp.tl.load(told.uns[KEY]["model"]).params["loadings"] == {**record, "programmes": CLASSES}
 
 
 def test_maps_of_true_programmes_show_where_the_classes_are(told, fitted):
@@ -133,7 +134,7 @@ def test_a_programme_may_be_called_as_a_gene_is(small_toy, programmes, tmp_path)
     assert not np.array_equal(maps.sel(c="class0_a"), gene.sel(c="class0_a"), equal_nan=True)
     import spatialdata as sd
 
-    assert sd.read_zarr(tmp_path / "toy.zarr").images[f"{KEY}_factors"]["scale0"].image.sel(c="Fat cells/αβ").ndim == 2
+    assert sd.read_zarr(tmp_path / "toy.zarr").images[f"{KEY}_factors"].sel(c="Fat cells/αβ").ndim == 2
 
 
 # ---- evaluation
@@ -155,6 +156,7 @@ def section(name, seed):
     return adata
 
 
+@pytest.mark.slow
 def test_sections_are_fitted_together_by_given_loadings(programmes, tmp_path):
     both = [section("one", 1), section("two", 2)]
     fit(both, tmp_path / "pair.zarr", loadings=programmes)
@@ -192,7 +194,7 @@ def refused(adata, path, match, kind=ValueError, **options):
 
 def test_what_cannot_be_is_refused_before_long_work(small_toy, programmes, tmp_path):
     path = tmp_path / "toy.zarr"
-    refused(small_toy, path, "180|negative values", loadings=-programmes)
+    refused(small_toy, path, "negative values", loadings=-programmes)
     refused(small_toy, path, "expected a pandas DataFrame", TypeError, loadings=programmes.to_numpy())
     refused(small_toy, path, "not in 'toy': Mbp", KeyError, loadings=programmes.rename(index={"class0_a": "Mbp"}))
     refused(
@@ -206,6 +208,7 @@ def test_what_cannot_be_is_refused_before_long_work(small_toy, programmes, tmp_p
 # ---- resuming
 
 
+@pytest.mark.slow
 def test_an_unfinished_fit_of_other_loadings_is_not_resumed(small_toy, programmes, tmp_path, monkeypatch):
     from sphisto.train.trainer import Keeper
 
@@ -222,7 +225,7 @@ def test_an_unfinished_fit_of_other_loadings_is_not_resumed(small_toy, programme
             fit(small_toy, path, resume=True, **other)
     with pytest.raises(ValueError, match="is of another call: genes.loadings_strength"):
         fit(small_toy, path, resume=True, loadings=programmes, config=config(strength=3.0))
-    fit(small_toy, path, resume=True, loadings=programmes * 3)  # the same loadings
+    fit(small_toy, path, resume=True, loadings=programmes)
     unbroken = small_toy.copy()
     fit(unbroken, tmp_path / "unbroken.zarr", loadings=programmes)
     np.testing.assert_allclose(
