@@ -228,6 +228,23 @@ def test_sections_share_given_loadings_at_usual_levels(true, weights, rng):
     assert np.corrcoef(apart[often], np.log(yields)[often])[0, 1] > 0.95
 
 
+def test_levels_of_sections_hold_what_cells_and_spots_measure_differently(true, weights, rng):
+    """Cells catch each gene with a yield of their own: loadings stay as given, and all sections have other levels."""
+    yields = np.exp(rng.normal(0, 0.7, len(GENES)))
+    sections = [
+        Measured(
+            rng.random((150, 2)) * 100, sparse.csr_array(rng.poisson(w @ true.T).astype(np.float32)), GENES, True, 1.0
+        )
+        for w in (weights, rng.permuted(weights, axis=0))
+    ]
+    cells = given(true * yields[:, None])
+    shared = fit_shared(sections, [ALL, ALL], GeneModelConfig(**NO_CONTRASTS), 0, cells)
+    np.testing.assert_array_equal(shared.shared.loadings, cells.values.astype(np.float32))
+    often = (weights @ true.T).mean(axis=0) > 2
+    for level in shared.levels:
+        assert np.corrcoef(level[often], -np.log(yields)[often])[0, 1] > 0.9
+
+
 # ---- names of factors
 
 

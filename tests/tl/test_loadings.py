@@ -97,7 +97,9 @@ def test_maps_of_true_programmes_show_where_the_classes_are(told, fitted):
     truth = sp.datasets.toy_truth(told, [f"class{i}_a" for i in range(4)]).values
     tissue = np.isfinite(sp.get.raster(told.uns[KEY]["store"], f"{KEY}_factors").values[0])
     found, free = (sp.get.raster(each.uns[KEY]["store"], f"{KEY}_factors").values[:, tissue] for each in (told, fitted))
-    n_free = sum(name.startswith("factor") for name in sp.get.raster(fitted.uns[KEY]["store"], f"{KEY}_factors")["c"].values)
+    n_free = sum(
+        name.startswith("factor") for name in sp.get.raster(fitted.uns[KEY]["store"], f"{KEY}_factors")["c"].values
+    )
     there = [i for i in range(4) if truth[i][tissue].std() > 0]
     own = [np.corrcoef(found[i], truth[i][tissue])[0, 1] for i in there]
     best = [max(np.corrcoef(each, truth[i][tissue])[0, 1] for each in free[:n_free]) for i in there]
@@ -229,5 +231,7 @@ def test_an_unfinished_fit_of_other_loadings_is_not_resumed(small_toy, programme
     unbroken = small_toy.copy()
     fit(unbroken, tmp_path / "unbroken.zarr", loadings=programmes)
     np.testing.assert_allclose(
-        sp.get.raster(path, f"{KEY}_factors").values, sp.get.raster(tmp_path / "unbroken.zarr", f"{KEY}_factors").values, rtol=1e-3
+        sp.get.raster(path, f"{KEY}_factors").values,
+        sp.get.raster(tmp_path / "unbroken.zarr", f"{KEY}_factors").values,
+        rtol=1e-3,
     )

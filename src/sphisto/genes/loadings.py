@@ -142,7 +142,9 @@ def _numbers(frame: pd.DataFrame) -> NDArray[np.float64]:
     except (TypeError, ValueError) as error:
         kinds = {str(name): str(kind) for name, kind in frame.dtypes.items() if kind.kind not in "buif"}
         found = some([f"{name!r} ({kind})" for name, kind in kinds.items()], _SHOWN) or "values"
-        msg = f"Found columns of `loadings` that are no numbers: {found}; expected genes as the index, and numbers only."
+        msg = (
+            f"Found columns of `loadings` that are no numbers: {found}; expected genes as the index, and numbers only."
+        )
         raise TypeError(msg) from error
 
 

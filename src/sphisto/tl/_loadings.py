@@ -54,7 +54,8 @@ def loadings_of(
     common = set.intersection(*map(set, genes.values()))
     named, others = len(found.genes), len(common) - len(found.genes)
     logger.info(
-        "%d programmes are given, of %d genes; loadings of the %d other genes are learned from the spots.",
-        len(found.programmes), named, others,
-    )  # fmt: skip
+        "%d programmes are given, of %s.",
+        len(found.programmes),
+        f"{named} genes; loadings of the {others} other genes are learned from the spots" if others else "all genes",
+    )
     return found
