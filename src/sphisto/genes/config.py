@@ -25,10 +25,9 @@ class GeneModelConfig:
         factor of two or so.
     loadings_strength
         How firmly ``loadings=`` of a fit hold; ``None``: each stays exactly as given. A number is the shape of a gamma prior
-        around each given loading, so that it counts as if that many counts of the gene had shown it in that programme: with
-        10, a gene that the spots counted thousands of times follows the spots, and a rare one what was given. The prior takes loadings
-        to differ by 1 / sqrt(strength) of themselves, so that a loading of zero stays zero. Without ``loadings=`` it
-        plays no part.
+        around each given loading: it weighs as that many counts of the gene in that programme would, and is taken to be off
+        by 1 / sqrt(strength) of itself; zeros stay. Genes of many counts then follow the spots, rare ones what was given.
+        Without ``loadings=`` it plays no part.
     shrinking_passes
         Passes until loadings agree with their prior.
     least_certain

@@ -142,10 +142,11 @@ def fit_projection(
         where they are of one tissue; ``"pooled"``, over all, where their make-up differs and their stain does not.
     loadings
         Gene programmes of your own, such as those of single cells, in place of factors that are found in the spots: genes
-        (index, named as in ``var_names``) x programmes (columns), not negative, of any scale, as each column is divided by
-        its sum. They are kept as they are; ``GeneModelConfig(loadings_strength=10)`` takes them as a prior instead, which
-        the spots correct. Genes they do not name are learned from the spots, at any strength; then columns keep their proportions among the named
-        genes. What they leave over is corrected by contrasts. Factor maps have the names of the columns.
+        (index, named as in ``var_names``) x programmes (columns), not negative, of any scale: each column is divided by its
+        sum. They stay as they are, and what they leave over is corrected by contrasts; with
+        ``GeneModelConfig(loadings_strength=10)`` they are a prior, which the spots correct. Loadings of genes they do not
+        name are learned from the spots; those of the named ones then keep their proportions within each column. Factor maps
+        are called as the columns are.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``; default: ``sphisto.settings.device``, which is ``"auto"`` at first.
     client
