@@ -174,3 +174,19 @@ def real_section() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def registration():
+    """Make a rigid motion of one section upon another, in x, y of full-resolution px, as ``pp.register`` gives it."""
+    from sphisto.slide.registration import Registration
+
+    def make(moving, fixed, turn=0.0, shift=(0.0, 0.0), um_per_px=(1.0, 1.0), weight=1.0):
+        c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+        scale = um_per_px[0] / um_per_px[1]
+        matrix = np.array([[scale * c, -scale * s, shift[0]], [scale * s, scale * c, shift[1]], [0, 0, 1]])
+        return Registration(
+            moving, fixed, matrix, um_per_px, "rigid", False, 1.0, 1.0, 1.0, 0.0, np.nan, np.nan, weight, "because"
+        )  # fmt: skip
+
+    return make

@@ -239,8 +239,8 @@ EXAMPLES = {command.name: command.examples for command in cli.COMMANDS}
 OF_SECTIONS = {*named.READ, *named.CLEAN, *named.SECTION}
 OPTIONS = {
     "check": {*named.READ, *named.SECTION},
-    "fit": {*OF_SECTIONS, *named.FIT, *named.CONFIG, "overwrite"},
-    "evaluate": {*OF_SECTIONS, *named.EVALUATE, *named.CONFIG, "out", "overwrite"},
+    "fit": {*OF_SECTIONS, *named.FIT, *named.CONFIG, "register", "overwrite"},
+    "evaluate": {*OF_SECTIONS, *named.EVALUATE, *named.CONFIG, "register", "out", "overwrite"},
     "predict": {*OF_SECTIONS, *named.PREDICT, "overwrite"},
     "aggregate": {*named.AGGREGATE, "out", "overwrite"},
     "export": {*named.EXPORT},
@@ -638,6 +638,25 @@ def test_several_folders_are_fitted_together(visium_folders, tmp_path, capsys):
     more = [*named, "--scaling", "section"]
     assert cli.main(["predict", str(store.with_name("sections.projection.pt")), image, *words, *more]) == 0
     assert sp.get.gene_raster(tmp_path / "image.zarr", "class1_a").shape == (1, 96, 112)
+
+
+def test_sections_are_laid_upon_the_one_before(visium_folders, tmp_path, capsys, monkeypatch, registration):
+    """What registers is tested by itself: sections drawn by chance do not lie upon each other."""
+    asked = []
+
+    def register(moving, fixed):
+        asked.append((moving.library_id, fixed.library_id))
+        um = (moving.grid.fullres_um_per_px, fixed.grid.fullres_um_per_px)
+        return registration(*asked[-1], um_per_px=um)
+
+    monkeypatch.setattr(sp.pp, "register", register)
+    words = "--min-genes 1 --max-epochs 1 --device cpu --register --store"
+    assert cli.main(["fit", *visium_folders, *words.split(), str(tmp_path / "laid.zarr")]) == 0
+    assert asked == [("two", "one")]
+    taught = sp.tl.load(tmp_path / "laid.projection.pt").lessons["section"]
+    assert [each.frame.group for each in taught.neighbours] == ["one", "one"]
+    assert cli.main(["fit", visium_folders[0], *words.split(), str(tmp_path / "alone.zarr")]) == 2
+    assert "Found --register and one section" in capsys.readouterr().err
 
 
 def test_several_folders_are_evaluated_together(visium_folders, tmp_path, capsys):

@@ -19,6 +19,7 @@ from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.predict.sections import field_of, fit_together, of_common_genes
+from sphisto.predict.taught_content import as_content, from_content
 from sphisto.scoring import metrics
 from sphisto.scoring.at_spots import pool_posterior
 
@@ -126,3 +127,75 @@ def test_sections_that_share_few_counts_are_refused(slides):
     some = with_genes(slides[1], [*genes[:2], *(f"other{i}" for i in range(len(genes) - 2))])
     with pytest.raises(ValueError, match="The sections have 2 genes in common"):
         of_common_genes([slides[0], some])
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """One section twice, each with half of the molecules and an image of noise: places are all that they share."""
+    adata = toy(500, 500, pitch_um=60, rng=4)
+    counts = adata.X.toarray().astype(int)
+    half = np.random.default_rng(0).binomial(counts, 0.5)
+    slides, rng = [], np.random.default_rng(1)
+    for number, values in enumerate((half, counts - half)):
+        each = adata.copy()
+        each.X = values.astype(np.float32)
+        slide = make_slide(sp.io.section(each))
+        noise = rng.integers(100, 200, slide.image.shape).astype(np.uint8)
+        slides.append(replace(slide, name=f"half{number}", image=noise))
+    return slides
+
+
+@pytest.fixture(scope="module")
+def laid(registration):
+    """Lay the second of two upon the first, off by a shift in x, y of full-resolution px."""
+
+    def lay(slides, shift=(0.0, 0.0), **about):
+        um = slides[0].grid.fullres_um_per_px
+        found = registration("half1", "half0", 0, shift, (um, um), **about)
+        return [slides[0], replace(slides[1], registration=found)]
+
+    return lay
+
+
+def test_registered_sections_tell_what_they_measured_at_the_same_place(halves, laid):
+    kept = kept_of(halves, 0)
+    found = {}
+    for name, slides in {"apart": halves, "laid": laid(halves), "not trusted": laid(halves, weight=0.0)}.items():
+        shared = fit_together(slides, kept, SOURCES, CONFIG, "section", 0)
+        posterior = prior_mean(shared.taught.roots.mean, COARSEST, shared.drift(1))
+        found[name] = score(halves[1], kept[1], posterior, shared.model.of(1))
+    assert found["laid"][0] > found["apart"][0] + 0.02
+    assert found["laid"][1] < found["apart"][1]
+    assert found["not trusted"] == found["apart"]
+
+
+def test_a_registration_that_left_out_spots_speak_against_is_not_used(halves, laid, caplog):
+    """A trusted one that is off by eight pitches: with some spots of its own the section is no worse than without."""
+    pitch, kept, found = halves[0].pitch * halves[0].grid.fullres_per_px[0], kept_of(halves, 0.4), {}
+    features = features_of(halves[1], SOURCES, CONFIG)
+    for name, slides in {"apart": halves, "off": laid(halves, (0, 8 * pitch)), "laid": laid(halves)}.items():
+        caplog.clear()
+        shared = fit_together(slides, kept, SOURCES, CONFIG, "section", 0)
+        posterior = field_of(slides[1], shared, 1, kept[1], features, CONFIG).given("all")
+        found[name] = score(halves[1], kept[1], posterior, shared.model.of(1))
+        assert ("predicted better without the sections that it is registered to" in caplog.text) == (name == "off")
+    assert found["off"] == found["apart"] != found["laid"]
+
+
+def test_what_was_measured_is_kept_only_where_sections_are_registered_or_it_is_asked_for(halves, laid):
+    kept = kept_of(halves, 1)
+    keeping = replace(CONFIG, drift=replace(CONFIG.drift, keep_spots=True))
+    for slides, config, n in ((halves, CONFIG, 0), (halves, keeping, 2), (laid(halves), CONFIG, 2)):
+        taught = fit_together(slides, kept, SOURCES, config, "section", 0).taught
+        assert len(taught.neighbours) == n
+        assert len(taught.without("half0").neighbours) == n // 2
+        again = from_content(as_content(taught))
+        assert len(again.neighbours) == n
+        for one, other in zip(taught.neighbours, again.neighbours, strict=True):
+            np.testing.assert_array_equal(one.components, other.components)
+            np.testing.assert_array_equal(one.frame.matrix, other.frame.matrix)
+            assert (one.frame.group, one.frame.step, one.pitch_um) == (
+                other.frame.group,
+                other.frame.step,
+                other.pitch_um,
+            )

@@ -522,3 +522,71 @@ def test_images_of_another_scale_are_brought_to_the_coarsest(sections, tmp_path)
     fit([sections[0], coarse], tmp_path / "a.zarr", max_epochs=1, genes="class1_a")
     shapes = [sp.get.raster(tmp_path / "a.zarr", f"projection_{name}").shape for name in NAMES]
     assert shapes == [(1, 48, 56), (1, 96, 112)]
+
+
+# --- sections that lie upon each other -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def upon(registration):
+    """Lay a section upon another: toy sections have one frame."""
+
+    def lay(section, fixed, shift=(0.0, 0.0), **about):
+        one, other = (sp.io.section(each) if isinstance(each, ad.AnnData) else each for each in (section, fixed))
+        um = (one.grid.fullres_um_per_px, other.grid.fullres_um_per_px)
+        return one.registered(registration(one.library_id, other.library_id, 0, shift, um, **about))
+
+    return lay
+
+
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory, upon):
+    """Two sections, the second upon the first, and their store."""
+    store, tables = tmp_path_factory.mktemp("laid") / "pair.zarr", [toy(name) for name in NAMES]
+    fit([tables[0], upon(tables[1], tables[0])], store)
+    return Pair(store, tables)
+
+
+def test_a_registration_changes_what_is_predicted_and_is_recorded(laid, pair, tmp_path, upon):
+    assert not np.allclose(raster(laid.store, "projection_two_factors"), raster(pair.store, "projection_two_factors"))
+    params = laid.tables[1].uns["projection_two"]["params"]
+    assert params["section"]["registration"] == "upon 'one'"
+    assert "registration" not in laid.tables[0].uns["projection_one"]["params"]["section"]
+    fit([toy("one"), upon(toy("two"), toy("one"), weight=0.0)], tmp_path / "pair.zarr")
+    assert_same_rasters(tmp_path / "pair.zarr", pair.store, rtol=1e-5, atol=1e-6)
+
+
+def test_a_slide_without_spots_is_laid_upon_a_section_of_the_fit(laid, pair, new, tmp_path, upon):
+    fitted, found = sp.tl.load(laid.model), {}
+    slides = {"apart": image_of(new), "laid": upon(image_of(new), laid.tables[1])}
+    slides["off"] = upon(image_of(new), laid.tables[1], (40.0, 0.0))
+    for name, slide in slides.items():
+        sp.tl.predict(fitted, slide, store=tmp_path / f"{name}.zarr", scaling="section", device="cpu")
+        found[name] = sp.get.raster(tmp_path / f"{name}.zarr", "projection_factors").values
+    assert not np.allclose(found["laid"], found["apart"])
+    assert not np.allclose(found["laid"], found["off"])
+    with pytest.raises(ValueError, match="keep_spots=True"):
+        sp.tl.predict(
+            sp.tl.load(pair.model), slides["laid"], store=tmp_path / "none.zarr", scaling="section", device="cpu"
+        )
+    stray = upon(image_of(new), toy("z"))
+    with pytest.raises(ValueError, match=r"'new' registered to 'z', which is not among"):
+        sp.tl.predict(fitted, stray, store=tmp_path / "none.zarr", scaling="section", device="cpu")
+    assert not (tmp_path / "none.zarr").exists()
+
+
+def test_a_section_of_a_registered_fit_is_predicted_as_it_was_fitted(laid, tmp_path):
+    sp.tl.predict(
+        sp.tl.load(laid.model), toy("two"), store=tmp_path / "two.zarr", key_added="projection_two", device="cpu"
+    )
+    assert_same_rasters(tmp_path / "two.zarr", laid.store, names=("two",), rtol=1e-3, atol=1e-4)
+
+
+def test_a_registration_to_a_section_that_is_not_fitted_is_refused(sections, no_work, tmp_path, upon):
+    with pytest.raises(ValueError, match=r"'two' registered to 'z', which is not among the sections 'one', 'two'"):
+        fit([sections[0], upon(sections[1], toy("z"))], tmp_path / "pair.zarr")
+
+
+def test_a_registration_of_another_section_is_refused(sections, registration):
+    with pytest.raises(ValueError, match=r"registration of 'one'.*with 'two'"):
+        sp.io.section(sections[1]).registered(registration("one", "two"))

@@ -19,6 +19,7 @@ from sphisto.cli.options import (
     add_loadings,
     add_output,
     add_projection_options,
+    add_register,
     add_scaling,
     add_section_options,
     add_training_options,
@@ -86,6 +87,7 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
     add_training_options(fit)
     add_scaling(fit, "(default: section)")
     add_loadings(fit)
+    add_register(fit)
     add_projection_options(fit)
     command.set_defaults(run=_fit)
 
@@ -115,6 +117,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     add_training_options(score)
     add_scaling(score, "(default: section)")
     add_loadings(score)
+    add_register(score)
     score.add_argument("--key-added", metavar="NAME", help="name of the evaluation (default: evaluation)")
     add_output(
         command, "scores", "csv: the table that is printed; h5ad: the section's table, with the scores of each gene"
@@ -173,6 +176,8 @@ def _kept_sections(options: argparse.Namespace) -> Any:
         )
         raise ValueError(msg)
     every = [_kept_section(argparse.Namespace(**{**vars(options), "folder": folder})) for folder in options.folders]
+    if hasattr(options, "register"):
+        every = _registered(every)
     return every[0] if len(every) == 1 else every
 
 
@@ -196,6 +201,19 @@ def _loadings(options: argparse.Namespace, sections: Any) -> dict[str, Any]:
             len(there), len(every), options.loadings,
         )  # fmt: skip
     return {"loadings": there}
+
+
+def _registered(sections: list[Any]) -> list[Any]:
+    """Lay each section upon the one before it, where that can be trusted."""
+    from sphisto import pp
+
+    if len(sections) == 1:
+        msg = "Found --register and one section; expected several, in the order in which they were cut. Leave it out."
+        raise ValueError(msg)
+    out = sections[:1]
+    for section in sections[1:]:
+        out.append(section.registered(pp.register(section, out[-1])))
+    return out
 
 
 def _kept_section(options: argparse.Namespace) -> Any:
@@ -279,7 +297,7 @@ COMMANDS = (
             "sphisto fit my_section --store my_section.zarr --preset fast",
             "sphisto fit my_section --image my_section/full_resolution.tif --store my_section.zarr --genes Prox1,Mbp --um-per-px 2",
             "sphisto fit my_section --store my_section.zarr --resume",
-            "sphisto fit section_1 section_2 section_3 --store sections.zarr",
+            "sphisto fit section_1 section_2 section_3 --register --store sections.zarr",
             "sphisto fit my_section --store my_section.zarr --loadings cell_types.csv --loadings-strength 10",
         ),
     ),
@@ -291,7 +309,7 @@ COMMANDS = (
             "sphisto evaluate my_section",
             "sphisto evaluate my_section --split blocks --out scores.csv",
             "sphisto evaluate my_section --share 0.3 --genes Prox1,Mbp --out scores.h5ad",
-            "sphisto evaluate section_1 section_2 section_3 --split section",
+            "sphisto evaluate section_1 section_2 section_3 --split section --register",
         ),
     ),
     Command(

@@ -147,6 +147,15 @@ def add_loadings(group: Any) -> None:
     )  # fmt: skip
 
 
+def add_register(group: Any) -> None:
+    """Add whether sections are laid upon each other."""
+    group.add_argument(
+        "--register", action="store_true",
+        help="lay each of several sections, given in the order in which they were cut, upon the one before, and use what "
+        "was measured there at the same places; where that cannot be trusted it is not used",
+    )  # fmt: skip
+
+
 def add_device(group: Any) -> None:
     """Add where to compute."""
     group.add_argument(

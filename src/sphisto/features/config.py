@@ -70,6 +70,14 @@ class DriftConfig:
         Spots of a section from which what the others tell is corrected place by place; fewer only change its mean.
     pseudo_spots
         Spots of usual levels that are added to those of a section of fewer.
+    near, near_spots
+        Standard deviation, in pitches, of the Gaussian by which observations of registered sections are averaged, and
+        observations of nothing that are added to them.
+    per_section
+        Share of that which is left in the next section, and again in the one after that; 0 to use registrations not at all.
+    keep_spots
+        Whether factors at the spots are kept in the model though no section of the fit is registered to another: sections
+        can be laid upon them later.
     known
         Sites that are kept, to tell how far other sections are from all of them.
     """
@@ -82,6 +90,10 @@ class DriftConfig:
     slopes: tuple[float, ...] = (0.0, 0.5, 1.0)
     least_spots: int = 20
     pseudo_spots: float = 5.0
+    near: float = 1.0
+    near_spots: float = 1.0
+    per_section: float = 0.8
+    keep_spots: bool = False
     known: int = 2_000
 
     def __post_init__(self) -> None:
@@ -89,8 +101,10 @@ class DriftConfig:
             self,
             whole=("landmarks", "known", "least_spots"),
             several=("scales", "ridges", "slopes"),
-            positive=("scales", "ridges", "pseudo_spots"),
+            positive=("scales", "ridges", "pseudo_spots", "near", "near_spots"),
             not_negative=("linear", "trust", "slopes"),
+            shares=("per_section",),
+            switches=("keep_spots",),
         )
         for name in ("scales", "ridges", "slopes"):
             if not getattr(self, name):

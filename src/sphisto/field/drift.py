@@ -20,18 +20,22 @@ from numpy.typing import NDArray
 
 from sphisto.core.splits import evenly_spread
 from sphisto.field.kriging import turned
-from sphisto.field.roots import ANSCOMBE, Roots, composition_error
+from sphisto.field.neighbours import Neighbour, Neighbours, upon
+from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors
 
 if TYPE_CHECKING:
     from sphisto.features.config import DriftConfig
     from sphisto.features.shared import BoundFeatures, SharedFeatures
     from sphisto.genes.model import GeneModel
     from sphisto.genes.observations import Observations
+    from sphisto.slide.frames import Frame
+    from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 
 _PIECES = 4  # of a section, along its longer side
 _MOST_GAIN = 10.0
+_LEAST_CHECKED = 5  # spots, by which a registration is judged
 _LEAST_LEFT = 0.1  # of the squared errors is no noise of counting, at least
 _MOST_SHIFT = 10.0  # times that a deviation grows at most where features are like none that are known
 
@@ -95,6 +99,8 @@ class Taught:
         Of each section: its sums, as one or several pieces.
     config
         Of the regression.
+    neighbours
+        Of each section what it measured, where it lies upon others; empty where no section lies upon another.
     """
 
     features: SharedFeatures
@@ -106,11 +112,17 @@ class Taught:
     sections: tuple[str, ...]
     pieces: tuple[tuple[Sums, ...], ...]
     config: DriftConfig
+    neighbours: tuple[Neighbour, ...] = ()
 
     def without(self, section: str) -> Taught:
         """Leave one section out: what is left teaches it."""
         kept = [i for i, name in enumerate(self.sections) if name != section]
-        return replace(self, sections=tuple(self.sections[i] for i in kept), pieces=tuple(self.pieces[i] for i in kept))
+        return replace(
+            self,
+            sections=tuple(self.sections[i] for i in kept),
+            pieces=tuple(self.pieces[i] for i in kept),
+            neighbours=tuple(self.neighbours[i] for i in kept) if self.neighbours else (),
+        )
 
     @cached_property
     def lesson(self) -> Lesson:
@@ -159,6 +171,26 @@ class Lesson:
 
 
 @dataclass(frozen=True, eq=False)
+class Placed:
+    """A slide where it lies upon others.
+
+    Parameters
+    ----------
+    frame
+        Of its section.
+    slide
+        The slide.
+    """
+
+    frame: Frame
+    slide: Slide
+
+    def common(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bring (m, 2) y, x in px of the slide to um of the common frame."""
+        return self.frame.common(self.slide, points)
+
+
+@dataclass(frozen=True, eq=False)
 class Drift:
     """What other sections tell about one.
 
@@ -168,10 +200,13 @@ class Drift:
         By the others.
     features
         Of the section.
+    placed
+        The section where it lies upon others; ``None`` if it does not, or that is not to be used.
     """
 
     taught: Taught
     features: BoundFeatures
+    placed: Placed | None = None
 
     @property
     def roots(self) -> Roots:
@@ -180,11 +215,11 @@ class Drift:
 
     def at_spots(self, centers: NDArray[np.float64]) -> Floats:
         """(n, K + 1) what quantities differ from their mean over spots around (n, 2) centres."""
-        return self._of(self.features.at_spots(centers))
+        return self._of(self.features.at_spots(centers), centers)
 
     def at(self, points: NDArray[np.float64]) -> Floats:
         """(m, K + 1) what quantities differ from their mean at (m, 2) points."""
-        return self._of(self.features.at(points))
+        return self._of(self.features.at(points), points)
 
     def variance(self, points: NDArray[np.float64]) -> Floats:
         """(m, Q) variance of the components at (m, 2) points, without noise of counting; greater where all is strange."""
@@ -210,11 +245,26 @@ class Drift:
         """Return what the drift says without any spot, or with some that ``change`` (K + 1,) the mean."""
         return Drifted(self, self.taught.mean + change)
 
-    def _of(self, components: Floats) -> Floats:
-        found = (
-            self.features.shared.functions(np.asarray(components, dtype=np.float64)) @ self.taught.lesson.coefficients
-        )
+    @cached_property
+    def neighbours(self) -> Neighbours | None:
+        """What sections that lie upon this one measured; ``None`` if there are none."""
+        if self.placed is None:
+            return None
+        sections = upon(self.placed.frame, self.taught.neighbours, self.taught.config)
+        if not sections:
+            return None
+        rest = [each.components - self._by_features(each.features) for each in sections]
+        return Neighbours(self.placed.frame, sections, rest, self.taught.config)
+
+    def _of(self, components: Floats, points: NDArray[np.float64]) -> Floats:
+        found = self._by_features(components)
+        if self.placed is not None and self.neighbours is not None:
+            found = found + self.neighbours.at(self.placed.common(points))
         return np.asarray(found @ self.taught.rotation)
+
+    def _by_features(self, components: Floats) -> Floats:
+        functions = self.features.shared.functions(np.asarray(components, dtype=np.float64))
+        return np.asarray(functions @ self.taught.lesson.coefficients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +338,7 @@ def teach(
     config: DriftConfig,
     *,
     least_sum: float,
+    placed: Sequence[Placed] = (),
 ) -> Taught:
     """Sum up what c sections say about how factors follow features.
 
@@ -301,13 +352,18 @@ def teach(
         Of the regression.
     least_sum
         Counts in the usual spot from which densities may be brought to a common sum.
+    placed
+        Each section where it lies upon others; empty if what they measured is not to be kept.
     """
     density = np.concatenate([observations.density for _, observations, _ in sections])
     mean, n_contrasts = density.mean(axis=0), sections[0][1].n_contrasts
     total = float(mean[: len(mean) - n_contrasts].sum())
     area = min(observations.area for _, observations, _ in sections)
     levels = [None, total] if total * area >= least_sum else [None]
-    tried = [_taught(features, sections, Roots(mean, n_contrasts, level, ANSCOMBE / area), config) for level in levels]
+    tried = [
+        _taught(features, sections, Roots(mean, n_contrasts, level, ANSCOMBE / area), config, placed)
+        for level in levels
+    ]
     sizes = np.array([len(observations) for _, observations, _ in sections])
     # by how well each section is predicted from the others, which counts the more the more of them there is
     weights = (sizes.sum() - sizes) / sizes if len(sections) > 1 else np.ones(1)
@@ -323,6 +379,7 @@ def _taught(
     sections: Sequence[tuple[str, Observations, BoundFeatures]],
     roots: Roots,
     config: DriftConfig,
+    placed: Sequence[Placed],
 ) -> Taught:
     quantities = [roots.quantities(observations.density) for _, observations, _ in sections]
     centred = [each - each.mean(axis=0) for each in quantities]
@@ -331,17 +388,26 @@ def _taught(
     if all(observations.halves is not None for _, observations, _ in sections):
         apart = [roots.quantities(o.halves[0]) - roots.quantities(o.halves[1]) for _, o, _ in sections if o.halves]
         noise = np.square(np.concatenate(apart) @ turn).mean(axis=0) / 4
-    pieces = []
-    for (_, observations, bound), each in zip(sections, centred, strict=True):
-        functions, components = features.functions(bound.at_spots(observations.centers)), each @ turn
+    pieces, neighbours = [], []
+    for number, ((_, observations, bound), each) in enumerate(zip(sections, centred, strict=True)):
+        looks, components = bound.at_spots(observations.centers), each @ turn
+        functions = features.functions(looks)
+        if placed:
+            neighbours.append(_neighbour(placed[number], observations, looks, components))
         parts = _parts(observations.centers) if len(sections) <= 2 else [np.arange(len(each))]
         pieces.append(tuple(_sums(functions[part], components[part]) for part in parts))
     every = np.concatenate(quantities)
     names = tuple(name for name, _, _ in sections)
     return Taught(
         features, roots, np.mean([each.mean(axis=0) for each in quantities], axis=0), np.square(every).mean(axis=0),
-        rotation, noise, names, tuple(pieces), config,
+        rotation, noise, names, tuple(pieces), config, tuple(neighbours),
     )  # fmt: skip
+
+
+def _neighbour(placed: Placed, observations: Observations, features: Floats, components: Floats) -> Neighbour:
+    pitch_um = observations.pitch * placed.slide.grid.um_per_px
+    places = placed.common(observations.centers)
+    return Neighbour(placed.frame, places, pitch_um, features.astype(np.float32), components.astype(np.float32))
 
 
 def _parts(centers: NDArray[np.float64]) -> list[NDArray[np.int64]]:
@@ -379,6 +445,21 @@ def _composition_error(taught: Taught, name: str, observations: Observations, bo
     drift = Drift(taught.without(name) if len(taught.sections) > 1 else taught, bound)
     found = drift.roots.density(taught.mean + drift.at_spots(observations.centers), drift.gain())
     return composition_error(found, observations.density, drift.roots.n_plain)
+
+
+def checked(drift: Drift, observations: Observations) -> Drift:
+    """Leave out what sections that lie upon this one measured, if without it its own spots are predicted better beyond chance."""
+    if drift.neighbours is None or len(observations) < _LEAST_CHECKED:
+        return drift
+    alone = replace(drift, placed=None)
+    quantities = drift.roots.quantities(observations.density)
+    errors = []
+    for each in (drift, alone):
+        found = each.at_spots(observations.centers)
+        density = drift.roots.density(found + (quantities - found).mean(axis=0), drift.gain())
+        errors.append(composition_errors(density, observations.density, drift.roots.n_plain))
+    harm = errors[0] - errors[1]
+    return alone if harm.mean() > harm.std() / np.sqrt(len(harm)) else drift
 
 
 def few_spots(drift: Drift, observations: Observations) -> DriftSolver:

@@ -12,7 +12,7 @@ import numpy as np
 from sphisto._alike import not_to_be_confused
 from sphisto._checks import require_positive
 from sphisto._facts import as_html, as_text
-from sphisto.core.grid import Grid
+from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.bins import said_of_empty
 from sphisto.io.calibration import calibration_of, scale_of_stated
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from sphisto.io.layouts import Layout
     from sphisto.io.window import BBox
+    from sphisto.slide.registration import Registration
 
 logger = logging.getLogger("sphisto")
 
@@ -78,6 +79,8 @@ class Section:
         Rows and columns of ``adata`` when the section was made.
     sdata
         The SpatialData that was given; ``None`` for data of other kinds.
+    registration
+        Where it lies upon another section, if that is to be used.
     """
 
     library_id: str
@@ -93,6 +96,7 @@ class Section:
     about: Mapping[str, str] = field(default_factory=dict)
     seen_shape: tuple[int, int] = (0, 0)
     sdata: SpatialData | None = None
+    registration: Registration | None = None
 
     def __repr__(self) -> str:
         return as_text(f"Section {self.library_id!r}", self.about)
@@ -111,6 +115,43 @@ class Section:
         if self.adata is None:
             return self
         return replace(self, adata=self.adata.to_memory() if self.adata.isbacked else self.adata.copy())
+
+    def registered(self, registration: Registration) -> Section:
+        """Return the same section laid upon another, so that what was measured there may be used at the same places.
+
+        It is where both are fitted together, or this one is predicted by a fit of the other; not if the registration is not
+        trusted, or left-out spots show that it does harm.
+
+        Parameters
+        ----------
+        registration
+            What :func:`sphisto.pp.register` found with this section as the moving one.
+
+        Raises
+        ------
+        ValueError
+            If the registration is of another section, or of this one at another scale.
+
+        Examples
+        --------
+        >>> import sphisto as sp
+        >>> first = sp.datasets.toy(192, 192, pitch_um=24)
+        >>> second = first.copy()
+        >>> second.uns["spatial"] = {"second": second.uns["spatial"].pop("toy")}
+        >>> laid = sp.io.section(second).registered(sp.pp.register(second, first))
+        >>> laid.about["registration"]
+        "upon 'toy'"
+        """
+        own = self.grid.fullres_um_per_px
+        if registration.moving != self.library_id or not np.isclose(registration.um_per_px[0], own, rtol=SAME_SCALE):
+            msg = (
+                f"Found a registration of {registration.moving!r} of {registration.um_per_px[0]:.4g} um per full-resolution px "
+                f"with {self.library_id!r} of {own:.4g}; expected one of this section. Call "
+                "`sphisto.pp.register(this_section, other)`."
+            )
+            raise ValueError(msg)
+        words = f"upon {registration.fixed!r}" if registration.trusted else f"not trusted: {registration.why}"
+        return replace(self, registration=registration, about={**self.about, "registration": words})
 
     @property
     def table(self) -> AnnData:

@@ -14,7 +14,7 @@ from sphisto.features.sources import require_same
 from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.observations import informative, observe
-from sphisto.predict.sections import taught_about
+from sphisto.predict.sections import field_with, taught_about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def posterior_for(
         if not known.any():
             return fitted, prior_mean(fitted.mean, COARSEST, drift)
         observations = observe(slide, fitted.model, known, fitted.config.genes)
-        return fitted, Field.fit(observations, features, fitted.config.field, drift).given("all")
+        return fitted, field_with(drift, slide, observations, features, fitted.config).given("all")
     if not known.any():
         return fitted, prior_mean(fitted.mean, COARSEST)
     field = fit_field(slide, fitted.model, known, features, fitted.config)

@@ -15,11 +15,12 @@ from sphisto.features.maps import SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
 from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
-from sphisto.field.drift import Drift, Taught, teach
+from sphisto.field.drift import Drift, Placed, Taught, checked, teach
 from sphisto.field.field import Field
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.model import rates
 from sphisto.genes.observations import observe
+from sphisto.slide.frames import frames_of, require_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sphisto.features.maps import FeatureMaps
     from sphisto.features.source import FeatureSource
     from sphisto.genes.loadings import Loadings
+    from sphisto.genes.observations import Observations
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
@@ -50,12 +52,15 @@ class Shared:
         How features are standardised among these sections.
     bound
         Features of each, so standardised.
+    placed
+        Each where it lies upon others; ``None`` of one that does not.
     """
 
     model: SharedModel
     lessons: dict[Scaling, Taught]
     scaling: Scaling
     bound: tuple[BoundFeatures, ...]
+    placed: tuple[Placed | None, ...]
 
     @property
     def taught(self) -> Taught:
@@ -66,7 +71,7 @@ class Shared:
         """Return what the others tell about a section; ``None`` if there is no other with spots."""
         name = self.bound[section].name
         others = self.taught.without(name)
-        return Drift(others, self.bound[section]) if others.sections else None
+        return Drift(others, self.bound[section], self.placed[section]) if others.sections else None
 
 
 def fit_together(
@@ -105,6 +110,7 @@ def fit_together(
     if maps is None:
         maps = wide_maps(slides, sources, config)
     teaching = [i for i, each in enumerate(kept) if each.any()]
+    placed = _placed(slides, config)
     observed = [observe(slides[i], model.of(i), kept[i], config.genes) for i in teaching]
     lessons: dict[Scaling, Taught] = {}
     for each in SCALINGS:
@@ -113,10 +119,24 @@ def fit_together(
             (slides[i].name, observations, features.of(slides[i], maps[i]))
             for i, observations in zip(teaching, observed, strict=True)
         ]
-        lessons[each] = teach(features, sections, config.drift, least_sum=config.field.least_sum)
+        lessons[each] = teach(
+            features,
+            sections,
+            config.drift,
+            least_sum=config.field.least_sum,
+            placed=[placed[i] for i in teaching] if placed else (),
+        )
     features = lessons[scaling].features
     bound = tuple(features.of(slide, each) for slide, each in zip(slides, maps, strict=True))
-    return Shared(model, lessons, scaling, bound)
+    return Shared(model, lessons, scaling, bound, tuple(placed or [None] * len(slides)))
+
+
+def _placed(slides: Sequence[Slide], config: FitConfig) -> list[Placed]:
+    """Slides where they lie upon each other; none if no registration is to be used, now or later."""
+    frames = frames_of(slides)
+    if len({frame.group for frame in frames.values()}) == len(slides) and not config.drift.keep_spots:
+        return []
+    return [Placed(frames[slide.name], slide) for slide in slides]
 
 
 def wide_maps(slides: Sequence[Slide], sources: Sequence[FeatureSource], config: FitConfig) -> list[FeatureMaps]:
@@ -140,7 +160,26 @@ def field_of(
 ) -> Field:
     """Fit the field of one of the sections to its ``known`` (n,) spots, with what the others tell."""
     observations = observe(slide, shared.model.of(section), known, config.genes)
-    return Field.fit(observations, features, config.field, shared.drift(section))
+    return field_with(shared.drift(section), slide, observations, features, config)
+
+
+def field_with(
+    drift: Drift | None,
+    slide: Slide,
+    observations: Observations,
+    features: SectionFeatures | None,
+    config: FitConfig,
+) -> Field:
+    """Fit the field of a section with what others tell, of which a registration that does harm at its spots is left out."""
+    if drift is not None:
+        used = checked(drift, observations)
+        if used is not drift:
+            logger.warning(
+                "%s: its spots are predicted better without the sections that it is registered to, so that these are not "
+                "used place by place. Look at `sphisto.pl.registration`, or give the section without `registered`.", slide.name,
+            )  # fmt: skip
+        drift = used
+    return Field.fit(observations, features, config.field, drift)
 
 
 def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
@@ -194,7 +233,7 @@ def taught_about(
         logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
     (maps,) = wide_maps([slide], sources, fitted.config)
-    drift = Drift(taught, taught.features.of(slide, maps)) if taught.sections else None
+    drift = Drift(taught, taught.features.of(slide, maps), place_of(slide, fitted)) if taught.sections else None
     if drift is not None:
         strange = _strange(drift.features, slide)
         if slide.name not in fitted.sections:  # a section of the fit is recorded as the fit did, also by a resumed run
@@ -216,6 +255,32 @@ def taught_about(
     counts = np.asarray(slide.spots.values[rows].sum(axis=0), dtype=np.float64).ravel()
     levels = levels_of(fitted.model, counts, sums, fitted.config.genes)
     return replace(fitted, model=at_levels(fitted.model, levels)), drift
+
+
+def place_of(slide: Slide, fitted: Fitted) -> Placed | None:
+    """Return where a slide lies upon sections that a projection was fitted to; ``None`` if it does not.
+
+    Raises
+    ------
+    ValueError
+        If it is registered to a section that is not among them, or of which no factors at spots were kept.
+    """
+    taught = next(iter(fitted.lessons.values()))
+    frames = {name: each.frame for name, each in zip(taught.sections, taught.neighbours, strict=False)}
+    if slide.name in frames:
+        return Placed(frames[slide.name], slide)
+    registration = slide.registration
+    if registration is None or not registration.trusted:
+        return None
+    require_fixed(registration, dict.fromkeys(taught.sections))
+    if registration.fixed not in frames:
+        msg = (
+            f"{slide.name!r} is registered to {registration.fixed!r}, but the projection keeps no factors at the spots of its "
+            "sections, as none of them was registered when it was fitted. Fit with "
+            "`config=FitConfig(drift=DriftConfig(keep_spots=True))`, or give the slide without `registered`."
+        )
+        raise ValueError(msg)
+    return Placed(frames[registration.fixed].on_top(registration), slide)
 
 
 def _strange(features: BoundFeatures, slide: Slide) -> float:

@@ -11,7 +11,9 @@ import torch
 from sphisto.features.config import DriftConfig
 from sphisto.features.shared import SharedFeatures
 from sphisto.field.drift import Sums, Taught
+from sphisto.field.neighbours import Neighbour
 from sphisto.field.roots import Roots
+from sphisto.slide.frames import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,7 @@ def as_content(taught: Taught) -> dict[str, Any]:
         "roots": _plain(taught.roots),
         "pieces": [[_plain(sums) for sums in section] for section in taught.pieces],
         "sections": list(taught.sections),
+        "neighbours": [_plain(each) | {"frame": _plain(each.frame)} for each in taught.neighbours],
         "config": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(taught.config).items()},
         **{name: torch.from_numpy(np.asarray(getattr(taught, name))) for name in _ARRAYS},
     }
@@ -37,6 +40,10 @@ def from_content(content: Mapping[str, Any]) -> Taught:
         sections=tuple(content["sections"]),
         pieces=tuple(tuple(Sums(**_arrays(sums)) for sums in section) for section in content["pieces"]),
         config=DriftConfig(**content["config"]),
+        neighbours=tuple(
+            Neighbour(**_arrays(each) | {"frame": Frame(**_arrays(each["frame"]))})
+            for each in content.get("neighbours", ())
+        ),
         **{name: content[name].numpy() for name in _ARRAYS},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.mask import Mask
 from sphisto.core.places import Places
 from sphisto.core.spot import Spot
+
+if TYPE_CHECKING:
+    from sphisto.slide.registration import Registration
 
 _PITCH_OF_SPOTS = 100 / 55  # of their diameter: 100 um of 55 um (Visium), about 200 um of 100 um before
 
@@ -71,6 +74,8 @@ class Slide:
         Size and shape of a spot: also the unit of area of every gene raster.
     measured
         What the spots measured; ``None`` for a slide with an image only.
+    registration
+        Where it lies upon another section, if that is to be used.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Slide:
     tissue: Mask | NDArray[np.bool_]
     spot: Spot
     measured: Measured | None = None
+    registration: Registration | None = None
 
     @property
     def spots(self) -> Measured:

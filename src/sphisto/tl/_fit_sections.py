@@ -29,6 +29,7 @@ from sphisto.io.store.tables import flags, require_free_key
 from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.sections import of_common_genes
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
+from sphisto.slide.frames import frames_of
 from sphisto.tl._genes import default_genes, names_of
 from sphisto.tl._loadings import most_maps
 from sphisto.tl._project import annotate
@@ -290,6 +291,7 @@ def comparable_slides(sections: Sequence[Section], um_per_px: float | None, long
     with stage("images and tissue"):
         slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
     _refuse_other_scales(slides)
+    frames_of(slides)  # refuses what is registered to a section that is not here
     return slides
 
 

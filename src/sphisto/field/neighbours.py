@@ -1,0 +1,97 @@
+"""What registered sections measured at a place, beyond what features of the image tell.
+
+An average over the observations near by, weighted by a Gaussian of the distance and by how many sections lie between, and
+drawn to zero by pseudo-observations: a little of what is true of a section at a place holds in the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+if TYPE_CHECKING:
+    from sphisto.features.config import DriftConfig
+    from sphisto.slide.frames import Frame
+
+Floats = NDArray[np.floating]
+
+_END = 3.0  # standard deviations at which a Gaussian ends
+_MOST = 48  # observations of a section around a place
+_LEAST_WEIGHT = 0.1  # of a section that is so many away that no more of it is used
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """What one section measured, where it lies among others.
+
+    Parameters
+    ----------
+    frame
+        Of the section.
+    places
+        (n, 2) its observations y, x in um of the common frame.
+    pitch_um
+        Usual distance of neighbouring ones.
+    features
+        (n, q) components of the features there.
+    components
+        (n, Q) what they measured, as components of the quantities, as far as they differ from the section's mean.
+    """
+
+    frame: Frame
+    places: NDArray[np.float64]
+    pitch_um: float
+    features: NDArray[np.float32]
+    components: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """What the sections that lie upon one say of its places.
+
+    Parameters
+    ----------
+    frame
+        Of the section that is told.
+    sections
+        Those that lie upon it.
+    rest
+        Of each: (n, Q) what its observations measured beyond what features tell.
+    config
+        How far and how firmly they count.
+    """
+
+    frame: Frame
+    sections: Sequence[Neighbour]
+    rest: Sequence[Floats]
+    config: DriftConfig
+
+    def at(self, places: NDArray[np.float64]) -> Floats:
+        """(m, Q) expected beyond features at (m, 2) places y, x in um of the common frame."""
+        sums, weights = np.zeros((len(places), self.rest[0].shape[1])), np.zeros((len(places), 1))
+        for each, rest in zip(self.sections, self.rest, strict=True):
+            far = self.config.near * each.pitch_um
+            found, rows = KDTree(each.places).query(
+                places, k=range(1, min(_MOST, len(rest)) + 1), distance_upper_bound=_END * far
+            )
+            near = np.isfinite(found)
+            weight = self.config.per_section ** self.frame.steps_to(each.frame) * np.where(
+                near, np.exp(-0.5 * np.square(np.where(near, found, 0) / far)), 0
+            )
+            sums += np.einsum("mk,mkq->mq", weight, rest[np.where(near, rows, 0)])
+            weights += weight.sum(axis=1, keepdims=True)
+        return np.asarray(sums / (weights + self.config.near_spots))
+
+
+def upon(frame: Frame, sections: Sequence[Neighbour], config: DriftConfig) -> list[Neighbour]:
+    """Return those of some sections that lie upon a frame, and are near enough to count."""
+    return [
+        each
+        for each in sections
+        if each.frame.group == frame.group and config.per_section ** frame.steps_to(each.frame) >= _LEAST_WEIGHT
+    ]

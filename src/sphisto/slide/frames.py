@@ -1,0 +1,108 @@
+"""Where sections lie upon each other: frames that registrations join."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphisto.slide.poses import moved
+
+if TYPE_CHECKING:
+    from sphisto.slide.registration import Registration
+    from sphisto.slide.slide import Slide
+
+logger = logging.getLogger("sphisto")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where a section lies among those that lie upon each other.
+
+    Parameters
+    ----------
+    group
+        Name of the section whose own frame is the common one.
+    matrix
+        (3, 3) from (y, x, 1) in um of the section to um of the common frame.
+    step
+        Place of the section in the order in which sections were given: that in which they were cut.
+    apart
+        Sections between it and the one at its ``step``: 0, or 1 of a section that was laid upon that one later.
+    """
+
+    group: str
+    matrix: Floats
+    step: int
+    apart: int = 0
+
+    def steps_to(self, other: Frame) -> int:
+        """Sections from this one to another, at least one."""
+        return max(abs(self.step - other.step) + self.apart + other.apart, 1)
+
+    def common(self, slide: Slide, points: Floats) -> Floats:
+        """Bring (n, 2) y, x in px of the section's slide to um of the common frame."""
+        return moved(self.matrix, slide.grid.to_fullres(points) * slide.grid.fullres_um_per_px)
+
+    def on_top(self, registration: Registration) -> Frame:
+        """Return the frame of a section that ``registration`` lays upon this one."""
+        return Frame(self.group, self.matrix @ in_um(registration), self.step, self.apart + 1)
+
+
+def in_um(registration: Registration) -> Floats:
+    """(3, 3) from (y, x, 1) in um of the moving section to those of the fixed one."""
+    (moving, fixed), swap = registration.um_per_px, np.eye(3)[[1, 0, 2]]
+    return np.asarray(
+        np.diag([fixed, fixed, 1]) @ swap @ registration.matrix @ swap @ np.diag([1 / moving, 1 / moving, 1])
+    )
+
+
+def frames_of(slides: Sequence[Slide]) -> dict[str, Frame]:
+    """Join slides by their registrations, as far as these are trusted: each slide gets a frame.
+
+    Raises
+    ------
+    ValueError
+        If one is registered to a section that is not among them.
+    """
+    names = [slide.name for slide in slides]
+    links: dict[str, list[tuple[str, Floats]]] = {name: [] for name in names}
+    for slide in slides:
+        registration = slide.registration
+        if registration is None:
+            continue
+        require_fixed(registration, links)
+        if not registration.trusted:
+            logger.info("%s: its registration is not trusted and is not used: %s.", slide.name, registration.why)
+            continue
+        there = in_um(registration)
+        links[slide.name].append((registration.fixed, there))
+        links[registration.fixed].append((slide.name, np.asarray(np.linalg.inv(there), dtype=np.float64)))
+    frames: dict[str, Frame] = {}
+    for group in names:
+        if group in frames:
+            continue
+        frames[group], waiting = Frame(group, np.eye(3), names.index(group)), [group]
+        for name in waiting:  # it grows
+            for other, there in links[name]:
+                if other not in frames:
+                    frames[other] = Frame(group, frames[name].matrix @ np.linalg.inv(there), names.index(other))
+                    waiting.append(other)
+    return frames
+
+
+def require_fixed(registration: Registration, known: Mapping[str, object]) -> None:
+    """Refuse a registration to a section that is not among the known ones."""
+    if registration.fixed not in known:
+        msg = (
+            f"Found {registration.moving!r} registered to {registration.fixed!r}, which is not among the sections "
+            f"{', '.join(map(repr, known))}; expected one of them. Register it to one with `sphisto.pp.register`, or give "
+            "it as it is, without `registered`."
+        )
+        raise ValueError(msg)
