@@ -15,9 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anndata as ad
 import matplotlib.pyplot as plt
-import scanpy as sc
 
 import sphisto as sp
 
@@ -99,15 +97,14 @@ def registration(adata: AnnData, _store: Path) -> None:
     # [end]
 
 
-def integration(adata: AnnData, _store: Path) -> None:
+def integration(adata: AnnData, store: Path) -> None:
     # [integration]
     second = sp.io.read_visium(SECOND)
     sp.pp.normalize(second)
-    both = ad.concat({"MOB1": adata, "MOB2": second}, label="section", index_unique="-")
-    corrected = sc.pp.combat(both, key="section", inplace=False)
-    both.obsm["combat"] = sc.pp.pca(corrected, n_comps=30)
-    sp.tl.integration(both, section_key="section", after="combat")
-    sp.pl.integration(both, gene="Penk")
+    sections = [adata, second]
+    sp.tl.fit_projection(sections, store=store.with_name("both.zarr"), config="fast", um_per_px=12)
+    sp.tl.integration(sections)
+    sp.pl.integration(sections, gene="Penk")
     # [end]
 
 

@@ -738,14 +738,14 @@ def test_aggregate_sums_regions_from_files_and_of_the_store(store, tmp_path, cap
 
 def test_aggregate_sums_square_bins(store, tmp_path, capsys):
     out = tmp_path / "bins.h5ad"
-    assert cli.main(["aggregate", str(store), "--bins-um", "50", "--genes", "nuclei_a", "--out", str(out)]) == 0
-    expected = sp.tl.aggregate(store, bins_um=50, genes="nuclei_a")
+    assert cli.main(["aggregate", str(store), "--square-um", "50", "--genes", "nuclei_a", "--out", str(out)]) == 0
+    expected = sp.tl.aggregate(store, square_um=50, genes="nuclei_a")
     assert capsys.readouterr().out == f"{expected.n_obs} regions x 1 genes written to {out}\n"
     found = ad.read_h5ad(out)
     assert list(found.obs_names) == list(expected.obs_names)
     np.testing.assert_allclose(found.X, expected.X, rtol=1e-6)
     assert cli.main(["aggregate", str(store), "--out", str(out), "--overwrite"]) == 2
-    assert "Found neither of `regions` and `bins_um`" in capsys.readouterr().err
+    assert "Found neither of `regions` and `square_um`" in capsys.readouterr().err
 
 
 def test_regions_that_are_not_there_are_named(store, tmp_path, capsys):
@@ -827,17 +827,3 @@ def test_report_writes_a_file_and_says_so_or_says_why_not(store, tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", str(store)]) == 0
     assert (tmp_path / "report.html").is_file()
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["aggregate", "x.zarr", "--out", "x.h5ad", "--bin-um", "8"],
-        ["fit", "folder", "--store", "x.zarr", "--bins-um", "8"],
-    ],
-)
-def test_the_side_of_bins_to_fit_and_that_to_sum_over_are_told_apart(words, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(words)
-    assert stopped.value.code == cli.Exit.WRONG_INPUT
-    assert "--bin-um, of fit, is the side of the bins of Visium HD that are fitted" in capsys.readouterr().err

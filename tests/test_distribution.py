@@ -95,6 +95,40 @@ def test_the_wheel_says_what_pyproject_says(built):
     assert ABOUT["scripts"] == {"sphisto": "sphisto.cli:main"}
 
 
+def hook():
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pypi_is_told_the_readme(built):
+    text = files_of(built.wheel)[f"{NAME}.dist-info/METADATA"].decode().replace("\r\n", "\n").partition("\n\n")[2]
+    source = ABOUT.get("urls", {}).get("Source")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (
+        text.strip()
+        == (readme if source is None else hook().with_addresses(readme, source, f"v{ABOUT['version']}")).strip()
+    )
+
+
+def test_links_of_the_readme_lead_to_files_of_the_release_once_there_is_a_repository():
+    readme, source = (ROOT / "README.md").read_text(encoding="utf-8"), "https://example.org/us/sphisto/"
+    found = hook().with_addresses(readme, source, "v1.2.3")
+    links = [re.findall(r"\]\(([^)\s]+)\)", text) for text in (readme, found)]
+    assert len(links[0]) == len(links[1])
+    assert not [link for link in links[1] if not re.match("https?:|#", link)]
+    pictures = 0
+    for before, after in zip(*links, strict=True):
+        if before == after:
+            continue
+        assert (ROOT / before.partition("#")[0]).is_file()
+        kind = "raw" if before.endswith(".jpg") else "blob"
+        assert after == f"https://example.org/us/sphisto/{kind}/v1.2.3/{before}"
+        pictures += kind == "raw"
+    assert pictures == 2
+
+
 def test_what_the_package_says_of_itself_is_what_the_wheel_says(built):
     import sphisto
 

@@ -51,6 +51,12 @@ def test_a_keyword_and_its_former_name_contradict_each_other(small_toy):
         sp.tl.fit_projection(small_toy, config="default", preset="fast")
 
 
+def test_squares_to_sum_over_are_found_by_their_former_name(store):
+    with pytest.warns(FutureWarning, match=r"bins_um=100 is written square_um=... now"):
+        found = sp.tl.aggregate(store, bins_um=100)
+    assert found.n_obs == sp.tl.aggregate(store, square_um=100).n_obs
+
+
 def test_keywords_of_today_do_not_warn(small_toy, config_of, recwarn):
     assert config_of(small_toy, config="fast") == "fast"
     assert not [each for each in recwarn if each.category is FutureWarning]

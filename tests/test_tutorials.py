@@ -25,7 +25,7 @@ SHORTER = {
     "mouse_brain": {"um_per_px": 8, "max_epochs": 1},
     "full_resolution_slide": {"um_per_px": 16, "max_epochs": 2, "coarsest": 0},
     "is_it_right": {"height": 512, "width": 640, "max_epochs": 1},
-    "ecosystem": {"bins_um": 100},
+    "ecosystem": {"square_um": 100},
     "visium_hd": {"size": 480, "max_epochs": 1, "array_mm": 3},
     "two_sections": {"um_per_px": 25},
     "slide_without_spots": {"um_per_px": 25},

@@ -44,17 +44,7 @@ def main() -> None:
 
 def chosen(only: str, seeds: int) -> list[tuple[str, str, int, str]]:
     """Rows whose set, kind, seed and method are each among those named, or of a sort of which none is named."""
-    words = {word.strip() for word in only.split(",") if word.strip()}
-    sorts = [{name for name, _ in SETS}, {kind for _, kind in SETS}, {w for w in words if w.isdigit()}, set(METHODS)]
-    known = set().union(*sorts)
-    if words - known:
-        msg = f"Unknown: {', '.join(sorted(words - known))}. Known: {', '.join(sorted(known))}, and seeds."
-        raise SystemExit(msg)
-    asked = [words & sort for sort in sorts]
-    numbers = sorted(map(int, asked[2])) or range(seeds)
-    rows = [(*key, seed, method) for key in SETS for seed in numbers for method in METHODS]
-    rows = [row for row in rows if METHODS[row[3]].runs_on(*row[:3])]
-    return [row for row in rows if all(not some or str(at) in some for some, at in zip(asked, row, strict=True))]
+    return results.chosen(only, list(SETS), METHODS, lambda row: METHODS[row[3]].runs_on(*row[:3]), seeds)
 
 
 def available(rows, data):

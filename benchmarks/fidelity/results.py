@@ -3,6 +3,7 @@
 import subprocess
 import time
 import traceback
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -26,28 +27,61 @@ def read(folder=RESULTS) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
+def chosen(only, cases, methods, runs_on, seeds=3) -> list[tuple[str, str, int, str]]:
+    """Rows (set, kind, seed, method) of which each name is among those given, or of a sort of which none is given."""
+    words = {word.strip() for word in only.split(",") if word.strip()}
+    sorts = [{name for name, _ in cases}, {kind for _, kind in cases}, {w for w in words if w.isdigit()}, set(methods)]
+    known = set().union(*sorts)
+    if words - known:
+        msg = f"Unknown: {', '.join(sorted(words - known))}. Known: {', '.join(sorted(known))}, and seeds."
+        raise SystemExit(msg)
+    asked = [words & sort for sort in sorts]
+    numbers = sorted(map(int, asked[2])) or range(seeds)
+    rows = [(*key, seed, method) for key in cases for seed in numbers for method in methods]
+    rows = [row for row in rows if all(not some or str(at) in some for some, at in zip(asked, row, strict=True))]
+    return [row for row in rows if runs_on(row)]
+
+
 def run(rows, data, folder=RESULTS) -> None:
-    """Compute those of the (set, kind, seed, method) rows that are outdated, case by case, and keep each at once."""
-    known, prints = read(folder).groupby(KEY).fingerprint.first(), {row: print_of(row, data) for row in rows}
+    """Compute those of the rows that are outdated."""
+    prints = {row: print_of(row, data) for row in rows}
+    compute(rows, prints, lambda *at: make_case(*at, data), _scored, folder)
+
+
+def compute(rows, prints, case_of, scored, folder) -> None:
+    """Compute rows whose fingerprint is not that of their results, case by case, and keep each at once.
+
+    ``scored(case, method)`` returns scores, seconds and a note.
+    """
+    known = read(folder).groupby(KEY).fingerprint.first()
     todo = [row for row in rows if known.get(row) != prints[row]]
     print(f"{len(rows)} rows, {len(rows) - len(todo)} of them up to date.", flush=True)
     for at, some in groupby(todo, key=lambda row: row[:3]):
-        case = make_case(*at, data)
-        started = time.perf_counter()
-        width = gaussian(case)  # genes of all methods are compared with it
-        width_seconds = time.perf_counter() - started
+        case = case_of(*at)
         for row in some:
-            method, started = METHODS[row[3]], time.perf_counter()
             try:
-                predicted = width if row[3] == "gaussian" else method(case)
-                seconds = width_seconds if row[3] == "gaussian" else time.perf_counter() - started
-                found = score(case, predicted, width, free=method.kind in ("interpolation", "image", "peer"))
+                found, seconds, note = scored(case, row[3])
             except Exception:  # noqa: BLE001 - one failure must not end the table; it is tried again next time
                 traceback.print_exc()
                 continue
             keep(row, found, seconds, prints[row], folder)
-            said = f"pearson {found['pearson']:.4f} in {seconds:.1f} s; {predicted.note}"
+            said = f"pearson {found['pearson']:.4f} in {seconds:.1f} s; {note}"
             print(f"[{todo.index(row) + 1}/{len(todo)}] {' '.join(map(str, row))}: {said}", flush=True)
+
+
+def _scored(case, name):
+    (width, width_seconds), method, started = _width(case), METHODS[name], time.perf_counter()
+    predicted = width if name == "gaussian" else method(case)
+    seconds = width_seconds if name == "gaussian" else time.perf_counter() - started
+    free = method.kind in ("interpolation", "image", "peer")
+    return score(case, predicted, width, free=free), seconds, predicted.note
+
+
+@lru_cache(maxsize=1)
+def _width(case):
+    """What Gaussian weights of the best width predict, with which genes of all methods are compared; and its seconds."""
+    started = time.perf_counter()
+    return gaussian(case), time.perf_counter() - started
 
 
 def print_of(row, data) -> str:

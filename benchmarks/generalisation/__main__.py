@@ -11,16 +11,16 @@ out. Results are benchmarks/generalisation/results/TARGET.csv.
 
 import argparse
 import os
-import traceback
+import time
 from functools import cache
-from itertools import groupby
+from itertools import product
 from pathlib import Path
 
 from benchmarks.fidelity import results
 from benchmarks.fidelity.fingerprints import fingerprint
 from benchmarks.generalisation import table
 from benchmarks.generalisation.cases import SHARES, TARGETS, make_case, score
-from benchmarks.generalisation.methods import METHODS
+from benchmarks.generalisation.methods import METHODS, runs_on
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -34,26 +34,16 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
     options = parser.parse_args()
     if not (options.table or options.docs):
-        run(available(chosen(options.only), options.data), options.data)
+        rows = results.chosen(
+            options.only, list(product(TARGETS, SHARES)), METHODS, lambda row: runs_on(row[3], row[1])
+        )
+        rows = available(rows, options.data)
+        prints = {row: _print(METHODS[row[3]].__module__, TARGETS[row[0]], options.data) for row in rows}
+        results.compute(rows, prints, lambda *at: make_case(*at, options.data), scored, RESULTS)
     there = table.wide(results.read(RESULTS))
     print(table.report(there))
     if options.docs:
         table.write(there)
-
-
-def chosen(only: str) -> list[tuple[str, str, int, str]]:
-    """(target, share, seed, method) whose names are each among those given, or of a sort of which none is given."""
-    words = {word.strip() for word in only.split(",") if word.strip()}
-    sorts = [set(TARGETS), set(SHARES), {w for w in words if w.isdigit()}, set(METHODS)]
-    unknown = words - set().union(*sorts)
-    if unknown:
-        msg = f"Unknown: {', '.join(sorted(unknown))}. Known: {', '.join([*TARGETS, *SHARES, *METHODS])}, and seeds."
-        raise SystemExit(msg)
-    asked = [words & sort for sort in sorts]
-    numbers = sorted(map(int, asked[2])) or range(3)
-    rows = [(t, share, seed, m) for seed in numbers for t in TARGETS for share in SHARES for m in METHODS]
-    rows = [row for row in rows if METHODS[row[3]].runs_on(SHARES[row[1]])]
-    return [row for row in rows if all(not some or str(at) in some for some, at in zip(asked, row, strict=True))]
 
 
 def available(rows, data):
@@ -64,31 +54,18 @@ def available(rows, data):
     return [row for row in rows if row[0] not in missing]
 
 
-def run(rows, data) -> None:
-    """Compute those rows that are outdated, and keep each at once."""
-    known = results.read(RESULTS).groupby(results.KEY).fingerprint.first()
-    todo = [row for row in rows if known.get(row) != _print(METHODS[row[3]].module, TARGETS[row[0]], data)]
-    print(f"{len(rows)} rows, {len(rows) - len(todo)} of them up to date.", flush=True)
-    for at, some in groupby(todo, key=lambda row: row[:3]):
-        case = make_case(*at, data)
-        for row in some:
-            method = METHODS[row[3]]
-            try:
-                predicted = method(case)
-                found = score(case, predicted)
-            except Exception:  # noqa: BLE001 - one failure must not end the table; it is tried again next time
-                traceback.print_exc()
-                continue
-            results.keep(row, found, predicted.seconds, _print(method.module, TARGETS[row[0]], data), RESULTS)
-            said = ", ".join(f"{name} {found[name]:.4f}" for name in ("pearson", "deviance"))
-            print(f"[{todo.index(row) + 1}/{len(todo)}] {' '.join(map(str, row))}: {said}", flush=True)
+def scored(case, name):
+    """Scores, seconds of one core, and nothing to remark."""
+    started = time.process_time()
+    predicted = METHODS[name](case)
+    return score(case, *predicted), time.process_time() - started, ""
 
 
 @cache
 def _print(module, group, data) -> str:
     """Fingerprint of the sources of a method and of the sections of a group."""
     files = [p for name in group for p in (data / name).rglob("*") if p.is_file() and p.suffix != ".md"]
-    return fingerprint([f"benchmarks.generalisation.{m}" for m in (module, "cases")], group, files)
+    return fingerprint([module, "benchmarks.generalisation.cases"], group, files)
 
 
 if __name__ == "__main__":

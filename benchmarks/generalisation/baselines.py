@@ -1,14 +1,11 @@
 """What anyone can do in a few lines: the others' mean, regression on the stain, interpolation of the known spots."""
 
-import time
-
 import numpy as np
-from benchmarks.fidelity.shared import measured_at
 from benchmarks.generalisation.cases import texture_of
 from scipy.spatial.distance import cdist
 
 from sphisto.scoring import baselines, metrics
-from sphisto.scoring.at_spots import Prediction
+from sphisto.scoring.held_out import without
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the median distance of features
 RIDGES = tuple(10.0**i for i in range(-2, 3))
@@ -17,15 +14,13 @@ STRIPS = 4  # of a section that is the only other one
 
 def mean_profile(case):
     """Everywhere the mean of the other sections' spots."""
-    started = time.process_time()
-    mean = _counts(case).mean(axis=0)
-    return Prediction(np.tile(mean, (len(case.hidden), 1)), time.process_time() - started)
+    return np.tile(_counts(case).mean(axis=0), (len(case.hidden), 1)), None
 
 
 def gaussian(case):
     """Gaussian-weighted averages of the target's known spots."""
-    train = measured_at(case.slide, case.known, np.arange(len(case.slide.spots.genes)))
-    return baselines.gaussian(train, case.slide.footprint().select(case.hidden))[0]
+    spots = case.slide.footprint().select(case.hidden)
+    return baselines.gaussian(without(case.slide, ~case.known), spots)[0].values, None
 
 
 def ridge(case):
@@ -34,13 +29,10 @@ def ridge(case):
     Width and penalty are those that predict the log-normalised values of left-out sections best, or of left-out strips if
     there is only one other section.
     """
-    started = time.process_time()
-    rows = [case.kept[i] for i in case.others]
-    texture = [_texture(case, i, kept) for i, kept in zip(case.others, rows, strict=True)]
-    counts = _counts(case)
+    texture, counts = [_texture(case, i, case.kept[i]) for i in case.others], _counts(case)
     groups = np.repeat(np.arange(len(texture)), [len(each) for each in texture])
     if len(texture) == 1:
-        along = case.slides[case.others[0]].spots.centers[rows[0]]
+        along = case.slides[case.others[0]].spots.centers[case.kept[case.others[0]]]
         along = along[:, np.argmax(np.ptp(along, axis=0))]
         groups[np.argsort(along, kind="stable")] = np.arange(len(along)) * STRIPS // len(along)
     known, target = np.concatenate(texture), _texture(case, case.at, ~case.known)
@@ -58,7 +50,7 @@ def ridge(case):
     width, penalty = min(((w, r) for w in WIDTHS for r in RIDGES), key=lambda each: error(*each))
     alike, here = (np.exp(-d / (2 * width * usual)) for d in (apart, cdist(target, known, "sqeuclidean")))
     least = 0.01 * counts.mean(axis=0)  # a regression may fall below nothing
-    return Prediction(np.maximum(_solved(alike, here, counts, penalty), least), time.process_time() - started)
+    return np.maximum(_solved(alike, here, counts, penalty), least), None
 
 
 def _counts(case):

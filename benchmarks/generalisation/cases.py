@@ -90,27 +90,23 @@ def texture_of(slide) -> SectionFeatures:
     return features_of(slide, [Texture()], FitConfig())
 
 
-def score(case: Case, predicted) -> dict[str, float]:
-    """Scores of a prediction of all genes at the hidden spots (:class:`sphisto.scoring.at_spots.Prediction`).
+def score(case: Case, values: NDArray[np.float64], variance: NDArray[np.float64] | None) -> dict[str, float]:
+    """Scores of (m, G) expected counts at the hidden spots, and of the variances of their rates if there are any.
 
     Deviance explained is that of all scored genes together, against the hidden spots' own mean: a constant that no method
     knows without them.
     """
-    scored, truth = case.scored, case.truth
-    by_gene = metrics.pearson(metrics.expected_log_normalised(predicted.values), metrics.log_normalised(truth))
-    values, truth = predicted.values[:, scored], truth[:, scored]
+    scored, often, truth = case.seen > LEAST_SEEN, case.seen > OFTEN_SEEN, case.truth
+    by_gene = metrics.pearson(metrics.expected_log_normalised(values), metrics.log_normalised(truth))
+    values, truth = values[:, scored], truth[:, scored]
     flat = metrics.poisson_deviance(np.broadcast_to(truth.mean(axis=0), truth.shape), truth)
     found = {
-        "pearson": np.nanmean(by_gene[scored]),
-        "pearson_often": np.nanmean(by_gene[case.seen > OFTEN_SEEN]),
+        "pearson": np.nanmean(by_gene[scored]), "pearson_often": np.nanmean(by_gene[often]),
         "deviance": 1 - metrics.poisson_deviance(values, truth).sum() / flat.sum(),
-        "genes": scored.sum(),
-        "genes_often": (case.seen > OFTEN_SEEN).sum(),
-        "spots": len(truth),
-    }
-    if predicted.variance is not None:
-        place = metrics.predictive_place(
-            truth, np.maximum(values, 1e-9), predicted.variance[:, scored], np.random.default_rng(case.seed)
-        )
+        "genes": scored.sum(), "genes_often": often.sum(), "spots": len(truth),
+    }  # fmt: skip
+    if variance is not None:
+        rng = np.random.default_rng(case.seed)
+        place = metrics.predictive_place(truth, np.maximum(values, 1e-9), variance[:, scored], rng)
         found["coverage"] = (np.abs(place - 0.5) < LEVEL / 2).mean()
     return {name: float(value) for name, value in found.items()}

@@ -1,31 +1,19 @@
-"""The methods by name: where each is, and whether it needs spots of the target."""
+"""The methods by name: functions of a case that return (m, G) expected counts of its hidden spots, and variances or None."""
 
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
-
-
-@dataclass(frozen=True)
-class Method:
-    """A function of a case in a module of this folder; ``known``: whether some of the target's spots must or may be known."""
-
-    module: str
-    function: str
-    known: tuple[bool, ...]
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, case):
-        return getattr(import_module(f"benchmarks.generalisation.{self.module}"), self.function)(case, **self.options)
-
-    def runs_on(self, share: float) -> bool:
-        return (share > 0) in self.known
-
+from benchmarks.generalisation import baselines, sphisto_methods
+from benchmarks.generalisation.cases import SHARES
 
 METHODS = {
-    "mean profile": Method("baselines", "mean_profile", (False,)),
-    "ridge": Method("baselines", "ridge", (False,)),
-    "gaussian": Method("baselines", "gaussian", (True,)),
-    "alone": Method("sphisto_methods", "alone", (True,)),
-    "sphisto": Method("sphisto_methods", "sphisto", (False, True)),
-    "sphisto pooled": Method("sphisto_methods", "sphisto", (False,), {"scaling": "pooled"}),
+    "mean profile": baselines.mean_profile,
+    "ridge": baselines.ridge,
+    "gaussian": baselines.gaussian,
+    "alone": sphisto_methods.alone,
+    "sphisto": sphisto_methods.sphisto,
+    "sphisto pooled": sphisto_methods.pooled,
 }
+NEEDS_SPOTS, TAKES_NONE = ("gaussian", "alone"), ("mean profile", "ridge", "sphisto pooled")
+
+
+def runs_on(method: str, share: str) -> bool:
+    """Whether a method is for that share of the target's spots."""
+    return method not in (NEEDS_SPOTS if SHARES[share] == 0 else TAKES_NONE)

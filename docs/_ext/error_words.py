@@ -12,10 +12,10 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "sphisto"
 SUBJECTS = {
     "Loadings of your own": ("genes/loadings", "io/loadings", "tl/_loadings"),
     "Several sections": ("pp/_register", "io/registration", "slide/registration", "slide/poses", "pl/_registration",
-                         "scoring/integration", "tl/_integration", "pl/_integration", "tl/_fit_sections",
+                         "scoring/integration", "tl/_integration", "tl/_gathered", "pl/_integration", "tl/_fit_sections",
                          "tl/_evaluate_sections", "predict/sections", "features/shared", "field/drift", "slide/frames"),
     "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
-                    "io/spatialdata_images", "io/masks", "io/elements", "_alike", "slide", "core", "pp", "datasets"),
+                    "io/spatialdata_images", "io/masks", "io/elements", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate", "tl/_genes"),
     "The image": ("io/image",),
     "Settings and networks": ("_former", "_ranges", "_rng", "config", "networks", "train", "field"),

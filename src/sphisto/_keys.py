@@ -79,6 +79,11 @@ def elements(key: str) -> tuple[str, ...]:
     return *rasters(key), tissue(key)
 
 
+def of_section(key: str, library_id: str) -> str:
+    """Name the projection, or the evaluation, of one of several sections: in the store, and in the section's table."""
+    return f"{key}_{library_id}"
+
+
 def dispersion(key: str) -> str:
     """Name the column of the scatter that no projection foresees, by gene."""
     return f"{key}_dispersion"

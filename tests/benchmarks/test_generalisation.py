@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -27,17 +28,15 @@ def cases(toys, monkeypatch):
 
 @pytest.mark.parametrize("share", ["0%", "20%"])
 def test_methods_predict_all_genes_and_other_sections_help(cases, share):
-    from benchmarks.generalisation.methods import METHODS
+    from benchmarks.generalisation.methods import METHODS, runs_on
 
-    case = cases.make_case("toy1", share, 0, None)
-    found = {}
-    for name, method in METHODS.items():
-        if method.runs_on(cases.SHARES[share]):
-            predicted = method(case)
-            assert predicted.values.shape == case.truth.shape
-            assert np.isfinite(predicted.values).all()
-            found[name] = cases.score(case, predicted)
-            assert found[name].get("coverage", 0.9) == pytest.approx(0.9, abs=0.06)
+    case, found = cases.make_case("toy1", share, 0, None), {}
+    for name in [name for name in METHODS if runs_on(name, share)]:
+        values, variance = METHODS[name](case)
+        assert values.shape == case.truth.shape
+        assert np.isfinite(values).all()
+        found[name] = cases.score(case, values, variance)
+        assert found[name].get("coverage", 0.9) == pytest.approx(0.9, abs=0.06)
     assert found["sphisto"]["pearson"] > 0.01 + found["alone" if case.known.any() else "mean profile"]["pearson"]
     assert found["sphisto"]["pearson"] > 0.4
 
@@ -52,22 +51,21 @@ def test_more_spots_hold_those_of_fewer(cases):
 
 def test_targets_are_checked_on_means_over_seeds():
     from benchmarks.generalisation import table
-    from benchmarks.generalisation.cases import TARGETS
+    from benchmarks.generalisation.cases import SHARES, TARGETS
 
+    scores = {("alone", "pearson"): 0.15, ("sphisto", "pearson"): 0.16, ("alone", "pearson_often"): 0.17}
+    scores["sphisto", "pearson_often"] = 0.19
     rows = [
-        {"set": name, "kind": share, "seed": seed, "method": method, "metric": metric, "seconds": 3.0, "value": value}
-        for name in TARGETS
-        for share in ("0%", "5%", "20%", "40%", "80%")
-        for seed in (0, 1)
-        for method, value in (("alone", 0.15 + 0.1 * seed), ("sphisto", 0.16 + 0.1 * seed))
-        for metric in ("pearson", "pearson_often")
+        (name, share, seed, method, metric, value + 0.1 * seed, 3.0)
+        for name, share, seed, ((method, metric), value) in product(TARGETS, SHARES, (0, 1), scores.items())
     ]
-    found = table.wide(pd.DataFrame(rows))
+    columns = ["set", "kind", "seed", "method", "metric", "value", "seconds"]
+    found = table.wide(pd.DataFrame(rows, columns=columns))
     checked = table.targets(found).set_index("target")
     assert checked.reached["her2st_C4 without spots"] == pytest.approx(0.21)
     assert checked.state["her2st_C4 without spots"] == "pass"
     assert checked.state["mob_st_2 without spots"] == "short"
     assert checked.state["mob_st_1 without spots, over ridge's"] == "not run"
     assert checked.reached["over alone's, the least anywhere"] == pytest.approx(0.01)
-    assert "0.210" in table.report(found)
+    assert "0.210 / 0.240" in table.report(found)  # both choices of genes
     assert table.worth(found).count("more than 80 %") == 3 * len(TARGETS)

@@ -22,5 +22,5 @@ def test_bins_tile_the_grid(side_um, shape):
 
 
 def test_bins_smaller_than_a_pixel_are_refused():
-    with pytest.raises(ValueError, match="bins_um=1.9; expected at least a pixel of the raster, 2 um"):
+    with pytest.raises(ValueError, match="square_um=1.9; expected at least a pixel of the raster, 2 um"):
         square_bins(Grid(20, 15, 2.0), 1.9)

@@ -144,18 +144,6 @@ def test_millions_of_bins_without_counts_are_said_at_once_and_none_at_all_are_re
         sp.io.section(table)
 
 
-@pytest.mark.parametrize(
-    ("function", "keyword", "right"),
-    [
-        (sp.io.section, "bins_um", "Give `bin_um` here"), (sp.io.read_visium, "bins_um", "Give `bin_um` here"),
-        (sp.tl.aggregate, "bin_um", "Give `bins_um` here"), (sp.tl.fit_projection, "bin_um", r"sphisto.io.section\(data, bin_um="),
-    ],
-)  # fmt: skip
-def test_sides_of_bins_to_fit_and_to_sum_over_are_told_apart(function, keyword, right):
-    with pytest.raises(TypeError, match=rf"Found {keyword}=16 in a call of `{function.__name__}`.*{right}"):
-        function("x", **{keyword: 16})
-
-
 def test_a_turned_grid_gives_turned_squares(bins):
     table = bins.copy()
     angle = np.deg2rad(4.0)

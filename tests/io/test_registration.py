@@ -28,5 +28,5 @@ def test_a_store_is_read_as_before_once_its_section_was_registered(store, tmp_pa
         np.testing.assert_allclose(to_other, turned @ to_global, atol=1e-9)
     np.testing.assert_array_equal(sp.get.gene_raster(path, "class1_a"), before)
     np.testing.assert_array_equal(sp.io.section(read).measured.centers, section.measured.centers)
-    assert sp.tl.aggregate(path, bins_um=40).n_obs == sp.tl.aggregate(store, bins_um=40).n_obs
+    assert sp.tl.aggregate(path, square_um=40).n_obs == sp.tl.aggregate(store, square_um=40).n_obs
     assert sp.io.section(sd.read_zarr(path)).library_id == section.library_id

@@ -13,10 +13,12 @@ from sphisto.core.tiles import plan_tiles
 from sphisto.core.upsample import COARSEST
 from sphisto.datasets import toy
 from sphisto.features.texture import Texture
+from sphisto.field.drift import teach
 from sphisto.field.posterior import prior_mean
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
+from sphisto.predict import sections
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.predict.sections import field_of, fit_together, of_common_genes
 from sphisto.predict.taught_content import as_content, from_content
@@ -199,3 +201,20 @@ def test_what_was_measured_is_kept_only_where_sections_are_registered_or_it_is_a
                 other.frame.step,
                 other.pitch_um,
             )
+
+
+def test_features_of_bins_that_are_summed_to_squares_are_those_of_the_squares(monkeypatch):
+    drawn = [toy(160, 160, um_per_px=4.0, bin_um=8.0, mean_counts=2, min_tissue=0.5, rng=seed) for seed in (1, 2)]
+    bins = [replace(make_slide(sp.io.section(each)), name=f"bins{i}") for i, each in enumerate(drawn)]
+    kept, given = [np.ones(len(slide.spots.centers), dtype=bool) for slide in bins], []
+    monkeypatch.setattr(sections, "teach", lambda *args, **kw: given.append(args[1]) or teach(*args, **kw))
+    shared = fit_together(bins, kept, SOURCES, CONFIG, "section", 0)
+    field = field_of(bins[0], shared, 0, kept[0], features_of(bins[0], SOURCES, CONFIG), CONFIG)
+    observed = field.observations
+    whole = observed.members.sum(axis=1) == observed.area
+    assert observed.area > 1
+    assert whole.sum() > 100
+    single = shared.bound[0].maps.at_spots(bins[0].spots.centers)
+    for features in (given[0][0][2], field.solver.drift.features):
+        found = features.maps.at_spots(observed.centers)
+        np.testing.assert_allclose(found[whole], observed.of_spots(single)[whole], rtol=1e-4, atol=1e-5)

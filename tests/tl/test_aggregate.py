@@ -200,7 +200,7 @@ def block_sums(values, side):
 def test_bins_of_whole_pixels_are_sums_of_blocks(fitted, store, side):
     params = fitted.uns["projection"]["params"]
     genes = ["nuclei_a", "noise_a"]
-    found = sp.tl.aggregate(store, bins_um=side * params["um_per_px"], genes=genes)
+    found = sp.tl.aggregate(store, square_um=side * params["um_per_px"], genes=genes)
     raster = sp.get.gene_raster(store, genes).values
     spot_area = np.pi * (params["spot_um"] / params["um_per_px"] / 2) ** 2
     sums, tissue = block_sums(raster, side) / spot_area, block_sums(np.isfinite(raster[:1]), side)[0]
@@ -220,7 +220,7 @@ def test_bins_that_cut_pixels_are_true_in_area_and_are_squares(store):
     import shapely
 
     um = sp.get.raster(store, "projection_tissue").attrs["um_per_px"]
-    found = sp.tl.aggregate(store, bins_um=6.3 * um)
+    found = sp.tl.aggregate(store, square_um=6.3 * um)
     squares = [
         shapely.box(6.3 * x, 6.3 * y, 6.3 * (x + 1), 6.3 * (y + 1))
         for y, x in zip(found.obs["array_row"], found.obs["array_col"], strict=True)
@@ -236,12 +236,12 @@ def test_bins_that_cut_pixels_are_true_in_area_and_are_squares(store):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "Found neither of `regions` and `bins_um`"),
-        ({"regions": "toy_tissue", "bins_um": 16}, "Found both of `regions` and `bins_um`"),
-        ({"bins_um": 16, "radius": 3}, "Found `radius` together with `bins_um`"),
-        ({"bins_um": 0.5}, "bins_um=0.5; expected at least a pixel of the raster, 8.333 um"),
-        ({"bins_um": -1}, "bins_um"),
-        ({"bins_um": float("nan")}, "bins_um"),
+        ({}, "Found neither of `regions` and `square_um`"),
+        ({"regions": "toy_tissue", "square_um": 16}, "Found both of `regions` and `square_um`"),
+        ({"square_um": 16, "radius": 3}, "Found `radius` together with `square_um`"),
+        ({"square_um": 0.5}, "square_um=0.5; expected at least a pixel of the raster, 8.333 um"),
+        ({"square_um": -1}, "square_um"),
+        ({"square_um": float("nan")}, "square_um"),
     ],
 )
 def test_bins_that_cannot_be_are_refused(store, given, words):
@@ -253,5 +253,5 @@ def test_a_table_of_bins_that_may_not_fit_into_memory_is_said(store, caplog, mon
     from sphisto.tl import _aggregate
 
     monkeypatch.setattr(_aggregate._say_large, "__kwdefaults__", {"many_gb": 0.0})
-    sp.tl.aggregate(store, bins_um=100)
-    assert "Name fewer `genes`, or take a larger `bins_um`." in caplog.text
+    sp.tl.aggregate(store, square_um=100)
+    assert "Name fewer `genes`, or take a larger `square_um`." in caplog.text

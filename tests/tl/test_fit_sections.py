@@ -9,6 +9,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
+from scipy import sparse
 
 import sphisto as sp
 
@@ -271,6 +272,43 @@ def test_a_section_of_the_fit_is_predicted_as_it_was_fitted(pair, tmp_path, capl
     )
 
 
+def named_two(adata):
+    adata = adata.copy()
+    adata.uns["spatial"]["two"] = adata.uns["spatial"].pop("new")
+    return adata
+
+
+def test_another_section_of_a_known_name_is_refused(pair, new, tmp_path):
+    with pytest.raises(ValueError, match=r"counts of 'two' that are not those of the section .*`library_id`"):
+        sp.tl.predict(sp.tl.load(pair.model), named_two(new), store=tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_section_of_the_fit_is_known_in_any_order_and_with_genes_that_were_left_out(pair, tmp_path, rng):
+    table = pair.tables[1].copy()[rng.permutation(pair.tables[1].n_obs)]
+    more = ad.concat([table, ad.AnnData(np.ones((table.n_obs, 1)), obs=table.obs[[]], var={"x": [0]})], axis=1)
+    more.var_names = [*table.var_names, "other"]
+    more.obsm, more.uns = table.obsm, {"spatial": table.uns["spatial"]}
+    sp.tl.predict(sp.tl.load(pair.model), more, store=tmp_path / "a.zarr", device="cpu")
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_another_image_of_a_known_name_is_said(pair, new, tmp_path, caplog, other):
+    image = image_of(new, library_id="two") if other else image_of(pair.tables[1], "two")
+    sp.tl.predict(sp.tl.load(pair.model), image, store=tmp_path / "a.zarr", scaling="section", device="cpu")
+    assert ("The image of 'two' is not that of the section of that name" in caplog.text) == other
+
+
+def test_models_of_before_digests_were_kept_are_read(pair, new, tmp_path):
+    import torch
+
+    content = torch.load(pair.model, weights_only=True)
+    for section in content["sections"].values():
+        del section["counts"], section["image"]
+    torch.save(content, tmp_path / "before.pt")
+    sp.tl.predict(sp.tl.load(tmp_path / "before.pt"), named_two(new), store=tmp_path / "a.zarr", device="cpu")
+
+
 def test_the_model_tells_of_its_sections(pair):
     text = repr(sp.tl.load(pair.tables[0], key="projection_one"))
     assert re.search(r"sections +one, two", text)
@@ -458,6 +496,38 @@ def test_what_cannot_be_right_is_refused_before_long_work(
         assert [set(adata.uns) for adata in sections] == before
 
 
+def without_places(adata):
+    del adata.obsm["spatial"]
+    return adata
+
+
+def shifted(adata):
+    adata.obsm["spatial"] = adata.obsm["spatial"] + 60
+    return adata
+
+
+@pytest.mark.parametrize(("change", "said"), [(without_places, "^section 2 of 2: "), (shifted, "^two: ")])
+def test_an_error_of_one_of_the_sections_names_it(sections, no_work, tmp_path, change, said):
+    one, two = sections
+    with pytest.raises((ValueError, KeyError), match=said):
+        fit([one, change(two)], tmp_path / "a.zarr")
+
+
+def test_every_warning_of_one_of_the_sections_names_it(sections, tmp_path, caplog):
+    one, two = sections
+    times = np.where(np.arange(two.n_obs) < 3, 0, 40)  # a spot without counts has failed where others have many
+    two.X = sparse.csr_matrix(sparse.diags(times.astype(np.float32)) @ two.X)
+    flat = sp.io.RasterFeatures(np.ones((1, 96, 112)), name="flat", version="1")
+    fit([one, two], tmp_path / "a.zarr", max_epochs=1, features=[flat])
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    said = [message for message in warned if "The training ended" not in message]
+    assert any("two: 3 of 43 spots hold no counts" in message for message in said)
+    assert sum("too few spots to decide whether the network helps" in message for message in said) == 2
+    assert any("features 'flat' are the same" in message for message in said)
+    for message in said:
+        assert message.startswith(("one: ", "two: ")) or "'one'" in message or "'two'" in message
+
+
 def test_a_library_that_a_column_does_not_name_is_refused(joined, no_work):
     with pytest.raises(KeyError, match=r"no library 'three' in obs\['sample'\]; it holds one, two"):
         fit(joined, "a.zarr", library_key="sample", library_id=["one", "three"])
@@ -510,6 +580,26 @@ def test_a_disk_that_is_too_small_is_found_before_the_training(sections, no_work
     with pytest.raises(OSError, match=r"The rasters need"):
         fit(sections, tmp_path / "a.zarr")
     assert not list(tmp_path.iterdir())
+
+
+def unwritable(adata):
+    adata.obs["mixed"] = [{"a": 1}, *range(1, adata.n_obs)]
+    return adata
+
+
+def test_a_table_that_no_store_can_hold_is_refused_before_long_work(sections, no_work, tmp_path):
+    one, two = sections
+    with pytest.raises(ValueError, match=r"table of 'two' cannot be written to a store: "):
+        fit([one, unwritable(two)], tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_no_store_can_hold_is_refused_before_its_section_is_predicted(pair, new, tmp_path, monkeypatch):
+    new = new.copy()
+    monkeypatch.setattr("sphisto.tl._write.posterior_for", None)
+    with pytest.raises(ValueError, match=r"table of 'new' cannot be written to a store: "):
+        sp.tl.predict(sp.tl.load(pair.model), unwritable(new), store=tmp_path / "made" / "a.zarr")
+    assert not list((tmp_path / "made").iterdir())
 
 
 def test_an_unknown_scaling_of_a_prediction_is_refused(pair, new, tmp_path):

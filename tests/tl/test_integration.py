@@ -91,7 +91,7 @@ def test_without_harmony_a_message_says_how_to_have_it(drawn, caplog, monkeypatc
 def test_what_cannot_be_judged_is_refused(drawn):
     with pytest.raises(KeyError, match="Found no column 'slide' in obs; it has section, kind"):
         sp.tl.integration(drawn, section_key="slide", after="corrected")
-    with pytest.raises(KeyError, match="Found no 'projection_fitted' in obsm"):
+    with pytest.raises(KeyError, match="Found no 'projection' in obsm, and no projection"):
         sp.tl.integration(drawn, section_key="section")
     with pytest.raises(ValueError, match="at least two sections of 20 spots"):
         sp.tl.integration(drawn[:90].copy(), section_key="section", after="corrected")
@@ -102,3 +102,65 @@ def test_what_cannot_be_judged_is_refused(drawn):
     drawn.uns["integration"] = "mine"
     with pytest.raises(ValueError, match="Give another `key_added`"):
         sp.tl.integration(drawn, section_key="section", after="corrected")
+
+
+@pytest.fixture(scope="module")
+def sections(tmp_path_factory):
+    """Two sections that were fitted together, and the same as one table."""
+    tables = []
+    for number, name in enumerate(("one", "two"), 1):
+        tables.append(sp.datasets.toy(96, 112, pitch_um=24, rng=number))
+        tables[-1].uns["spatial"][name] = tables[-1].uns["spatial"].pop("toy")
+        tables[-1].obs["kind"] = np.where(tables[-1].obsm["spatial"][:, 0] < 50, "left", "right")
+    joined = ad.concat(dict(zip(("one", "two"), tables, strict=True)), label="slide", index_unique="-")
+    joined.uns["spatial"] = {
+        name: table.uns["spatial"][name] for name, table in zip(("one", "two"), tables, strict=True)
+    }
+    folder, options = tmp_path_factory.mktemp("joint"), {"max_epochs": 1, "device": "cpu"}
+    sp.tl.fit_projection(tables, store=folder / "list.zarr", **options)
+    sp.tl.fit_projection(joined, library_key="slide", store=folder / "joined.zarr", **options)
+    return tables, joined
+
+
+def test_sections_that_were_fitted_together_are_judged_in_one_call(sections, tmp_path):
+    tables, joined = sections
+    assert sp.tl.integration(joined, label_key="kind") is None
+    copies = sp.tl.integration(tables, label_key="kind", copy=True)
+    assert "integration" not in tables[0].uns
+    assert [list(each.obs["integration_section"].unique()) for each in copies] == [["one"], ["two"]]
+    found = joined.uns["integration"]["table"]
+    for each in copies:
+        np.testing.assert_allclose(each.uns["integration"]["table"], found, atol=0.05)
+        assert each.obsm["integration_umap_after"].shape == (each.n_obs, 2)
+    after = np.concatenate([each.obsm["integration_after"] for each in copies])
+    np.testing.assert_allclose(np.square(after).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(after, joined.obsm["integration_after"], atol=1e-4)
+    assert list(joined.obs["integration_section"]) == list(joined.obs["slide"])
+    joined.write_h5ad(tmp_path / "joined.h5ad")
+    for drawn in (joined, copies):
+        assert len(sp.pl.integration(drawn, show=False)) == 6 + 2
+        sp.pl.integration(drawn, gene="class1_a", show=False)
+
+
+def test_a_list_of_tables_is_judged_by_any_entry(sections):
+    tables = [table.copy() for table in sections[0]]
+    for table in tables:
+        table.obsm["own"] = np.log1p(table.X.toarray()[:, :4])
+        table.obs["slide"] = next(iter(table.uns["spatial"]))
+    sp.tl.integration(tables, after="own")
+    sp.tl.integration(tables, after="own", section_key="slide", key_added="again")
+    np.testing.assert_array_equal(tables[1].uns["again"]["table"], tables[1].uns["integration"]["table"])
+    tables[1].obsm["own"] = tables[1].obsm["own"][:, :3]
+    with pytest.raises(ValueError, match="'own' of 3 and 4 columns"):
+        sp.tl.integration(tables, after="own")
+
+
+def test_what_tells_no_sections_apart_is_refused(drawn, sections):
+    with pytest.raises(KeyError, match="a table of 0 libraries; .*`section_key`"):
+        sp.tl.integration(drawn, after="corrected")
+    with pytest.raises(ValueError, match="Found 'one' of 44 spots; expected"):
+        sp.tl.integration(sections[0][0])
+    other = sections[0][1].copy()
+    other.var_names = [f"gene{i}" for i in range(other.n_vars)]
+    with pytest.raises(ValueError, match="no gene that all tables have"):
+        sp.tl.integration([sections[0][0], other])

@@ -60,3 +60,8 @@ def test_too_few_genes_in_common_are_refused(fitted, tmp_path):
     with pytest.raises(ValueError, match=r"The slide has 1 of the model's \d+ genes, which carry .* of its counts"):
         sp.tl.predict(sp.tl.load(fitted), other, store=tmp_path / "a.zarr")
     assert not list(tmp_path.iterdir())
+
+
+def test_how_features_are_standardised_is_no_question_for_a_projection_of_one_section(fitted, tmp_path):
+    with pytest.raises(ValueError, match="Found scaling='section' and a projection of one section"):
+        sp.tl.predict(sp.tl.load(fitted), "not_read", store=tmp_path / "x.zarr", scaling="section")

@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from enum import IntEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from sphisto import __version__
 from sphisto._settings import settings
@@ -56,19 +56,9 @@ def _run(options: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that tells apart two options which are taken for each other."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the message."""
-        if "--bin-um" in message or "--bins-um" in message:
-            message += ". --bin-um, of fit, is the side of the bins of Visium HD that are fitted; --bins-um, of aggregate, that of the squares over which rasters are summed up"
-        super().error(message)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; what their options do is in what it parses, as ``run``."""
-    made = _Parser(prog="sphisto", description="Gene expression at every pixel of a section.")
+    made = argparse.ArgumentParser(prog="sphisto", description="Gene expression at every pixel of a section.")
     made.add_argument("--version", action="version", version=f"sphisto {__version__}")
     made.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -99,7 +99,7 @@ def _add_aggregate(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     sums = command.add_argument_group("sums")
     sums.add_argument(
-        "--bins-um",
+        "--square-um",
         type=float,
         metavar="NUMBER",
         help="side in um of square bins that tile the section, instead of REGIONS",
@@ -240,7 +240,7 @@ COMMANDS = (
         (
             "sphisto aggregate my_section.zarr cells.geojson --out cells.h5ad",
             "sphisto aggregate my_section.zarr centres.csv --radius 12 --genes Prox1,Mbp --out centres.h5ad",
-            "sphisto aggregate my_section.zarr --bins-um 16 --genes Prox1,Mbp --out bins.h5ad",
+            "sphisto aggregate my_section.zarr --square-um 16 --genes Prox1,Mbp --out bins.h5ad",
             "sphisto aggregate my_section.zarr my_section_spots --out spots.h5ad --overwrite",
         ),
     ),

@@ -20,7 +20,7 @@ EVALUATE = (
     "share", "split", "genes", "network", "um_per_px", "max_epochs", "scaling", "loadings", "device", "rng", "key_added",
 )  # fmt: skip
 PREDICT = ("store", "scaling", "device", "key_added", "resume")
-AGGREGATE = ("bins_um", "radius", "genes", "target_sum", "key", "library_id")
+AGGREGATE = ("square_um", "radius", "genes", "target_sum", "key", "library_id")
 EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
 REPORT = ("genes", "key", "library_id", "max_side", "title", "overwrite")
 

@@ -28,9 +28,9 @@ def square_bins(grid: Grid, side_um: float) -> tuple[LazyFootprint, NDArray[np.i
     ValueError
         If the side is no finite number above 0, or smaller than a pixel.
     """
-    side = require_positive(side_um, "bins_um") / grid.um_per_px
+    side = require_positive(side_um, "square_um") / grid.um_per_px
     if side < 1 - 1e-6:
-        msg = f"Found bins_um={side_um:g}; expected at least a pixel of the raster, {grid.um_per_px:.4g} um: smaller bins hold no more."
+        msg = f"Found square_um={side_um:g}; expected at least a pixel of the raster, {grid.um_per_px:.4g} um: smaller bins hold no more."
         raise ValueError(msg)
     rows, columns = (int(np.ceil(n / side - 1e-6)) for n in grid.shape)
     place = np.indices((rows, columns)).reshape(2, -1).T

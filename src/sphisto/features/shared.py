@@ -6,7 +6,7 @@ regression on them costs the same whatever the number of observations that taugh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -124,6 +124,10 @@ class BoundFeatures:
     maps: FeatureMaps
     mean: Floats
     sd: Floats
+
+    def over(self, area: float) -> BoundFeatures:
+        """Return the same features, averaged over that many times the area at a spot: squares of bins."""
+        return replace(self, maps=self.maps.over(area))
 
     def at(self, points: NDArray[np.float64]) -> Floats:
         """(m, q) components at (m, 2) points (y, x) in px."""

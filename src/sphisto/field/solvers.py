@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -85,6 +86,7 @@ def fit_with_drift(
             f"Found solver={config.solver!r} for several sections; expected 'kriging', which alone can use the others."
         )
         raise ValueError(msg)
+    drift = replace(drift, features=drift.features.over(observations.area))
     if len(observations) < max(config.least_spots, drift.taught.config.least_spots):
         return few_spots(drift, observations)
     return fit_cokriging(observations, features, config, drift)

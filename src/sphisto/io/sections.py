@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto._alike import not_to_be_confused
 from sphisto._checks import require_positive
 from sphisto._facts import as_html, as_text
 from sphisto.core.grid import SAME_SCALE, Grid
@@ -169,7 +168,6 @@ class Section:
         return whole
 
 
-@not_to_be_confused("bins_um", "Give `bin_um` here.")
 def section(
     data: AnnData | SpatialData | NDArray[Any] | str | Path,
     *,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto._alike import not_to_be_confused
 from sphisto._checks import number_of
 from sphisto.io.bins import BIN_UM, block_centers, block_keys, choose_bins, summed
 from sphisto.io.image.open import read_image
@@ -34,7 +33,6 @@ _BARCODE = rf"^(?:[ACGT]+|s_\d+um_\d+_\d+)({_SUFFIX})"
 _FACTORS = ("spot_diameter_fullres", "bin_size_um", "microns_per_pixel")  # and all that hold "scalef"
 
 
-@not_to_be_confused("bins_um", "Give `bin_um` here.")
 def read_visium(
     path: str | Path,
     *,

@@ -11,7 +11,7 @@ from sphisto.pl._frame import PANEL, colour_bar, describe, finish, limits, panel
 from sphisto.pl._sources import counts_of, groups_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -34,7 +34,7 @@ _OF_BIOLOGY = {
 
 @describe
 def integration(
-    data: Data,
+    data: Data | Sequence[AnnData],
     *,
     key: str = "integration",
     gene: str | None = None,
@@ -55,7 +55,7 @@ def integration(
     Parameters
     ----------
     data
-        AnnData that :func:`sphisto.tl.integration` wrote to, with ``obsm["spatial"]``; or path of a store whose table holds
+        AnnData that :func:`sphisto.tl.integration` wrote to, with ``obsm["spatial"]``, or the list of them; or path of a store whose table holds
         it, or the SpatialData read from it.
     key
         Which result.
@@ -84,14 +84,15 @@ def integration(
     >>> import sphisto
     >>> axes = sphisto.pl.integration(adata)  # doctest: +SKIP
     """
-    adata = table_of(data)
+    adata = _joined(data, key) if isinstance(data, list | tuple) else table_of(data)
     record = _record_of(adata, key)
     params: Mapping[str, Any] = record["params"]
     sections = groups_of(adata, params["section_key"])
     drawn = [code for code in range(len(sections.names)) if (sections.codes == code).any()]
-    mapped, title, unit = _mapped(adata, params, gene, factor)
+    mapped, title, unit = _mapped(adata, params, key, gene, factor)
     coloured = [params["section_key"], *([params["label_key"]] if "label_key" in params else [])]
-    pairs = [[f"before, by {column}", f"after, by {column}"] for column in coloured]
+    shown = [column.removeprefix(f"{key}_") for column in coloured]
+    pairs = [[f"before, by {column}", f"after, by {column}"] for column in shown]
     names = [*pairs[0], _SECTIONS, *(pairs[1] if len(pairs) > 1 else []), _BIOLOGY, *(sections.names[c] for c in drawn)]
     axes = panels(_new_axes(len(names) - len(drawn), len(drawn)) if ax is None else ax, names, size=(PANEL, PANEL))
     at = dict(zip(names, axes, strict=False))
@@ -136,18 +137,32 @@ def _record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
     return record  # type: ignore[no-any-return]
 
 
+def _joined(tables: Sequence[AnnData], key: str) -> AnnData:
+    """Return one table of several that were judged together."""
+    import anndata as ad
+
+    for table in tables:
+        _record_of(table, key)
+    joined = ad.concat(tables, join="inner", index_unique="-")
+    joined.uns[key] = tables[0].uns[key]
+    return joined
+
+
 def _mapped(
-    adata: AnnData, params: Mapping[str, Any], gene: str | None, factor: int
+    adata: AnnData, params: Mapping[str, Any], key: str, gene: str | None, factor: int
 ) -> tuple[NDArray[np.float64], str, str]:
     """(n,) values to map, their name and unit."""
     if gene is not None:
         values, unit = counts_of(adata, [gene], None)
         return values[:, 0], gene, unit
-    of_all = np.asarray(adata.obsm[params["after"]], dtype=np.float64).reshape(adata.n_obs, -1)
+    after = str(params["after"])
+    of_projection = after not in adata.obsm
+    name = f"{key}_after" if of_projection else after
+    of_all = np.asarray(adata.obsm[name], dtype=np.float64).reshape(adata.n_obs, -1)
     if not 0 <= factor < of_all.shape[1]:
-        msg = f"Found factor={factor}; obsm[{params['after']!r}] has those from 0 to {of_all.shape[1] - 1}."
+        msg = f"Found factor={factor}; obsm[{name!r}] has those from 0 to {of_all.shape[1] - 1}."
         raise ValueError(msg)
-    return of_all[:, factor], f"factor {factor}", str(params["after"])
+    return of_all[:, factor], f"factor {factor}", "root of its share in a spot" if of_projection else after
 
 
 def _draw_umap(ax: Axes, places: Any, groups: Any, *, legend: bool) -> None:

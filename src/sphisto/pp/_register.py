@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from sphisto._naming import naming
 from sphisto.io.registration import map_of, own_system, write_transformations
 from sphisto.io.sections import as_section
 from sphisto.io.store.tables import require_own
@@ -96,7 +97,10 @@ def register(
     (True, 0)
     """
     config = RegistrationConfig()
-    mover, target = as_section(moving), as_section(fixed)
+    with naming("the moving section"):
+        mover = as_section(moving)
+    with naming("the fixed section"):
+        target = as_section(fixed)
     if mover.library_id == target.library_id:
         msg = (
             f"Found two sections of the name {mover.library_id!r}; expected two names, by which their "
@@ -111,7 +115,11 @@ def register(
         own = isinstance(mover.adata.uns.get(key_added), dict) and "matrix" in mover.adata.uns[key_added]
         require_own(mover.adata.uns, key_added, own, where="uns", remedy="Give another `key_added`.")
     systems = [None if of.sdata is None else (of.sdata, own_system(of)) for of in (mover, target)]
-    placed = place(map_of(mover), map_of(target), model, marks, allow_reflection=allow_reflection, config=config)
+    with naming(mover.library_id):
+        moving_map = map_of(mover)
+    with naming(target.library_id):
+        fixed_map = map_of(target)
+    placed = place(moving_map, fixed_map, model, marks, allow_reflection=allow_reflection, config=config)
     at_spots = _at_spots(mover, target, placed, config)
     against = doubts(placed, at_spots, config)
     found = _registration(mover, target, model, placed, at_spots, against, config)

@@ -51,6 +51,8 @@ class SectionFit:
         Of the section.
     skill
         Of each gene at the section's left-out spots.
+    counts, image
+        Digests by which the section is told from another one of its name; empty in models of before they were kept.
     """
 
     levels: NDArray[np.float64]
@@ -58,6 +60,8 @@ class SectionFit:
     mean: NDArray[np.float64]
     spot: Spot
     skill: Skill
+    counts: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -224,7 +228,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         content["sections"] = {
             name: {
                 "levels": torch.from_numpy(own.levels), "gate": float(own.gate), "mean": torch.from_numpy(own.mean),
-                "spot": asdict(own.spot), "skill": _skill_content(own.skill),
+                "spot": asdict(own.spot), "skill": _skill_content(own.skill), "counts": own.counts, "image": own.image,
             }
             for name, own in fitted.sections.items()
         }  # fmt: skip
@@ -305,8 +309,14 @@ def _fitted(content: dict[str, Any]) -> Fitted:
         version=str(content.get("version", "unknown")),
         sections={
             name: SectionFit(
-                own["levels"].numpy(), own["gate"], own["mean"].numpy(), Spot(**own["spot"]), _skill(own["skill"])
-            )
+                own["levels"].numpy(),
+                own["gate"],
+                own["mean"].numpy(),
+                Spot(**own["spot"]),
+                _skill(own["skill"]),
+                own.get("counts", ""),
+                own.get("image", ""),
+            )  # fmt: skip
             for name, own in content.get("sections", {}).items()
         },
         lessons={scaling: from_content(taught) for scaling, taught in content.get("lessons", {}).items()},

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto._naming import naming
 from sphisto.features.config import TextureConfig
 from sphisto.features.maps import SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
@@ -20,6 +21,7 @@ from sphisto.field.field import Field
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.model import rates
 from sphisto.genes.observations import observe
+from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.slide.frames import frames_of, require_fixed
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from sphisto.features.source import FeatureSource
     from sphisto.genes.loadings import Loadings
     from sphisto.genes.observations import Observations
-    from sphisto.predict.fitted import Fitted
+    from sphisto.predict.fitted import Fitted, SectionFit
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
@@ -116,7 +118,7 @@ def fit_together(
     for each in SCALINGS:
         features = share_features([slides[i] for i in teaching], [maps[i] for i in teaching], each, config.drift, seed)
         sections = [
-            (slides[i].name, observations, features.of(slides[i], maps[i]))
+            (slides[i].name, observations, features.of(slides[i], maps[i]).over(observations.area))
             for i, observations in zip(teaching, observed, strict=True)
         ]
         lessons[each] = teach(
@@ -141,7 +143,11 @@ def _placed(slides: Sequence[Slide], config: FitConfig) -> list[Placed]:
 
 def wide_maps(slides: Sequence[Slide], sources: Sequence[FeatureSource], config: FitConfig) -> list[FeatureMaps]:
     """Read the features of sections by which these teach each other."""
-    return [SectionFeatures(slide, wide_sources(sources, config)).maps for slide in slides]
+    out = []
+    for slide in slides:
+        with naming(slide.name):
+            out.append(SectionFeatures(slide, wide_sources(sources, config)).maps)
+    return out
 
 
 def wide_sources(sources: Sequence[FeatureSource], config: FitConfig) -> tuple[FeatureSource, ...]:
@@ -281,6 +287,29 @@ def place_of(slide: Slide, fitted: Fitted) -> Placed | None:
         )
         raise ValueError(msg)
     return Placed(frames[registration.fixed].on_top(registration), slide)
+
+
+def require_same_section(known: SectionFit, slide: Slide) -> None:
+    """Refuse a section that bears the name of one of the fit and holds other counts; warn of an image that is another.
+
+    Raises
+    ------
+    ValueError
+        If its counts are others: its levels would be those of the section of the fit.
+    """
+    if slide.measured is not None and known.counts not in ("", fingerprint_of_counts(slide.spots)):
+        msg = (
+            f"Found counts of {slide.name!r} that are not those of the section of that name which the projection was fitted "
+            f"to; expected the same. Give another section another name, in `uns['spatial']` or by `library_id` of "
+            "`sphisto.io.section`; of the same section, give all genes and the spots that the fit was given."
+        )
+        raise ValueError(msg)
+    if slide.measured is None and known.image not in ("", fingerprint_of_image(slide)):
+        logger.warning(
+            "The image of %r is not that of the section of that name which the projection was fitted to, and is taken for "
+            "another one of it. If it is another section, give it another `library_id` in `sphisto.io.section`.",
+            slide.name,
+        )  # fmt: skip
 
 
 def _strange(features: BoundFeatures, slide: Slide) -> float:

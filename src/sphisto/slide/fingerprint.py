@@ -6,11 +6,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sphisto.slide.slide import Slide
+    from numpy.typing import NDArray
+
+    from sphisto.slide.slide import Measured, Slide
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
@@ -38,13 +41,8 @@ def fingerprint_of_slide(slide: Slide, *, places: int = 5, side: int = 16, strip
         Rows of the mask that are read at a time; part of the digest, as the other two are.
     """
     parts: list[Any] = [slide.name, slide.grid, slide.spot, slide.image.shape]
-    height, width = slide.grid.shape
-    parts += [np.packbits(slide.tissue[y : y + strip, :]) for y in range(0, height, strip)]
-    for y in np.linspace(0, max(height - side, 0), places).astype(int):
-        parts += [
-            np.asarray(slide.image[:, y : y + side, x : x + side])
-            for x in np.linspace(0, max(width - side, 0), places).astype(int)
-        ]
+    parts += [np.packbits(slide.tissue[y : y + strip, :]) for y in range(0, slide.grid.shape[0], strip)]
+    parts += _places(slide, places, side)
     if slide.measured is not None:
         spots = slide.measured
         parts += [spots.centers, spots.values.data, spots.values.indices, spots.values.indptr, spots.genes]
@@ -53,3 +51,22 @@ def fingerprint_of_slide(slide: Slide, *, places: int = 5, side: int = 16, strip
     if slide.registration is not None:
         parts += [slide.registration.fixed, slide.registration.matrix, slide.registration.weight]
     return fingerprint(parts)
+
+
+def fingerprint_of_image(slide: Slide) -> str:
+    """Digest of some places of a slide's image, whatever the slide is called and holds besides."""
+    return fingerprint([slide.image.shape, *_places(slide, 5, 16)])
+
+
+def fingerprint_of_counts(spots: Measured) -> str:
+    """Digest of what the spots of a section measured, whatever their order and that of the genes."""
+    # each spot's counts as one number, in whole numbers that wrap around, so that no order of sums makes a difference
+    weights = [int(fingerprint([gene]), 16) for gene in spots.genes]
+    counts = sparse.csr_array(spots.values).astype(np.int64)
+    return fingerprint([np.sort(counts @ np.array(weights, dtype=np.uint64).astype(np.int64))])
+
+
+def _places(slide: Slide, places: int, side: int) -> list[NDArray[Any]]:
+    """Look at an image at ``places`` along each axis, ``side`` px large."""
+    rows, columns = (np.linspace(0, max(length - side, 0), places).astype(int) for length in slide.grid.shape)
+    return [np.asarray(slide.image[:, y : y + side, x : x + side]) for y in rows for x in columns]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
-from sphisto._alike import not_to_be_confused
+from sphisto._former import former_keywords, named
 from sphisto._progress import stage
 from sphisto.core.bins import square_bins
 from sphisto.core.pooling import TilePool
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 
-@not_to_be_confused("bin_um", "Give `bins_um` here.")
+@former_keywords(bins_um=named("square_um"))
 def aggregate(
     store: Data,
     regions: Any = None,
     *,
-    bins_um: float | None = None,
+    square_um: float | None = None,
     radius: float | NDArray[Any] | None = None,
     genes: str | Sequence[str] | None = None,
     target_sum: float | None = None,
@@ -65,7 +65,7 @@ def aggregate(
         Points with a column ``radius``, or ``radius``. Labels (0 is background). Shapes and labels elements of a
         SpatialData, or their names in the store, lie where their transformation to ``global`` says (of sections that
         were fitted together: to ``{lib}``); a GeoDataFrame without one lies there, whatever its reference system.
-    bins_um
+    square_um
         Instead of ``regions``: side in um of square bins, at least a pixel, that tile the raster from its upper left corner;
         those that hold tissue are returned. Take 8 or 16 for tables like those of Visium HD. Bins of one section are
         computed from the same spots: their number is no number of observations.
@@ -100,7 +100,7 @@ def aggregate(
     ValueError
         If the regions are of no known kind or without a place in ``global``, none of them touches the raster, one of
         several sections must be chosen, ``target_sum`` is not positive, bins are smaller than a pixel, or not either of
-        ``regions`` and ``bins_um`` is given.
+        ``regions`` and ``square_um`` is given.
     KeyError
         If a gene, projection or element is not there.
     TypeError
@@ -110,15 +110,15 @@ def aggregate(
     --------
     >>> import numpy as np, sphisto as sp
     >>> cells = sp.tl.aggregate("toy.zarr", np.array([[120.0, 80.0]]), radius=5)  # doctest: +SKIP
-    >>> bins = sp.tl.aggregate("toy.zarr", bins_um=16)  # doctest: +SKIP
+    >>> bins = sp.tl.aggregate("toy.zarr", square_um=16)  # doctest: +SKIP
     >>> bins = bins[bins.obs["coverage"] > 0.5].copy()  # doctest: +SKIP
     """
-    if (regions is None) == (bins_um is None):
+    if (regions is None) == (square_um is None):
         found = "neither" if regions is None else "both"
-        msg = f"Found {found} of `regions` and `bins_um`; expected one of them."
+        msg = f"Found {found} of `regions` and `square_um`; expected one of them."
         raise ValueError(msg)
-    if bins_um is not None and radius is not None:
-        msg = "Found `radius` together with `bins_um`; expected it with points only. Leave it out."
+    if square_um is not None and radius is not None:
+        msg = "Found `radius` together with `square_um`; expected it with points only. Leave it out."
         raise ValueError(msg)
     if target_sum is not None and not 0 < target_sum < np.inf:
         msg = f"Found target_sum={target_sum!r}; expected a positive number of counts."
@@ -135,17 +135,17 @@ def aggregate(
     names = list(modelled.genes) if genes is None else [genes] if isinstance(genes, str) else list(genes)
     chosen = model.of(names)  # names what is not there, before anything is read
     footprint: Regions
-    if bins_um is None:
+    if square_um is None:
         drawn, index = footprint_of(store, regions, stored.grid, radius, stores.system(store, key))
         sums, tissue = _pool(stored, drawn)
         footprint, obs, centers = drawn, pd.DataFrame(index=unique_names(index)), drawn.centroids()
     else:
-        every, place = square_bins(stored.grid, bins_um)
+        every, place = square_bins(stored.grid, square_um)
         sums, tissue = _pool(stored, every)
         held = np.flatnonzero(tissue > 0)
         footprint, sums, tissue = every.select(held), sums[held], tissue[held]
         obs, centers = _bins_obs(place[held]), every.centers[held]
-        _say_large(len(held), len(names), bins_um)
+        _say_large(len(held), len(names), square_um)
     spot_area = stores.spot(store, key).area_px(stored.grid.um_per_px)
     table = _table(footprint, obs, centers, names, tissue, stored.grid)
     _fill(table, sums / spot_area, tissue / spot_area, chosen)
@@ -233,13 +233,13 @@ def _bins_obs(place: NDArray[np.int64]) -> DataFrame:
     return pd.DataFrame({"array_row": place[:, 0], "array_col": place[:, 1]}, index=names)
 
 
-def _say_large(n_bins: int, n_genes: int, bins_um: float, *, many_gb: float = 8) -> None:
+def _say_large(n_bins: int, n_genes: int, square_um: float, *, many_gb: float = 8) -> None:
     """Warn of a table that may not fit into memory: of its values there are four kinds."""
     size = 4 * 4 * n_bins * n_genes / 1e9
     if size > many_gb:
         logger.warning(
-            "%d bins of %g um with %d genes take some %.0f GB of memory. Name fewer `genes`, or take a larger `bins_um`.",
-            n_bins, bins_um, n_genes, size,
+            "%d bins of %g um with %d genes take some %.0f GB of memory. Name fewer `genes`, or take a larger `square_um`.",
+            n_bins, square_um, n_genes, size,
         )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto import __version__
+from sphisto import __version__, _keys
+from sphisto._naming import naming
 from sphisto.features.sources import record_of
 from sphisto.genes.model import require_genes
 from sphisto.io.store.tables import require_free_key
@@ -20,7 +21,7 @@ from sphisto.scoring.at_spots import Prediction
 from sphisto.scoring.baselines import gaussian, nearest
 from sphisto.scoring.held_out import hold_out, some_of, without
 from sphisto.scoring.scores import OWN, PRIOR, average, methods_table, score
-from sphisto.tl._fit_sections import check_scaling, comparable_slides, key_of, require_factors
+from sphisto.tl._fit_sections import check_scaling, comparable_slides, require_factors
 from sphisto.train.at_spots import at_spots
 from sphisto.train.fit import fit_sections
 
@@ -98,7 +99,8 @@ def evaluate_sections(
     require_factors(network, spec)
     check_scaling(scaling)
     for section in sections:
-        require_free_key(section.table, key_of(key_added, section.library_id))
+        with naming(section.library_id):
+            require_free_key(section.table, _keys.of_section(key_added, section.library_id))
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     require_genes(names, slides[0].spots.genes)
     options: dict[str, Any] = {
@@ -131,7 +133,7 @@ def evaluate_sections(
         kind = {"kind": split, "share": 1.0 if split == SECTION else share}
         record = {"table": table, "params": params, "split": kind | counted, "ceiling": average(found.ceiling)}
         genes = [gene for gene, kept in zip(slide.spots.genes, scored, strict=True) if kept]
-        entries.append(Entry(section, found, genes, held_out[i], record, key_of(key_added, slide.name)))
+        entries.append(Entry(section, found, genes, held_out[i], record, _keys.of_section(key_added, slide.name)))
     return pd.concat(tables, names=["section"]), entries
 
 
@@ -157,7 +159,8 @@ def _left_out(
         with tempfile.TemporaryDirectory() as folder:
             fitted, _ = fit_sections(others, checkpoint=Path(folder) / "evaluation.ckpt", **options)
         blank = replace(slide, measured=None)
-        own, posterior = posterior_for(fitted, blank, options["sources"], options["scaling"])
+        with naming(slide.name):
+            own, posterior = posterior_for(fitted, blank, options["sources"], options["scaling"])
         took = time.perf_counter() - started
         before = max(took - float(fitted.history["seconds"].sum()), 0.0)
         spots = slide.footprint().select(some)

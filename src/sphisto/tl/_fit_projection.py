@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
-from sphisto._alike import not_to_be_confused
 from sphisto._former import former_keywords, named
 from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
@@ -62,7 +61,6 @@ _PREPARED = "slide"  # in the journal
 
 
 @former_keywords(preset=named("config"), devices=from_devices)
-@not_to_be_confused("bin_um", "Give what `sphisto.io.section(data, bin_um=...)` returns.")
 def fit_projection(
     data: Section | AnnData | SpatialData | str | Path | Sequence[Section | AnnData | SpatialData | str | Path],
     *,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scipy import sparse
 
 from sphisto import __version__, _keys
+from sphisto._naming import naming
 from sphisto._progress import stage
 from sphisto.config import by_name
 from sphisto.core.atomic import whole_file
@@ -70,14 +71,18 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
         if library_id is not None or library_key is not None:
             msg = "Found several sections together with library_id= or library_key=; expected them in `sphisto.io.section(...)`."
             raise ValueError(msg)
-        images = _one_for_each(image, len(data))
-        found = [as_section(one, image=own) for one, own in zip(data, images, strict=True)]
+        images, found = _one_for_each(image, len(data)), []
+        for number, (one, own) in enumerate(zip(data, images, strict=True), 1):
+            with naming(f"section {number} of {len(data)}"):
+                found.append(as_section(one, image=own))
     elif library_key is not None or isinstance(library_id, list | tuple):
         names = _libraries(data, library_id, library_key)
         if isinstance(library_id, str):
             return [as_section(data, image=image, library_id=library_id)], False
-        images = _one_for_each(image, len(names))
-        found = [as_section(data, image=own, library_id=name) for name, own in zip(names, images, strict=True)]
+        images, found = _one_for_each(image, len(names)), []
+        for name, own in zip(names, images, strict=True):
+            with naming(name):
+                found.append(as_section(data, image=own, library_id=name))
     else:
         return [as_section(data, image=image, library_id=library_id)], False
     if not found:
@@ -168,7 +173,7 @@ def _refuse_one_name_for_two(sections: Sequence[Section], key_added: str) -> Non
     owner: dict[str, str] = {}
     for section in sections:
         name = section.library_id
-        for element in (*_keys.of_library(name), *_keys.elements(key_of(key_added, name))):
+        for element in (*_keys.of_library(name), *_keys.elements(_keys.of_section(key_added, name))):
             other = owner.setdefault(element.casefold(), name)
             if other != name:
                 msg = (
@@ -176,11 +181,6 @@ def _refuse_one_name_for_two(sections: Sequence[Section], key_added: str) -> Non
                     "expected names that do not continue each other so. Give another `library_id` to `sphisto.io.section`."
                 )
                 raise ValueError(msg)
-
-
-def key_of(key_added: str, library_id: str) -> str:
-    """Name the projection of one of several sections: in the store, and in the section's table."""
-    return f"{key_added}_{library_id}"
 
 
 def fit_several(
@@ -208,9 +208,10 @@ def fit_several(
     require_factors(network, spec)
     check_scaling(scaling)
     for section in sections:
-        key = key_of(key_added, section.library_id)
-        require_free_key(section.table, key)
-        building.check_target(path, section.library_id, key)
+        key = _keys.of_section(key_added, section.library_id)
+        with naming(section.library_id):
+            require_free_key(section.table, key)
+            building.check_target(path, section.library_id, key)
     _refuse_one_name_for_two(sections, key_added)
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     if copy:
@@ -231,8 +232,10 @@ def fit_several(
         posteriors: list[Posterior | None] = [None] * len(slides)
         if not draft.exists():
             try:
-                for slide in slides:
-                    check_space(path, slide, most_maps(settings.genes, loadings) + 2 * len(chosen) + 3)
+                for section, slide in zip(sections, slides, strict=True):
+                    with naming(slide.name):
+                        check_space(path, slide, most_maps(settings.genes, loadings) + 2 * len(chosen) + 3)
+                        building.check_table(path, slide, section.table, _keys.of_section(key_added, slide.name))
                 fitted, posteriors[:] = fit_sections(
                     slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
                     device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(), loadings=loadings,
@@ -245,16 +248,17 @@ def fit_several(
         else:
             fitted = load_fitted(draft)
         for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
-            key = key_of(key_added, slide.name)
+            key = _keys.of_section(key_added, slide.name)
             if slide.name in done and key in (stores.read_mark(path) or {}).get("keys", {}):
                 logger.info("%s is written already.", slide.name)
                 record = {**stores.record(path, key), "history": dict(fitted.history)}
                 annotate(section, fitted.of_section(slide.name), stores.fitted(path, key), key, record)
                 continue
-            write_section(
-                fitted, section, slide, sources, path=path, key=key, model=model, resume=resume, device=device,
-                client=client, started=started, posterior=posteriors[i], joint=key_added,
-            )  # fmt: skip
+            with naming(slide.name):
+                write_section(
+                    fitted, section, slide, sources, path=path, key=key, model=model, resume=resume, device=device,
+                    client=client, started=started, posterior=posteriors[i], joint=key_added,
+                )  # fmt: skip
             posteriors[i] = None  # the next section needs the memory
             done.append(slide.name)
             _note(state, call, done)
@@ -289,7 +293,11 @@ def comparable_slides(sections: Sequence[Section], um_per_px: float | None, long
     """Return the slides of sections at one scale and of common genes; refuse those that cannot be compared."""
     common = um_per_px or _common_scale(sections, longest_side)
     with stage("images and tissue"):
-        slides = of_common_genes([make_slide(section, um_per_px=common) for section in sections])
+        made = []
+        for section in sections:
+            with naming(section.library_id):
+                made.append(make_slide(section, um_per_px=common))
+        slides = of_common_genes(made)
     _refuse_other_scales(slides)
     frames_of(slides)  # refuses what is registered to a section that is not here
     return slides

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
-from sphisto.io.counts import in_memory, matrix_of, require_loaded
+from sphisto.io.counts import require_loaded
 from sphisto.io.store.tables import is_record, require_own
 from sphisto.scoring.integration import FIGURES, Representation, figures_of, leiden
+from sphisto.tl import _gathered as gathered
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import Series
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 COUNTS = "counts"
-_REFERENCE = "harmony"
+_REFERENCE, _AFTER, _SECTION = "harmony", "after", "section"
 
 
 def integration(
-    adata: AnnData,
+    data: AnnData | Sequence[AnnData],
     *,
-    section_key: str,
-    after: str = "projection_fitted",
+    section_key: str | None = None,
+    after: str = "projection",
     before: str = COUNTS,
     label_key: str | None = None,
     n_neighbors: int = 15,
@@ -40,7 +43,7 @@ def integration(
     key_added: str = "integration",
     rng: RNG = 0,
     copy: bool = False,
-) -> AnnData | None:
+) -> AnnData | list[AnnData] | None:
     """Measure how far sections differ before and after their offsets were taken off, and whether biology is kept.
 
     Sections that were stained, sequenced or kept differently lie apart in any map of the spots although their tissue is
@@ -49,20 +52,25 @@ def integration(
     2022), in small implementations by scikit-learn. Harmony of the representation before is a reference, where harmonypy
     is installed (``pip install "sphisto[integration]"``).
 
+    After a joint fit, ``sp.tl.integration(sections)`` is all that is needed.
+
     Where sections differ in their tissue, a classifier can and should tell them: judge by labels then, too.
 
     Parameters
     ----------
-    adata
-        Spots x genes of several sections.
+    data
+        Spots x genes of several sections: a list of tables, or one table that holds them; as :func:`sphisto.tl.fit_projection`
+        was given them.
     section_key
-        Column of ``obs`` that names the section of each spot; at least two sections of 20 spots.
+        Column of ``obs`` that names the section of each spot; at least two sections of 20 spots. Default: the sections of
+        the projection ``after``; of a list of tables else the library of each.
     after
-        Entry of ``obsm`` with (spots, K) values without the differences of sections, such as the fitted factors of sections
-        that were fitted together. Rows with NaN are left out.
+        What is without the differences of sections: the ``key_added`` of sections that were fitted together, or an entry of
+        ``obsm`` with (spots, K) values. Of a projection, what each spot is made of: roots of the shares of the fitted factors,
+        contrasts left out. Rows with NaN are left out.
     before
-        ``"counts"``: principal components of log-normalised counts (``layers["counts"]`` if there is one, else ``X``);
-        or an entry of ``obsm``.
+        ``"counts"``: principal components of log-normalised counts (``layers["counts"]`` if there is one, else ``X``) of the
+        genes that all tables have; or an entry of ``obsm``.
     label_key
         Column of ``obs`` with kinds of tissue, annotated by eye or otherwise known apart from both representations.
     n_neighbors
@@ -70,15 +78,15 @@ def integration(
     n_pcs
         Principal components of counts; at most one less than spots and genes.
     key_added
-        Entry of ``uns`` to write, and begin of the names in ``obsm``.
+        Entry of ``uns`` to write, and begin of the names in ``obs`` and ``obsm``.
     rng
         Seed, Generator, or None for a new seed.
     copy
-        Return a copy and leave ``adata`` as it is.
+        Return a copy and leave ``data`` as it is.
 
     Returns
     -------
-    None, or the copy if ``copy=True``.
+    None, or the copy if ``copy=True``; a list of them if a list was given.
 
     Writes
     ------
@@ -96,13 +104,15 @@ def integration(
           connectivity); higher is better.
         - ``clusters_kept``: adjusted Rand index of clusters found in each section alone, in the representation before,
           and the clusters of the same spots found in all sections together; higher is better.
+    ``adata.obs[f"{key_added}_section"]`` : the section of each spot, where no ``section_key`` was given.
+    ``adata.obsm[f"{key_added}_after"]`` : float32 (spots, K), where ``after`` is a projection.
     ``adata.obsm[f"{key_added}_umap_before"]``, ``..._umap_after``, ``..._umap_harmony`` : float32 (spots, 2).
     ``adata.obsm[f"{key_added}_harmony"]`` : float32, where harmonypy is installed.
 
     Raises
     ------
     KeyError
-        If there is no such column or entry.
+        If there is no such column, entry or projection, or nothing tells sections apart.
     ValueError
         If there is one section only, sections are too small, or names that would be written hold something else.
 
@@ -122,86 +132,80 @@ def integration(
     >>> bool(table.loc["before", "section_accuracy"] > 0.9 > table.loc["after", "section_accuracy"])
     True
     """
-    require_loaded(adata)
-    adata = adata.copy() if copy else adata
-    sections = _column(adata, section_key)
-    labels = None if label_key is None else _column(adata, label_key)
-    values = {"before": _values(adata, before), "after": _values(adata, after)}
-    _check_names(adata, key_added)
-    known = np.logical_and.reduce([np.isfinite(v).all(axis=1) for v in values.values() if v is not None])
+    import pandas as pd
+
+    tables: list[Any] = list(data) if isinstance(data, list | tuple) else [data]
+    for table in tables:
+        require_loaded(table)
+    tables = [table.copy() for table in tables] if copy else tables
+    sections = gathered.sections(tables, after) if section_key is None else gathered.column(tables, section_key)
+    labels = None if label_key is None else gathered.column(tables, label_key)
+    of_counts = before == COUNTS and not all(COUNTS in table.obsm for table in tables)
+    values = {} if of_counts else {"before": gathered.values(tables, before)}
+    values["after"] = gathered.values(tables, after)
+    for table in tables:
+        _check_names(table, key_added)
+    known = np.logical_and.reduce([np.isfinite(each).all(axis=1) for each in values.values()])
     known &= sections.notna().to_numpy()
     if not known.all():
         logger.info("%d of %d spots have no section or no values and are left out.", (~known).sum(), len(known))
     _check_sections(sections[known], section_key)
     seed = seed_of(rng)
-    codes = sections[known].astype("category").cat.remove_unused_categories()
-    given = {name: _components(adata, known, n_pcs, seed) if v is None else v[known] for name, v in values.items()}
+    codes = sections[known].astype("category")
+    given = {name: value[known] for name, value in values.items()}
+    if of_counts:
+        given = {"before": _components(gathered.counts(tables, COUNTS)[np.flatnonzero(known)], n_pcs, seed)} | given
     reference = _harmony(given["before"], codes, seed)
     if reference is not None:
         given[_REFERENCE] = reference
     alone = leiden(given["before"], codes.cat.codes.to_numpy(), n_neighbors, seed)
-    import pandas as pd
-
-    rows, umaps = {}, {}
+    rows, written = {}, {}
     for name, value in given.items():
         what = Representation(value, codes.cat.codes.to_numpy(), None if labels is None else _codes(labels[known]))
         rows[name] = figures_of(what, alone, n_neighbors, seed)
-        umaps[name] = _umap(value, n_neighbors, seed)
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(FIGURES))
-    chance = _chance(codes, None if labels is None else labels[known])
-    for name, placed in umaps.items():
-        adata.obsm[f"{key_added}_umap_{name}"] = _spread(placed, known)
+        written[f"{key_added}_umap_{name}"] = _spread(_umap(value, n_neighbors, seed), known)
     if reference is not None:
-        adata.obsm[f"{key_added}_{_REFERENCE}"] = _spread(reference, known)
-    params = {
-        "section_key": section_key,
-        "before": before,
-        "after": after,
-        "n_neighbors": n_neighbors,
-        "n_pcs": n_pcs,
-        "rng": seed,
-    }
-    if label_key is not None:
-        params["label_key"] = label_key
-    adata.uns[key_added] = {"table": table, "chance": chance, "params": params}
-    return adata if copy else None
-
-
-def _column(adata: AnnData, name: str) -> Series:
-    if name not in adata.obs:
-        msg = f"Found no column {name!r} in obs; it has {', '.join(map(str, adata.obs)) or 'none'}."
-        raise KeyError(msg)
-    column: Series = adata.obs[name]
-    return column
-
-
-def _values(adata: AnnData, name: str) -> Floats | None:
-    """Values of an entry of ``obsm``; ``None`` for counts."""
-    if name == COUNTS and name not in adata.obsm:
-        return None
-    if name not in adata.obsm:
-        msg = (
-            f"Found no {name!r} in obsm; it has {', '.join(map(str, adata.obsm)) or 'none'}. Choose one, or {COUNTS!r}."
-        )
-        raise KeyError(msg)
-    found = np.asarray(adata.obsm[name], dtype=np.float64)
-    return found.reshape(len(found), -1)
+        written[f"{key_added}_{_REFERENCE}"] = _spread(reference, known)
+    if any(after not in table.obsm for table in tables):
+        written[f"{key_added}_{_AFTER}"] = values["after"].astype(np.float32)
+    column = f"{key_added}_{_SECTION}"
+    record = {
+        "table": pd.DataFrame.from_dict(rows, orient="index", columns=list(FIGURES)),
+        "chance": _chance(codes, None if labels is None else labels[known]),
+        "params": {
+            "section_key": section_key or column, "before": before, "after": after, "n_neighbors": n_neighbors,
+            "n_pcs": n_pcs, "rng": seed, **({} if label_key is None else {"label_key": label_key}),
+        },
+    }  # fmt: skip
+    start = 0
+    for table in tables:
+        own = slice(start, start + table.n_obs)
+        for name, all_rows in written.items():
+            table.obsm[name] = all_rows[own]
+        if section_key is None:
+            table.obs[column] = pd.Categorical(sections[own], categories=codes.cat.categories)
+        table.uns[key_added] = deepcopy(record)
+        start += table.n_obs
+    return (tables if isinstance(data, list | tuple) else tables[0]) if copy else None
 
 
 def _check_names(adata: AnnData, key: str) -> None:
     """Refuse to write over entries of the user's."""
     own = is_record(adata.uns.get(key))
     require_own(adata.uns, key, own, where="uns", remedy="Give another `key_added`.")
-    for name in (f"{key}_umap_before", f"{key}_umap_after", f"{key}_umap_{_REFERENCE}", f"{key}_{_REFERENCE}"):
-        require_own(adata.obsm, name, own, where="obsm", remedy="Give another `key_added`.")
+    names = (*(f"umap_{name}" for name in ("before", "after", _REFERENCE)), _REFERENCE, _AFTER)
+    for name in names:
+        require_own(adata.obsm, f"{key}_{name}", own, where="obsm", remedy="Give another `key_added`.")
+    require_own(adata.obs, f"{key}_{_SECTION}", own, where="obs", remedy="Give another `key_added`.")
 
 
-def _check_sections(sections: Series, name: str, least: int = 20) -> None:
+def _check_sections(sections: Series, name: str | None, least: int = 20) -> None:
     sizes = sections.value_counts()
     sizes = sizes[sizes > 0]
     if len(sizes) < 2 or sizes.min() < least:
         found = ", ".join(f"{section!r} of {size} spots" for section, size in sizes.items()) or "no section"
-        msg = f"Found {found} in obs[{name!r}]; expected at least two sections of {least} spots each. Leave smaller ones out."
+        where = "" if name is None else f" in obs[{name!r}]"
+        msg = f"Found {found}{where}; expected at least two sections of {least} spots each. Leave smaller ones out."
         raise ValueError(msg)
 
 
@@ -210,17 +214,12 @@ def _codes(column: Series) -> NDArray[np.intp]:
     return column.astype("category").cat.remove_unused_categories().cat.codes.to_numpy().astype(np.intp)
 
 
-def _components(adata: AnnData, rows: NDArray[np.bool_], n_pcs: int, seed: int) -> Floats:
+def _components(counts: sparse.csr_matrix, n_pcs: int, seed: int) -> Floats:
     """Principal components (n, K) of log-normalised counts."""
     import scanpy as sc
     from anndata import AnnData
 
-    matrix, where = matrix_of(adata, COUNTS if COUNTS in adata.layers else None)
-    counts = in_memory(matrix, where)
-    if problem := check_counts(counts):
-        msg = f"{where} {problem}, expected raw counts for before={COUNTS!r}. Keep them in layers['counts'], or name an entry of obsm."
-        raise ValueError(msg)
-    bare = AnnData(sparse.csr_matrix(counts)[np.flatnonzero(rows)].astype(np.float32))
+    bare = AnnData(counts.astype(np.float32))
     sc.pp.normalize_total(bare)
     sc.pp.log1p(bare)
     sc.pp.pca(bare, n_comps=max(1, min(n_pcs, min(bare.shape) - 1)), random_state=seed)

@@ -19,6 +19,7 @@ from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import require_free_key
 from sphisto.predict.fitted import Fitted
+from sphisto.predict.sections import require_same_section
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
 from sphisto.tl._fit_sections import check_scaling
@@ -84,7 +85,7 @@ def predict(
         tissue is made up alike and the stain may differ: what is usual in the image is taken for what is usual in the
         others, so that a section of other make-up is shown as if it had theirs; ``"pooled"``, as in all sections of the
         fit, where the make-up may differ and the stain does not. It must be stated for an image without spots; default
-        with spots: as in the fit.
+        with spots: as in the fit. With a projection of one section it is refused.
     client
         As in :func:`sphisto.tl.fit_projection`; ``device`` then is one of the workers'.
     resume
@@ -104,8 +105,9 @@ def predict(
     Raises
     ------
     ValueError
-        If the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
-        missing, the sources of features are others, or the input cannot be right.
+        If a section of the projection's has its name and other counts, the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
+        missing, the sources of features are others, ``scaling`` is given with a projection of one section, or the input
+        cannot be right.
 
     Examples
     --------
@@ -119,7 +121,7 @@ def predict(
     sources = sources_of(features)
     require_same(sources, fitted.features)
     if scaling is not None:
-        check_scaling(scaling)
+        _check_scaling(scaling, fitted)
     if client is None:
         device_of(device)  # refused before anything is read
     path = store_path(store)
@@ -134,6 +136,8 @@ def predict(
     else:
         require_free_key(section.table, key_added)
         slide = _with_model_genes(slide, fitted)
+    if slide.name in fitted.sections:
+        require_same_section(fitted.sections[slide.name], slide)
     if fitted.lessons and section.measured is None and scaling is None:
         msg = (
             "Found scaling=None for an image without spots, and a projection of several sections; expected 'section' "
@@ -146,6 +150,16 @@ def predict(
         fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
         client=client, started=started, scaling=scaling,
     )  # fmt: skip
+
+
+def _check_scaling(scaling: Scaling, fitted: Fitted) -> None:
+    check_scaling(scaling)
+    if not fitted.lessons:
+        msg = (
+            f"Found scaling={scaling!r} and a projection of one section, which teaches others nothing; expected no `scaling`. "
+            "Leave it out, or fit a list of sections, also of one, that others are to be predicted by."
+        )
+        raise ValueError(msg)
 
 
 def _refuse_other_spots(section: Section, fitted: Fitted) -> None:

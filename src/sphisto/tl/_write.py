@@ -87,6 +87,8 @@ def write_section(
     with replacing(path, call=call, resume=resume) as work:
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
+            if posterior is None:  # a fit has looked at all tables before its training
+                building.check_table(path, slide, section.table, key)
             with stage("write image"):
                 building.write_slide(work.staging, slide, key, joint)
             work.journal.note(_PREPARED)

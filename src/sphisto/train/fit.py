@@ -12,6 +12,7 @@ import torch
 
 from sphisto import __version__
 from sphisto._cores import one_blas_thread
+from sphisto._naming import naming
 from sphisto._progress import stage
 from sphisto.config import by_name
 from sphisto.features.sources import record_of
@@ -24,6 +25,7 @@ from sphisto.predict.conditioning import features_of, fit_field, warn_without_fe
 from sphisto.predict.fitted import Fitted, SectionFit
 from sphisto.predict.sections import field_of, fit_together, wide_maps
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
+from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.train.loop import Part, Task, train
 from sphisto.train.shrinkage import gated
 
@@ -173,7 +175,10 @@ def fit_sections(
         As of :func:`fit`; the network makes factor maps.
     """
     spec = network_of(network)
-    parts = [_split(slide, config.train, seed + number) for number, slide in enumerate(slides)]
+    parts = []
+    for number, slide in enumerate(slides):
+        with naming(slide.name):
+            parts.append(_split(slide, config.train, seed + number))
     learned, held_out = zip(*parts, strict=True)
     features = [features_of(slide, sources, config) for slide in slides]
     with stage("factors and what sections share"):
@@ -199,7 +204,8 @@ def fit_sections(
         gates = []
         for part in sections:
             own = replace(fitted, model=part.model, mean=part.field.mean)
-            gates.append(gated(own, part.slide, part.field.given("all"), part.held_out, device)[1])
+            with naming(part.slide.name):
+                gates.append(gated(own, part.slide, part.field.given("all"), part.held_out, device)[1])
         if not any(gates):
             break
     _warn_if_ended(fitted)
@@ -213,7 +219,8 @@ def fit_sections(
         found = {
             slide.name: SectionFit(
                 shared.model.levels[i], gates[i], fields[i].mean, slide.spot,
-                left_out_skill(fields[i], shared.model.of(i), slide),
+                left_out_skill(fields[i], shared.model.of(i), slide), fingerprint_of_counts(slide.spots),
+                fingerprint_of_image(slide),
             )
             for i, slide in enumerate(slides)
         }  # fmt: skip
@@ -233,10 +240,11 @@ def _fields(
     features: Sequence[SectionFeatures | None],
     config: FitConfig,
 ) -> list[Field]:
-    return [
-        field_of(slide, shared, i, some, own, config)
-        for i, (slide, some, own) in enumerate(zip(slides, known, features, strict=True))
-    ]
+    out = []
+    for i, (slide, some, own) in enumerate(zip(slides, known, features, strict=True)):
+        with naming(slide.name):
+            out.append(field_of(slide, shared, i, some, own, config))
+    return out
 
 
 def _usual_skill(skills: Sequence[Skill]) -> Skill:

@@ -7,11 +7,14 @@ import copy
 import logging
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto._settings import settings
 from sphisto.core.footprint import unit_square
 from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.core.tiles import Window
@@ -26,7 +29,6 @@ from sphisto.io.store.tables import link_columns, plain, plain_copy, with_other_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -163,26 +165,55 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     ValueError
         If the table holds names or values that cannot be written.
     """
-    import anndata
-    import pandas as pd
-    from spatialdata.models import TableModel
+    linked, link = _linked(table, slide)
+    if slide.measured is not None:
+        linked.uns["spatial"] = _with_picture(linked.uns.get("spatial", {}), staging, slide.name, slide.spot)
+    _add_table(staging, store, read_mark(staging) or {}, slide.name, linked, link, key)
 
-    mark = read_mark(staging) or {}
-    name = claims.table_of(mark, slide.name)
+
+@quiet()
+def check_table(store: Path, slide: Slide, table: AnnData, key: str) -> None:
+    """Refuse a table that :func:`write_table` could not write: it is written beside the store, and removed again.
+
+    Raises
+    ------
+    ValueError
+        As of :func:`write_table`.
+    """
+    mark = read_mark(store) if store.is_dir() else None
+    with TemporaryDirectory(prefix=f".{store.name}.", dir=store.parent) as folder, settings.override(verbosity="error"):
+        staging = Path(folder) / "tried"
+        staging.mkdir()
+        _add_table(staging, store, mark or {"keys": {}}, slide.name, *_linked(table, slide), key)
+
+
+def _linked(table: AnnData, slide: Slide) -> tuple[AnnData, dict[str, str]]:
+    """Return a plain copy of a table that names the slide's spots, and the columns by which it does."""
+    import pandas as pd
+
     linked = plain_copy(table)
     if "spatial" in linked.uns:
         linked.uns["spatial"] = _without_images(linked.uns["spatial"], slide.name)
-    link = {}
-    if slide.measured is not None:
-        linked.uns["spatial"] = _with_picture(linked.uns.get("spatial", {}), staging, slide.name, slide.spot)
-        region = _keys.spots(slide.name)
-        region_key, instance_key = link_columns(linked, region)
-        linked.obsm["spatial"] = _places_in_global(linked, slide)
-        categories = pd.Index([region], dtype=object)
-        linked.obs[region_key] = pd.Categorical.from_codes([0] * linked.n_obs, categories)
-        linked.obs[instance_key] = np.arange(linked.n_obs)
-        link = {"region": region, "region_key": region_key, "instance_key": instance_key}
-    others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == slide.name]
+    if slide.measured is None:
+        return linked, {}
+    region = _keys.spots(slide.name)
+    region_key, instance_key = link_columns(linked, region)
+    linked.obsm["spatial"] = _places_in_global(linked, slide)
+    categories = pd.Index([region], dtype=object)
+    linked.obs[region_key] = pd.Categorical.from_codes([0] * linked.n_obs, categories)
+    linked.obs[instance_key] = np.arange(linked.n_obs)
+    return linked, {"region": region, "region_key": region_key, "instance_key": instance_key}
+
+
+def _add_table(
+    staging: Path, store: Path, mark: dict[str, Any], library_id: str, linked: AnnData, link: dict[str, str], key: str
+) -> None:
+    """Write a linked table, with what the one in ``store`` holds of other projections of the library."""
+    import anndata
+    from spatialdata.models import TableModel
+
+    name = claims.table_of(mark if "library_id" in mark else None, library_id)
+    others = [other for other in mark["keys"] if other != key and claims.library_of(mark, other) == library_id]
     with_other_projections(linked, store / "tables" / name, others)
     try:
         # strings that may be missing are written as such: pandas 3 and tables read from its stores hold no others
@@ -193,7 +224,7 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     except Exception as error:  # of many kinds, for what no zarr store can hold
         reason = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split()).rstrip(".")
         msg = (
-            f"The table cannot be written to a store: {reason}. Rename "
+            f"The table of {library_id!r} cannot be written to a store: {reason}. Rename "
             "or remove what is named there (spaces and slashes may not be part of the names of columns and entries; "
             "`spatialdata.utils.sanitize_table` renames them)."
         )
