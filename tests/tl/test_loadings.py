@@ -75,7 +75,7 @@ def test_a_gene_of_the_store_is_the_sum_of_its_programmes(told):
 
     store = told.uns[KEY]["store"]
     assert stores.factors(store, KEY).names[:4] == CLASSES
-    made = sp.get.gene_raster(store, "class1_a").values
+    (made,) = sp.get.gene_raster(store, "class1_a").values
     maps = sp.get.raster(store, f"{KEY}_factors").values
     row = told.varm[f"{KEY}_loadings"][told.var_names.get_loc("class1_a")]
     plain = np.tensordot(row[:4], maps[:4], axes=1)
