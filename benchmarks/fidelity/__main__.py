@@ -10,8 +10,6 @@ FOLDER (or the environment variable SPHISTO_DATA) holds one folder for each data
 out, as are peers without an environment (see peers/README.md). Results are benchmarks/fidelity/results/SET.csv.
 """
 
-import argparse
-import os
 from pathlib import Path
 
 from benchmarks.fidelity import maps, page, published, results, table
@@ -20,13 +18,8 @@ from benchmarks.fidelity.methods import METHODS
 
 
 def main() -> None:
-    found = os.environ.get("SPHISTO_DATA")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of data sets")
-    parser.add_argument("--only", default="", help="names of sets, kinds, methods and seeds, with commas between")
+    parser = results.options_of(__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
-    parser.add_argument("--table", action="store_true", help="compute nothing")
-    parser.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
     parser.add_argument("--maps", action="store_true", help="only draw maps of the first seed, for the documentation")
     parser.add_argument("--results", type=Path, default=results.RESULTS, help="folder of the results")
     options = parser.parse_args()

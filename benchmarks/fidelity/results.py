@@ -1,5 +1,7 @@
 """Results as tidy tables, one csv for each set, and what of them must be computed again."""
 
+import argparse
+import os
 import subprocess
 import time
 import traceback
@@ -25,6 +27,17 @@ def read(folder=RESULTS) -> pd.DataFrame:
     """All results that are there."""
     tables = [pd.read_csv(path, dtype=TEXT) for path in sorted(folder.glob("*.csv"))]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def options_of(doc) -> argparse.ArgumentParser:
+    """Options of every benchmark that keeps its results in rows."""
+    found = os.environ.get("SPHISTO_DATA")
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of data sets")
+    parser.add_argument("--only", default="", help="names of sets, kinds, methods and seeds, with commas between")
+    parser.add_argument("--table", action="store_true", help="compute nothing")
+    parser.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
+    return parser
 
 
 def chosen(only, cases, methods, runs_on, seeds=3) -> list[tuple[str, str, int, str]]:

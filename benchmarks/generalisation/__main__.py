@@ -9,8 +9,6 @@ FOLDER (or the environment variable SPHISTO_DATA) holds one folder for each sect
 out. Results are benchmarks/generalisation/results/TARGET.csv.
 """
 
-import argparse
-import os
 import time
 from functools import cache
 from itertools import product
@@ -19,39 +17,28 @@ from pathlib import Path
 from benchmarks.fidelity import results
 from benchmarks.fidelity.fingerprints import fingerprint
 from benchmarks.generalisation import table
-from benchmarks.generalisation.cases import SHARES, TARGETS, make_case, score
+from benchmarks.generalisation.cases import GROUPS, SHARES, TARGETS, make_case, score
 from benchmarks.generalisation.methods import METHODS, runs_on
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
-    found = os.environ.get("SPHISTO_DATA")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(found) if found else None, help="folder of sections")
-    parser.add_argument("--only", default="", help="names of targets, shares, methods and seeds, with commas between")
-    parser.add_argument("--table", action="store_true", help="compute nothing")
-    parser.add_argument("--docs", action="store_true", help="compute nothing; write the documentation's part")
-    options = parser.parse_args()
+    options = results.options_of(__doc__).parse_args()
     if not (options.table or options.docs):
         rows = results.chosen(
             options.only, list(product(TARGETS, SHARES)), METHODS, lambda row: runs_on(row[3], row[1])
         )
-        rows = available(rows, options.data)
+        lacking = [s for s in dict.fromkeys(sum(GROUPS, ())) if not (options.data and (options.data / s).is_dir())]
+        if lacking:
+            print(f"Groups of {', '.join(lacking)} are left out: not in {options.data} (--data, or SPHISTO_DATA)")
+        rows = [row for row in rows if not set(TARGETS[row[0]]) & set(lacking)]
         prints = {row: _print(METHODS[row[3]].__module__, TARGETS[row[0]], options.data) for row in rows}
         results.compute(rows, prints, lambda *at: make_case(*at, options.data), scored, RESULTS)
     there = table.wide(results.read(RESULTS))
     print(table.report(there))
     if options.docs:
         table.write(there)
-
-
-def available(rows, data):
-    """Leave out targets of whose sections one is missing, and say so."""
-    missing = {n for n in {row[0] for row in rows} if data is None or not all((data / s).is_dir() for s in TARGETS[n])}
-    for name in sorted(missing):
-        print(f"{name} is left out: a section of {', '.join(TARGETS[name])} is not in {data} (--data, or SPHISTO_DATA)")
-    return [row for row in rows if row[0] not in missing]
 
 
 def scored(case, name):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from sphisto.features.texture import Texture
 from sphisto.genes.observations import informative
 from sphisto.io import read_visium, section
 from sphisto.io.slides import make_slide
+from sphisto.pp import register
 from sphisto.predict.conditioning import features_of
 from sphisto.predict.sections import of_common_genes
 from sphisto.scoring import metrics
+from sphisto.slide.frames import frames_of
 from sphisto.slide.slide import Slide
 
 GROUPS = (("her2st_C2", "her2st_C3", "her2st_C4", "her2st_C5"), ("mob_st_1", "mob_st_2"))
@@ -80,8 +83,12 @@ def make_case(target: str, share: str, seed: int, data: Path) -> Case:
 
 @cache
 def _slides(group, data) -> tuple[Slide, ...]:
-    whole = [replace(make_slide(section(read_visium(data / name))), name=name) for name in group]
-    return tuple(of_common_genes(whole))
+    """Sections in the order in which they were cut, each laid upon the one before."""
+    sections = [section(read_visium(data / name)) for name in group]
+    found = [None, *(register(moving, fixed) for fixed, moving in pairwise(sections))]
+    frames = frames_of({each.library_id: one for each, one in zip(sections, found, strict=True)})
+    slides = [replace(make_slide(each), frame=frames[each.library_id]) for each in sections]
+    return tuple(of_common_genes([replace(each, name=name) for each, name in zip(slides, group, strict=True)]))
 
 
 @cache

@@ -10,6 +10,7 @@ METHODS = {
     "alone": sphisto_methods.alone,
     "sphisto": sphisto_methods.sphisto,
     "sphisto pooled": sphisto_methods.pooled,
+    "sphisto registered": sphisto_methods.registered,
 }
 NEEDS_SPOTS, TAKES_NONE = ("gaussian", "alone"), ("mean profile", "ridge", "sphisto pooled")
 

@@ -1,5 +1,7 @@
 """sphisto without a network: the target with what the other sections tell, and alone."""
 
+from dataclasses import replace
+
 import numpy as np
 from benchmarks.generalisation.cases import texture_of
 
@@ -18,14 +20,15 @@ from sphisto.scoring.skill import left_out_skill
 CONFIG = FitConfig()
 
 
-def sphisto(case, *, scaling="section"):
+def sphisto(case, *, scaling="section", registered=False):
     """Shared loadings, and under the kriging of the target's known spots the drift that the other sections teach.
 
     Without any known spot the genes' scatter beyond what is foreseen is that of the first other section.
     """
-    shared = fit_together(case.slides, case.kept, [Texture()], CONFIG, scaling, case.seed)
+    slides = case.slides if registered else [replace(slide, frame=None) for slide in case.slides]
+    shared = fit_together(slides, case.kept, [Texture()], CONFIG, scaling, case.seed)
     at = case.at if case.known.any() else case.others[0]
-    slide = case.slides[at]
+    slide = slides[at]
     field = field_of(slide, shared, at, case.kept[at], texture_of(slide), CONFIG)
     alone = prior_mean(shared.taught.roots.mean, COARSEST, shared.drift(case.at))
     posterior = field.given("all") if at == case.at else alone
@@ -35,6 +38,11 @@ def sphisto(case, *, scaling="section"):
 def pooled(case):
     """The same with features scaled over all sections."""
     return sphisto(case, scaling="pooled")
+
+
+def registered(case):
+    """The same with what the other sections, each laid upon the one before, measured at the same place."""
+    return sphisto(case, registered=True)
 
 
 def alone(case):

@@ -74,9 +74,19 @@ def within_tissue(key: str) -> tuple[str, str, str]:
     return rasters(key)[:3]
 
 
+def shift(key: str) -> str:
+    """Name how far the features of places are from all that a projection of several sections has seen."""
+    return f"{key}_shift"
+
+
+def masked(key: str) -> tuple[str, ...]:
+    """Name all rasters of a projection that hold 0 outside its tissue, also those that not every projection has."""
+    return *within_tissue(key), shift(key)
+
+
 def elements(key: str) -> tuple[str, ...]:
-    """Name all elements of a projection: its rasters and its tissue."""
-    return *rasters(key), tissue(key)
+    """Name all elements that a projection can have: its rasters, its tissue, and how strange places are."""
+    return *rasters(key), tissue(key), shift(key)
 
 
 def of_section(key: str, library_id: str) -> str:

@@ -24,6 +24,7 @@ from sphisto.predict.sections import field_of, fit_together, of_common_genes
 from sphisto.predict.taught_content import as_content, from_content
 from sphisto.scoring import metrics
 from sphisto.scoring.at_spots import pool_posterior
+from sphisto.slide.frames import frames_of
 
 SOURCES, CONFIG = [Texture()], FitConfig()
 
@@ -154,7 +155,8 @@ def laid(registration):
     def lay(slides, shift=(0.0, 0.0), **about):
         um = slides[0].grid.fullres_um_per_px
         found = registration("half1", "half0", 0, shift, (um, um), **about)
-        return [slides[0], replace(slides[1], registration=found)]
+        frames = frames_of({"half0": None, "half1": found})
+        return [replace(slide, frame=frames[slide.name]) for slide in slides]
 
     return lay
 

@@ -8,43 +8,40 @@ import numpy as np
 import pytest
 
 from sphisto.core.grid import Grid
-from sphisto.core.spot import Spot
 from sphisto.slide.frames import Frame, frames_of, in_um
-from sphisto.slide.slide import Slide
 
 
-def slide(name, upon=None, um_per_px=1.0, fullres_per_px=2.0):
-    grid = Grid(40, 50, um_per_px * fullres_per_px, (fullres_per_px,) * 2)
-    return Slide(name, np.zeros((3, 40, 50), np.uint8), grid, np.ones((40, 50), bool), Spot(55.0), registration=upon)
+def grid(um_per_px=1.0, fullres_per_px=2.0):
+    return Grid(40, 50, um_per_px * fullres_per_px, (fullres_per_px,) * 2)
 
 
 def test_places_of_a_chain_lie_where_its_registrations_put_them(rng, registration):
     """By way of full-resolution px of each section, as Registration.to_fixed gives them."""
     second = registration("b", "a", 30, (100, -20), (0.5, 2.0))
     third = registration("c", "b", -70, (7, 900), (1.25, 0.5))
-    slides = [slide("a", um_per_px=2.0), slide("b", second, 0.5), slide("c", third, 1.25, fullres_per_px=4.0)]
-    frames, points = frames_of(slides), rng.uniform(0, 40, (20, 2))  # y, x in px of the third's slide
+    frames, points = (
+        frames_of({"a": None, "b": second, "c": third}),
+        rng.uniform(0, 40, (20, 2)),
+    )  # y, x in px of the third's slide
     assert [frames[name].group for name in "abc"] == ["a"] * 3
     fullres_xy = points[:, ::-1] * 4
     in_first = second.to_fixed(third.to_fixed(fullres_xy))[:, ::-1] * 2.0  # um of the first
-    np.testing.assert_allclose(frames["c"].common(slides[2], points), in_first, atol=1e-6)
-    np.testing.assert_allclose(frames["a"].common(slides[0], points), points * 2 * 2.0, atol=1e-9)
+    np.testing.assert_allclose(frames["c"].common(grid(1.25, 4.0), points), in_first, atol=1e-6)
+    np.testing.assert_allclose(frames["a"].common(grid(2.0), points), points * 2 * 2.0, atol=1e-9)
 
 
 def test_it_does_not_matter_which_of_two_moved(rng, registration):
     there = registration("b", "a", 40, (10, 20), (0.5, 2.0))
     back = replace(there, moving="a", fixed="b", matrix=np.linalg.inv(there.matrix), um_per_px=(2.0, 0.5))
     points = rng.uniform(0, 40, (5, 2))
-    forth = [slide("a", um_per_px=2.0), slide("b", there, 0.5)]
-    other = [slide("a", back, 2.0), slide("b", None, 0.5)]
-    for name, at in (("a", 0), ("b", 1)):
-        found, expected = (frames_of(each)[name].common(each[at], points) for each in (forth, other))
+    for name, own in (("a", grid(2.0)), ("b", grid(0.5))):
+        both = ({"a": None, "b": there}, {"a": back, "b": None})
+        found, expected = (frames_of(each)[name].common(own, points) for each in both)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_steps_are_those_of_the_order_and_one_at_least(registration):
-    slides = [slide("a"), slide("b", registration("b", "a")), slide("c", registration("c", "a"))]
-    frames = frames_of(slides)
+    frames = frames_of({"a": None, "b": registration("b", "a"), "c": registration("c", "a")})
     assert [frames["a"].steps_to(frames[name]) for name in "abc"] == [1, 1, 2]
     new = frames["c"].on_top(registration("new", "c", 10, (5, 5)))
     assert [new.steps_to(frames[name]) for name in "abc"] == [3, 2, 1]
@@ -52,15 +49,14 @@ def test_steps_are_those_of_the_order_and_one_at_least(registration):
 
 
 def test_what_is_not_trusted_joins_nothing(registration):
-    slides = [slide("a"), slide("b", registration("b", "a", weight=0.0)), slide("c")]
-    frames = frames_of(slides)
+    frames = frames_of({"a": None, "b": registration("b", "a", weight=0.0), "c": None})
     assert [frames[name].group for name in "abc"] == ["a", "b", "c"]
     assert all(np.array_equal(frame.matrix, np.eye(3)) for frame in frames.values())
 
 
 def test_a_section_that_is_not_there_is_refused(registration):
     with pytest.raises(ValueError, match=r"'b' registered to 'z'.*'a', 'b'"):
-        frames_of([slide("a"), slide("b", registration("b", "z"))])
+        frames_of({"a": None, "b": registration("b", "z")})
 
 
 def test_frames_of_other_groups_are_no_neighbours():

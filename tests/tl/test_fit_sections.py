@@ -393,6 +393,34 @@ def test_an_image_that_looks_like_nothing_known_is_said_and_less_certain(pair, n
     assert uncertain["strange"] > 1.2 * uncertain["usual"]
 
 
+def test_how_strange_each_place_looks_is_a_raster(pair, new, tmp_path):
+    """Half of the image is inverted: that half is strange, and what lies near it, as surroundings are looked at, too."""
+    import spatialdata as sd
+    import zarr
+
+    other = new.copy()
+    pixels = other.uns["spatial"]["new"]["images"]["hires"]
+    half = pixels.shape[1] // 2
+    tissue = sp.datasets.toy_truth(new, ["total_a"]).values[0] > 0
+    pixels[:, :half] = 255 - pixels[:, :half]
+    store = tmp_path / "half.zarr"
+    sp.tl.predict(sp.tl.load(pair.model), image_of(other, tissue=tissue), store=store, scaling="pooled", device="cpu")
+    found = sp.get.raster(store, "projection_shift")
+    assert found.shape == (1, *tissue.shape)
+    assert list(found.c.values) == ["shift"]
+    np.testing.assert_array_equal(np.isfinite(found.values[0]), tissue)
+    left, right = (np.nanmedian(part) for part in (found.values[0, :, : half // 2], found.values[0, :, -half // 2 :]))
+    assert left > 1.3 * right
+    assert left > 1
+    share = zarr.open_group(store, mode="r")["tables/table/uns/projection/params/strange"][()]
+    assert (found.values[0, tissue] > 1).mean() == pytest.approx(share, abs=0.1)
+    assert "projection_shift" in sd.read_zarr(store).images
+    # another projection of that key takes its place
+    sp.tl.predict(sp.tl.load(pair.model), image_of(new, tissue=tissue), store=store, scaling="pooled", device="cpu")
+    assert np.nanmedian(sp.get.raster(store, "projection_shift").values) < 1
+    assert not (pair.store / "images" / "projection_one_shift").exists()
+
+
 @pytest.mark.parametrize("n_spots", [3, 30])
 def test_a_new_section_with_few_spots_and_with_many(pair, new, tmp_path, n_spots):
     rng = np.random.default_rng(0)
@@ -680,3 +708,25 @@ def test_a_registration_to_a_section_that_is_not_fitted_is_refused(sections, no_
 def test_a_registration_of_another_section_is_refused(sections, registration):
     with pytest.raises(ValueError, match=r"registration of 'one'.*with 'two'"):
         sp.io.section(sections[1]).registered(registration("one", "two"))
+
+
+def test_what_is_registered_to_nothing_that_is_known_is_refused(sections, no_work, tmp_path, upon):
+    laid = upon(sections[1], sections[0])
+    with pytest.raises(ValueError, match=r"'two' registered to 'one', of which nothing is known here"):
+        sp.tl.fit_projection(laid, store=tmp_path / "two.zarr")
+    with pytest.raises(ValueError, match=r"'two' registered to 'one', of which nothing is known here"):
+        sp.tl.evaluate(laid)
+    with pytest.raises(ValueError, match=r"'two' registered to 'one', which is not among"):
+        fit([laid], tmp_path / "two.zarr")
+
+
+def test_a_section_that_is_left_out_still_lies_upon_the_others(upon):
+    """The one in the middle, upon which the third one lies."""
+    one, two, three = (toy(name) for name in ("one", "two", "three"))
+    apart = sp.tl.evaluate([one, two, three], split="section", max_epochs=1, device="cpu", copy=False)
+    middle = upon(two, one)
+    laid = sp.tl.evaluate(
+        [one, middle, upon(three, middle)], split="section", max_epochs=1, device="cpu", key_added="laid"
+    )
+    prior = [scores.xs("prior", level="method")["mean_pearson"] for scores in (laid, apart)]
+    assert (prior[0] != prior[1]).all()

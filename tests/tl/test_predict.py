@@ -62,6 +62,14 @@ def test_too_few_genes_in_common_are_refused(fitted, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_values_that_are_no_counts_are_refused_under_a_model_of_counts(fitted, tmp_path):
+    other = fitted.copy()
+    other.X = other.X * 0.37
+    with pytest.raises(ValueError, match=r"no counts of 'toy'; expected raw counts, .*`layer`"):
+        sp.tl.predict(sp.tl.load(fitted), other, store=tmp_path / "x.zarr")
+    assert not list(tmp_path.iterdir())
+
+
 def test_how_features_are_standardised_is_no_question_for_a_projection_of_one_section(fitted, tmp_path):
     with pytest.raises(ValueError, match="Found scaling='section' and a projection of one section"):
         sp.tl.predict(sp.tl.load(fitted), "not_read", store=tmp_path / "x.zarr", scaling="section")

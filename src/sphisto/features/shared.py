@@ -96,10 +96,14 @@ class SharedFeatures:
 
     def shift(self, standardised: Floats) -> NDArray[np.float64]:
         """(m,) distance of (m, p) features from all known ones, over what 99 % of the known keep to."""
-        found, _ = KDTree(self.known).query(np.clip(standardised, -_FARTHEST, _FARTHEST).astype(np.float32))
-        return np.asarray(found / self.usual, dtype=np.float64)
+        found = np.empty(len(standardised))
+        for start in range(0, len(standardised), _AT_ONCE):
+            part = np.clip(standardised[start : start + _AT_ONCE], -_FARTHEST, _FARTHEST).astype(np.float32)
+            found[start : start + len(part)] = _squares(part, self.known).min(axis=1)
+        return np.sqrt(found) / self.usual
 
 
+_AT_ONCE = 2_000  # places whose distances to all known ones are in memory
 _FARTHEST = 50.0  # standard deviations: beyond, a place is as strange as it can be
 
 

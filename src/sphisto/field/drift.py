@@ -24,12 +24,12 @@ from sphisto.field.neighbours import Neighbour, Neighbours, upon
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors
 
 if TYPE_CHECKING:
+    from sphisto.core.grid import Grid
     from sphisto.features.config import DriftConfig
     from sphisto.features.shared import BoundFeatures, SharedFeatures
     from sphisto.genes.model import GeneModel
     from sphisto.genes.observations import Observations
     from sphisto.slide.frames import Frame
-    from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 
@@ -172,22 +172,22 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A slide where it lies upon others.
+    """A section's grid where it lies among others.
 
     Parameters
     ----------
     frame
-        Of its section.
-    slide
-        The slide.
+        Of the section.
+    grid
+        Over it.
     """
 
     frame: Frame
-    slide: Slide
+    grid: Grid
 
     def common(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bring (m, 2) y, x in px of the slide to um of the common frame."""
-        return self.frame.common(self.slide, points)
+        """Bring (m, 2) y, x in px of the grid to um of the common frame."""
+        return self.frame.common(self.grid, points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -405,7 +405,7 @@ def _taught(
 
 
 def _neighbour(placed: Placed, observations: Observations, features: Floats, components: Floats) -> Neighbour:
-    pitch_um = observations.pitch * placed.slide.grid.um_per_px
+    pitch_um = observations.pitch * placed.grid.um_per_px
     places = placed.common(observations.centers)
     return Neighbour(placed.frame, places, pitch_um, features.astype(np.float32), components.astype(np.float32))
 

@@ -68,7 +68,7 @@ def make_slide(
         msg = f"The section {section.library_id!r} has no spots; expected `spot_um`: its area is the unit of rasters."
         raise ValueError(msg)
     if section.measured is None:
-        return Slide(section.library_id, image, grid, mask, size, registration=section.registration)
+        return Slide(section.library_id, image, grid, mask, size)
     if _is_coarse(grid, size):
         logger.warning(
             "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the image shows no cells: the rasters will "
@@ -77,7 +77,7 @@ def make_slide(
         )  # fmt: skip
     pitch = section.measured.pitch / float(np.sqrt(np.prod(grid.fullres_per_px)))
     measured = replace(section.measured, centers=grid.from_fullres(section.measured.centers), pitch=pitch)
-    slide = Slide(section.library_id, image, grid, mask, size, measured, section.registration)
+    slide = Slide(section.library_id, image, grid, mask, size, measured)
     problem = misfit(section, slide)[1] if section.check else None
     if problem:
         msg = (

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sphisto._naming import naming
+from sphisto.core.tiles import Window
+from sphisto.core.upsample import block_middles
 from sphisto.features.config import TextureConfig
 from sphisto.features.maps import SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
@@ -22,7 +24,7 @@ from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.model import rates
 from sphisto.genes.observations import observe
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
-from sphisto.slide.frames import frames_of, require_fixed
+from sphisto.slide.frames import Frame, require_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from sphisto.genes.loadings import Loadings
     from sphisto.genes.observations import Observations
     from sphisto.predict.fitted import Fitted, SectionFit
+    from sphisto.slide.registration import Registration
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
@@ -134,11 +137,11 @@ def fit_together(
 
 
 def _placed(slides: Sequence[Slide], config: FitConfig) -> list[Placed]:
-    """Slides where they lie upon each other; none if no registration is to be used, now or later."""
-    frames = frames_of(slides)
-    if len({frame.group for frame in frames.values()}) == len(slides) and not config.drift.keep_spots:
+    """Slides where they lie among each other; none if no registration is to be used, now or later."""
+    frames = [slide.frame or Frame(slide.name, np.eye(3), number) for number, slide in enumerate(slides)]
+    if len({frame.group for frame in frames}) == len(slides) and not config.drift.keep_spots:
         return []
-    return [Placed(frames[slide.name], slide) for slide in slides]
+    return [Placed(frame, slide.grid) for frame, slide in zip(frames, slides, strict=True)]
 
 
 def wide_maps(slides: Sequence[Slide], sources: Sequence[FeatureSource], config: FitConfig) -> list[FeatureMaps]:
@@ -239,7 +242,8 @@ def taught_about(
         logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
     (maps,) = wide_maps([slide], sources, fitted.config)
-    drift = Drift(taught, taught.features.of(slide, maps), place_of(slide, fitted)) if taught.sections else None
+    placed = None if slide.frame is None else Placed(slide.frame, slide.grid)
+    drift = Drift(taught, taught.features.of(slide, maps), placed) if taught.sections else None
     if drift is not None:
         strange = _strange(drift.features, slide)
         if slide.name not in fitted.sections:  # a section of the fit is recorded as the fit did, also by a resumed run
@@ -263,8 +267,8 @@ def taught_about(
     return replace(fitted, model=at_levels(fitted.model, levels)), drift
 
 
-def place_of(slide: Slide, fitted: Fitted) -> Placed | None:
-    """Return where a slide lies upon sections that a projection was fitted to; ``None`` if it does not.
+def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Frame | None:
+    """Return where a section lies among those that a projection was fitted to; ``None`` if it does not, or that is not known.
 
     Raises
     ------
@@ -272,21 +276,18 @@ def place_of(slide: Slide, fitted: Fitted) -> Placed | None:
         If it is registered to a section that is not among them, or of which no factors at spots were kept.
     """
     taught = next(iter(fitted.lessons.values()))
-    frames = {name: each.frame for name, each in zip(taught.sections, taught.neighbours, strict=False)}
-    if slide.name in frames:
-        return Placed(frames[slide.name], slide)
-    registration = slide.registration
-    if registration is None or not registration.trusted:
-        return None
+    frames = {own: each.frame for own, each in zip(taught.sections, taught.neighbours, strict=False)}
+    if name in fitted.sections or registration is None or not registration.trusted:
+        return frames.get(name)
     require_fixed(registration, dict.fromkeys(taught.sections))
     if registration.fixed not in frames:
         msg = (
-            f"{slide.name!r} is registered to {registration.fixed!r}, but the projection keeps no factors at the spots of its "
+            f"{name!r} is registered to {registration.fixed!r}, but the projection keeps no factors at the spots of its "
             "sections, as none of them was registered when it was fitted. Fit with "
             "`config=FitConfig(drift=DriftConfig(keep_spots=True))`, or give the slide without `registered`."
         )
         raise ValueError(msg)
-    return Placed(frames[registration.fixed].on_top(registration), slide)
+    return frames[registration.fixed].on_top(registration)
 
 
 def require_same_section(known: SectionFit, slide: Slide) -> None:
@@ -323,6 +324,23 @@ def _strange(features: BoundFeatures, slide: Slide) -> float:
             slide.name, 100 * strange,
         )  # fmt: skip
     return strange
+
+
+def shift_map(slide: Slide, drift: Drift) -> tuple[NDArray[np.float32], int]:
+    """(y, x) how far features are from all that others taught by, and how many times the slide's grid is halved for it.
+
+    Over what 99 % of the places keep to that taught; 0 where there is no tissue. No finer than the features are.
+    """
+    step, (height, width) = drift.features.maps.stride, slide.grid.shape
+    halvings = max(int(np.log2(max(min(step, height, width), 1))), 0)
+    side = 1 << halvings
+    out = np.zeros((height // side, width // side), dtype=np.float32)
+    for row in range(len(out)):
+        window = Window(row * side, 0, (row + 1) * side, out.shape[1] * side)
+        tissue = np.asarray(slide.tissue[window.slices]).reshape(side, -1, side).any(axis=(0, 2))
+        if tissue.any():
+            out[row, tissue] = drift.features.shift(block_middles(window, side)[tissue])
+    return out, halvings
 
 
 _MOST_STRANGE = 0.3  # of the tissue; of another section of the same some 10 % can be

@@ -48,8 +48,8 @@ def fingerprint_of_slide(slide: Slide, *, places: int = 5, side: int = 16, strip
         parts += [spots.centers, spots.values.data, spots.values.indices, spots.values.indptr, spots.genes]
         if spots.others is not None:
             parts += [spots.others.data, spots.others.indices, spots.others.indptr]
-    if slide.registration is not None:
-        parts += [slide.registration.fixed, slide.registration.matrix, slide.registration.weight]
+    if slide.frame is not None:
+        parts += [slide.frame.group, slide.frame.matrix, slide.frame.step, slide.frame.apart]
     return fingerprint(parts)
 
 

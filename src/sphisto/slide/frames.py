@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from sphisto.slide.poses import moved
 
 if TYPE_CHECKING:
+    from sphisto.core.grid import Grid
     from sphisto.slide.registration import Registration
-    from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 
@@ -46,9 +46,9 @@ class Frame:
         """Sections from this one to another, at least one."""
         return max(abs(self.step - other.step) + self.apart + other.apart, 1)
 
-    def common(self, slide: Slide, points: Floats) -> Floats:
-        """Bring (n, 2) y, x in px of the section's slide to um of the common frame."""
-        return moved(self.matrix, slide.grid.to_fullres(points) * slide.grid.fullres_um_per_px)
+    def common(self, grid: Grid, points: Floats) -> Floats:
+        """Bring (n, 2) y, x in px of a grid over the section to um of the common frame."""
+        return moved(self.matrix, grid.to_fullres(points) * grid.fullres_um_per_px)
 
     def on_top(self, registration: Registration) -> Frame:
         """Return the frame of a section that ``registration`` lays upon this one."""
@@ -63,27 +63,31 @@ def in_um(registration: Registration) -> Floats:
     )
 
 
-def frames_of(slides: Sequence[Slide]) -> dict[str, Frame]:
-    """Join slides by their registrations, as far as these are trusted: each slide gets a frame.
+def frames_of(registrations: Mapping[str, Registration | None]) -> dict[str, Frame]:
+    """Join sections by their registrations, as far as these are trusted: each gets a frame.
+
+    Parameters
+    ----------
+    registrations
+        Of each section by name, in the order in which they were cut; ``None`` of one that was not laid upon another.
 
     Raises
     ------
     ValueError
         If one is registered to a section that is not among them.
     """
-    names = [slide.name for slide in slides]
+    names = list(registrations)
     links: dict[str, list[tuple[str, Floats]]] = {name: [] for name in names}
-    for slide in slides:
-        registration = slide.registration
+    for name, registration in registrations.items():
         if registration is None:
             continue
         require_fixed(registration, links)
         if not registration.trusted:
-            logger.info("%s: its registration is not trusted and is not used: %s.", slide.name, registration.why)
+            logger.info("%s: its registration is not trusted and is not used: %s.", name, registration.why)
             continue
         there = in_um(registration)
-        links[slide.name].append((registration.fixed, there))
-        links[registration.fixed].append((slide.name, np.asarray(np.linalg.inv(there), dtype=np.float64)))
+        links[name].append((registration.fixed, there))
+        links[registration.fixed].append((name, np.asarray(np.linalg.inv(there), dtype=np.float64)))
     frames: dict[str, Frame] = {}
     for group in names:
         if group in frames:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.mask import Mask
 from sphisto.core.places import Places
 from sphisto.core.spot import Spot
-
-if TYPE_CHECKING:
-    from sphisto.slide.registration import Registration
+from sphisto.slide.frames import Frame
 
 _PITCH_OF_SPOTS = 100 / 55  # of their diameter: 100 um of 55 um (Visium), about 200 um of 100 um before
 
@@ -74,8 +72,8 @@ class Slide:
         Size and shape of a spot: also the unit of area of every gene raster.
     measured
         What the spots measured; ``None`` for a slide with an image only.
-    registration
-        Where it lies upon another section, if that is to be used.
+    frame
+        Where it lies among other sections, if that is to be used.
     """
 
     name: str
@@ -84,7 +82,7 @@ class Slide:
     tissue: Mask | NDArray[np.bool_]
     spot: Spot
     measured: Measured | None = None
-    registration: Registration | None = None
+    frame: Frame | None = None
 
     @property
     def spots(self) -> Measured:

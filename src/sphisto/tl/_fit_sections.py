@@ -84,7 +84,9 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
             with naming(name):
                 found.append(as_section(data, image=own, library_id=name))
     else:
-        return [as_section(data, image=image, library_id=library_id)], False
+        section = as_section(data, image=image, library_id=library_id)
+        refuse_registered(section)
+        return [section], False
     if not found:
         msg = "Found an empty list of sections; expected at least one."
         raise ValueError(msg)
@@ -152,6 +154,16 @@ def as_given(data: Any, tables: list[AnnData] | None) -> list[AnnData] | AnnData
     """Return the tables of sections as the sections were given: in a list, or as one table that holds all of them."""
     several = isinstance(data, list | tuple) or tables is None or any(table is not tables[0] for table in tables)
     return tables if several or tables is None else tables[0]
+
+
+def refuse_registered(section: Section) -> None:
+    """Refuse a section that is laid upon another of which nothing is known."""
+    if section.registration is not None:
+        msg = (
+            f"Found {section.library_id!r} registered to {section.registration.fixed!r}, of which nothing is known here; expected "
+            "both, `sphisto.tl.fit_projection([a, b])`, or a projection that was fitted so. Or give the section without `registered`."
+        )
+        raise ValueError(msg)
 
 
 def require_factors(network: str, spec: Network) -> None:
@@ -291,6 +303,7 @@ def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
 
 def comparable_slides(sections: Sequence[Section], um_per_px: float | None, longest_side: int | None) -> list[Slide]:
     """Return the slides of sections at one scale and of common genes; refuse those that cannot be compared."""
+    frames = frames_of({section.library_id: section.registration for section in sections})
     common = um_per_px or _common_scale(sections, longest_side)
     with stage("images and tissue"):
         made = []
@@ -299,8 +312,7 @@ def comparable_slides(sections: Sequence[Section], um_per_px: float | None, long
                 made.append(make_slide(section, um_per_px=common))
         slides = of_common_genes(made)
     _refuse_other_scales(slides)
-    frames_of(slides)  # refuses what is registered to a section that is not here
-    return slides
+    return [replace(slide, frame=frames[slide.name]) for slide in slides]
 
 
 def _common_scale(sections: Sequence[Section], longest_side: int | None) -> float:

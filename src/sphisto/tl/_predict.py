@@ -19,10 +19,10 @@ from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import require_free_key
 from sphisto.predict.fitted import Fitted
-from sphisto.predict.sections import require_same_section
+from sphisto.predict.sections import frame_in, require_same_section
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
-from sphisto.tl._fit_sections import check_scaling
+from sphisto.tl._fit_sections import check_scaling, refuse_registered
 from sphisto.tl._write import write_section
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def predict(
     Raises
     ------
     ValueError
-        If a section of the projection's has its name and other counts, the slide shares too few genes with the model, its spots have another size or shape, the scale of an image is
+        If a section of the projection's has its name and other counts, the slide shares too few genes with the model, its
+        spots have another size or shape, its values are no counts and those of the fit were, the scale of an image is
         missing, the sources of features are others, ``scaling`` is given with a projection of one section, or the input
         cannot be right.
 
@@ -129,15 +130,7 @@ def predict(
         section = as_section(data, image=image, library_id=library_id)
     logger.info("%r", section)
     _refuse_other_spots(section, fitted)
-    with stage("image and tissue"):
-        slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot)
-    if section.adata is None:
-        section = replace(section, adata=_empty_table(fitted))
-    else:
-        require_free_key(section.table, key_added)
-        slide = _with_model_genes(slide, fitted)
-    if slide.name in fitted.sections:
-        require_same_section(fitted.sections[slide.name], slide)
+    _refuse_other_values(section, fitted)
     if fitted.lessons and section.measured is None and scaling is None:
         msg = (
             "Found scaling=None for an image without spots, and a projection of several sections; expected 'section' "
@@ -145,6 +138,19 @@ def predict(
             "(the tissue's make-up may differ: as in all sections of the fit)."
         )
         raise ValueError(msg)
+    if not fitted.lessons:
+        refuse_registered(section)
+    frame = frame_in(fitted, section.library_id, section.registration) if fitted.lessons else None
+    with stage("image and tissue"):
+        slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot)
+    if section.adata is None:
+        section = replace(section, adata=_empty_table(fitted))
+    else:
+        require_free_key(section.table, key_added)
+        slide = _with_model_genes(slide, fitted)
+    slide = replace(slide, frame=frame)
+    if slide.name in fitted.sections:
+        require_same_section(fitted.sections[slide.name], slide)
     building.check_target(path, slide.name, key_added)
     write_section(
         fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
@@ -173,6 +179,17 @@ def _refuse_other_spots(section: Section, fitted: Fitted) -> None:
             f"({fitted.spot.shape}): its maps are in counts per area of such a spot. If the section's really are of that "
             f"size, say so: `sphisto.io.section(data, spot_um={fitted.spot.um:.4g}, spot_shape={fitted.spot.shape!r})`; "
             "else fit a model to this section."
+        )
+        raise ValueError(msg)
+
+
+def _refuse_other_values(section: Section, fitted: Fitted) -> None:
+    """Raise for values that are no counts under a model of counts, or the other way round: they are of another scale."""
+    if section.measured is not None and section.measured.is_counts != fitted.is_counts:
+        kinds = ("values that are no counts", "raw counts")
+        msg = (
+            f"Found {kinds[section.measured.is_counts]} of {section.library_id!r}; expected {kinds[fitted.is_counts]}, which "
+            "the projection was fitted to. Give the `layer` that holds them to `sphisto.io.section`."
         )
         raise ValueError(msg)
 

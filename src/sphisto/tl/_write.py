@@ -15,6 +15,7 @@ from sphisto.io.store import write as building
 from sphisto.io.store.space import check_space
 from sphisto.io.store.transaction import replacing
 from sphisto.predict.conditioning import posterior_for
+from sphisto.predict.sections import shift_map
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._project import annotate, record_of, stream
 
@@ -101,6 +102,10 @@ def write_section(
         elif slide.name in fitted.sections:
             fitted = fitted.of_section(slide.name)
         spots = stream(fitted, slide, posterior, work, key, device, client)
+        drift = None if slide.name in fitted.sections else getattr(posterior.solution, "drift", None)
+        if drift is not None:
+            with stage("how far places are from what is known"):
+                building.write_shift(work.staging, slide, key, *shift_map(slide, drift))
         seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
         with stage("write table"):
             annotate(section, fitted, spots, key, record_of(fitted, slide, section, path, model, seconds))

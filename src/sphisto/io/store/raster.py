@@ -196,9 +196,10 @@ def open_raster(store: Path, name: str, tissue: Tissue | None = None) -> RasterW
     return RasterWriter(_levels(store / "images" / name), tissue)
 
 
-def open_tissue(store: Path, name: str) -> Tissue:
-    """Open a mask that :func:`write_mask` wrote."""
-    return Tissue(_levels(store / "labels" / name))
+def open_tissue(store: Path, name: str, halvings: int = 0) -> Tissue | None:
+    """Open a mask that :func:`write_mask` wrote, from a coarser level on; ``None`` if it has no such level."""
+    levels = _levels(store / "labels" / name)[halvings:]
+    return Tissue(levels) if levels else None
 
 
 def _levels(element: Path) -> tuple[zarr.Array[Any], ...]:

@@ -253,7 +253,7 @@ def raster(store: Store, name: str) -> StoredRaster:
     pyramid, channels = found
     grid, tissue = _grid(grids[name]), None
     if format_of(about) > 1:
-        keys = [key for key in about["keys"] if name in _keys.within_tissue(key)]
+        keys = [key for key in about["keys"] if name in _keys.masked(key)]
         tissue = _open(store, _keys.tissue(keys[0])) if keys else None
         if keys and tissue is None:
             msg = f"The store lacks labels/{_keys.tissue(keys[0])}, without which it is not known where {name!r} holds values. {MEND}"

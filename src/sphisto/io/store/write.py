@@ -16,14 +16,22 @@ import numpy as np
 from sphisto import __version__, _keys
 from sphisto._settings import settings
 from sphisto.core.footprint import unit_square
-from sphisto.core.grid import SAME_PLACE_PX
-from sphisto.core.tiles import Window
+from sphisto.core.grid import SAME_PLACE_PX, Grid
+from sphisto.core.tiles import Window, nested, plan_tiles
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
 from sphisto.io.store.elements import add_element, make_blank
 from sphisto.io.store.errors import RESTORE, naming_damage
-from sphisto.io.store.raster import RasterWriter, create_raster, open_raster, open_tissue, write_image, write_mask
+from sphisto.io.store.raster import (
+    RasterWriter,
+    completed,
+    create_raster,
+    open_raster,
+    open_tissue,
+    write_image,
+    write_mask,
+)
 from sphisto.io.store.read import read_mark
 from sphisto.io.store.tables import link_columns, plain, plain_copy, with_other_projections
 
@@ -101,7 +109,7 @@ def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None)
         mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
         about = {"library_id": slide.name, "spot": asdict(slide.spot), **({} if joint is None else {"joint": joint})}
         mark["keys"] = {**mark["keys"], key: about}
-        grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.elements(key))}
+        grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key), _keys.tissue(key))}
         mark["grids"] = {**mark["grids"], **grids}
 
 
@@ -125,6 +133,26 @@ def create_rasters(
     create_raster(
         staging, _keys.reconstruction(key), ("r", "g", "b"), slide.grid, fill=background, together=True, systems=systems
     )
+
+
+@quiet()
+def write_shift(staging: Path, slide: Slide, key: str, values: NDArray[np.float32], halvings: int) -> None:
+    """Write the (y, x) shift of places, on the grid of the rasters halved so many times."""
+    name = _keys.shift(key)
+    _drop(staging, [name])  # what a killed run had begun
+    stride = 1 << halvings
+    scale = tuple(stride * each for each in slide.grid.fullres_per_px)
+    grid = Grid(values.shape[0], values.shape[1], stride * slide.grid.um_per_px, (scale[0], scale[1]))
+    with marked(staging) as mark:
+        mark["grids"][name] = asdict(grid)
+        systems = (_keys.system(slide.name, mark["keys"][key].get("joint")),)
+    create_raster(staging, name, ("shift",), grid, systems=systems)
+    raster = open_raster(staging, name, open_tissue(staging, _keys.tissue(key), halvings))
+    windows = [tile.core for tile in nested(plan_tiles(grid.shape))]
+    for window, chunks in zip(windows, completed(windows, raster.shapes), strict=True):
+        raster.write(window, values[None, *window.slices])
+        for level, coarse in chunks:
+            raster.coarsen(level, coarse)
 
 
 def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
