@@ -153,6 +153,33 @@ def test_a_mask_of_the_tissue_is_read_from_its_file(calls, tmp_path):
     np.testing.assert_array_equal(calls["section"]["tissue"], mask > 0)
 
 
+def test_loadings_are_read_and_brought_to_the_genes_of_all_sections(calls, monkeypatch, tmp_path, caplog):
+    genes = iter([("A", "B", "C"), ("B", "C", "D")])
+    monkeypatch.setattr(sp.io, "section", lambda *_, **__: SimpleNamespace(measured=SimpleNamespace(genes=next(genes))))
+    frame = pd.DataFrame({"T": [1.0, 2, 3], "B": [0.0, 1, 1]}, index=["A", "C", "B"])
+    frame.to_csv(tmp_path / "given.csv")
+    words = ["--loadings", str(tmp_path / "given.csv"), "--loadings-strength", "10"]
+    assert cli.main(["fit", "one", "two", "--store", "out.zarr", *words]) == 0
+    _, given = calls["fit_projection"]
+    pd.testing.assert_frame_equal(given["loadings"], frame.loc[["C", "B"]], check_names=False)
+    assert given["config"].genes.loadings_strength == 10
+    assert "2 of 3 genes of" in caplog.text
+    genes = iter([("A", "B", "C")])
+    assert cli.main(["evaluate", "one", *words[:2]]) == 0
+    pd.testing.assert_frame_equal(calls["evaluate"]["loadings"], frame, check_names=False)
+    genes = iter([("ENSG1",)])  # which is for the function to refuse
+    assert cli.main(["evaluate", "one", *words[:2]]) == 0
+    assert len(calls["evaluate"]["loadings"]) == 3
+
+
+def test_loadings_that_cannot_be_read_stop_a_fit(calls, capsys, tmp_path):
+    assert fit("--loadings", str(tmp_path / "missing.csv")) == 2
+    assert "Found no file" in capsys.readouterr().err
+    assert fit("--loadings-strength", "3") == 2
+    assert "--loadings-strength without --loadings" in capsys.readouterr().err
+    assert "fit_projection" not in calls
+
+
 # ---- each keyword argument has its option
 
 # what a word cannot say, or what another function has already been told

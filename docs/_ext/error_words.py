@@ -10,6 +10,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "sphisto"
 
 # page's section -> where its errors are raised
 SUBJECTS = {
+    "Loadings of your own": ("genes/loadings", "io/loadings", "tl/_loadings"),
     "Several sections": ("pp/_register", "io/registration", "slide/registration", "slide/poses", "pl/_registration",
                          "scoring/integration", "tl/_integration", "tl/_gathered", "pl/_integration", "tl/_fit_sections",
                          "tl/_evaluate_sections", "predict/sections", "features/shared", "field/drift", "slide/frames"),

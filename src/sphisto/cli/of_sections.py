@@ -16,6 +16,7 @@ from sphisto.cli.options import (
     Command,
     add_cleaning_options,
     add_device,
+    add_loadings,
     add_output,
     add_projection_options,
     add_register,
@@ -85,6 +86,7 @@ def _add_fit(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_training_options(fit)
     add_scaling(fit, "(default: section)")
+    add_loadings(fit)
     add_register(fit)
     add_projection_options(fit)
     command.set_defaults(run=_fit)
@@ -94,7 +96,9 @@ def _fit(options: argparse.Namespace) -> None:
     from sphisto import tl
 
     _require_free_projection(options)
-    tl.fit_projection(_kept_sections(options), **given(options, FIT), **config_of(options))  # prints where the store is
+    sections = _kept_sections(options)
+    # prints where the store is
+    tl.fit_projection(sections, **given(options, FIT) | _loadings(options, sections), **config_of(options))
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
@@ -112,6 +116,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     score.add_argument("--genes", type=words, metavar="A,B,...", help="genes to score (by default all)")
     add_training_options(score)
     add_scaling(score, "(default: section)")
+    add_loadings(score)
     add_register(score)
     score.add_argument("--key-added", metavar="NAME", help="name of the evaluation (default: evaluation)")
     add_output(
@@ -129,7 +134,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         msg = f"Found --out {out} and several sections, each of which has a table; expected a name that ends in .csv."
         raise ValueError(msg)
     sections = _kept_sections(options)
-    scores = tl.evaluate(sections, **given(options, EVALUATE), **config_of(options))
+    scores = tl.evaluate(sections, **given(options, EVALUATE) | _loadings(options, sections), **config_of(options))
     print_line(scores.round(3).to_string())
     if out is not None:
         with whole_file(out) as new:
@@ -174,6 +179,28 @@ def _kept_sections(options: argparse.Namespace) -> Any:
     if hasattr(options, "register"):
         every = _registered(every)
     return every[0] if len(every) == 1 else every
+
+
+def _loadings(options: argparse.Namespace, sections: Any) -> dict[str, Any]:
+    """Loadings in a file, of the genes that all sections have: nobody holds their tables to choose them."""
+    if not hasattr(options, "loadings"):
+        if hasattr(options, "loadings_strength"):
+            msg = "Found --loadings-strength without --loadings; expected the table whose strength it is."
+            raise ValueError(msg)
+        return {}
+    from sphisto.io.loadings import read_loadings
+
+    every = read_loadings(options.loadings)
+    genes = [section.measured.genes for section in (sections if isinstance(sections, list) else [sections])]
+    there = every[every.index.isin(set(genes[0]).intersection(*genes[1:]))]
+    if there.empty:
+        return {"loadings": every}  # is refused, with what its names look like
+    if len(there) < len(every):
+        logger.info(
+            "%d of %d genes of %s are used: the others are not in every section, or were taken out as rare.",
+            len(there), len(every), options.loadings,
+        )  # fmt: skip
+    return {"loadings": there}
 
 
 def _registered(sections: list[Any]) -> list[Any]:
@@ -271,6 +298,7 @@ COMMANDS = (
             "sphisto fit my_section --image my_section/full_resolution.tif --store my_section.zarr --genes Prox1,Mbp --um-per-px 2",
             "sphisto fit my_section --store my_section.zarr --resume",
             "sphisto fit section_1 section_2 section_3 --register --store sections.zarr",
+            "sphisto fit my_section --store my_section.zarr --loadings cell_types.csv --loadings-strength 10",
         ),
     ),
     Command(

@@ -14,15 +14,17 @@ READ = ("image", "library_id", "bin_um", "bbox")
 CLEAN = ("min_genes", "min_cells", "max_counts")
 SECTION = ("image", "image_scale", "image_um_per_px", "spot_um", "spot_shape", "bbox", "tissue", "check")
 FIT = (
-    "store", "genes", "network", "um_per_px", "max_epochs", "scaling", "device", "rng", "key_added", "resume",
+    "store", "genes", "network", "um_per_px", "max_epochs", "scaling", "loadings", "device", "rng", "key_added", "resume",
 )  # fmt: skip
-EVALUATE = ("share", "split", "genes", "network", "um_per_px", "max_epochs", "scaling", "device", "rng", "key_added")
+EVALUATE = (
+    "share", "split", "genes", "network", "um_per_px", "max_epochs", "scaling", "loadings", "device", "rng", "key_added",
+)  # fmt: skip
 PREDICT = ("store", "scaling", "device", "key_added", "resume")
 AGGREGATE = ("square_um", "radius", "genes", "target_sum", "key", "library_id")
 EXPORT = ("genes", "element", "regions", "objects", "over", "url", "key", "library_id", "overwrite")
 REPORT = ("genes", "key", "library_id", "max_side", "title", "overwrite")
 
-CONFIG = ("preset", "devices")  # which stand for settings in `config`
+CONFIG = ("preset", "devices", "loadings_strength")  # which stand for settings in `config`
 MESSAGES = ("verbosity", "quiet", "progress")  # of all commands: settings of the session
 
 
@@ -132,6 +134,19 @@ def add_scaling(group: Any, default: str) -> None:
     )  # fmt: skip
 
 
+def add_loadings(group: Any) -> None:
+    """Add gene programmes of the user's, and how firmly they hold."""
+    group.add_argument(
+        "--loadings", metavar="FILE",
+        help="gene programmes in place of factors: csv or tsv, genes in the first column, a column for each programme; other "
+        "genes are learned from the spots (by default factors are found in the spots)",
+    )  # fmt: skip
+    group.add_argument(
+        "--loadings-strength", type=float, metavar="NUMBER",
+        help="counts for which each given loading stands, against those of the spots (by default loadings stay as given)",
+    )  # fmt: skip
+
+
 def add_register(group: Any) -> None:
     """Add whether sections are laid upon each other."""
     group.add_argument(
@@ -218,12 +233,16 @@ def messages_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def config_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that a preset and a number of devices stand for, if any is given."""
-    preset: Any = getattr(options, "preset", "default")
+    config: Any = getattr(options, "preset", "default")
     if hasattr(options, "devices"):
         from sphisto.train.settings import with_devices
 
-        return {"config": with_devices(preset, options.devices)}
-    return {"config": preset} if hasattr(options, "preset") else {}
+        config = with_devices(config, options.devices)
+    if hasattr(options, "loadings_strength"):
+        from sphisto.train.settings import with_strength
+
+        config = with_strength(config, options.loadings_strength)
+    return {"config": config} if any(hasattr(options, name) for name in CONFIG) else {}
 
 
 def given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,11 @@ class GeneModelConfig:
     loading_shape
         Shape of the gamma prior of loadings, to which those of rare genes are shrunken: loadings vary over factors by a
         factor of two or so.
+    loadings_strength
+        How firmly ``loadings=`` of a fit hold; ``None``: each stays exactly as given. A number is the shape of a gamma prior
+        around each given loading: it weighs as that many counts of the gene in that programme would, and is taken to be off
+        by 1 / sqrt(strength) of itself; zeros stay. Genes of many counts then follow the spots, rare ones what was given.
+        Without ``loadings=`` it plays no part.
     shrinking_passes
         Passes until loadings agree with their prior.
     least_certain
@@ -66,6 +71,7 @@ class GeneModelConfig:
     genes_per_factor: float = 1.5
     iterations: int = 60
     loading_shape: float = 1.0
+    loadings_strength: float | None = None
     shrinking_passes: int = 10
     least_certain: float = 0.5
     contrast_share: float = 0.75
@@ -97,7 +103,15 @@ class GeneModelConfig:
                 "scored_genes",
                 "most_spots",
             ),
-            positive=("firm", "pooled_counts", "observed_counts", "genes_per_factor", "loading_shape", "faint"),
+            positive=(
+                *(("loadings_strength",) if self.loadings_strength is not None else ()),
+                "firm",
+                "pooled_counts",
+                "observed_counts",
+                "genes_per_factor",
+                "loading_shape",
+                "faint",
+            ),
             not_negative=("level_rounds", "level_passes"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,24 @@ from sphisto.genes.model import GeneModel
 
 if TYPE_CHECKING:
     from sphisto.genes.config import GeneModelConfig
+    from sphisto.genes.loadings import Loadings
     from sphisto.slide.slide import Measured
 
 
-def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int) -> GeneModel:
+def fit_factors(
+    measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int, given: Loadings | None = None
+) -> GeneModel:
     """Find loadings of all genes on factors and contrasts, as many as the ``kept`` (n,) spots can support, from them only.
 
-    Of a window of a section also from the rows outside it: none of them is left out to be predicted.
+    Of a window of a section also from the rows outside it: none of them is left out to be predicted. ``given`` loadings
+    take the place of factors: those of the genes they name are kept, or drawn to what was given, the others found.
     """
     known, rng = _learnable(measured, kept, config), np.random.default_rng(seed)
     n_factors = config.n_factors_for(known.shape[0], len(measured.genes))
     values = known[_at_most(np.arange(known.shape[0]), config.most_spots, rng)].toarray()
+    if given is not None:
+        loadings, weights = _completed(measured, values, given, config)
+        return _with_contrasts(measured, loadings, weights, values, n_factors, config, given)
     sample = values[_at_most(np.arange(len(values)), config.sample, rng)]
     loadings, weights = _factorised(sample, n_factors, config, seed, is_counts=measured.is_counts)
     if not measured.is_counts:
@@ -43,7 +50,12 @@ def fit_factors(measured: Measured, kept: NDArray[np.bool_], config: GeneModelCo
 
 
 def refit_factors(
-    model: GeneModel, measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig, seed: int
+    model: GeneModel,
+    measured: Measured,
+    kept: NDArray[np.bool_],
+    config: GeneModelConfig,
+    seed: int,
+    given: Loadings | None = None,
 ) -> GeneModel:
     """Adapt a model's loadings to all ``kept`` (n,) spots in one pass, and find its contrasts anew.
 
@@ -54,8 +66,9 @@ def refit_factors(
     known, n_plain = _learnable(measured, kept, config), model.n_factors - model.n_contrasts
     rows = _at_most(np.arange(known.shape[0]), config.most_spots, np.random.default_rng(seed))
     values = known[rows].toarray()
-    loadings, weights = _refitted(measured, model.loadings[:, :n_plain].astype(np.float64), values, config, 1)
-    return _with_contrasts(measured, loadings, weights, values, n_plain, config)
+    loadings, weights = _refitted(measured, model.loadings[:, :n_plain].astype(np.float64), values, config, 1, given)
+    most = n_plain if given is None else config.n_factors_for(known.shape[0], len(measured.genes))
+    return _with_contrasts(measured, loadings, weights, values, most, config, given)
 
 
 def _learnable(measured: Measured, kept: NDArray[np.bool_], config: GeneModelConfig) -> sparse.csr_array:
@@ -101,14 +114,36 @@ def _refitted(
     values: NDArray[np.float32],
     config: GeneModelConfig,
     passes: int,
+    given: Loadings | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(G, K) loadings and (n, K) weights of (n, G) counts, in passes of weights and then loadings."""
     counts, weights = sparse.csr_array(values), np.empty(0)
+    aligned = None if given is None else given.of(measured.genes)
     for _ in range(passes):
         plain = GeneModel(measured.genes, loadings.astype(np.float32))
         weights = scores(plain, counts, config, is_counts=True)
-        loadings = _shrunken(loadings, weights, values, config)
+        if aligned is not None and config.loadings_strength is None and not np.isnan(aligned).any():
+            break  # there is nothing to learn
+        loadings = _shrunken(loadings, weights, values, config, aligned)
     return loadings, weights
+
+
+def _completed(
+    measured: Measured, values: NDArray[np.float32], given: Loadings, config: GeneModelConfig
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(G, K) loadings and (n, K) weights of (n, G) counts, begun with loadings of some or all genes.
+
+    What spots are made of is first told by the named genes alone, so that programmes mean what was given.
+    """
+    aligned = given.of(measured.genes)
+    prior = _prior_of(values, aligned, config)
+    loadings = prior.mean / prior.mean.sum(axis=0)
+    if not prior.named.all():
+        some = np.flatnonzero(prior.named)
+        named = GeneModel(tuple(measured.genes[i] for i in some), prior.mean[some].astype(np.float32))
+        weights = scores(named, sparse.csr_array(values[:, some]), config, is_counts=True)
+        loadings = _shrunken(loadings, weights / loadings[some].sum(axis=0), values, config, aligned)
+    return _refitted(measured, loadings, values, config, config.refits, given)
 
 
 def _with_contrasts(
@@ -118,10 +153,11 @@ def _with_contrasts(
     values: NDArray[np.float32],
     most: int,
     config: GeneModelConfig,
+    given: Loadings | None = None,
 ) -> GeneModel:
     contrasts = _contrasts(values, weights @ loadings.T, most, config)
     both = np.column_stack([loadings, contrasts]).astype(np.float32)
-    return GeneModel(measured.genes, both, contrasts.shape[1])
+    return GeneModel(measured.genes, both, contrasts.shape[1], () if given is None else given.programmes)
 
 
 def _factorised(
@@ -142,20 +178,57 @@ def _factorised(
     return loadings / total, weights * total
 
 
+class _Prior(NamedTuple):
+    """Gamma prior of loadings.
+
+    Parameters
+    ----------
+    mean
+        (G, K) or (G, 1); over the ``named`` genes each column sums to one.
+    shape
+        (G, 1): the firmer, the larger; infinite where loadings are their mean.
+    named
+        (G,) bool: genes by whose counts the values of a factor are measured.
+    """
+
+    mean: NDArray[np.float64]
+    shape: NDArray[np.float64]
+    named: NDArray[np.bool_]
+
+
+def _prior_of(values: NDArray[np.float32], given: NDArray[np.float64] | None, config: GeneModelConfig) -> _Prior:
+    """Prior around (G, K) given loadings, and around each gene's share of all counts where they are NaN."""
+    total = values.sum(axis=0, dtype=np.float64)
+    named = np.ones(len(total), dtype=bool) if given is None else ~np.isnan(given[:, 0])
+    share = np.maximum(total / max(total[named].sum(), 1), 1e-12)[:, None]
+    shape = np.full_like(share, config.loading_shape)
+    if given is None:
+        return _Prior(share, shape, named)
+    shape[named] = np.inf if config.loadings_strength is None else config.loadings_strength
+    return _Prior(np.where(named[:, None], given, share), shape, named)
+
+
 def _shrunken(
-    loadings: NDArray[np.float64], weights: NDArray[np.float64], values: NDArray[np.float32], config: GeneModelConfig
+    loadings: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    values: NDArray[np.float32],
+    config: GeneModelConfig,
+    given: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Shrink (G, K) loadings towards each gene's share of all counts, the more the fewer counts speak against it.
+
+    Where there are (G, K) ``given`` ones (NaN: none), they are shrunken towards these, or are these.
 
     Posterior mean under a gamma prior (Cemgil 2009, Comput. Intell. Neurosci.): a gene of few counts would otherwise
     be given to a few factors by chance. At held-out spots this is worth more than any choice of the number of factors.
     """
-    share = np.maximum(values.sum(axis=0, dtype=np.float64) / max(values.sum(dtype=np.float64), 1), 1e-12)[:, None]
+    prior = _prior_of(values, given, config)
+    scale = np.maximum(loadings[prior.named].sum(axis=0), 1e-12)
+    out, weights = loadings / scale, weights * scale
     exposure = weights.sum(axis=0)
-    out = loadings
     for _ in range(config.shrinking_passes):
         ratio = values / np.maximum(weights @ out.T, 1e-12)
-        out = (out * (ratio.T @ weights) + config.loading_shape) / (exposure + config.loading_shape / share)
+        out = prior.mean * (1 + out * (ratio.T @ weights) / prior.shape) / (1 + prior.mean * exposure / prior.shape)
     return np.asarray(out / out.sum(axis=0))
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sphisto.genes.config import GeneModelConfig
+    from sphisto.genes.loadings import Loadings
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +52,11 @@ def at_levels(model: GeneModel, levels: Floats) -> GeneModel:
 
 
 def fit_shared(
-    measured: Sequence[Measured], kept: Sequence[NDArray[np.bool_]], config: GeneModelConfig, seed: int
+    measured: Sequence[Measured],
+    kept: Sequence[NDArray[np.bool_]],
+    config: GeneModelConfig,
+    seed: int,
+    given: Loadings | None = None,
 ) -> SharedModel:
     """Find loadings that c sections share, and their levels, from the ``kept`` (n,) spots of each.
 
@@ -68,6 +73,8 @@ def fit_shared(
         Of the gene model.
     seed
         Of everything random.
+    given
+        Loadings at usual levels that take the place of factors.
     """
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
     rows = [np.flatnonzero(each) for each in kept]
@@ -76,12 +83,12 @@ def fit_shared(
     some = [each if len(each) <= most else np.sort(rng.choice(each, most, replace=False)) for each in rows]
     usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
     levels = _levels(totals, totals.sum(axis=1, keepdims=True) * usual, usual, depths, config.firm)
-    model = fit_factors(_together(measured, some, levels), _all(some), config, seed)
+    model = fit_factors(_together(measured, some, levels), _all(some), config, seed, given)
     for _ in range(config.level_rounds):
         levels = np.repeat(depths[:, None], len(usual), axis=1)
         for _ in range(config.level_passes):
             levels = _levels(*_expected(model, measured, some, levels, config), usual, depths, config.firm)
-        model = refit_factors(model, _together(measured, some, levels), _all(some), config, seed)
+        model = refit_factors(model, _together(measured, some, levels), _all(some), config, seed, given)
     return SharedModel(model, levels)
 
 

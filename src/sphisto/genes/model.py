@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -32,11 +32,14 @@ class GeneModel:
     n_contrasts
         Number of factors, the last ones, that are contrasts between genes: they and their loadings have signs, and
         correct the other factors.
+    factor_names
+        Names of the factors that are no contrasts, where they have any: those of programmes that a user gave.
     """
 
     genes: tuple[str, ...]
     loadings: NDArray[np.float32]
     n_contrasts: int = 0
+    factor_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.loadings.ndim != 2 or len(self.genes) != len(self.loadings):
@@ -44,6 +47,9 @@ class GeneModel:
             raise ValueError(msg)
         if not 0 <= self.n_contrasts <= self.n_factors:
             msg = f"Found {self.n_contrasts} contrasts among {self.n_factors} factors; expected none to all of them."
+            raise ValueError(msg)
+        if self.factor_names and len(self.factor_names) != self.n_factors - self.n_contrasts:
+            msg = f"Found {len(self.factor_names)} names of {self.n_factors - self.n_contrasts} factors; expected one for each."
             raise ValueError(msg)
 
     @property
@@ -55,16 +61,18 @@ class GeneModel:
     def names(self) -> list[str]:
         """Names of the factor channels."""
         n_plain = self.n_factors - self.n_contrasts
-        return [f"factor{k}" for k in range(n_plain)] + [f"contrast{k}" for k in range(self.n_contrasts)]
+        plain = self.factor_names or [f"factor{k}" for k in range(n_plain)]
+        return [*plain, *(f"contrast{k}" for k in range(self.n_contrasts))]
 
     def of(self, genes: list[str]) -> GeneModel:
         """Return the model of some genes."""
-        return GeneModel(tuple(genes), self.rows(genes), self.n_contrasts)
+        return replace(self, genes=tuple(genes), loadings=self.rows(genes))
 
     def by(self, factors: NDArray[np.bool_]) -> GeneModel:
         """Return the model by some of the factors."""
-        n_contrasts = int(factors[self.n_factors - self.n_contrasts :].sum())
-        return GeneModel(self.genes, self.loadings[:, factors], n_contrasts)
+        plain, contrasts = np.split(factors, [self.n_factors - self.n_contrasts])
+        names = tuple(name for name, kept in zip(self.factor_names, plain, strict=False) if kept)
+        return GeneModel(self.genes, self.loadings[:, factors], int(contrasts.sum()), names)
 
     def rows(self, genes: list[str]) -> NDArray[np.float32]:
         """Return the (len(genes), K) loadings of some genes by name."""

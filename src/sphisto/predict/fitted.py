@@ -139,9 +139,11 @@ class Fitted:
         modelled = ~np.isnan(self.model.loadings[:, 0])
         known = self.skill.pearson[np.isfinite(self.skill.pearson)]
         n_plain, done = self.model.n_factors - self.model.n_contrasts, len(self.history.get("epoch", ()))
+        named = self.model.factor_names
+        factors = f"{n_plain} factors, by given loadings ({some(named)})" if named else f"{n_plain} factors"
         return {
             "genes": f"{int(modelled.sum())}, written as rasters: {some(self.genes)}",
-            "maps": f"{n_plain} factors, {self.model.n_contrasts} contrasts",
+            "maps": f"{factors}, {self.model.n_contrasts} contrasts",
             "values": "counts" if self.is_counts else "no counts: a Gaussian likelihood",
             "spots": f"{self.spot.shape}s of {self.spot.um:.4g} um, whose area is the unit",
             "scale": f"{self.um_per_px:.4g} um per px",
@@ -208,6 +210,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "gene_names": list(fitted.model.genes),
         "loadings": torch.from_numpy(fitted.model.loadings),
         "n_contrasts": fitted.model.n_contrasts,
+        "factor_names": list(fitted.model.factor_names),
         "level": torch.from_numpy(fitted.level),
         "mean": torch.from_numpy(fitted.mean),
         "um_per_px": float(fitted.um_per_px),
@@ -290,7 +293,7 @@ def _fitted(content: dict[str, Any]) -> Fitted:
     return Fitted(
         network=content["network"],
         weights=content["weights"],
-        model=GeneModel(tuple(content["gene_names"]), loadings, n_contrasts),
+        model=GeneModel(tuple(content["gene_names"]), loadings, n_contrasts, tuple(content.get("factor_names", ()))),
         level=content["level"].numpy(),
         mean=content["mean"].numpy(),
         um_per_px=content["um_per_px"],

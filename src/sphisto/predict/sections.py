@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sphisto.config import FitConfig
     from sphisto.features.maps import FeatureMaps
     from sphisto.features.source import FeatureSource
+    from sphisto.genes.loadings import Loadings
     from sphisto.genes.observations import Observations
     from sphisto.predict.fitted import Fitted, SectionFit
     from sphisto.slide.registration import Registration
@@ -86,6 +87,7 @@ def fit_together(
     scaling: Scaling,
     seed: int,
     *,
+    loadings: Loadings | None = None,
     model: SharedModel | None = None,
     maps: Sequence[FeatureMaps] | None = None,
 ) -> Shared:
@@ -101,13 +103,15 @@ def fit_together(
         As of a single section.
     scaling
         How features are standardised among these sections.
+    loadings
+        Given ones, which take the place of factors.
     model
         Loadings and levels that stay as they are; ``None`` to find them.
     maps
         What :func:`wide_maps` read; ``None`` to read it.
     """
     if model is None:
-        model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed)
+        model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed, loadings)
     if maps is None:
         maps = wide_maps(slides, sources, config)
     teaching = [i for i, each in enumerate(kept) if each.any()]

@@ -25,6 +25,7 @@ from sphisto.scoring.scores import OWN, average, methods_table, score
 from sphisto.tl._evaluate_sections import SECTION, evaluate_sections
 from sphisto.tl._fit_sections import as_given, copied, describe, sections_of
 from sphisto.tl._genes import names_of
+from sphisto.tl._loadings import loadings_of
 from sphisto.train.at_spots import predict_at_spots
 from sphisto.train.processes import check_devices
 from sphisto.train.settings import settings_for
@@ -66,6 +67,7 @@ def evaluate(
     max_epochs: int | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
     scaling: Scaling = "section",
+    loadings: pd.DataFrame | None = None,
     device: str | None = None,
     rng: RNG = 0,
     key_added: str = "evaluation",
@@ -90,7 +92,7 @@ def evaluate(
         is; that takes a fit for each.
     genes
         Genes to score; default: all. A network that models single genes (``"prototype"``) needs them named.
-    image, library_id, library_key, network, um_per_px, config, max_epochs, features, scaling, device
+    image, library_id, library_key, network, um_per_px, config, max_epochs, features, scaling, loadings, device
         As in :func:`sphisto.tl.fit_projection`. Several sections are fitted together; each has rows of scores of its own, and
         writes under ``{key_added}_{library_id}``.
     rng
@@ -160,13 +162,14 @@ def evaluate(
     with stage("read"):
         sections, several = sections_of(data, image=image, library_id=library_id, library_key=library_key)
     describe(sections)
+    given = loadings_of(loadings, sections, network, spec)
     if several:
         if len(sections) < 2:
             msg = "Found a list of one section; expected several, or the section itself."
             raise ValueError(msg)
         table, entries = evaluate_sections(
             sections, share=share, split=split, names=names_of(genes), network=network, spec=spec, um_per_px=um_per_px,
-            settings=settings, sources=sources, scaling=scaling, where=where, seed=seed, key_added=key_added,
+            settings=settings, sources=sources, scaling=scaling, loadings=given, where=where, seed=seed, key_added=key_added,
         )  # fmt: skip
         if copy:
             own = copied([entry.section for entry in entries])
@@ -189,8 +192,9 @@ def evaluate(
     rows = some_of(held_out, generator)
     train, spots = without(slide, held_out), slide.footprint().select(rows)
     predicted, modelled = predict_at_spots(
-        train, spots, network=network, genes=names, config=settings, sources=sources, seed=seed, device=where
-    )
+        train, spots, network=network, genes=names, config=settings, sources=sources, seed=seed, device=where,
+        loadings=given,
+    )  # fmt: skip
     with stage("simpler methods"):
         smooth, width = gaussian(train, spots)
         predicted |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
@@ -209,6 +213,7 @@ def evaluate(
         "max_epochs": settings.train.epochs,
         "config": settings.to_json(),
         "features": record_of(sources),
+        **({} if given is None else {"loadings": given.record(settings.genes)}),
         "gaussian_um": width * slide.grid.um_per_px,
         "n_genes": int(scored.sum()),
         **_params_of(slide),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sphisto.config import FitConfig
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
+    from sphisto.genes.loadings import Loadings
     from sphisto.io.sections import Section
     from sphisto.networks.registry import Network
     from sphisto.scoring.scores import Scores
@@ -82,6 +83,7 @@ def evaluate_sections(
     settings: FitConfig,
     sources: Sequence[FeatureSource],
     scaling: Scaling,
+    loadings: Loadings | None,
     where: torch.device,
     seed: int,
     key_added: str,
@@ -103,7 +105,7 @@ def evaluate_sections(
     require_genes(names, slides[0].spots.genes)
     options: dict[str, Any] = {
         "network": network, "genes": (), "config": settings, "sources": sources, "scaling": scaling, "seed": seed,
-        "device": where,
+        "device": where, "loadings": loadings,
     }  # fmt: skip
     held_out, rows = _held_out(slides, split, share, seed)
     predicted = _left_out(slides, rows, options) if split == SECTION else _at_held_out(slides, held_out, rows, options)
@@ -125,6 +127,7 @@ def evaluate_sections(
             "um_per_px": slide.grid.um_per_px, "spot_um": slide.spot.um, "spot_shape": slide.spot.shape,
             "is_counts": True, "version": __version__, "sections": [other.name for other in slides],
             "section": dict(section.about),
+            **({} if loadings is None else {"loadings": loadings.record(settings.genes)}),
         }  # fmt: skip
         counted = {"held_out": int(held_out[i].sum()), "scored": len(rows[i]), "left": int((~held_out[i]).sum())}
         kind = {"kind": split, "share": 1.0 if split == SECTION else share}

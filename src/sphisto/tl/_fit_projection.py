@@ -17,6 +17,7 @@ from sphisto._terminal import print_line
 from sphisto.config import by_name
 from sphisto.features.sources import record_of as features_record
 from sphisto.features.sources import sources_of
+from sphisto.genes.loadings import hash_of
 from sphisto.genes.model import require_genes
 from sphisto.io.paths import beside, store_path
 from sphisto.io.slides import make_slide, um_per_px_for
@@ -33,6 +34,7 @@ from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
 from sphisto.tl._fit_sections import as_given, describe, fit_several, sections_of
 from sphisto.tl._genes import default_genes, names_of
+from sphisto.tl._loadings import loadings_of, most_maps
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.train.fit import fit
 from sphisto.train.processes import check_devices
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
     from distributed import Client
     from spatialdata import SpatialData
@@ -72,6 +75,7 @@ def fit_projection(
     max_epochs: int | None = None,
     features: str | FeatureSource | Sequence[FeatureSource] = "texture",
     scaling: Scaling = "section",
+    loadings: pd.DataFrame | None = None,
     device: str | None = None,
     client: Client | None = None,
     rng: RNG = 0,
@@ -134,6 +138,13 @@ def fit_projection(
     scaling
         Of several sections, how features are standardised when these teach each other: ``"section"``, in each by itself,
         where they are of one tissue; ``"pooled"``, over all, where their make-up differs and their stain does not.
+    loadings
+        Gene programmes of your own, such as those of single cells, in place of factors that are found in the spots: genes
+        (index, named as in ``var_names``) x programmes (columns), not negative, of any scale: each column is divided by its
+        sum. They stay as they are, and what they leave over is corrected by contrasts; with
+        ``GeneModelConfig(loadings_strength=10)`` they are a prior, which the spots correct. Loadings of genes they do not
+        name are learned from the spots; those of the named ones then keep their proportions within each column. Factor maps
+        are called as the columns are.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``; default: ``sphisto.settings.device``, which is ``"auto"`` at first.
     client
@@ -157,7 +168,8 @@ def fit_projection(
     Writes
     ------
     `adata.uns[key_added]` : dict
-        ``params`` (with ``section``: what was understood of the data, and from what), ``store`` and ``model`` (paths),
+        ``params`` (with ``section``: what was understood of the data, and from what; and ``loadings``, if some were given:
+        names of the programmes, number of genes, hash, strength), ``store`` and ``model`` (paths),
         ``unit``, ``history`` (one entry per epoch), ``seconds`` per phase.
     `adata.varm[f"{key_added}_loadings"]` : float32 (genes, K)
         Loadings; each factor's sum to one, and the last columns, with signs, are those of contrasts, which correct
@@ -209,10 +221,11 @@ def fit_projection(
     with stage("read"):
         sections, teach = sections_of(data, image=image, library_id=library_id, library_key=library_key)
     describe(sections)
+    given = loadings_of(loadings, sections, network, spec)
     if teach:
         changed = fit_several(
             sections, path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
-            spec=spec, um_per_px=um_per_px, settings=settings, sources=sources, scaling=scaling, where=where,
+            spec=spec, um_per_px=um_per_px, settings=settings, sources=sources, scaling=scaling, loadings=given, where=where,
             device=device, client=client, seed=seed, key_added=key_added, resume=resume, copy=copy,
         )  # fmt: skip
         return as_given(data, changed)
@@ -229,11 +242,12 @@ def fit_projection(
     if copy:
         section = section.copy()
     chosen = named or _default_genes(section.table, slide)
-    n_maps = len(chosen) if spec.one_map_per_gene else 2 * settings.genes.n_factors
+    n_maps = len(chosen) if spec.one_map_per_gene else most_maps(settings.genes, given)
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
-        **by_name(settings), "features": features_record(sources), "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
+        **by_name(settings), "features": features_record(sources), "loadings": hash_of(given), "genes": fingerprint(chosen),
+        "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
         check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
@@ -256,7 +270,7 @@ def fit_projection(
         else:
             fitted, posterior = fit(
                 slide, network=network, genes=chosen, config=settings, sources=sources, seed=seed, device=where,
-                checkpoint=checkpoint, resume=resume and checkpoint.exists(),
+                checkpoint=checkpoint, resume=resume and checkpoint.exists(), loadings=given,
             )  # fmt: skip
             save_fitted(fitted, draft)
         trained = time.perf_counter()

@@ -17,6 +17,7 @@ from sphisto.config import by_name
 from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
 from sphisto.features.sources import record_of as features_record
+from sphisto.genes.loadings import hash_of
 from sphisto.genes.model import require_genes
 from sphisto.io.paths import beside
 from sphisto.io.sections import as_section
@@ -31,6 +32,7 @@ from sphisto.predict.sections import of_common_genes
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.slide.frames import frames_of
 from sphisto.tl._genes import default_genes, names_of
+from sphisto.tl._loadings import most_maps
 from sphisto.tl._project import annotate
 from sphisto.tl._write import write_section
 from sphisto.train.fit import fit_sections
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.field.posterior import Posterior
+    from sphisto.genes.loadings import Loadings
     from sphisto.io.sections import Section
     from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
@@ -203,6 +206,7 @@ def fit_several(
     settings: FitConfig,
     sources: Sequence[FeatureSource],
     scaling: Scaling,
+    loadings: Loadings | None,
     where: torch.device,
     device: str | None,
     client: Client | None,
@@ -229,7 +233,7 @@ def fit_several(
     checkpoint, draft, state = (beside(path, key_added, suffix) for suffix in ("ckpt", "fit.pt", "sections"))
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
-        **by_name(settings), "features": features_record(sources), "scaling": scaling, "genes": fingerprint(chosen),
+        **by_name(settings), "features": features_record(sources), "scaling": scaling, "loadings": hash_of(loadings), "genes": fingerprint(chosen),
         "slides": [fingerprint_of_slide(slide) for slide in slides],
     }  # fmt: skip
     with locked(model):
@@ -242,11 +246,11 @@ def fit_several(
             try:
                 for section, slide in zip(sections, slides, strict=True):
                     with naming(slide.name):
-                        check_space(path, slide, 2 * settings.genes.n_factors + 2 * len(chosen) + 3)
+                        check_space(path, slide, most_maps(settings.genes, loadings) + 2 * len(chosen) + 3)
                         building.check_table(path, slide, section.table, _keys.of_section(key_added, slide.name))
                 fitted, posteriors[:] = fit_sections(
                     slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
-                    device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(),
+                    device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(), loadings=loadings,
                 )  # fmt: skip
             except BaseException:
                 if not checkpoint.exists():  # there is nothing to go on from

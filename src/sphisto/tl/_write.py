@@ -80,7 +80,7 @@ def write_section(
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key, "slide": fingerprint_of_slide(slide),
         "model": fingerprint(
-            [*weights, fitted.model.genes, fitted.model.loadings, fitted.mean, fitted.genes, fitted.config, *levels]
+            [*weights, fitted.model.genes, fitted.model.names, fitted.model.loadings, fitted.mean, fitted.genes, fitted.config, *levels]
         ),
         "features": fitted.features,
         **({} if scaling is None else {"scaling": scaling}),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.features.source import FeatureSource
     from sphisto.field.posterior import Posterior
+    from sphisto.genes.loadings import Loadings
     from sphisto.genes.model import GeneModel
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
@@ -43,6 +44,7 @@ def predict_at_spots(
     sources: Sequence[FeatureSource],
     seed: int,
     device: torch.device,
+    loadings: Loadings | None = None,
 ) -> tuple[dict[str, Prediction], NDArray[np.bool_]]:
     """Fit a slide and average what it predicts over other spots: ``"sphisto"``, and ``"prior"``, without the network.
 
@@ -53,7 +55,7 @@ def predict_at_spots(
         checkpoint = Path(folder) / "evaluation.ckpt"
         fitted, posterior = fit(
             train, network=network, genes=genes, config=config, sources=sources, seed=seed, device=device,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, loadings=loadings,
         )  # fmt: skip
     trained = time.perf_counter()
     before_epochs = max(trained - started - float(fitted.history["seconds"].sum()), 0.0)  # factors and kriging

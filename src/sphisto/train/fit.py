@@ -17,6 +17,7 @@ from sphisto._progress import stage
 from sphisto.config import by_name
 from sphisto.features.sources import record_of
 from sphisto.genes.factorize import fit_factors, gene_factors, refit_factors
+from sphisto.genes.loadings import hash_of
 from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
 from sphisto.networks.registry import network as network_of
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from sphisto.features.source import FeatureSource
     from sphisto.field.field import Field
     from sphisto.field.posterior import Posterior
+    from sphisto.genes.loadings import Loadings
     from sphisto.networks.registry import Network
     from sphisto.predict.sections import Shared
     from sphisto.slide.slide import Slide
@@ -63,6 +65,7 @@ def fit(
     device: torch.device,
     checkpoint: Path,
     resume: bool = False,
+    loadings: Loadings | None = None,
 ) -> tuple[Fitted, Posterior]:
     """Fit a network to one slide; return it with the posterior, given all spots, under which the slide is predicted.
 
@@ -82,6 +85,8 @@ def fit(
         Seed of everything random, where to compute.
     checkpoint, resume
         File that keeps the state after each epoch, and whether to go on from it.
+    loadings
+        Given ones, which take the place of factors.
     """
     measured, spec = slide.spots, network_of(network)
     if spec.one_map_per_gene:  # such maps do not start from the prior, whose detail is therefore not theirs
@@ -95,12 +100,12 @@ def fit(
         model = (
             gene_factors(measured, list(genes))
             if spec.one_map_per_gene
-            else fit_factors(measured, learned, config.genes, seed)
+            else fit_factors(measured, learned, config.genes, seed, loadings)
         )
     with stage("field"):
         field = fit_field(slide, model, learned, features, config)
     level, module = _built(spec, [field], seed)
-    params, call = _records(network, seed, config, sources, [slide])
+    params, call = _records(network, seed, config, sources, [slide], loadings)
     part = Part(slide, model, field, learned, held_out)
     task = Task((part,), spec, module, config.train, seed, fastest(device), call)
     for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
@@ -130,7 +135,7 @@ def fit(
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
         with stage("factors, of all spots"):
-            fitted = replace(fitted, model=refit_factors(fitted.model, measured, known, config.genes, seed))
+            fitted = replace(fitted, model=refit_factors(fitted.model, measured, known, config.genes, seed, loadings))
     with stage("field, of all spots"):
         everything = fit_field(slide, fitted.model, known, features, config)
     warn_without_features(everything, slide)
@@ -154,6 +159,7 @@ def fit_sections(
     device: torch.device,
     checkpoint: Path,
     resume: bool = False,
+    loadings: Loadings | None = None,
 ) -> tuple[Fitted, list[Posterior]]:
     """Fit one network to several slides of the same genes, which teach each other.
 
@@ -165,7 +171,7 @@ def fit_sections(
         With counts, of different names.
     scaling
         How features of sections are standardised.
-    network, genes, config, sources, seed, device, checkpoint, resume
+    network, genes, config, sources, seed, device, checkpoint, resume, loadings
         As of :func:`fit`; the network makes factor maps.
     """
     spec = network_of(network)
@@ -177,11 +183,11 @@ def fit_sections(
     features = [features_of(slide, sources, config) for slide in slides]
     with stage("factors and what sections share"):
         maps = wide_maps(slides, sources, config)
-        shared = fit_together(slides, learned, sources, config, scaling, seed, maps=maps)
+        shared = fit_together(slides, learned, sources, config, scaling, seed, loadings=loadings, maps=maps)
     with stage("fields"):
         fields = _fields(slides, shared, learned, features, config)
     level, module = _built(spec, fields, seed)
-    params, call = _records(network, seed, config, sources, slides)
+    params, call = _records(network, seed, config, sources, slides, loadings)
     sections = [
         Part(slide, shared.model.of(i), field, known, watched)
         for i, (slide, field, known, watched) in enumerate(zip(slides, fields, learned, held_out, strict=True))
@@ -206,7 +212,7 @@ def fit_sections(
     known = [informative(slide) for slide in slides]
     with stage("factors and what sections share, of all spots"):
         model = shared.model if any(gates) else None  # without the network, factors need not be the network's own
-        shared = fit_together(slides, known, sources, config, scaling, seed, model=model, maps=maps)
+        shared = fit_together(slides, known, sources, config, scaling, seed, loadings=loadings, model=model, maps=maps)
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)
     with stage("skill of genes"):
@@ -263,12 +269,18 @@ def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _records(
-    network: str, seed: int, config: FitConfig, sources: Sequence[FeatureSource], slides: Sequence[Slide]
+    network: str,
+    seed: int,
+    config: FitConfig,
+    sources: Sequence[FeatureSource],
+    slides: Sequence[Slide],
+    loadings: Loadings | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a model keeps of its fit, and what a checkpoint is known by."""
     params = {
         "network": network, "rng": seed, "n_factors": config.genes.n_factors, "max_epochs": config.train.epochs,
         "config": config.to_json(), "features": record_of(sources),
+        **({} if loadings is None else {"loadings": loadings.record(config.genes)}),
     }  # fmt: skip
     shapes = [list(slide.grid.shape) for slide in slides]
     call = {
@@ -276,6 +288,7 @@ def _records(
         "rng": seed,
         **by_name(config),
         "features": record_of(sources),
+        "loadings": hash_of(loadings),
         "version": __version__,
         "library": ", ".join(slide.name for slide in slides),
         "shape": shapes[0] if len(shapes) == 1 else shapes,

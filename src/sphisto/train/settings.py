@@ -43,6 +43,12 @@ def with_devices(config: FitConfig | PresetName, devices: int) -> FitConfig:
     return replace(found, train=replace(found.train, devices=devices))
 
 
+def with_strength(config: FitConfig | PresetName, strength: float) -> FitConfig:
+    """Return settings under which given loadings hold so firmly."""
+    found = chosen(config)
+    return replace(found, genes=replace(found.genes, loadings_strength=strength))
+
+
 def from_devices(keywords: dict[str, Any], devices: Any) -> str:
     """Put the former keyword ``devices`` into the keywords of a call; return how it is written now."""
     keywords["config"] = with_devices(keywords.get("config", "default"), devices)

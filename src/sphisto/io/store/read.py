@@ -185,14 +185,15 @@ def table(store: Store, key: str | None = None) -> AnnData:
 
 
 def factors(store: Store, key: str) -> GeneModel:
-    """Gene model of a projection: the table's genes and loadings, without reading counts."""
+    """Gene model of a projection: the table's genes and loadings, and the names of the maps, without reading counts."""
     from sphisto.genes.model import GeneModel
 
-    contrasts = n_contrasts(store, key)
+    contrasts, channels = n_contrasts(store, key), raster(store, _keys.factors(key)).channels
+    named = channels[: len(channels) - contrasts]
     store, name = located(store), table_name(store, key)
     if not isinstance(store, Path):
         whole = store.tables[name]
-        return GeneModel(tuple(whole.var_names), np.asarray(whole.varm[_keys.loadings(key)]), contrasts)
+        return GeneModel(tuple(whole.var_names), np.asarray(whole.varm[_keys.loadings(key)]), contrasts, named)
     import zarr
     from anndata.io import read_elem
 
@@ -201,7 +202,7 @@ def factors(store: Store, key: str) -> GeneModel:
         group = zarr.open_group(folder, mode="r", use_consolidated=False)
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
         loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
-    return GeneModel(tuple(map(str, names)), loadings, contrasts)
+    return GeneModel(tuple(map(str, names)), loadings, contrasts, named)
 
 
 def fitted(store: Store, key: str) -> NDArray[np.float32]:

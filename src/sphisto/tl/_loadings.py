@@ -1,0 +1,61 @@
+"""Loadings that a user gives to a fit, checked against its sections before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sphisto.genes.loadings import Loadings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from sphisto.genes.config import GeneModelConfig
+    from sphisto.io.sections import Section
+    from sphisto.networks.registry import Network
+
+logger = logging.getLogger("sphisto")
+
+
+def most_maps(config: GeneModelConfig, loadings: Loadings | None) -> int:
+    """Return how many factors and contrasts a fit has at most."""
+    return config.n_factors + (config.n_factors if loadings is None else len(loadings.programmes))
+
+
+def loadings_of(
+    frame: pd.DataFrame | None, sections: Sequence[Section], network: str, spec: Network
+) -> Loadings | None:
+    """Return the loadings of a table, ``None`` if there is none; refuse those that cannot hold for the sections.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If they cannot be loadings, are of genes that a section lacks, or there are no factors or counts to be told by them.
+    """
+    if frame is None:
+        return None
+    found = Loadings.from_frame(frame)
+    if spec.one_map_per_gene:
+        msg = f"Found `loadings` together with network={network!r}, whose maps are single genes; expected one of factors, such as 'unet'."
+        raise ValueError(msg)
+    genes = {}
+    for section in sections:
+        section.require_spots()
+        if section.measured is None or not section.measured.is_counts:
+            msg = (
+                f"Found values of {section.library_id!r} that are no counts together with `loadings`, which say how counts "
+                "divide into genes. Give the `layer` of raw counts to `sphisto.io.section`, or no loadings."
+            )
+            raise ValueError(msg)
+        genes[section.library_id] = section.measured.genes
+    found.require(genes)
+    common = set.intersection(*map(set, genes.values()))
+    named, others = len(found.genes), len(common) - len(found.genes)
+    logger.info(
+        "%d programmes are given, of %s.",
+        len(found.programmes),
+        f"{named} genes; loadings of the {others} other genes are learned from the spots" if others else "all genes",
+    )
+    return found
