@@ -14,7 +14,7 @@ from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import Tile, Window
 from sphisto.io.store import write as building
 from sphisto.io.store.background import in_background
-from sphisto.io.store.raster import WITHIN, completed
+from sphisto.io.store.raster import WITHIN, Coarser, completed
 from sphisto.predict.tiles import predict_tiles
 
 if TYPE_CHECKING:
@@ -87,15 +87,17 @@ def write_regions(
     rasters = building.open_rasters(writing.staging, writing.key)
 
     def write(
-        pool: TilePool, window: Window, parts: list[NDArray[np.float32]], coarser: list[tuple[int, Window]],
-        ended: Callable[[], None] | None,
+        pool: TilePool, coarser: list[Coarser], window: Window, parts: list[NDArray[np.float32]],
+        complete: list[tuple[int, Window]], ended: Callable[[], None] | None,
     ) -> None:  # fmt: skip
-        pool.add(window, rasters[0].write(window, parts.pop(0)))  # as read again after a kill: the sums are the same
-        for raster in rasters[1:]:
-            raster.write(window, parts.pop(0))  # and kept no longer
-        for level, coarse in coarser:
-            for raster in rasters:
-                raster.coarsen(level, coarse)
+        for i, (raster, coarse) in enumerate(zip(rasters, coarser, strict=True)):
+            values = raster.write(window, parts.pop(0))
+            if i == 0:
+                pool.add(window, values)  # as read again after a kill: the sums are the same
+            coarse.add(window, values)
+            del values  # and kept no longer
+            for level, whole in complete:
+                coarse.complete(level, whole)
         if ended is not None:
             ended()
         give_back()
@@ -106,12 +108,12 @@ def write_regions(
     )
     with in_background(_BEHIND) as hand_over:
         for number, region in regions.items():
-            pool = writing.pool()
+            pool, coarser = writing.pool(), [Coarser(raster) for raster in rasters]
             chunks = completed([tile.core for tile in region], rasters[0].shapes[: WITHIN + 1])
-            for tile, coarser in zip(region, chunks, strict=True):
+            for tile, complete in zip(region, chunks, strict=True):
                 _, maps = next(found)
                 ended = partial(_tell, done, number, pool) if tile is region[-1] else None
-                hand_over(partial(write, pool, tile.core, _parts(writing, tile, maps), coarser, ended))
+                hand_over(partial(write, pool, coarser, tile.core, _parts(writing, tile, maps), complete, ended))
                 del maps  # not to be kept while the next tile is computed
                 yield
 

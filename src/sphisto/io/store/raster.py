@@ -10,7 +10,7 @@ import numpy as np
 
 from sphisto._keys import GLOBAL
 from sphisto.core.tiles import TILE, Window, nested, plan_tiles
-from sphisto.io.store.chunks import read_window, write_chunks
+from sphisto.io.store.chunks import cut, is_whole, read_window, write_chunks
 from sphisto.io.store.elements import add_element
 
 if TYPE_CHECKING:
@@ -54,16 +54,19 @@ class RasterWriter:
         return [(level.shape[-2], level.shape[-1]) for level in self.levels]
 
     def write(self, window: Window, values: NDArray[Any]) -> NDArray[Any]:
-        """Write (c, height, width) values at a window of the finest level; return them as they will be read."""
+        """Write (c, height, width) values at a window of the finest level; return them as they will be read.
+
+        Single-precision values are rounded where they are, without a copy.
+        """
         level, tissue = self.levels[0], self._tissue(0, window)
-        rounded = np.empty(values.shape, dtype=level.dtype)
+        if level.dtype.kind == "f":
+            values = np.require(values, np.float32, ["C", "W"])
+        if tissue is not None:  # in all channels at once: faster than an index
+            np.copyto(values, 0, where=~tissue)
+        rounded = self._rounded(values)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
-            place = (channels, *part.within(window))
-            rounded[place] = self._rounded(values[place])
-            if tissue is not None:  # in all channels at once: faster than an index
-                np.copyto(rounded[place], 0, where=~tissue[part.within(window)])
-            return rounded[place]
+            return rounded[channels, *part.within(window)]
 
         write_chunks(level, window, make)
         return rounded
@@ -89,9 +92,58 @@ class RasterWriter:
         return None if self.tissue is None else self.tissue.at(level, window)
 
     def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Round values to what is stored of them, those of single precision where they are."""
         if self.levels[0].dtype.kind == "f":
-            return round_mantissa(values)
+            return round_in_place(values)
         return np.asarray(np.rint(values), dtype=self.levels[0].dtype)
+
+
+class Coarser:
+    """Makes coarser levels of a region's tiles while these are in memory; only chunks that want other tiles are kept there.
+
+    Parameters
+    ----------
+    raster
+        To which they belong.
+    most
+        Coarsest level that is made.
+    """
+
+    def __init__(self, raster: RasterWriter, most: int = WITHIN) -> None:
+        self.raster, self.levels = raster, range(1, min(most + 1, len(raster.levels)))
+        self.kept: dict[tuple[int, Window], NDArray[Any]] = {}
+
+    def add(self, window: Window, values: NDArray[Any]) -> None:
+        """Take in the (c, height, width) values of a tile as :meth:`RasterWriter.write` returned them."""
+        tissue = self.raster._tissue(0, window)
+        for level in self.levels:
+            values = self.raster._rounded(_halve(values, tissue))
+            window = Window(window.y0 // 2, window.x0 // 2, window.y1 // 2, window.x1 // 2)
+            tissue = None if tissue is None else _any(tissue)
+            self._put(level, window, values)
+
+    def complete(self, level: int, window: Window) -> None:
+        """Write what was kept of a chunk of tiles, as :func:`completed` names them, of which no further tile will come."""
+        kept = self.kept.pop((level, window), None)
+        if kept is not None:
+            self._write(level, window, window, kept)
+
+    def _put(self, level: int, window: Window, values: NDArray[Any]) -> None:
+        array = self.raster.levels[level]
+        for part in cut(window, (TILE, TILE)):
+            if all(is_whole(piece, array) for piece in cut(part, array.chunks[-2:])):
+                self._write(level, part, window, values)
+                continue
+            y, x, (height, width) = part.y0 // TILE * TILE, part.x0 // TILE * TILE, array.shape[-2:]
+            whole = Window(y, x, min(y + TILE, height), min(x + TILE, width))
+            if (level, whole) not in self.kept:
+                self.kept[level, whole] = np.full((len(values), *whole.shape), array.fill_value, dtype=array.dtype)
+            self.kept[level, whole][:, *part.within(whole)] = values[:, *part.within(window)]
+
+    def _write(self, level: int, part: Window, window: Window, values: NDArray[Any]) -> None:
+        write_chunks(
+            self.raster.levels[level], part, lambda channels, piece: values[channels, *piece.within(window)]
+        )
 
 
 class Tissue:
@@ -289,7 +341,7 @@ def pyramid_factors(shape: tuple[int, int]) -> list[int]:
     return factors
 
 
-def round_mantissa(values: NDArray[Any], *, bits: int = 12, at_once: int = 2**18) -> NDArray[np.float32]:
+def round_mantissa(values: NDArray[Any], *, bits: int = 12) -> NDArray[np.float32]:
     """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN.
 
     Parameters
@@ -298,22 +350,35 @@ def round_mantissa(values: NDArray[Any], *, bits: int = 12, at_once: int = 2**18
         Numbers of any shape.
     bits
         Bits of the mantissa that are kept, of 23: a relative error below 0.02 %.
+    """
+    return round_in_place(np.array(values, dtype=np.float32, order="C"), bits=bits)
+
+
+def round_in_place(values: NDArray[np.float32], *, bits: int = 12, at_once: int = 2**15) -> NDArray[np.float32]:
+    """Round as :func:`round_mantissa` does, in contiguous memory that is given; return it.
+
+    Parameters
+    ----------
+    values, bits
+        As there.
     at_once
-        Values that are rounded together: this bounds the memory of their copies.
+        Values that are rounded together: so few that they and a copy stay in the processor's own memory.
     """
     drop = np.uint32(23 - bits)
-    rounded = np.array(values, dtype=np.float32, order="C")
-    flat = rounded.reshape(-1)
+    least, kept = (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1), ~np.uint32((1 << drop) - 1)
+    flat = values.reshape(-1)
+    last = np.empty(min(at_once, flat.size), dtype=np.uint32)
     for start in range(0, flat.size, at_once):
         part = flat[start : start + at_once]
         finite = np.isfinite(part)
-        here = True if finite.all() else finite  # a mask makes it several times as slow
-        words = part.view(np.uint32)
-        odd = (words >> drop) & np.uint32(1)
-        odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
+        here: Any = True if finite.all() else finite  # a mask makes it several times as slow
+        words, odd = part.view(np.uint32), last[: part.size]
+        np.right_shift(words, drop, out=odd)
+        odd &= np.uint32(1)
+        odd += least
         np.add(words, odd, out=words, where=here)
-        np.bitwise_and(words, ~np.uint32((1 << drop) - 1), out=words, where=here)
-    return rounded
+        np.bitwise_and(words, kept, out=words, where=here)
+    return values
 
 
 def _twice(window: Window) -> Window:
@@ -329,18 +394,34 @@ def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np
     height, width = (side // 2 * 2 for side in values.shape[1:])
     values = values[:, :height, :width]
     inside = None if tissue is None else tissue[None, :height, :width]
+    area = None if inside is None else np.maximum(_sums(inside.view(np.uint8)), 1)
+    means = np.empty((len(values), height // 2, width // 2), dtype=np.float32)
+    for c, plane in enumerate(values):  # one by one: what is passed over several times stays in the processor's memory
+        sums = _sums(plane[None].astype(np.float32, copy=False))
+        if not np.isfinite(sums).all():
+            means[c] = _halve_known(plane[None], inside)[0]
+        elif area is None:
+            np.multiply(sums[0], np.float32(0.25), out=means[c])
+        else:
+            np.divide(sums[0], area[0], out=means[c])
+    return means
+
+
+def _halve_known(values: NDArray[Any], inside: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     known = np.isfinite(values)
-    if known.all():
-        sums = _sums(values.astype(np.float32, copy=False))
-        if inside is None:
-            return np.asarray(sums * np.float32(0.25))
-        return np.asarray(sums / np.maximum(_sums(inside.view(np.uint8)), 1))
     counted = known if inside is None else known & inside
     with np.errstate(invalid="ignore"):
         means = np.asarray(_sums(np.where(known, values, np.float32(0))) / _sums(counted.view(np.uint8)))
     if inside is not None:
         np.copyto(means, 0, where=_sums(inside.view(np.uint8)) == 0)
     return means
+
+
+def _any(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where any of 2 x 2 pixels is tissue, as :func:`write_mask` has it."""
+    height, width = (side // 2 * 2 for side in tissue.shape)
+    rows = tissue[0:height:2, :width] | tissue[1:height:2, :width]
+    return np.asarray(rows[:, 0::2] | rows[:, 1::2])
 
 
 def _sums(values: NDArray[Any]) -> NDArray[Any]:
