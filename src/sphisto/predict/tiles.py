@@ -208,7 +208,10 @@ def _maps(
     ratio = prior.posterior.ratio(part.core, part.view, coarse)
     if ratio is not None:
         maps *= ratio
-    return Maps(np.where(slide.tissue[part.core.slices], maps, np.float32(np.nan)), drawn[0][core].cpu().numpy())
+    tissue = slide.tissue[part.core.slices]
+    if not tissue.all():
+        np.copyto(maps, np.float32(np.nan), where=~tissue)
+    return Maps(maps, drawn[0][core].cpu().numpy())
 
 
 def _pieces(whole: Tile, side: int | None, spec: Network) -> list[Tile]:

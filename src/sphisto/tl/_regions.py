@@ -90,17 +90,13 @@ def write_regions(
         pool: TilePool, coarser: list[Coarser], window: Window, parts: list[NDArray[np.float32]],
         complete: list[tuple[int, Window]], ended: Callable[[], None] | None,
     ) -> None:  # fmt: skip
-        for i, (raster, coarse) in enumerate(zip(rasters, coarser, strict=True)):
-            values = raster.write(window, parts.pop(0))
-            if i == 0:
-                pool.add(window, values)  # as read again after a kill: the sums are the same
-            coarse.add(window, values)
-            del values  # and kept no longer
-            for level, whole in complete:
-                coarse.complete(level, whole)
+        pool.add(window, parts[0], rasters[0].stored)  # as read again after a kill: the sums are the same
+        for raster, coarse in zip(rasters, coarser, strict=True):
+            raster.write(window, parts.pop(0), coarse.take)  # and kept no longer
+            coarse.written(window, complete)
         if ended is not None:
             ended()
-        give_back()
+            give_back()  # not after each tile: to get it anew takes longer than to write it
 
     tiles = [tile for region in regions.values() for tile in region]
     found = predict_tiles(
@@ -141,7 +137,5 @@ def _parts(writing: Writing, tile: Tile, maps: Maps) -> list[NDArray[np.float32]
     fitted, genes = writing.fitted, list(writing.fitted.genes)
     model = fitted.model.of(genes)
     expression = model.expression(maps.factors)
-    variance = writing.posterior.sd(tile.core, model, expression)
-    np.square(variance, out=variance)
-    variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
-    return [maps.factors, expression, np.sqrt(variance, out=variance), maps.image]
+    sd = writing.posterior.sd(tile.core, model, expression, fitted.dispersion(genes))
+    return [maps.factors, expression, sd, maps.image]

@@ -10,17 +10,19 @@ import numpy as np
 
 from sphisto._keys import GLOBAL
 from sphisto.core.tiles import TILE, Window, nested, plan_tiles
-from sphisto.io.store.chunks import cut, is_whole, read_window, write_chunks
+from sphisto.io.store.chunks import cut, read_window, write_chunks
 from sphisto.io.store.elements import add_element
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import zarr
     from numpy.typing import NDArray
 
     from sphisto.core.grid import Grid
+
+    Then = Callable[[slice, Window, NDArray[Any]], None]  # channels, a part of one chunk, and its values
 
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
@@ -53,23 +55,24 @@ class RasterWriter:
         """(height, width) of each level, finest first."""
         return [(level.shape[-2], level.shape[-1]) for level in self.levels]
 
-    def write(self, window: Window, values: NDArray[Any]) -> NDArray[Any]:
-        """Write (c, height, width) values at a window of the finest level; return them as they will be read.
+    def write(self, window: Window, values: NDArray[Any], then: Then | None = None) -> None:
+        """Write (c, height, width) values at a window of the finest level.
 
-        Single-precision values are rounded where they are, without a copy.
+        What follows from them is made ``then``, of each part as it will be read, while it is in the processor's memory.
         """
-        level, tissue = self.levels[0], self._tissue(0, window)
-        if level.dtype.kind == "f":
-            values = np.require(values, np.float32, ["C", "W"])
-        if tissue is not None:  # in all channels at once: faster than an index
-            np.copyto(values, 0, where=~tissue)
-        rounded = self._rounded(values)
+        tissue = self.tissue_at(0, window)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
-            return rounded[channels, *part.within(window)]
+            here = part.within(window)
+            stored = np.array(values[channels, *here], order="C")
+            if tissue is not None:  # in all channels at once: faster than an index
+                np.copyto(stored, 0, where=~tissue[here])
+            stored = self.stored(stored)
+            if then is not None:
+                then(channels, part, stored)
+            return stored
 
-        write_chunks(level, window, make)
-        return rounded
+        write_chunks(self.levels[0], window, make)
 
     def read(self, window: Window) -> NDArray[Any]:
         """Read a window of the finest level."""
@@ -78,72 +81,70 @@ class RasterWriter:
     def coarsen(self, level: int, window: Window) -> None:
         """Write means of the next finer level into a window of a coarser one."""
         finer, whole = self.levels[level - 1], _twice(window)
-        tissue = self._tissue(level - 1, whole)
+        tissue = self.tissue_at(level - 1, whole)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
             twice = _twice(part)
             values = read_window(finer, twice, channels)
-            return self._rounded(_halve(values, None if tissue is None else tissue[twice.within(whole)]))
+            return self.stored(_halve(values, None if tissue is None else tissue[twice.within(whole)]))
 
         write_chunks(self.levels[level], window, make)
 
-    def _tissue(self, level: int, window: Window) -> NDArray[np.bool_] | None:
+    def tissue_at(self, level: int, window: Window) -> NDArray[np.bool_] | None:
         """Where a window of a level holds tissue; ``None`` if that makes no difference."""
         return None if self.tissue is None else self.tissue.at(level, window)
 
-    def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Round values to what is stored of them, those of single precision where they are."""
-        if self.levels[0].dtype.kind == "f":
-            return round_in_place(values)
-        return np.asarray(np.rint(values), dtype=self.levels[0].dtype)
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Round contiguous values to what the raster holds of them; those of single precision where they are."""
+        dtype = self.levels[0].dtype
+        if dtype.kind == "f":
+            return round_in_place(np.asarray(values, dtype=np.float32))
+        return np.asarray(np.rint(values), dtype=dtype)
 
 
 class Coarser:
-    """Makes coarser levels of a region's tiles while these are in memory; only chunks that want other tiles are kept there.
+    """Makes coarser levels of a region of what is written of it; chunks are kept until all their parts have come.
 
     Parameters
     ----------
     raster
         To which they belong.
-    most
-        Coarsest level that is made.
     """
 
-    def __init__(self, raster: RasterWriter, most: int = WITHIN) -> None:
-        self.raster, self.levels = raster, range(1, min(most + 1, len(raster.levels)))
+    def __init__(self, raster: RasterWriter) -> None:
+        self.raster, self.levels = raster, range(1, min(WITHIN + 1, len(raster.levels)))
         self.kept: dict[tuple[int, Window], NDArray[Any]] = {}
 
-    def add(self, window: Window, values: NDArray[Any]) -> None:
-        """Take in the (c, height, width) values of a tile as :meth:`RasterWriter.write` returned them."""
-        tissue = self.raster._tissue(0, window)
+    def take(self, channels: slice, window: Window, values: NDArray[Any]) -> None:
+        """Take in a part of the finest level as it was stored."""
         for level in self.levels:
-            values = self.raster._rounded(_halve(values, tissue))
-            window = Window(window.y0 // 2, window.x0 // 2, window.y1 // 2, window.x1 // 2)
-            tissue = None if tissue is None else _any(tissue)
-            self._put(level, window, values)
+            tissue = self.raster.tissue_at(level - 1, window)
+            values = self.raster.stored(_halve(values, tissue))
+            window = _half(window)
+            array = self.raster.levels[level]
+            height, width = array.chunks[-2:]
+            for part in cut(window, (height, width)):
+                y, x = part.y0 // height * height, part.x0 // width * width
+                chunk = Window(y, x, min(y + height, array.shape[-2]), min(x + width, array.shape[-1]))
+                if (level, chunk) not in self.kept:
+                    room = np.full((array.shape[0], *chunk.shape), array.fill_value, dtype=array.dtype)
+                    self.kept[level, chunk] = room
+                self.kept[level, chunk][channels, *part.within(chunk)] = values[:, *part.within(window)]
 
-    def complete(self, level: int, window: Window) -> None:
-        """Write what was kept of a chunk of tiles, as :func:`completed` names them, of which no further tile will come."""
-        kept = self.kept.pop((level, window), None)
-        if kept is not None:
-            self._write(level, window, window, kept)
-
-    def _put(self, level: int, window: Window, values: NDArray[Any]) -> None:
-        array = self.raster.levels[level]
-        for part in cut(window, (TILE, TILE)):
-            if all(is_whole(piece, array) for piece in cut(part, array.chunks[-2:])):
-                self._write(level, part, window, values)
-                continue
-            y, x, (height, width) = part.y0 // TILE * TILE, part.x0 // TILE * TILE, array.shape[-2:]
-            whole = Window(y, x, min(y + TILE, height), min(x + TILE, width))
-            if (level, whole) not in self.kept:
-                self.kept[level, whole] = np.full((len(values), *whole.shape), array.fill_value, dtype=array.dtype)
-            self.kept[level, whole][:, *part.within(whole)] = values[:, *part.within(window)]
-
-    def _write(self, level: int, part: Window, window: Window, values: NDArray[Any]) -> None:
-        write_chunks(
-            self.raster.levels[level], part, lambda channels, piece: values[channels, *piece.within(window)]
-        )
+    def written(self, window: Window, complete: Sequence[tuple[int, Window]]) -> None:
+        """Write the chunks that are ready once a tile is: those within it, and those that :func:`completed` names."""
+        ready = list(complete)
+        for level in self.levels:
+            window = _half(window)
+            ready.append((level, window))
+        for level, chunk in list(self.kept):
+            if any(level == other and chunk.inside(whole) for other, whole in ready):
+                values = self.kept.pop((level, chunk))
+                write_chunks(
+                    self.raster.levels[level],
+                    chunk,
+                    lambda channels, part, values=values, chunk=chunk: values[channels, *part.within(chunk)],
+                )
 
 
 class Tissue:
@@ -386,6 +387,11 @@ def _twice(window: Window) -> Window:
     return Window(2 * window.y0, 2 * window.x0, 2 * window.y1, 2 * window.x1)
 
 
+def _half(window: Window) -> Window:
+    """Return a window's place in the next coarser level."""
+    return Window(window.y0 // 2, window.x0 // 2, window.y1 // 2, window.x1 // 2)
+
+
 def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     """Average 2 x 2 pixels, leaving out NaN and what lies off tissue, where values are 0; an odd last row or column is dropped.
 
@@ -396,14 +402,16 @@ def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np
     inside = None if tissue is None else tissue[None, :height, :width]
     area = None if inside is None else np.maximum(_sums(inside.view(np.uint8)), 1)
     means = np.empty((len(values), height // 2, width // 2), dtype=np.float32)
+    rows = np.empty((height // 2, width), dtype=np.float32)
     for c, plane in enumerate(values):  # one by one: what is passed over several times stays in the processor's memory
-        sums = _sums(plane[None].astype(np.float32, copy=False))
+        np.add(plane[0::2], plane[1::2], out=rows, dtype=np.float32)  # whole rows first: they lie side by side in memory
+        sums = np.add(rows[:, 0::2], rows[:, 1::2], out=means[c])
         if not np.isfinite(sums).all():
             means[c] = _halve_known(plane[None], inside)[0]
         elif area is None:
-            np.multiply(sums[0], np.float32(0.25), out=means[c])
+            sums *= np.float32(0.25)
         else:
-            np.divide(sums[0], area[0], out=means[c])
+            sums /= area[0]
     return means
 
 
@@ -415,13 +423,6 @@ def _halve_known(values: NDArray[Any], inside: NDArray[np.bool_] | None) -> NDAr
     if inside is not None:
         np.copyto(means, 0, where=_sums(inside.view(np.uint8)) == 0)
     return means
-
-
-def _any(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where any of 2 x 2 pixels is tissue, as :func:`write_mask` has it."""
-    height, width = (side // 2 * 2 for side in tissue.shape)
-    rows = tissue[0:height:2, :width] | tissue[1:height:2, :width]
-    return np.asarray(rows[:, 0::2] | rows[:, 1::2])
 
 
 def _sums(values: NDArray[Any]) -> NDArray[Any]:
