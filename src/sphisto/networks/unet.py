@@ -13,7 +13,7 @@ the tile it was computed in.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from sphisto.networks.interpolation import drawn_out, drawn_out_at, rows_drawn_o
 from sphisto.networks.losses import dissimilarity, poisson_deviance, scaled_squares
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from scipy import sparse
@@ -45,15 +45,17 @@ class ResidualUNet:
     one_map_per_gene = False
     max_epochs = 12
     longest_side = None
+    layout: ClassVar = {"widths": [32, 64, 96], "finest": 2}
+    first_layout: ClassVar = {"widths": [16, 32, 64, 96], "finest": 1}
     colour_weight = 2.0  # SSIM compares structure and hardly feels a colour cast
 
     def level(self, density: NDArray[np.floating]) -> NDArray[np.floating]:
         """(K,) mean density, to which the prior is compared."""
         return np.asarray(density.mean(axis=0))
 
-    def build(self, level: Tensor) -> nn.Module:
+    def build(self, level: Tensor, layout: Mapping[str, Any] | None = None) -> nn.Module:
         """Make the module."""
-        return UNet(level)
+        return UNet(level, **(self.layout if layout is None else layout))
 
     def image_loss(self, drawn: Tensor, image: Tensor) -> Tensor:
         """1 - SSIM, plus the mean absolute difference of colours."""
@@ -114,13 +116,13 @@ class UNet(nn.Module):
         Channels at the finest stride, at twice that, and so on up to 8.
     finest
         Stride at which convolutions begin. 2: pixels of 2 x 2 px are taken as channels, and channels are laid out as
-        pixels at the end. 1: at each pixel, as in models of format 3 and before.
+        pixels at the end. 1: convolutions at each pixel, as in models of format 3 and before.
     """
 
     typical: Tensor
     gate: Tensor
 
-    def __init__(self, typical: Tensor, widths: Sequence[int] = (32, 64, 96), finest: int = 2) -> None:
+    def __init__(self, typical: Tensor, widths: Sequence[int], finest: int) -> None:
         super().__init__()
         self.finest = finest
         self.register_buffer("typical", typical.clone())

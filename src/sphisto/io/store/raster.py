@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto._keys import GLOBAL
 from sphisto.core.tiles import TILE, Window, nested, plan_tiles
+from sphisto.io.store.chunk_codec import ChunkFiles, chunk_files
 from sphisto.io.store.chunks import cut, read_window, write_chunks
 from sphisto.io.store.elements import add_element
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
 _BLOCK = 2 * TILE  # px of an image written together; files of images come in blocks themselves
+_HALVED = 2**17  # values that are halved together: they stay in the processor's own memory
 _BLANK_BLOCK = 4 * TILE  # px of what is the same everywhere or nearly so
 
 
@@ -72,7 +74,7 @@ class RasterWriter:
                 then(channels, part, stored)
             return stored
 
-        write_chunks(self.levels[0], window, make)
+        self.write_chunks(0, window, make)
 
     def read(self, window: Window) -> NDArray[Any]:
         """Read a window of the finest level."""
@@ -88,7 +90,15 @@ class RasterWriter:
             values = read_window(finer, twice, channels)
             return self.stored(_halve(values, None if tissue is None else tissue[twice.within(whole)]))
 
-        write_chunks(self.levels[level], window, make)
+        self.write_chunks(level, window, make)
+
+    def write_chunks(self, level: int, window: Window, make: Callable[[slice, Window], NDArray[Any]]) -> None:
+        """Write a window of a level chunk by chunk, see :func:`sphisto.io.store.chunks.write_chunks`."""
+        write_chunks(self.levels[level], window, make, self._files[level])
+
+    @cached_property
+    def _files(self) -> tuple[ChunkFiles | None, ...]:
+        return tuple(map(chunk_files, self.levels))
 
     def tissue_at(self, level: int, window: Window) -> NDArray[np.bool_] | None:
         """Where a window of a level holds tissue; ``None`` if that makes no difference."""
@@ -140,10 +150,8 @@ class Coarser:
         for level, chunk in list(self.kept):
             if any(level == other and chunk.inside(whole) for other, whole in ready):
                 values = self.kept.pop((level, chunk))
-                write_chunks(
-                    self.raster.levels[level],
-                    chunk,
-                    lambda channels, part, values=values, chunk=chunk: values[channels, *part.within(chunk)],
+                self.raster.write_chunks(
+                    level, chunk, lambda channels, part, of=values, at=chunk: of[channels, *part.within(at)]
                 )
 
 
@@ -402,16 +410,16 @@ def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np
     inside = None if tissue is None else tissue[None, :height, :width]
     area = None if inside is None else np.maximum(_sums(inside.view(np.uint8)), 1)
     means = np.empty((len(values), height // 2, width // 2), dtype=np.float32)
-    rows = np.empty((height // 2, width), dtype=np.float32)
-    for c, plane in enumerate(values):  # one by one: what is passed over several times stays in the processor's memory
-        np.add(plane[0::2], plane[1::2], out=rows, dtype=np.float32)  # whole rows first: they lie side by side in memory
-        sums = np.add(rows[:, 0::2], rows[:, 1::2], out=means[c])
-        if not np.isfinite(sums).all():
-            means[c] = _halve_known(plane[None], inside)[0]
+    at_once = max(_HALVED // max(height * width, 1), 1)
+    for c in range(0, len(values), at_once):
+        part, out = values[c : c + at_once], means[c : c + at_once]
+        _sums(part.astype(np.float32, copy=False), out)
+        if not np.isfinite(out).all():
+            out[:] = _halve_known(part, inside)
         elif area is None:
-            sums *= np.float32(0.25)
+            out *= np.float32(0.25)
         else:
-            sums /= area[0]
+            out /= area
     return means
 
 
@@ -425,7 +433,7 @@ def _halve_known(values: NDArray[Any], inside: NDArray[np.bool_] | None) -> NDAr
     return means
 
 
-def _sums(values: NDArray[Any]) -> NDArray[Any]:
+def _sums(values: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Add 2 x 2 pixels, whole rows first: they lie side by side in memory."""
     rows = values[:, 0::2] + values[:, 1::2]
-    return np.asarray(rows[:, :, 0::2] + rows[:, :, 1::2])
+    return np.add(rows[:, :, 0::2], rows[:, :, 1::2], out=out)
