@@ -112,7 +112,7 @@ def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(emp
     assert len(windows) == len(plan_tiles(grid.shape)) - 1
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
         parts = []
-        writer.write(window, values[:, *window.slices], lambda *part: parts.append(part))
+        writer.write(window, values[:, *window.slices], lambda *part, to=parts: to.append(part))
         for channels, part, written in parts:
             np.testing.assert_array_equal(written, writer.read(part)[channels])
         for level, coarse in chunks:
@@ -150,7 +150,7 @@ def test_levels_made_of_tiles_in_memory_are_those_made_of_what_is_stored(empty, 
             writer.write(window, values[:, *window.slices], coarser.take if name == "memory" else None)
             if name == "memory":
                 coarser.written(window, [chunk for chunk in chunks if chunk[0] <= WITHIN])
-                chunks = [chunk for chunk in chunks if chunk[0] > WITHIN]  # noqa: PLW2901
+                chunks = [chunk for chunk in chunks if chunk[0] > WITHIN]
             for level, coarse in chunks:
                 writer.coarsen(level, coarse)
         assert not coarser.kept

@@ -105,10 +105,10 @@ class RasterWriter:
         return None if self.tissue is None else self.tissue.at(level, window)
 
     def stored(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Round contiguous values to what the raster holds of them; those of single precision where they are."""
+        """Round values to what the raster holds of them: those of single precision that are contiguous where they are."""
         dtype = self.levels[0].dtype
         if dtype.kind == "f":
-            return round_in_place(np.asarray(values, dtype=np.float32))
+            return round_in_place(np.ascontiguousarray(values, dtype=np.float32))
         return np.asarray(np.rint(values), dtype=dtype)
 
 
@@ -149,10 +149,10 @@ class Coarser:
             ready.append((level, window))
         for level, chunk in list(self.kept):
             if any(level == other and chunk.inside(whole) for other, whole in ready):
-                values = self.kept.pop((level, chunk))
-                self.raster.write_chunks(
-                    level, chunk, lambda channels, part, of=values, at=chunk: of[channels, *part.within(at)]
-                )
+                self._write(level, chunk, self.kept.pop((level, chunk)))
+
+    def _write(self, level: int, chunk: Window, values: NDArray[Any]) -> None:
+        self.raster.write_chunks(level, chunk, lambda channels, part: values[channels, *part.within(chunk)])
 
 
 class Tissue:
