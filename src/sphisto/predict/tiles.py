@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -247,6 +248,18 @@ def _smaller(side: int, spec: Network, device: torch.device, reason: str) -> int
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether it is that; PyTorch has no class of its own for the memory of the CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+
+
+@contextlib.contextmanager
+def a_core_left(device: torch.device) -> Iterator[None]:
+    """Let the network take one thread less than usual: threads that wait for each other beside a writer lose much."""
+    n_threads = torch.get_num_threads()
+    if device.type == "cpu" and n_threads > 1:
+        torch.set_num_threads(n_threads - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def device_of(name: str | None) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,10 +15,10 @@ from sphisto.core.tiles import Tile, Window
 from sphisto.io.store import write as building
 from sphisto.io.store.background import in_background
 from sphisto.io.store.raster import WITHIN, Coarser, completed
-from sphisto.predict.tiles import predict_tiles
+from sphisto.predict.tiles import a_core_left, predict_tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
     import torch
@@ -103,7 +102,7 @@ def write_regions(
     found = predict_tiles(
         writing.fitted, writing.slide, writing.posterior, device=device, tiles=tiles, precision=writing.precision
     )
-    with in_background(_BEHIND) as hand_over, _a_core_left(device):
+    with in_background(_BEHIND) as hand_over, a_core_left(device):
         for number, region in regions.items():
             pool, coarser = writing.pool(), [Coarser(raster) for raster in rasters]
             chunks = completed([tile.core for tile in region], rasters[0].shapes[: WITHIN + 1])
@@ -113,20 +112,6 @@ def write_regions(
                 hand_over(partial(write, pool, coarser, tile.core, _parts(writing, tile, maps), complete, ended))
                 del maps  # not to be kept while the next tile is computed
                 yield
-
-
-@contextlib.contextmanager
-def _a_core_left(device: torch.device) -> Iterator[None]:
-    """Let the network take one thread less than usual: threads that wait for each other beside a writer lose much."""
-    import torch
-
-    n_threads = torch.get_num_threads()
-    if device.type == "cpu" and n_threads > 1:
-        torch.set_num_threads(n_threads - 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def sums_of(writing: Writing, region: Region) -> Sums:
