@@ -113,7 +113,7 @@ def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(emp
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
         parts = []
         writer.write(window, values[:, *window.slices], lambda *part, to=parts: to.append(part))
-        for channels, part, written in parts:
+        for channels, part, written, _ in parts:
             np.testing.assert_array_equal(written, writer.read(part)[channels])
         for level, coarse in chunks:
             writer.coarsen(level, coarse)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from sphisto.core.grid import Grid
 
-    Then = Callable[[slice, Window, NDArray[Any]], None]  # channels, a part of one chunk, and its values
+    # channels, a part of one chunk, its values, and where it holds tissue, if not everywhere
+    Then = Callable[[slice, Window, NDArray[Any], NDArray[np.bool_] | None], None]
 
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
@@ -66,12 +67,13 @@ class RasterWriter:
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
             here = part.within(window)
+            inside = None if tissue is None else tissue[here]
             stored = np.array(values[channels, *here], order="C")
-            if tissue is not None:  # in all channels at once: faster than an index
-                np.copyto(stored, 0, where=~tissue[here])
+            if inside is not None:  # in all channels at once: faster than an index
+                np.copyto(stored, 0, where=~inside)
             stored = self.stored(stored)
             if then is not None:
-                then(channels, part, stored)
+                then(channels, part, stored, inside)
             return stored
 
         self.write_chunks(0, window, make)
@@ -125,11 +127,11 @@ class Coarser:
         self.raster, self.levels = raster, range(1, min(WITHIN + 1, len(raster.levels)))
         self.kept: dict[tuple[int, Window], NDArray[Any]] = {}
 
-    def take(self, channels: slice, window: Window, values: NDArray[Any]) -> None:
-        """Take in a part of the finest level as it was stored."""
+    def take(self, channels: slice, window: Window, values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> None:
+        """Take in a part of the finest level as it was stored, and where it holds tissue, if not everywhere."""
         for level in self.levels:
-            tissue = self.raster.tissue_at(level - 1, window)
             values = self.raster.stored(_halve(values, tissue))
+            tissue = None if tissue is None else _any(tissue)
             window = _half(window)
             array = self.raster.levels[level]
             height, width = array.chunks[-2:]
@@ -431,6 +433,13 @@ def _halve_known(values: NDArray[Any], inside: NDArray[np.bool_] | None) -> NDAr
     if inside is not None:
         np.copyto(means, 0, where=_sums(inside.view(np.uint8)) == 0)
     return means
+
+
+def _any(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where any of 2 x 2 pixels is tissue, as :func:`write_mask` has it."""
+    height, width = (side // 2 * 2 for side in tissue.shape)
+    rows = tissue[0:height:2, :width] | tissue[1:height:2, :width]
+    return np.asarray(rows[:, 0::2] | rows[:, 1::2])
 
 
 def _sums(values: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
