@@ -5,6 +5,7 @@
     python -m benchmarks.performance --device cuda              # networks on a GPU
     python -m benchmarks.performance --whole --only memory      # large slides full of tissue: half an hour more
     python -m benchmarks.performance --trees OLD NEW            # a whole fit by two source trees in turn, given by path
+    python -m benchmarks.performance --trees OLD NEW --only tile    # a tile that is predicted and written, by both
     python -m benchmarks.performance --table                    # only print what is there
     python -m benchmarks.performance --docs                     # also write the tables of the documentation
 
@@ -21,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 from benchmarks.fidelity.page import between
 from benchmarks.fidelity.table import markdown
-from benchmarks.performance.fits import compare
+from benchmarks.performance.fits import compare, compare_tiles
 from benchmarks.performance.measuring import machine
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +48,9 @@ def main(words=None) -> None:
         measure = import_module(f"benchmarks.performance.{name}").measure
         keep(name, options.device, measure(options.data, options.device, options.whole), command, options.results)
     if options.trees:
-        keep("fit", "cpu", compare(options.data, options.trees), command, options.results)
+        tile = options.only == "tile"
+        rows = compare_tiles(options.trees) if tile else compare(options.data, options.trees)
+        keep("tile" if tile else "fit", "cpu", rows, command, options.results)
     print(tables(options.results))
     if options.docs:
         PAGE.write_text(between(PAGE.read_text(), "performance tables", tables(options.results)))

@@ -1,8 +1,10 @@
-"""Seconds of a whole fit of the mouse brain, with all defaults, by two source trees in turn."""
+"""Seconds of a whole fit of the mouse brain, with all defaults, and of a tile, by two source trees in turn."""
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from statistics import median
 
 from benchmarks.performance.measuring import middle_ratio, row
@@ -28,6 +30,24 @@ def compare(data, trees, rounds=ROUNDS):
         row(f"{SET}, all defaults: seconds", median(second), "s", behind, most=300),
         row("over those of the other version", middle_ratio(second, first), "", behind, most=1.1),
     ]
+
+
+def compare_tiles(trees, rounds=ROUNDS):
+    """Rows of the seconds in which each tree's own benchmark predicts and writes a tile, and their ratio; in turn."""
+    rounds = [[tile_seconds_of(tree) for tree in trees] for _ in range(rounds)]
+    first, second = zip(*rounds, strict=True)
+    behind = ", ".join(f"{a:.3f} and {b:.3f} s" for a, b in zip(first, second, strict=True))
+    return [row("predict and write a tile, over the other version", middle_ratio(second, first), "", behind, most=0.6)]
+
+
+def tile_seconds_of(tree) -> float:
+    """Seconds as the table of inference says them of the package in ``tree/src``."""
+    tree = tree.resolve()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tree / "src"), str(tree)]), "TQDM_DISABLE": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.performance", "--only", "inference", "--results", folder]
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True)
+    return float(re.search(r"([0-9.]+)(?: s)? instead of", done.stdout)[1])
 
 
 def seconds_of(tree, folder) -> float:

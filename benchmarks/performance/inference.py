@@ -1,13 +1,16 @@
 """Speed of the network against that of one large convolution, and what writing adds."""
 
+import shutil
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from benchmarks.performance import drawn
-from benchmarks.performance.measuring import MB, apart, in_turn, middle_ratio, row, seconds
+from benchmarks.performance.measuring import MB, apart, middle_ratio, row, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 import sphisto as sp
@@ -16,6 +19,7 @@ from sphisto.core.tiles import nested, on_tissue
 from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
+from sphisto.io.store.chunk_codec import chunk_files
 from sphisto.io.store.transaction import replacing
 from sphisto.networks.precision import fastest
 from sphisto.networks.registry import network
@@ -40,12 +44,15 @@ def measure(_data, device, _whole):
         return row(what, value, "", behind, least=least)
 
     adds, behind = middle_ratio(found["write"], found["predict"]) - 1, f"{written / n:.3f} instead of {alone / n:.3f} s"
+    over = middle_ratio(found["write"], found["compress"])
+    packing = f"{written / n:.3f} over {median(found['compress']) / n:.3f} s a tile"
     rows = [
+        row("predict and write, over compressing the same bytes on one thread", over, "", packing, most=2),
         share("predict, useful work: share of a convolution's speed", "useful", "predict",
               f", {found['precision']}; {n} tiles", 0.5),
         share("predict, with the halo", "work", "predict"),
         share("predict and write, useful work", "useful", "write"),
-        row("writing adds to the time", adds, "", f"{behind} a tile", most=0.25),
+        row("writing adds to the time", adds, "", f"{behind} a tile"),
         row("pixels predicted in a second", found["pixels"] / alone / 1e6, "Mpx/s", f"{alone / n:.3f} s a tile"),
     ]  # fmt: skip
     gpu = [row("memory of the GPU", found["gpu_mb"], "MB", f"tiles of {drawn.TILE} px")] if "gpu_mb" in found else []
@@ -53,7 +60,10 @@ def measure(_data, device, _whole):
 
 
 def speed(device, tiles, *, rounds=3, side=SIDE):
-    """Seconds of one large convolution, of predicting, and of predicting and writing, in turn; and their work."""
+    """Seconds of one large convolution, of predicting, of predicting and writing, and of compressing what was written.
+
+    In turn, after one round that does not count; and their work.
+    """
     where, adata = torch.device(device), drawn.spots(tiles)
     whole = slice(0, (tiles + 2) * drawn.TILE)
     slide = make_slide(sp.io.section(adata, image=drawn.image(whole, whole, tiles), image_scale=1.0))
@@ -68,16 +78,28 @@ def speed(device, tiles, *, rounds=3, side=SIDE):
 
     with tempfile.TemporaryDirectory() as name, replacing(Path(name) / "out.zarr") as work:
         building.write_slide(work.staging, slide, "projection")
+        found = (fitted.model, fitted.genes, "projection")
+        building.create_rasters(work.staging, slide, *found, unit="counts", background=1.0)
+        work.journal.note("rasters")
+        rasters = partial(building.open_rasters, work.staging, "projection")
 
         def write():
             for done in [done for done in work.journal.done if done.startswith("region ")]:
                 del work.journal.done[done]  # of the round before; that the rasters are created stays
             stream(fitted, slide, posterior, work, "projection", where)
 
-        times = in_turn(convolution(where, side), predict, write, rounds=rounds)
+        tasks = {"convolution": convolution(where, side), "predict": predict, "write": write}
+        times = {name: [] for name in (*tasks, "compress")}
+        for _ in range(1 + rounds):
+            for raster in rasters():  # chunks of the round before, whose files are not there in a new store either
+                for level in raster.levels:
+                    shutil.rmtree(chunk_files(level).folder / "c", ignore_errors=True)
+            for name, task in tasks.items():
+                times[name].append(seconds(task))
+            times["compress"].append(sum(compressing(level) for raster in rasters() for level in raster.levels))
     useful, work_done = work_of(fitted.module(), todo)
     memory = {"gpu_mb": torch.cuda.max_memory_allocated(where) / MB} if where.type == "cuda" else {}
-    return dict(zip(("convolution", "predict", "write"), times, strict=True)) | memory | {
+    return {name: some[1:] for name, some in times.items()} | memory | {
         "precision": fastest(where), "peak_work": 2 * 9 * WIDTH**2 * side**2, "useful": useful, "work": work_done,
         "tiles": len(todo), "pixels": sum(tile.core.shape[0] * tile.core.shape[1] for tile in todo),
     }  # fmt: skip
@@ -94,12 +116,30 @@ def convolution(device, side):
     return min(both, key=seconds)
 
 
+def compressing(level):
+    """Seconds of one thread that does nothing but compress the chunks of an array again."""
+    total, files = 0.0, chunk_files(level)
+    for path in sorted((files.folder / "c").rglob("*")):
+        if path.is_file():
+            values = np.frombuffer(files.codec.decode(path.read_bytes()), dtype=level.dtype)
+            started = time.perf_counter()
+            files.codec.encode(values)
+            total += time.perf_counter() - started
+    return total
+
+
 def work_of(module, tiles):
-    """Operations of the network for the cores of tiles, and for all that is seen of them."""
-    side = drawn.TILE // 4  # of an image to count in: all layers grow with it
+    """Operations of the network's convolutions for the cores of tiles, and all that it does for them."""
     n_factors = len(next(buffer for name, buffer in module.named_buffers() if name in ("typical", "largest")))
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, 3, side, side), torch.ones(1, n_factors, *[side // network("unet").stride] * 2))
-    per_px = counter.get_total_flops() / side**2
-    windows = ([tile.core for tile in tiles], [tile.view for tile in tiles])
-    return tuple(per_px * sum(w.shape[0] * w.shape[1] for w in some) for some in windows)
+
+    def operations(height, width, margin=0):
+        stride = network("unet").stride
+        prior = torch.ones(1, n_factors, height // stride, width // stride)
+        with FlopCounterMode(display=False) as counter:
+            module(torch.zeros(1, 3, height, width), prior, margin)
+        return counter.get_total_flops()
+
+    side = drawn.TILE // 4  # of an image to count in: all layers grow with it
+    per_px = operations(side, side) / side**2
+    useful = per_px * sum(tile.core.shape[0] * tile.core.shape[1] for tile in tiles)
+    return useful, len(tiles) * operations(*tiles[0].view.shape, tiles[0].core.y0 - tiles[0].view.y0)

@@ -21,7 +21,8 @@ def test_useful_work_is_that_of_the_cores():
     module = network("unet").build(torch.ones(3))
     tiles = plan_tiles((200, 130), size=96, halo=64, multiple=8)
     useful, work = work_of(module, tiles)
-    assert useful / work == pytest.approx(200 * 130 / (len(tiles) * 224**2))
+    all_seen = 200 * 130 / (len(tiles) * 224**2)
+    assert all_seen < useful / work < 1.5 * all_seen  # the finest layers do not look at all of the halo
     weights = sum(p.numel() for p in module.parameters() if p.ndim == 4)
     assert useful < 2 * weights * 200 * 130  # most layers are coarser than the image
 

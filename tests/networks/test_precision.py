@@ -7,7 +7,7 @@ import torch
 from sphisto.networks import precision
 from sphisto.networks.losses import dissimilarity
 from sphisto.networks.precision import computed, fastest
-from sphisto.networks.unet import UNet
+from sphisto.networks.registry import network
 from sphisto.train.crops import Batch, pool
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def module():
     torch.manual_seed(0)
-    made = UNet(torch.ones(4)).eval()
+    made = network("unet").build(torch.ones(4)).eval()
     for block in (*made.left, *made.right):
         torch.nn.init.normal_(block.second.weight, 0, 0.05)
     torch.nn.init.normal_(made.last.weight, 0, 0.3)

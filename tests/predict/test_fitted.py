@@ -65,7 +65,7 @@ def test_models_that_lack_something_are_said(fitted, tmp_path):
 
 def test_other_formats_and_missing_files_are_said(tmp_path):
     torch.save({"format": 99}, tmp_path / "m.pt")
-    with pytest.raises(ValueError, match="has format 99; this version of sphisto reads formats 2 and 3"):
+    with pytest.raises(ValueError, match="has format 99; this version of sphisto reads formats 2 to 4"):
         load_fitted(tmp_path / "m.pt")
     with pytest.raises(FileNotFoundError, match="Found no file"):
         load_fitted(tmp_path / "nothing.pt")
@@ -78,7 +78,7 @@ def test_contrasts_without_signs_are_still_contrasts(fitted, tmp_path):
     save_fitted(replace(one, model=GeneModel(("A", "B"), panel, 1)), tmp_path / "m.pt")
     assert load_fitted(tmp_path / "m.pt").model.names == ["factor0", "factor1", "contrast0"]
     content = torch.load(tmp_path / "m.pt", weights_only=True)
-    assert content["format"] == 2
+    assert content["format"] == 4
     torch.save(content | {"n_contrasts": 4}, tmp_path / "wrong.pt")
     with pytest.raises(ValueError, match=r"wrong.pt is damaged or was changed: .*Found 4 contrasts among 3 factors"):
         load_fitted(tmp_path / "wrong.pt")
@@ -102,7 +102,7 @@ def test_a_model_shows_what_it_is(fitted):
         "0: held-out spots do not show" if gate == 0 else f"{gate:.0%} of what it adds",
         f"median Pearson {np.nanmedian(skill):.2f} of {np.isfinite(skill).sum()} genes",
         "features  texture",
-        f"fitted by sphisto {sp.__version__}, model format 2",
+        f"fitted by sphisto {sp.__version__}, model format 4",
     ):
         assert fact in shown
     assert len(shown.splitlines()) == 11

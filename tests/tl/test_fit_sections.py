@@ -312,7 +312,7 @@ def test_models_of_before_digests_were_kept_are_read(pair, new, tmp_path):
 def test_the_model_tells_of_its_sections(pair):
     text = repr(sp.tl.load(pair.tables[0], key="projection_one"))
     assert re.search(r"sections +one, two", text)
-    assert "model format 3" in text
+    assert "model format 4" in text
     with pytest.raises(KeyError, match="Found no section 'three' in this projection; it was fitted to 'one', 'two'"):
         sp.tl.load(pair.model).of_section("three")
 

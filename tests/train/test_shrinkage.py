@@ -11,7 +11,7 @@ from sphisto.config import FitConfig, TrainConfig
 from sphisto.core.tiles import plan_tiles
 from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
-from sphisto.networks.unet import UNet
+from sphisto.networks import registry
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.train.fit import fit
 from sphisto.train.shrinkage import _fullest, _with_share, gated
@@ -71,7 +71,7 @@ def test_without_watched_spots_the_prior_is_kept_and_said_to_be(fitted, caplog):
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_shares_are_what_the_network_draws_with_them(rng, share):
     """Contrasts too, which have signs and cross zero: they are multiplied by what becomes of the sum."""
-    network = UNet(torch.ones(3))
+    network = registry.network("unet").build(torch.ones(3))
     with torch.no_grad():
         network.last.weight[3:] = torch.as_tensor(rng.normal(0, 0.3, network.last.weight[3:].shape))
     picture = torch.as_tensor(rng.random((1, 3, 16, 16)), dtype=torch.float32)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sphisto.core.footprint import Footprint
     from sphisto.core.tiles import Window
 
@@ -46,8 +48,13 @@ class TilePool:
         self.footprint, self.at_once = footprint, at_once
         self.sums: NDArray[np.float64] = np.zeros((len(footprint), channels))
 
-    def add(self, window: Window, values: NDArray[Any]) -> None:
-        """Take in the (c, height, width) or (height, width) values of a window; each pixel may be added only once."""
+    def add(
+        self, window: Window, values: NDArray[Any], stored: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    ) -> None:
+        """Take in the (c, height, width) or (height, width) values of a window; each pixel may be added only once.
+
+        Of values that are rounded when they are ``stored``, only those in regions are rounded here.
+        """
         planes = values[None] if values.ndim == 2 else values
         part = self.footprint.within(window)
         here = np.flatnonzero(np.diff(part.indptr))
@@ -55,7 +62,8 @@ class TilePool:
             return
         part = part.select(here)
         for c in range(0, len(planes), self.at_once):
-            self.sums[here, c : c + self.at_once] += part.pool(planes[c : c + self.at_once])
+            points = planes[c : c + self.at_once, part.y, part.x]
+            self.sums[here, c : c + self.at_once] += part.pool_points(points if stored is None else stored(points))
 
     def means(self) -> NDArray[np.float64]:
         """(n, c) averages over the part of each region within the raster; 0 where there is none."""

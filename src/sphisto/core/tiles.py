@@ -42,6 +42,10 @@ class Window:
         """Return the window ``y`` pixels further down and ``x`` further right."""
         return Window(self.y0 + y, self.x0 + x, self.y1 + y, self.x1 + x)
 
+    def inside(self, outer: Window) -> bool:
+        """Whether all of this window lies in another."""
+        return outer.y0 <= self.y0 and self.y1 <= outer.y1 and outer.x0 <= self.x0 and self.x1 <= outer.x1
+
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Index of this window in a (y, x) array that holds ``outer``."""
         return (

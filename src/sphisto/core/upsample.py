@@ -65,13 +65,19 @@ def at_pixels(maps: Floats, window: Window, corner: tuple[int, int], stride: int
 
     Along y, then along x: two small matrix products instead of a search at each pixel.
     """
-    along = [
+    down, across = weights_at_pixels(maps.shape[1:], window, corner, stride)
+    return np.asarray(np.matmul(np.matmul(down, maps.astype(np.float32, copy=False)), across.T))
+
+
+def weights_at_pixels(
+    shape: tuple[int, ...], window: Window, corner: tuple[int, int], stride: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(h, h') and (w, w') weights of (h', w') ``shape`` blocks at the rows and columns of a window, see :func:`at_pixels`."""
+    down, across = (
         _weights((np.arange(begin, end) + 0.5 - first) / stride - 0.5, n)
-        for begin, end, first, n in zip(
-            (window.y0, window.x0), (window.y1, window.x1), corner, maps.shape[1:], strict=True
-        )
-    ]
-    return np.asarray(np.matmul(np.matmul(along[0], maps.astype(np.float32, copy=False)), along[1].T))
+        for begin, end, first, n in zip((window.y0, window.x0), (window.y1, window.x1), corner, shape, strict=True)
+    )
+    return down, across
 
 
 def _between(at: NDArray[np.float64], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

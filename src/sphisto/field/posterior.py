@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.tiles import Window
-from sphisto.core.upsample import as_maps, at_pixels, at_points, block_middles, blocks_around
+from sphisto.core.upsample import as_maps, at_pixels, at_points, block_middles, blocks_around, weights_at_pixels
 from sphisto.genes.model import rates
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating]
 
 _COARSER = 2  # standard deviations are smooth: they are computed at every second point along both axes
+_STRIP = 64  # rows of a tile of one gene that are computed together
 _LEAST_RATE = 1e-9  # counts; no division by none
 
 
@@ -89,28 +90,51 @@ class Posterior:
         total = maps[: self.detail.n_plain].sum(axis=0, keepdims=True)
         return self.detail.ratio(window, at_pixels(total, window, (around.y0, around.x0), self.stride)[0])
 
-    def sd(self, window: Window, model: GeneModel, expression: NDArray[np.float32]) -> NDArray[np.float32]:
+    def sd(
+        self,
+        window: Window,
+        model: GeneModel,
+        expression: NDArray[np.float32],
+        scatter: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.float32]:
         """(G, h, w) standard deviations of the genes of a model, whose expression is (G, h, w) in the window.
 
         They are interpolated, and follow the expression: roots are about equally certain everywhere, so that variance
         grows like the expression; where that is less than its standard deviation, the latter is as it was.
-        NaN where nothing is known.
+        NaN where nothing is known. With a ``scatter`` (G,) of the genes that nothing foresees, that is part of them, in
+        proportion to the expression.
         """
         if self.solution is None:
             return np.full_like(expression, np.nan)
         stride = _COARSER * self.stride
         blocks = blocks_around(window, stride)
-        points, corner = block_middles(blocks, stride), (blocks.y0, blocks.x0)
-        density = self.solution.density(points)
-        sd = np.sqrt(self.solution.rate_variance(points, density, model))
+        density = self.solution.density(points := block_middles(blocks, stride))
+        variance = self.solution.rate_variance(points, density, model)
         rate = rates(density, model.loadings.astype(np.float64), model.n_contrasts)
-        drawn = at_pixels(as_maps(sd, blocks, stride), window, corner, stride)
-        usual = at_pixels(as_maps(rate, blocks, stride), window, corner, stride)
-        usual += drawn  # in place from here on: arrays of all genes at all pixels are large
-        ratio = expression + drawn
-        ratio /= np.maximum(usual, _LEAST_RATE, out=usual)
-        drawn *= np.sqrt(ratio, out=ratio)
-        return drawn
+        known, usual = (as_maps(each, blocks, stride) for each in (np.sqrt(variance), rate))
+        down, across = weights_at_pixels(known.shape[1:], window, (blocks.y0, blocks.x0), stride)
+        # along x as a whole; along y, and all that follows, in strips of a gene that stay in the processor's own memory
+        known, usual = (np.matmul(maps, across.T) for maps in (known, np.maximum(usual + known, _LEAST_RATE)))
+        share = np.zeros(len(known), np.float32) if scatter is None else np.asarray(scatter, dtype=np.float32)
+        out, scratch = np.empty(expression.shape, dtype=np.float32), np.empty((2, _STRIP, len(across)), np.float32)
+        for y in range(0, len(down), _STRIP):
+            rows = slice(y, y + _STRIP)
+            near = slice(down[rows].any(axis=0).argmax(), len(known[0]) - down[rows, ::-1].any(axis=0).argmax())
+            weights = np.ascontiguousarray(down[rows, near])
+            ratio, most = scratch[:, : len(weights)]
+            for gene, told in enumerate(expression[:, rows]):
+                sd = np.matmul(weights, known[gene, near], out=out[gene, rows])
+                np.matmul(weights, usual[gene, near], out=most)
+                np.add(told, sd, out=ratio)
+                ratio /= most
+                ratio *= sd
+                sd *= ratio  # the variance
+                if share[gene]:
+                    np.multiply(told, told, out=ratio)
+                    ratio *= share[gene]
+                    sd += ratio
+                np.sqrt(sd, out=sd)
+        return out
 
     def _density(self, points: NDArray[np.float64]) -> Floats:
         if self.solution is None:

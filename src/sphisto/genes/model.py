@@ -92,7 +92,8 @@ class GeneModel:
     def expression(self, maps: NDArray[Any]) -> NDArray[np.float32]:
         """Turn (K, ...) factor maps into (genes, ...) expression in counts per spot area."""
         flat = np.asarray(maps, dtype=np.float32).reshape(len(maps), -1)
-        return rates(flat.T, self.loadings, self.n_contrasts).T.reshape(len(self.genes), *maps.shape[1:])
+        # loadings and maps may change places: so each gene's pixels lie side by side in memory, as those of maps do
+        return rates(self.loadings, flat.T, self.n_contrasts).reshape(len(self.genes), *maps.shape[1:])
 
 
 def require_genes(genes: Iterable[str], known: Sequence[str]) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+
+def without_border(maps: Tensor, border: int) -> Tensor:
+    """(b, c, h, w) maps without some px at each side."""
+    return maps[..., border : maps.shape[2] - border, border : maps.shape[3] - border]
 
 
 def values_at(maps: Tensor, pixels: Tensor) -> Tensor:
@@ -19,11 +26,31 @@ def values_at(maps: Tensor, pixels: Tensor) -> Tensor:
 def drawn_out(prior: Tensor, stride: int, margin: int = 0) -> Tensor:
     """Interpolate (b, K, h, w) to pixels, without those of a margin: all but the next points beyond it are left out."""
     beyond = max(margin // stride - 1, 0)
-    height, width = prior.shape[2:]
-    seen = prior[..., beyond : height - beyond, beyond : width - beyond]
-    fine = F.interpolate(seen, scale_factor=stride, mode="bilinear", align_corners=False)
-    rest = margin - beyond * stride
-    return fine[..., rest : fine.shape[2] - rest, rest : fine.shape[3] - rest]
+    fine = F.interpolate(without_border(prior, beyond), scale_factor=stride, mode="bilinear", align_corners=False)
+    return without_border(fine, margin - beyond * stride)
+
+
+def rows_drawn_out(prior: Tensor, stride: int, margin: int = 0) -> Callable[[slice], Tensor]:
+    """Interpolate as :func:`drawn_out` does, some rows at a time: a function of those wanted, (b, K, rows, w)."""
+    beyond = max(margin // stride - 1, 0)
+    seen, left = without_border(prior, beyond), margin - beyond * stride
+    (height, width), like = seen.shape[2:], {"dtype": prior.dtype, "device": prior.device}
+    with torch.autocast(prior.device.type, enabled=False):
+        columns = torch.arange(left, width * stride - left, device=prior.device)
+        wide = torch.matmul(seen, _weights(columns, width, stride, **like).T)
+
+    def rows(wanted: slice) -> Tensor:
+        at = torch.arange(left + wanted.start, left + wanted.stop, device=prior.device)
+        first, last = (min(max((left + y) // stride, 1), height - 1) for y in (wanted.start, wanted.stop - 1))
+        near = slice(first - 1, last + 2)  # blocks between whose middles these rows lie
+        return torch.matmul(_weights(at, height, stride, **like)[:, near], wide[:, :, near])
+
+    return rows
+
+
+def _weights(at: Tensor, n: int, stride: int, **like: Any) -> Tensor:
+    """(m, n) weights of n blocks along an axis at some pixels."""
+    return sum(F.one_hot(place, n).to(**like) * weight[:, None].to(**like) for place, weight in _between(at, n, stride))  # type: ignore[return-value]
 
 
 def drawn_out_at(prior: Tensor, pixels: Tensor, stride: int) -> Tensor:

@@ -8,7 +8,7 @@ the neighbouring spots, models each gene by itself, and was fitted to means over
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from sphisto.networks.interpolation import values_at
 from sphisto.networks.losses import dissimilarity, scaled_squares
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from scipy import sparse
 
@@ -34,12 +36,14 @@ class Prototype:
     one_map_per_gene = True
     max_epochs = 60  # it learns slowly
     longest_side = 608
+    layout: ClassVar[dict[str, Any]] = {}
+    first_layout: ClassVar[dict[str, Any]] = {}
 
     def level(self, density: NDArray[np.floating]) -> NDArray[np.floating]:
         """(K,) largest density, which the sigmoid's 1 stands for."""
         return np.asarray(density.max(axis=0))
 
-    def build(self, level: Tensor) -> nn.Module:
+    def build(self, level: Tensor, layout: Mapping[str, Any] | None = None) -> nn.Module:
         """Make the module."""
         return PrototypeModule(level)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sphisto.networks.prototype import Prototype
 from sphisto.networks.unet import ResidualUNet
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from scipy import sparse
@@ -41,11 +43,19 @@ class Network(Protocol):
     def longest_side(self) -> int | None:
         """Px: the image is worked on at most this large by default; ``None``: at its own resolution."""
 
+    @property
+    def layout(self) -> Mapping[str, Any]:
+        """What decides the shapes of a new module's weights, plain values: it is kept with them."""
+
+    @property
+    def first_layout(self) -> Mapping[str, Any]:
+        """The layout of models that do not say theirs: those of format 3 and before."""
+
     def level(self, density: NDArray[np.floating]) -> NDArray[np.floating]:
         """(K,) level of each map, from (n, K) densities at the spots: what :meth:`build` scales its output by."""
 
-    def build(self, level: Tensor) -> nn.Module:
-        """Make the module from (K,) levels.
+    def build(self, level: Tensor, layout: Mapping[str, Any] | None = None) -> nn.Module:
+        """Make the module from (K,) levels; in another layout than that of new ones, if one is given.
 
         It turns images (b, 3, h, w; 0 to 1) and priors (b, K, h / s, w / s; counts per spot area) into redrawn images
         and maps (b, K, h, w; counts per spot area); called with a margin in px, without these at each side; called with

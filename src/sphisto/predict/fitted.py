@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.field.drift import Taught
 
-_FORMAT = 2
-_FORMAT_OF_SECTIONS = 3  # which versions that know one section alone must refuse
+_FORMAT = 4  # which versions must refuse that know no other layout of the network than the first
+_OLDER = (2, 3)  # without a layout; of one section, of several
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +105,8 @@ class Fitted:
         levels, and :meth:`of_section` those of one section.
     lessons
         What the sections teach others, by how features are standardised; empty of a projection of one.
+    layout
+        What decides the shapes of the weights where it is not as in a new network.
     """
 
     network: str
@@ -124,6 +126,7 @@ class Fitted:
     version: str = __version__
     sections: dict[str, SectionFit] = field(default_factory=dict)
     lessons: dict[Scaling, Taught] = field(default_factory=dict)
+    layout: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return as_text(self._title(), self.about())
@@ -154,12 +157,13 @@ class Fitted:
             else "unknown",
             "features": some(list(self.features)) or "none",
             **({"sections": some(tuple(self.sections))} if self.sections else {}),
-            "version": f"fitted by sphisto {self.version}, model format {self._format}",
+            "version": f"fitted by sphisto {self.version}, model format {_FORMAT}",
         }
 
     @property
-    def _format(self) -> int:
-        return _FORMAT_OF_SECTIONS if self.lessons else _FORMAT
+    def full_layout(self) -> dict[str, Any]:
+        """All that decides the shapes of the weights."""
+        return {**network(self.network).layout, **self.layout}
 
     def of_section(self, name: str) -> Fitted:
         """Return the projection as it is in one of the sections that it was fitted to.
@@ -186,7 +190,7 @@ class Fitted:
 
     def module(self) -> nn.Module:
         """Build the network with its weights, ready to predict."""
-        module = network(self.network).build(torch.from_numpy(self.level))
+        module = network(self.network).build(torch.from_numpy(self.level), self.full_layout)
         try:
             module.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -203,9 +207,10 @@ class Fitted:
 def save_fitted(fitted: Fitted, path: Path) -> None:
     """Write a fitted projection to one file, as a whole or not at all."""
     content = {
-        "format": fitted._format,
+        "format": _FORMAT,
         "version": fitted.version,
         "network": fitted.network,
+        "layout": fitted.full_layout,
         "weights": fitted.weights,
         "gene_names": list(fitted.model.genes),
         "loadings": torch.from_numpy(fitted.model.loadings),
@@ -275,9 +280,9 @@ def load_fitted(path: Path) -> Fitted:
         msg = f"Found no file {path}; expected what `sphisto.tl.save` wrote."
         raise FileNotFoundError(msg)
     content = read_safely(path, "fitted projection")
-    if not isinstance(content, dict) or content.get("format") not in (_FORMAT, _FORMAT_OF_SECTIONS):
+    if not isinstance(content, dict) or content.get("format") not in (*_OLDER, _FORMAT):
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        msg = f"{path} has format {found}; this version of sphisto reads formats {_FORMAT} and {_FORMAT_OF_SECTIONS}. Update sphisto or fit again."
+        msg = f"{path} has format {found}; this version of sphisto reads formats {min(_OLDER)} to {_FORMAT}. Update sphisto or fit again."
         raise ValueError(msg)
     try:
         return _fitted(content)
@@ -320,4 +325,5 @@ def _fitted(content: dict[str, Any]) -> Fitted:
             for name, own in content.get("sections", {}).items()
         },
         lessons={scaling: from_content(taught) for scaling, taught in content.get("lessons", {}).items()},
+        layout=dict(content.get("layout", network(content["network"]).first_layout)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -208,7 +209,10 @@ def _maps(
     ratio = prior.posterior.ratio(part.core, part.view, coarse)
     if ratio is not None:
         maps *= ratio
-    return Maps(np.where(slide.tissue[part.core.slices], maps, np.float32(np.nan)), drawn[0][core].cpu().numpy())
+    tissue = slide.tissue[part.core.slices]
+    if not tissue.all():
+        np.copyto(maps, np.float32(np.nan), where=~tissue)
+    return Maps(maps, drawn[0][core].cpu().numpy())
 
 
 def _pieces(whole: Tile, side: int | None, spec: Network) -> list[Tile]:
@@ -244,6 +248,18 @@ def _smaller(side: int, spec: Network, device: torch.device, reason: str) -> int
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether it is that; PyTorch has no class of its own for the memory of the CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+
+
+@contextlib.contextmanager
+def a_core_left(device: torch.device) -> Iterator[None]:
+    """Let the network take one thread less than usual: threads that wait for each other beside a writer lose much."""
+    n_threads = torch.get_num_threads()
+    if device.type == "cpu" and n_threads > 1:
+        torch.set_num_threads(n_threads - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def device_of(name: str | None) -> torch.device:

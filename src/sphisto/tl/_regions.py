@@ -14,8 +14,8 @@ from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import Tile, Window
 from sphisto.io.store import write as building
 from sphisto.io.store.background import in_background
-from sphisto.io.store.raster import WITHIN, completed
-from sphisto.predict.tiles import predict_tiles
+from sphisto.io.store.raster import WITHIN, Coarser, completed
+from sphisto.predict.tiles import a_core_left, predict_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -87,31 +87,29 @@ def write_regions(
     rasters = building.open_rasters(writing.staging, writing.key)
 
     def write(
-        pool: TilePool, window: Window, parts: list[NDArray[np.float32]], coarser: list[tuple[int, Window]],
-        ended: Callable[[], None] | None,
+        pool: TilePool, coarser: list[Coarser], window: Window, parts: list[NDArray[np.float32]],
+        complete: list[tuple[int, Window]], ended: Callable[[], None] | None,
     ) -> None:  # fmt: skip
-        pool.add(window, rasters[0].write(window, parts.pop(0)))  # as read again after a kill: the sums are the same
-        for raster in rasters[1:]:
-            raster.write(window, parts.pop(0))  # and kept no longer
-        for level, coarse in coarser:
-            for raster in rasters:
-                raster.coarsen(level, coarse)
+        pool.add(window, parts[0], rasters[0].stored)  # as read again after a kill: the sums are the same
+        for raster, coarse in zip(rasters, coarser, strict=True):
+            raster.write(window, parts.pop(0), coarse.take)  # and kept no longer
+            coarse.written(window, complete)
         if ended is not None:
             ended()
-        give_back()
+            give_back()  # not after each tile: to get it anew takes longer than to write it
 
     tiles = [tile for region in regions.values() for tile in region]
     found = predict_tiles(
         writing.fitted, writing.slide, writing.posterior, device=device, tiles=tiles, precision=writing.precision
     )
-    with in_background(_BEHIND) as hand_over:
+    with in_background(_BEHIND) as hand_over, a_core_left(device):
         for number, region in regions.items():
-            pool = writing.pool()
+            pool, coarser = writing.pool(), [Coarser(raster) for raster in rasters]
             chunks = completed([tile.core for tile in region], rasters[0].shapes[: WITHIN + 1])
-            for tile, coarser in zip(region, chunks, strict=True):
+            for tile, complete in zip(region, chunks, strict=True):
                 _, maps = next(found)
                 ended = partial(_tell, done, number, pool) if tile is region[-1] else None
-                hand_over(partial(write, pool, tile.core, _parts(writing, tile, maps), coarser, ended))
+                hand_over(partial(write, pool, coarser, tile.core, _parts(writing, tile, maps), complete, ended))
                 del maps  # not to be kept while the next tile is computed
                 yield
 
@@ -139,7 +137,5 @@ def _parts(writing: Writing, tile: Tile, maps: Maps) -> list[NDArray[np.float32]
     fitted, genes = writing.fitted, list(writing.fitted.genes)
     model = fitted.model.of(genes)
     expression = model.expression(maps.factors)
-    variance = writing.posterior.sd(tile.core, model, expression)
-    np.square(variance, out=variance)
-    variance += fitted.dispersion(genes)[:, None, None].astype(np.float32) * np.square(expression)
-    return [maps.factors, expression, np.sqrt(variance, out=variance), maps.image]
+    sd = writing.posterior.sd(tile.core, model, expression, fitted.dispersion(genes))
+    return [maps.factors, expression, sd, maps.image]

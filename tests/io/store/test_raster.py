@@ -10,6 +10,8 @@ from sphisto.core.grid import Grid
 from sphisto.core.mask import Mask
 from sphisto.core.tiles import TILE, Window, nested, on_tissue, plan_tiles
 from sphisto.io.store.raster import (
+    WITHIN,
+    Coarser,
     completed,
     create_raster,
     open_raster,
@@ -109,8 +111,10 @@ def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(emp
     windows = [t.core for t in on_tissue(nested(plan_tiles(grid.shape)), tissue)]
     assert len(windows) == len(plan_tiles(grid.shape)) - 1
     for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
-        written = writer.write(window, values[:, *window.slices])
-        np.testing.assert_array_equal(written, writer.read(window))
+        parts = []
+        writer.write(window, values[:, *window.slices], lambda *part, to=parts: to.append(part))
+        for channels, part, written, _ in parts:
+            np.testing.assert_array_equal(written, writer.read(part)[channels])
         for level, coarse in chunks:
             writer.coarsen(level, coarse)
     stored = StoredRaster(writer.levels, GENES, grid, writer.tissue.levels)
@@ -126,6 +130,33 @@ def test_outside_tissue_there_is_nothing_and_levels_are_means_of_tissue_only(emp
             read[:, *piece.within(part)] = found
         np.testing.assert_allclose(read, 2 * expected[:, *part.slices], rtol=1e-3)
         expected, on = halved(expected), ~np.isnan(halved(np.where(on, 1.0, np.nan)[None])[0])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_levels_made_of_tiles_in_memory_are_those_made_of_what_is_stored(empty, rng, together):
+    grid = Grid(2700, 2101, 4.0)  # two regions, the second of odd tiles
+    tissue = np.kron(rng.random((270, 211)) < 0.3, np.ones((10, 10), dtype=bool))[:2700, :2101]
+    tissue[600:1024, 512:1024] = False
+    values = rng.gamma(2.0, size=(3, 2700, 2101)).astype(np.float32)
+    values[rng.random(values.shape) < 0.01] = np.nan
+    write_mask(empty, "mask", tissue, grid)
+    windows = [t.core for t in on_tissue(nested(plan_tiles(grid.shape)), tissue)]
+    found = []
+    for name in ("stored", "memory"):
+        create_raster(empty, name, GENES, grid, together=together)
+        writer = open_raster(empty, name, open_tissue(empty, "mask"))
+        coarser = Coarser(writer)
+        for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
+            writer.write(window, values[:, *window.slices], coarser.take if name == "memory" else None)
+            if name == "memory":
+                coarser.written(window, [chunk for chunk in chunks if chunk[0] <= WITHIN])
+                chunks = [chunk for chunk in chunks if chunk[0] > WITHIN]
+            for level, coarse in chunks:
+                writer.coarsen(level, coarse)
+        assert not coarser.kept
+        found.append([level[:] for level in writer.levels])
+    for stored, memory in zip(*found, strict=True):
+        np.testing.assert_array_equal(stored, memory)
 
 
 def test_of_tiles_left_out_no_chunk_is_made_or_written(empty, values):
@@ -149,8 +180,9 @@ def test_writing_goes_on_where_it_was_left(empty, values):
     grid = Grid(1100, 700, 1.0)
     create_raster(empty, "genes", GENES, grid)
     window = Window(512, 0, 1024, 512)
-    rounded = open_raster(empty, "genes").write(window, values[:, *window.slices])
-    np.testing.assert_array_equal(open_raster(empty, "genes").read(window), rounded)
+    open_raster(empty, "genes").write(window, values[:, *window.slices])
+    found = open_raster(empty, "genes").read(window)
+    np.testing.assert_array_equal(found, round_mantissa(values[:, *window.slices]))
 
 
 def test_a_lazy_picture_is_written_as_it_is(empty, rng):

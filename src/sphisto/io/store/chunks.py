@@ -11,7 +11,7 @@ import numpy as np
 
 from sphisto._cores import n_cores
 from sphisto.core.tiles import Window
-from sphisto.io.store.chunk_codec import chunk_files
+from sphisto.io.store.chunk_codec import ChunkFiles, chunk_files
 from sphisto.io.store.config import ReadConfig
 from sphisto.io.store.errors import naming_chunk
 
@@ -80,7 +80,9 @@ def read_window(array: Any, window: Window, channels: Channels = slice(None)) ->
     return values
 
 
-def write_chunks(array: Any, window: Window, make: Callable[[slice, Window], NDArray[Any]]) -> None:
+def write_chunks(
+    array: Any, window: Window, make: Callable[[slice, Window], NDArray[Any]], files: ChunkFiles | None = None
+) -> None:
     """Write a window of a (c, y, x) raster chunk by chunk, by one thread: more would keep memory of their own.
 
     Parameters
@@ -91,8 +93,11 @@ def write_chunks(array: Any, window: Window, make: Callable[[slice, Window], NDA
         Pixels inside the raster.
     make
         Makes the values of some channels and a part of the window, within one chunk.
+    files
+        What :func:`sphisto.io.store.chunk_codec.chunk_files` found; looked for if not given.
     """
-    files, (n_channels, *sides) = chunk_files(array), array.chunks
+    files = chunk_files(array) if files is None else files
+    n_channels, *sides = array.chunks
     for part in cut(window, (sides[0], sides[1])):
         for c in range(0, array.shape[0], n_channels):
             channels = slice(c, min(c + n_channels, array.shape[0]))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto._keys import GLOBAL
 from sphisto.core.tiles import TILE, Window, nested, plan_tiles
-from sphisto.io.store.chunks import read_window, write_chunks
+from sphisto.io.store.chunk_codec import ChunkFiles, chunk_files
+from sphisto.io.store.chunks import cut, read_window, write_chunks
 from sphisto.io.store.elements import add_element
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import zarr
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
 
     from sphisto.core.grid import Grid
 
+    # channels, a part of one chunk, its values, and where it holds tissue, if not everywhere
+    Then = Callable[[slice, Window, NDArray[Any], NDArray[np.bool_] | None], None]
+
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
 _BLOCK = 2 * TILE  # px of an image written together; files of images come in blocks themselves
+_HALVED = 2**17  # values that are halved together: they stay in the processor's own memory
 _BLANK_BLOCK = 4 * TILE  # px of what is the same everywhere or nearly so
 
 
@@ -53,20 +58,25 @@ class RasterWriter:
         """(height, width) of each level, finest first."""
         return [(level.shape[-2], level.shape[-1]) for level in self.levels]
 
-    def write(self, window: Window, values: NDArray[Any]) -> NDArray[Any]:
-        """Write (c, height, width) values at a window of the finest level; return them as they will be read."""
-        level, tissue = self.levels[0], self._tissue(0, window)
-        rounded = np.empty(values.shape, dtype=level.dtype)
+    def write(self, window: Window, values: NDArray[Any], then: Then | None = None) -> None:
+        """Write (c, height, width) values at a window of the finest level.
+
+        What follows from them is made ``then``, of each part as it will be read, while it is in the processor's memory.
+        """
+        tissue = self.tissue_at(0, window)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
-            place = (channels, *part.within(window))
-            rounded[place] = self._rounded(values[place])
-            if tissue is not None:  # in all channels at once: faster than an index
-                np.copyto(rounded[place], 0, where=~tissue[part.within(window)])
-            return rounded[place]
+            here = part.within(window)
+            inside = None if tissue is None else tissue[here]
+            stored = np.array(values[channels, *here], order="C")
+            if inside is not None:  # in all channels at once: faster than an index
+                np.copyto(stored, 0, where=~inside)
+            stored = self.stored(stored)
+            if then is not None:
+                then(channels, part, stored, inside)
+            return stored
 
-        write_chunks(level, window, make)
-        return rounded
+        self.write_chunks(0, window, make)
 
     def read(self, window: Window) -> NDArray[Any]:
         """Read a window of the finest level."""
@@ -75,23 +85,76 @@ class RasterWriter:
     def coarsen(self, level: int, window: Window) -> None:
         """Write means of the next finer level into a window of a coarser one."""
         finer, whole = self.levels[level - 1], _twice(window)
-        tissue = self._tissue(level - 1, whole)
+        tissue = self.tissue_at(level - 1, whole)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
             twice = _twice(part)
             values = read_window(finer, twice, channels)
-            return self._rounded(_halve(values, None if tissue is None else tissue[twice.within(whole)]))
+            return self.stored(_halve(values, None if tissue is None else tissue[twice.within(whole)]))
 
-        write_chunks(self.levels[level], window, make)
+        self.write_chunks(level, window, make)
 
-    def _tissue(self, level: int, window: Window) -> NDArray[np.bool_] | None:
+    def write_chunks(self, level: int, window: Window, make: Callable[[slice, Window], NDArray[Any]]) -> None:
+        """Write a window of a level chunk by chunk, see :func:`sphisto.io.store.chunks.write_chunks`."""
+        write_chunks(self.levels[level], window, make, self._files[level])
+
+    @cached_property
+    def _files(self) -> tuple[ChunkFiles | None, ...]:
+        return tuple(map(chunk_files, self.levels))
+
+    def tissue_at(self, level: int, window: Window) -> NDArray[np.bool_] | None:
         """Where a window of a level holds tissue; ``None`` if that makes no difference."""
         return None if self.tissue is None else self.tissue.at(level, window)
 
-    def _rounded(self, values: NDArray[Any]) -> NDArray[Any]:
-        if self.levels[0].dtype.kind == "f":
-            return round_mantissa(values)
-        return np.asarray(np.rint(values), dtype=self.levels[0].dtype)
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Round values to what the raster holds of them: those of single precision that are contiguous where they are."""
+        dtype = self.levels[0].dtype
+        if dtype.kind == "f":
+            return round_in_place(np.ascontiguousarray(values, dtype=np.float32))
+        return np.asarray(np.rint(values), dtype=dtype)
+
+
+class Coarser:
+    """Makes coarser levels of a region of what is written of it; chunks are kept until all their parts have come.
+
+    Parameters
+    ----------
+    raster
+        To which they belong.
+    """
+
+    def __init__(self, raster: RasterWriter) -> None:
+        self.raster, self.levels = raster, range(1, min(WITHIN + 1, len(raster.levels)))
+        self.kept: dict[tuple[int, Window], NDArray[Any]] = {}
+
+    def take(self, channels: slice, window: Window, values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> None:
+        """Take in a part of the finest level as it was stored, and where it holds tissue, if not everywhere."""
+        for level in self.levels:
+            values = self.raster.stored(_halve(values, tissue))
+            tissue = None if tissue is None else _any(tissue)
+            window = _half(window)
+            array = self.raster.levels[level]
+            height, width = array.chunks[-2:]
+            for part in cut(window, (height, width)):
+                y, x = part.y0 // height * height, part.x0 // width * width
+                chunk = Window(y, x, min(y + height, array.shape[-2]), min(x + width, array.shape[-1]))
+                if (level, chunk) not in self.kept:
+                    room = np.full((array.shape[0], *chunk.shape), array.fill_value, dtype=array.dtype)
+                    self.kept[level, chunk] = room
+                self.kept[level, chunk][channels, *part.within(chunk)] = values[:, *part.within(window)]
+
+    def written(self, window: Window, complete: Sequence[tuple[int, Window]]) -> None:
+        """Write the chunks that are ready once a tile is: those within it, and those that :func:`completed` names."""
+        ready = list(complete)
+        for level in self.levels:
+            window = _half(window)
+            ready.append((level, window))
+        for level, chunk in list(self.kept):
+            if any(level == other and chunk.inside(whole) for other, whole in ready):
+                self._write(level, chunk, self.kept.pop((level, chunk)))
+
+    def _write(self, level: int, chunk: Window, values: NDArray[Any]) -> None:
+        self.raster.write_chunks(level, chunk, lambda channels, part: values[channels, *part.within(chunk)])
 
 
 class Tissue:
@@ -290,7 +353,7 @@ def pyramid_factors(shape: tuple[int, int]) -> list[int]:
     return factors
 
 
-def round_mantissa(values: NDArray[Any], *, bits: int = 12, at_once: int = 2**18) -> NDArray[np.float32]:
+def round_mantissa(values: NDArray[Any], *, bits: int = 12) -> NDArray[np.float32]:
     """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN.
 
     Parameters
@@ -299,27 +362,45 @@ def round_mantissa(values: NDArray[Any], *, bits: int = 12, at_once: int = 2**18
         Numbers of any shape.
     bits
         Bits of the mantissa that are kept, of 23: a relative error below 0.02 %.
+    """
+    return round_in_place(np.array(values, dtype=np.float32, order="C"), bits=bits)
+
+
+def round_in_place(values: NDArray[np.float32], *, bits: int = 12, at_once: int = 2**15) -> NDArray[np.float32]:
+    """Round as :func:`round_mantissa` does, in contiguous memory that is given; return it.
+
+    Parameters
+    ----------
+    values, bits
+        As there.
     at_once
-        Values that are rounded together: this bounds the memory of their copies.
+        Values that are rounded together: so few that they and a copy stay in the processor's own memory.
     """
     drop = np.uint32(23 - bits)
-    rounded = np.array(values, dtype=np.float32, order="C")
-    flat = rounded.reshape(-1)
+    least, kept = (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1), ~np.uint32((1 << drop) - 1)
+    flat = values.reshape(-1)
+    last = np.empty(min(at_once, flat.size), dtype=np.uint32)
     for start in range(0, flat.size, at_once):
         part = flat[start : start + at_once]
         finite = np.isfinite(part)
-        here = True if finite.all() else finite  # a mask makes it several times as slow
-        words = part.view(np.uint32)
-        odd = (words >> drop) & np.uint32(1)
-        odd += (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1)
+        here: Any = True if finite.all() else finite  # a mask makes it several times as slow
+        words, odd = part.view(np.uint32), last[: part.size]
+        np.right_shift(words, drop, out=odd)
+        odd &= np.uint32(1)
+        odd += least
         np.add(words, odd, out=words, where=here)
-        np.bitwise_and(words, ~np.uint32((1 << drop) - 1), out=words, where=here)
-    return rounded
+        np.bitwise_and(words, kept, out=words, where=here)
+    return values
 
 
 def _twice(window: Window) -> Window:
     """Return a window's place in the next finer level."""
     return Window(2 * window.y0, 2 * window.x0, 2 * window.y1, 2 * window.x1)
+
+
+def _half(window: Window) -> Window:
+    """Return a window's place in the next coarser level."""
+    return Window(window.y0 // 2, window.x0 // 2, window.y1 // 2, window.x1 // 2)
 
 
 def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np.float32]:
@@ -330,12 +411,23 @@ def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np
     height, width = (side // 2 * 2 for side in values.shape[1:])
     values = values[:, :height, :width]
     inside = None if tissue is None else tissue[None, :height, :width]
+    area = None if inside is None else np.maximum(_sums(inside.view(np.uint8)), 1)
+    means = np.empty((len(values), height // 2, width // 2), dtype=np.float32)
+    at_once = max(_HALVED // max(height * width, 1), 1)
+    for c in range(0, len(values), at_once):
+        part, out = values[c : c + at_once], means[c : c + at_once]
+        _sums(part.astype(np.float32, copy=False), out)
+        if not np.isfinite(out).all():
+            out[:] = _halve_known(part, inside)
+        elif area is None:
+            out *= np.float32(0.25)
+        else:
+            out /= area
+    return means
+
+
+def _halve_known(values: NDArray[Any], inside: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     known = np.isfinite(values)
-    if known.all():
-        sums = _sums(values.astype(np.float32, copy=False))
-        if inside is None:
-            return np.asarray(sums * np.float32(0.25))
-        return np.asarray(sums / np.maximum(_sums(inside.view(np.uint8)), 1))
     counted = known if inside is None else known & inside
     with np.errstate(invalid="ignore"):
         means = np.asarray(_sums(np.where(known, values, np.float32(0))) / _sums(counted.view(np.uint8)))
@@ -344,7 +436,14 @@ def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np
     return means
 
 
-def _sums(values: NDArray[Any]) -> NDArray[Any]:
+def _any(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where any of 2 x 2 pixels is tissue, as :func:`write_mask` has it."""
+    height, width = (side // 2 * 2 for side in tissue.shape)
+    rows = tissue[0:height:2, :width] | tissue[1:height:2, :width]
+    return np.asarray(rows[:, 0::2] | rows[:, 1::2])
+
+
+def _sums(values: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Add 2 x 2 pixels, whole rows first: they lie side by side in memory."""
     rows = values[:, 0::2] + values[:, 1::2]
-    return np.asarray(rows[:, :, 0::2] + rows[:, :, 1::2])
+    return np.add(rows[:, :, 0::2], rows[:, :, 1::2], out=out)
