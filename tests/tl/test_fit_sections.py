@@ -337,11 +337,12 @@ def test_a_damaged_model_is_refused_by_name(pair, tmp_path, damage, said):
         sp.tl.load(tmp_path / "bad.pt")
 
 
-def test_versions_that_know_one_section_alone_refuse_the_model(pair, fitted):
+def test_versions_that_know_nothing_of_several_sections_refuse_the_model(pair, fitted):
+    """They know formats up to 3, of which that of one section was 2."""
     import torch
 
-    assert torch.load(pair.model, weights_only=True)["format"] == 3
-    assert torch.load(fitted.uns["projection"]["model"], weights_only=True)["format"] == 2
+    assert torch.load(pair.model, weights_only=True)["format"] == 4
+    assert torch.load(fitted.uns["projection"]["model"], weights_only=True)["format"] == 4
 
 
 # --- other sections ---------------------------------------------------------------------------------------------------
