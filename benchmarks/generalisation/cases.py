@@ -85,7 +85,8 @@ def make_case(target: str, share: str, seed: int, data: Path) -> Case:
 def _slides(group, data) -> tuple[Slide, ...]:
     """Sections in the order in which they were cut, each laid upon the one before."""
     sections = [section(read_visium(data / name)) for name in group]
-    found = [None, *(register(moving, fixed) for fixed, moving in pairwise(sections))]
+    images = [replace(each, measured=None) for each in sections]  # spots of a target must not be seen
+    found = [None, *(register(moving, fixed) for fixed, moving in pairwise(images))]
     frames = frames_of({each.library_id: one for each, one in zip(sections, found, strict=True)})
     slides = [replace(make_slide(each), frame=frames[each.library_id]) for each in sections]
     return tuple(of_common_genes([replace(each, name=name) for each, name in zip(slides, group, strict=True)]))

@@ -79,9 +79,9 @@ def _needed(wanted, rising) -> str:
     return f"{100 * np.interp(wanted, rising, shares):.0f} %" if wanted > rising[0] else "less than 5 %"
 
 
-def targets(found: pd.DataFrame) -> pd.DataFrame:
-    """What is wanted, and what is reached by genes seen in more than 3 and 10 % of the known spots."""
-    ours = found[found.method == "sphisto"].groupby(["share", "set"])[SCORES].mean()
+def targets(found: pd.DataFrame, method: str = "sphisto") -> pd.DataFrame:
+    """What is wanted, and what a method reaches by genes seen in more than 3 and 10 % of the known spots."""
+    ours = found[found.method == method].groupby(["share", "set"])[SCORES].mean()
 
     def of(share, name):
         return ours.reindex([(share, name)])
@@ -89,7 +89,7 @@ def targets(found: pd.DataFrame) -> pd.DataFrame:
     def over(other, share, names):
         """Differences from another method over the seeds of which both ran: orders of spots differ more than methods."""
         at = found[found.share == share].set_index(["set", "seed"])
-        apart = at[at.method == "sphisto"][SCORES] - at[at.method == other][SCORES]
+        apart = at[at.method == method][SCORES] - at[at.method == other][SCORES]
         return apart.groupby("set").mean().reindex(list(names))
 
     ridge, full = over("ridge", "0%", BREAST), over("alone", "80%", TARGETS)
@@ -129,8 +129,13 @@ def targets(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def targets_table(found: pd.DataFrame) -> str:
-    rows = [[t.target, t.wanted, _cell(t.reached), _cell(t.often), t.state] for t in targets(found).itertuples()]
-    return markdown(["target", "wanted", "genes > 3 %", "genes > 10 %", ""], rows)
+    """By what places look like alone, and of registered sections: both choices of genes."""
+    tables = [targets(found, method).itertuples() for method in ("sphisto", "sphisto registered")]
+    rows = [
+        [plain.target, plain.wanted, *(f"{_cell(t.reached)} / {_cell(t.often)}".strip(" /") for t in (plain, registered))]
+        for plain, registered in zip(*tables, strict=True)
+    ]
+    return markdown(["target", "wanted", "sphisto", "registered"], rows)
 
 
 def _cell(value: float) -> str:
