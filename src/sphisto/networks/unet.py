@@ -88,6 +88,20 @@ class Block(nn.Module):
         return found.add_(x)
 
 
+def _hand_through(layer: nn.Conv2d, n: int, size: float) -> None:
+    """Let a layer begin by passing its first n inputs on as its first n outputs.
+
+    So the network begins with an image that is nearly redrawn (the sigmoid of twice a colour from -1 to 1 is near it from 0
+    to 1). Random weights would mix the pixels that were taken together; to take them apart again is slow to learn, and
+    images stay blurred.
+    """
+    middle = layer.kernel_size[0] // 2
+    with torch.no_grad():
+        layer.weight[:n] = 0
+        layer.bias[:n] = 0  # type: ignore[index]
+        layer.weight[range(n), range(n), middle, middle] = size
+
+
 def _seen_by_block(stride: int, finest: int) -> int:
     """Px beyond a core of which a block at a stride, and all finer ones after it, make something of the core."""
     if stride < finest:
@@ -138,6 +152,10 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(widths[0] if finest == 1 else _AT_PIXELS, 3 + len(typical), 1)
         nn.init.zeros_(self.last.weight[3:])
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        if finest > 1:
+            nn.init.orthogonal_(self.spread.weight, gain=2)
+            for layer, n, size in ((self.stem, 3 * finest**2, 1), (self.spread, 3 * finest**2, 1), (self.last, 3, 2)):
+                _hand_through(layer, n, size)
 
     def forward(
         self, image: Tensor, prior: Tensor, margin: int = 0, pixels: Tensor | None = None

@@ -209,7 +209,7 @@ def _maps(
     ratio = prior.posterior.ratio(part.core, part.view, coarse)
     if ratio is not None:
         maps *= ratio
-    tissue = slide.tissue[part.core.slices]
+    tissue = np.asarray(slide.tissue[part.core.slices], dtype=bool)  # a stored mask holds 0 and 1
     if not tissue.all():
         np.copyto(maps, np.float32(np.nan), where=~tissue)
     return Maps(maps, drawn[0][core].cpu().numpy())
