@@ -42,7 +42,11 @@ def test_memory_does_not_grow_with_the_slide():
     from benchmarks.performance.memory import of_drawn
 
     sides = (5120, 10240)  # smaller images are held in memory
-    small, large = (of_drawn(side, 1, n_factors=8, n_genes=2) for side in sides)
+    # what other programs do adds to a peak, and never takes from it: the lower one of two
+    small, large = (
+        min((of_drawn(side, 1, n_factors=8, n_genes=2) for _ in range(2)), key=lambda found: found["mb"])
+        for side in sides
+    )
     assert small["tiles"] == large["tiles"] == 1
     assert large["of"] == 4 * small["of"]
     assert 50 < small["mb"] < 2000
