@@ -40,7 +40,10 @@ def read_loadings(path: str | os.PathLike[str]) -> pd.DataFrame:
         msg = f"Found loadings in {file}; expected a name that ends in .csv or .tsv (or .csv.gz, .tsv.gz)."
         raise ValueError(msg)
     try:
-        frame = pd.read_csv(file, sep=_SEPARATORS[kind.lower()], converters={0: str})  # a gene may be called NA
+        # a gene may be called NA
+        frame = pd.read_csv(
+            file, sep=_SEPARATORS[kind.lower()], converters={0: str}, keep_default_na=False, na_values=[""]
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         msg = f"{file} is no table of loadings: {error} Expected genes in the first column, and a column for each programme."
         raise ValueError(msg) from error
