@@ -171,7 +171,7 @@ class Lesson:
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class GridInFrame:
     """A section's grid where it lies among others.
 
     Parameters
@@ -206,7 +206,7 @@ class Drift:
 
     taught: Taught
     features: BoundFeatures
-    placed: Placed | None = None
+    placed: GridInFrame | None = None
 
     @property
     def roots(self) -> Roots:
@@ -338,7 +338,7 @@ def teach(
     config: DriftConfig,
     *,
     least_sum: float,
-    placed: Sequence[Placed] = (),
+    placed: Sequence[GridInFrame] = (),
 ) -> Taught:
     """Sum up what c sections say about how factors follow features.
 
@@ -379,7 +379,7 @@ def _taught(
     sections: Sequence[tuple[str, Observations, BoundFeatures]],
     roots: Roots,
     config: DriftConfig,
-    placed: Sequence[Placed],
+    placed: Sequence[GridInFrame],
 ) -> Taught:
     quantities = [roots.quantities(observations.density) for _, observations, _ in sections]
     centred = [each - each.mean(axis=0) for each in quantities]
@@ -404,7 +404,7 @@ def _taught(
     )  # fmt: skip
 
 
-def _neighbour(placed: Placed, observations: Observations, features: Floats, components: Floats) -> Neighbour:
+def _neighbour(placed: GridInFrame, observations: Observations, features: Floats, components: Floats) -> Neighbour:
     pitch_um = observations.pitch * placed.grid.um_per_px
     places = placed.common(observations.centers)
     return Neighbour(placed.frame, places, pitch_um, features.astype(np.float32), components.astype(np.float32))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,11 @@ class Neighbour:
     features: NDArray[np.float32]
     components: NDArray[np.float32]
 
+    @cached_property
+    def tree(self) -> KDTree:
+        """Of its places."""
+        return KDTree(self.places)
+
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
@@ -76,7 +82,7 @@ class Neighbours:
         sums, weights = np.zeros((len(places), self.rest[0].shape[1])), np.zeros((len(places), 1))
         for each, rest in zip(self.sections, self.rest, strict=True):
             far = self.config.near * each.pitch_um
-            found, rows = KDTree(each.places).query(
+            found, rows = each.tree.query(
                 places, k=range(1, min(_MOST, len(rest)) + 1), distance_upper_bound=_END * far
             )
             near = np.isfinite(found)

@@ -18,7 +18,7 @@ from sphisto.features.maps import SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
 from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
-from sphisto.field.drift import Drift, Placed, Taught, checked, teach
+from sphisto.field.drift import Drift, GridInFrame, Taught, checked, teach
 from sphisto.field.field import Field
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.model import rates
@@ -65,7 +65,7 @@ class Shared:
     lessons: dict[Scaling, Taught]
     scaling: Scaling
     bound: tuple[BoundFeatures, ...]
-    placed: tuple[Placed | None, ...]
+    placed: tuple[GridInFrame | None, ...]
 
     @property
     def taught(self) -> Taught:
@@ -136,12 +136,12 @@ def fit_together(
     return Shared(model, lessons, scaling, bound, tuple(placed or [None] * len(slides)))
 
 
-def _placed(slides: Sequence[Slide], config: FitConfig) -> list[Placed]:
+def _placed(slides: Sequence[Slide], config: FitConfig) -> list[GridInFrame]:
     """Slides where they lie among each other; none if no registration is to be used, now or later."""
     frames = [slide.frame or Frame(slide.name, np.eye(3), number) for number, slide in enumerate(slides)]
     if len({frame.group for frame in frames}) == len(slides) and not config.drift.keep_spots:
         return []
-    return [Placed(frame, slide.grid) for frame, slide in zip(frames, slides, strict=True)]
+    return [GridInFrame(frame, slide.grid) for frame, slide in zip(frames, slides, strict=True)]
 
 
 def wide_maps(slides: Sequence[Slide], sources: Sequence[FeatureSource], config: FitConfig) -> list[FeatureMaps]:
@@ -242,7 +242,7 @@ def taught_about(
         logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
         fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
     (maps,) = wide_maps([slide], sources, fitted.config)
-    placed = None if slide.frame is None else Placed(slide.frame, slide.grid)
+    placed = None if slide.frame is None else GridInFrame(slide.frame, slide.grid)
     drift = Drift(taught, taught.features.of(slide, maps), placed) if taught.sections else None
     if drift is not None:
         strange = _strange(drift.features, slide)
@@ -277,8 +277,14 @@ def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Fr
     """
     taught = next(iter(fitted.lessons.values()))
     frames = {own: each.frame for own, each in zip(taught.sections, taught.neighbours, strict=False)}
-    if name in fitted.sections or registration is None or not registration.trusted:
+    if name in fitted.sections:
+        if registration is not None:
+            logger.info(
+                "%s was among the sections of the fit, and lies where it lay there: `registered` changes nothing.", name
+            )
         return frames.get(name)
+    if registration is None or not registration.trusted:
+        return None
     require_fixed(registration, dict.fromkeys(taught.sections))
     if registration.fixed not in frames:
         msg = (
