@@ -52,7 +52,7 @@ def measure(_data, device, _whole):
               f", {found['precision']}; {n} tiles", 0.5),
         share("predict, with the halo", "work", "predict"),
         share("predict and write, useful work", "useful", "write"),
-        row("writing adds to the time", adds, "", f"{behind} a tile"),
+        row("writing adds to the time", adds, "", f"{behind} a tile", most=0.25),
         row("pixels predicted in a second", found["pixels"] / alone / 1e6, "Mpx/s", f"{alone / n:.3f} s a tile"),
     ]  # fmt: skip
     gpu = [row("memory of the GPU", found["gpu_mb"], "MB", f"tiles of {drawn.TILE} px")] if "gpu_mb" in found else []
