@@ -30,7 +30,12 @@ def test_epochs_must_be_decided():
 def test_every_setting_refuses_what_it_cannot_be(kind):
     for name in (field.name for field in dataclasses.fields(kind)):
         for wrong in (float("nan"), -1, [], "many", True, float("inf")):
-            if (name, wrong) in [("use_features", True), ("use_stain", True), ("keep_spots", True), ("shares", [])] or name == "solver":
+            if (name, wrong) in [
+                ("use_features", True),
+                ("use_stain", True),
+                ("keep_spots", True),
+                ("shares", []),
+            ] or name == "solver":
                 continue  # which names are solvers is known where the field is fitted
             with pytest.raises((ValueError, TypeError), match=rf"Found .*{name}"):
                 kind(**{name: wrong})

@@ -13,8 +13,8 @@ from sphisto.core.tiles import plan_tiles
 from sphisto.core.upsample import COARSEST
 from sphisto.datasets import toy
 from sphisto.features.texture import Texture
-from sphisto.field.drift import teach
 from sphisto.field.posterior import prior_mean
+from sphisto.field.teach import teach
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide

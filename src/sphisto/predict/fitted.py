@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sphisto.features.shared import Scaling
-    from sphisto.field.drift import Taught
+    from sphisto.field.taught import Taught
 
 _FORMAT = 4  # which versions must refuse that know no other layout of the network than the first
 _OLDER = (2, 3)  # without a layout; of one section, of several

@@ -18,13 +18,15 @@ from sphisto.features.maps import SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
 from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
-from sphisto.field.drift import Drift, GridInFrame, Taught, checked, teach
+from sphisto.field.drift import Drift, checked
 from sphisto.field.field import Field
+from sphisto.field.taught import Taught
+from sphisto.field.teach import teach
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.model import rates
 from sphisto.genes.observations import observe
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
-from sphisto.slide.frames import Frame, require_fixed
+from sphisto.slide.frames import Frame, GridInFrame, require_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ import torch
 
 from sphisto.features.config import DriftConfig
 from sphisto.features.shared import SharedFeatures
-from sphisto.field.drift import Sums, Taught
 from sphisto.field.neighbours import Neighbour
 from sphisto.field.roots import Roots
+from sphisto.field.taught import Sums, Taught
 from sphisto.slide.frames import Frame
 
 if TYPE_CHECKING:

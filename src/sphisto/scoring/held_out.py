@@ -75,3 +75,16 @@ def without(slide: Slide, held_out: NDArray[np.bool_]) -> Slide:
     return replace(
         slide, measured=replace(spots, centers=centers, values=spots.values[kept], pitch=median_pitch(centers))
     )
+
+
+def mean_counts(slides: Sequence[Slide]) -> NDArray[np.float64]:
+    """(G,) mean counts of each gene over the spots of some sections."""
+    sums = np.sum([np.asarray(slide.spots.values.sum(axis=0)).ravel() for slide in slides], axis=0, dtype=np.float64)
+    return np.asarray(sums / sum(len(slide.spots.centers) for slide in slides))
+
+
+def often_seen(slides: Sequence[Slide], names: Sequence[str] = (), *, least: float = 0.03) -> NDArray[np.bool_]:
+    """(G,) genes that can be scored: among ``names``, or any if there are none, and seen in more than that share of spots."""
+    seen = np.sum([np.asarray((slide.spots.values > 0).sum(axis=0)).ravel() for slide in slides], axis=0)
+    asked = np.isin(slides[0].spots.genes, names) if names else True
+    return np.asarray((seen > least * sum(len(slide.spots.centers) for slide in slides)) & asked)

@@ -55,6 +55,26 @@ class Frame:
         return Frame(self.group, self.matrix @ in_um(registration), self.step, self.apart + 1)
 
 
+@dataclass(frozen=True, eq=False)
+class GridInFrame:
+    """A section's grid where it lies among others.
+
+    Parameters
+    ----------
+    frame
+        Of the section.
+    grid
+        Over it.
+    """
+
+    frame: Frame
+    grid: Grid
+
+    def common(self, points: Floats) -> Floats:
+        """Bring (m, 2) y, x in px of the grid to um of the common frame."""
+        return self.frame.common(self.grid, points)
+
+
 def in_um(registration: Registration) -> Floats:
     """(3, 3) from (y, x, 1) in um of the moving section to those of the fixed one."""
     (moving, fixed), swap = registration.um_per_px, np.eye(3)[[1, 0, 2]]

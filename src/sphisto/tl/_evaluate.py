@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto import __version__, _keys
 from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
 from sphisto.features.sources import record_of, sources_of
@@ -20,9 +19,10 @@ from sphisto.networks.registry import Network, current_name
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.tiles import device_of
 from sphisto.scoring.baselines import gaussian, nearest
-from sphisto.scoring.held_out import SPLITS, check_split, hold_out, some_of, without
-from sphisto.scoring.scores import OWN, average, methods_table, score
+from sphisto.scoring.held_out import SPLITS, check_split, hold_out, mean_counts, often_seen, some_of, without
+from sphisto.scoring.scores import average, methods_table, score
 from sphisto.tl._evaluate_sections import SECTION, evaluate_sections
+from sphisto.tl._evaluated import Evaluated, counted, params_of
 from sphisto.tl._fit_sections import as_given, copied, describe, sections_of
 from sphisto.tl._genes import names_of
 from sphisto.tl._loadings import loadings_of
@@ -36,20 +36,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
     from sphisto.config import FitConfig, PresetName
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
-    from sphisto.scoring.scores import Scores
-    from sphisto.slide.slide import Slide
-
-    Floats = NDArray[np.float64]
 
 logger = logging.getLogger("sphisto")
-
-_LEAST_SEEN = 0.03  # of the training spots: genes seen in fewer cannot be scored at the held-out spots
 
 
 def evaluate(
@@ -175,7 +168,7 @@ def evaluate(
             own = copied([entry.section for entry in entries])
             entries = [replace(entry, section=section) for entry, section in zip(entries, own, strict=True)]
         for entry in entries:
-            _write(entry.section, entry.scores, entry.genes, entry.held_out, entry.record, entry.key)
+            entry.write()
         changed = [entry.section.adata for entry in entries if entry.section.adata is not None]
         return as_given(data, changed) if copy else table  # type: ignore[return-value]
     check_split(split, share)
@@ -199,9 +192,11 @@ def evaluate(
         smooth, width = gaussian(train, spots)
         predicted |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
     truth = slide.spots.values[rows].toarray()[:, modelled].astype(np.float64)
-    scored = _scored(train, names)[modelled]
+    scored = often_seen([train], names)[modelled]
     with stage("scores"):
-        scores = score(predicted, truth, _mean(train)[modelled], scored, is_counts=slide.spots.is_counts, rng=generator)
+        scores = score(
+            predicted, truth, mean_counts([train])[modelled], scored, is_counts=slide.spots.is_counts, rng=generator
+        )
     table = methods_table(scores, {name: method.seconds for name, method in predicted.items()})
     logger.info(
         "%d held-out spots; mean Pearson of %d genes: %s",
@@ -216,20 +211,20 @@ def evaluate(
         **({} if given is None else {"loadings": given.record(settings.genes)}),
         "gaussian_um": width * slide.grid.um_per_px,
         "n_genes": int(scored.sum()),
-        **_params_of(slide),
+        **params_of(slide),
         "section": dict(section.about),
     }
     record = {
         "table": table,
         "params": params,
-        "split": {"kind": split, "share": share} | _counted(held_out, rows),
+        "split": {"kind": split, "share": share} | counted(held_out, rows),
         "ceiling": average(scores.ceiling),
     }
     if copy:
         section = section.copy()
     known = [gene for gene, kept in zip(slide.spots.genes, modelled, strict=True) if kept]
     genes_scored = [gene for gene, kept in zip(known, scored, strict=True) if kept]
-    _write(section, scores, genes_scored, held_out, record, key_added)
+    Evaluated(section, scores, genes_scored, held_out, record, key_added).write()
     return section.adata if copy else table.copy()
 
 
@@ -244,59 +239,3 @@ def _named(genes: str | Sequence[str] | None, spec: Network, section: Section) -
         raise ValueError(msg)
     require_genes(names, section.measured.genes if section.measured else ())
     return names
-
-
-def _scored(train: Slide, names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """(G,) genes that are asked for and seen often enough."""
-    measured = train.spots
-    seen = np.bincount(measured.values.tocoo().col[measured.values.data > 0], minlength=len(measured.genes))
-    asked = np.isin(measured.genes, names) if names else True
-    return np.asarray((seen > _LEAST_SEEN * len(measured.centers)) & asked)
-
-
-def _mean(train: Slide) -> Floats:
-    return np.asarray(train.spots.values.mean(axis=0), dtype=np.float64).ravel()
-
-
-def _params_of(slide: Slide) -> dict[str, Any]:
-    return {
-        "library_id": slide.name,
-        "um_per_px": slide.grid.um_per_px,
-        "spot_um": slide.spot.um,
-        "spot_shape": slide.spot.shape,
-        "is_counts": slide.spots.is_counts,
-        "version": __version__,
-    }
-
-
-def _counted(held_out: NDArray[np.bool_], rows: NDArray[np.int64]) -> dict[str, int]:
-    return {"held_out": int(held_out.sum()), "scored": len(rows), "left": int((~held_out).sum())}
-
-
-def _write(
-    section: Section,
-    scores: Scores,
-    genes: Sequence[str],
-    held_out: NDArray[np.bool_],
-    record: dict[str, Any],
-    key: str,
-) -> None:
-    """Write scores of the genes in given columns, and the record, into the section's table."""
-    import pandas as pd
-
-    adata: Any = section.adata
-    columns = adata.var_names.get_indexer(list(genes))
-
-    def spread(values: Floats) -> NDArray[np.float32]:
-        whole = np.full(adata.n_vars, np.nan, dtype=np.float32)
-        whole[columns] = values
-        return whole
-
-    adata.uns[key] = record
-    adata.var[_keys.skill(key)] = spread(scores.pearson[OWN])
-    adata.var[_keys.deviance_explained(key)] = spread(scores.explained[OWN])
-    adata.var[_keys.ceiling(key)] = spread(scores.ceiling)
-    adata.var[_keys.coverage(key)] = spread(scores.coverage.get(OWN, np.full(len(columns), np.nan)))
-    by_method = {name: spread(values) for name, values in scores.pearson.items()}
-    adata.varm[_keys.by_method(key)] = pd.DataFrame(by_method, index=adata.var_names)
-    adata.obs[_keys.held_out(key)] = section.spread(held_out, fill=False)

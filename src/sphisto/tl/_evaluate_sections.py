@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto import __version__, _keys
+from sphisto import _keys
 from sphisto._naming import naming
 from sphisto.features.sources import record_of
 from sphisto.genes.model import require_genes
@@ -19,8 +19,9 @@ from sphisto.io.store.tables import require_free_key
 from sphisto.predict.conditioning import posterior_for
 from sphisto.scoring.at_spots import Prediction
 from sphisto.scoring.baselines import gaussian, nearest
-from sphisto.scoring.held_out import hold_out, some_of, without
+from sphisto.scoring.held_out import hold_out, mean_counts, often_seen, some_of, without
 from sphisto.scoring.scores import OWN, PRIOR, average, methods_table, score
+from sphisto.tl._evaluated import Evaluated, counted, params_of
 from sphisto.tl._fit_sections import check_scaling, comparable_slides, require_factors
 from sphisto.train.at_spots import at_spots
 from sphisto.train.fit import fit_sections
@@ -38,37 +39,12 @@ if TYPE_CHECKING:
     from sphisto.genes.loadings import Loadings
     from sphisto.io.sections import Section
     from sphisto.networks.registry import Network
-    from sphisto.scoring.scores import Scores
     from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 
 SECTION = "section"
 """The split that leaves out whole sections."""
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """What is written into the table of one section.
-
-    Parameters
-    ----------
-    section
-        Of which.
-    scores, genes
-        Scores of genes, and their names.
-    held_out
-        (n,) bool spots that were held out.
-    record, key
-        Entry of ``uns``, and its name.
-    """
-
-    section: Section
-    scores: Scores
-    genes: list[str]
-    held_out: NDArray[np.bool_]
-    record: dict[str, Any]
-    key: str
 
 
 def evaluate_sections(
@@ -87,7 +63,7 @@ def evaluate_sections(
     where: torch.device,
     seed: int,
     key_added: str,
-) -> tuple[pd.DataFrame, list[Entry]]:
+) -> tuple[pd.DataFrame, list[Evaluated]]:
     """Score several sections; parameters as of :func:`sphisto.tl.evaluate`.
 
     Returns
@@ -113,7 +89,7 @@ def evaluate_sections(
     for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
         train = [other for other in slides if other is not slide] if split == SECTION else [without(slide, held_out[i])]
         truth = slide.spots.values[rows[i]].toarray().astype(np.float64)
-        constant, scored = _mean(train), _scored(train, names)
+        constant, scored = mean_counts(train), often_seen(train, names)
         found = score(predicted[i], truth, constant, scored, is_counts=True, rng=np.random.default_rng(seed))
         table = methods_table(found, {name: each.seconds for name, each in predicted[i].items()})
         tables[slide.name] = table
@@ -123,17 +99,20 @@ def evaluate_sections(
         )  # fmt: skip
         params = {
             "network": network, "rng": seed, "max_epochs": settings.train.epochs, "config": settings.to_json(),
-            "features": record_of(sources), "scaling": scaling, "n_genes": int(scored.sum()), "library_id": slide.name,
-            "um_per_px": slide.grid.um_per_px, "spot_um": slide.spot.um, "spot_shape": slide.spot.shape,
-            "is_counts": True, "version": __version__, "sections": [other.name for other in slides],
+            "features": record_of(sources), "scaling": scaling, "n_genes": int(scored.sum()), **params_of(slide),
+            "sections": [other.name for other in slides],
             "section": dict(section.about),
             **({} if loadings is None else {"loadings": loadings.record(settings.genes)}),
         }  # fmt: skip
-        counted = {"held_out": int(held_out[i].sum()), "scored": len(rows[i]), "left": int((~held_out[i]).sum())}
         kind = {"kind": split, "share": 1.0 if split == SECTION else share}
-        record = {"table": table, "params": params, "split": kind | counted, "ceiling": average(found.ceiling)}
+        record = {
+            "table": table,
+            "params": params,
+            "split": kind | counted(held_out[i], rows[i]),
+            "ceiling": average(found.ceiling),
+        }
         genes = [gene for gene, kept in zip(slide.spots.genes, scored, strict=True) if kept]
-        entries.append(Entry(section, found, genes, held_out[i], record, _keys.of_section(key_added, slide.name)))
+        entries.append(Evaluated(section, found, genes, held_out[i], record, _keys.of_section(key_added, slide.name)))
     return pd.concat(tables, names=["section"]), entries
 
 
@@ -165,7 +144,7 @@ def _left_out(
         before = max(took - float(fitted.history["seconds"].sum()), 0.0)
         spots = slide.footprint().select(some)
         found, _ = at_spots(own, posterior, blank, spots, device=options["device"], seconds={OWN: took, PRIOR: before})
-        profile = _mean(others)
+        profile = mean_counts(others)
         out.append({**found, "mean": Prediction(np.tile(profile, (len(some), 1)), 0.0)})
     return out
 
@@ -188,16 +167,3 @@ def _at_held_out(
         found, _ = at_spots(own, posterior, known, spots, device=options["device"], seconds={OWN: took, PRIOR: before})
         out.append({**found, "gaussian": gaussian(known, spots)[0], "nearest": nearest(known, spots)})
     return out
-
-
-def _mean(train: Sequence[Slide]) -> NDArray[np.float64]:
-    """(G,) mean counts over the spots of some sections."""
-    sums = np.sum([np.asarray(slide.spots.values.sum(axis=0)).ravel() for slide in train], axis=0, dtype=np.float64)
-    return np.asarray(sums / sum(len(slide.spots.centers) for slide in train))
-
-
-def _scored(train: Sequence[Slide], names: tuple[str, ...], *, least: float = 0.03) -> NDArray[np.bool_]:
-    """(G,) genes that are asked for and seen in more than that share of the training spots."""
-    seen = np.sum([np.asarray((slide.spots.values > 0).sum(axis=0)).ravel() for slide in train], axis=0)
-    asked = np.isin(train[0].spots.genes, names) if names else True
-    return np.asarray((seen > least * sum(len(slide.spots.centers) for slide in train)) & asked)
