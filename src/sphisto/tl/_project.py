@@ -13,9 +13,10 @@ from sphisto._cores import one_blas_thread
 from sphisto._memory import give_back
 from sphisto._progress import stage
 from sphisto._settings import settings
+from sphisto.core.rounding import round_mantissa
 from sphisto.core.tiles import grouped, nested, on_tissue
 from sphisto.io.store import write as building
-from sphisto.io.store.raster import REGION, WITHIN, completed, round_mantissa
+from sphisto.io.store.raster import REGION, WITHIN, completed
 from sphisto.io.store.space import check_rest
 from sphisto.networks.precision import Precision
 from sphisto.predict.tiles import device_of, precision_of, tiles_of

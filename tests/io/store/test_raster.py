@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from sphisto.core.grid import Grid
 from sphisto.core.mask import Mask
+from sphisto.core.rounding import round_mantissa
 from sphisto.core.tiles import TILE, Window, nested, on_tissue, plan_tiles
 from sphisto.io.store.raster import (
     WITHIN,
@@ -17,7 +15,6 @@ from sphisto.io.store.raster import (
     open_raster,
     open_tissue,
     pyramid_factors,
-    round_mantissa,
     write_image,
     write_mask,
 )
@@ -268,13 +265,3 @@ def test_channels_that_are_wanted_together_share_chunks_of_at_most_four_megabyte
 def test_pyramids_end_when_the_raster_is_small():
     assert pyramid_factors((400, 512)) == []
     assert pyramid_factors((2000, 100)) == [2, 2]
-
-
-@given(hnp.arrays(np.float32, 20, elements=st.floats(width=32, min_value=2.0**-100, max_value=2.0**100)))
-def test_rounding_keeps_twelve_bits(values):
-    assert (np.abs(round_mantissa(values) / values - 1) <= 2.0**-13).all()
-
-
-def test_rounding_keeps_special_values():
-    special = np.array([np.nan, 0.0, np.inf, -np.inf, -1.5], dtype=np.float32)
-    np.testing.assert_array_equal(round_mantissa(special), special)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._keys import GLOBAL
+from sphisto.core.halving import any_of_four, half, halve, twice
+from sphisto.core.rounding import round_in_place
 from sphisto.core.tiles import TILE, Window, nested, plan_tiles
 from sphisto.io.store.chunk_codec import ChunkFiles, chunk_files
 from sphisto.io.store.chunks import cut, read_window, write_chunks
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 WITHIN = 2  # coarser levels of which no chunk reaches beyond a region
 REGION = TILE << WITHIN  # px; regions share no chunk at these levels, so that each can be written by itself
 _BLOCK = 2 * TILE  # px of an image written together; files of images come in blocks themselves
-_HALVED = 2**17  # values that are halved together: they stay in the processor's own memory
 _BLANK_BLOCK = 4 * TILE  # px of what is the same everywhere or nearly so
 
 
@@ -84,13 +85,13 @@ class RasterWriter:
 
     def coarsen(self, level: int, window: Window) -> None:
         """Write means of the next finer level into a window of a coarser one."""
-        finer, whole = self.levels[level - 1], _twice(window)
+        finer, whole = self.levels[level - 1], twice(window)
         tissue = self.tissue_at(level - 1, whole)
 
         def make(channels: slice, part: Window) -> NDArray[Any]:
-            twice = _twice(part)
-            values = read_window(finer, twice, channels)
-            return self.stored(_halve(values, None if tissue is None else tissue[twice.within(whole)]))
+            four = twice(part)
+            values = read_window(finer, four, channels)
+            return self.stored(halve(values, None if tissue is None else tissue[four.within(whole)]))
 
         self.write_chunks(level, window, make)
 
@@ -130,9 +131,9 @@ class Coarser:
     def take(self, channels: slice, window: Window, values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> None:
         """Take in a part of the finest level as it was stored, and where it holds tissue, if not everywhere."""
         for level in self.levels:
-            values = self.raster.stored(_halve(values, tissue))
-            tissue = None if tissue is None else _any(tissue)
-            window = _half(window)
+            values = self.raster.stored(halve(values, tissue))
+            tissue = None if tissue is None else any_of_four(tissue)
+            window = half(window)
             array = self.raster.levels[level]
             height, width = array.chunks[-2:]
             for part in cut(window, (height, width)):
@@ -147,7 +148,7 @@ class Coarser:
         """Write the chunks that are ready once a tile is: those within it, and those that :func:`completed` names."""
         ready = list(complete)
         for level in self.levels:
-            window = _half(window)
+            window = half(window)
             ready.append((level, window))
         for level, chunk in list(self.kept):
             if any(level == other and chunk.inside(whole) for other, whole in ready):
@@ -303,7 +304,7 @@ def write_mask(store: Path, name: str, mask: Any, grid: Grid, systems: Sequence[
             if i == 0:
                 level[window.slices] = mask[window.slices].astype(np.uint8)
             else:
-                finer = np.asarray(levels[i - 1][_twice(window).slices])
+                finer = np.asarray(levels[i - 1][twice(window).slices])
                 rows = finer[0::2] | finer[1::2]
                 level[window.slices] = rows[:, 0::2] | rows[:, 1::2]
 
@@ -351,99 +352,3 @@ def pyramid_factors(shape: tuple[int, int]) -> list[int]:
         side //= 2
         factors.append(2)
     return factors
-
-
-def round_mantissa(values: NDArray[Any], *, bits: int = 12) -> NDArray[np.float32]:
-    """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN.
-
-    Parameters
-    ----------
-    values
-        Numbers of any shape.
-    bits
-        Bits of the mantissa that are kept, of 23: a relative error below 0.02 %.
-    """
-    return round_in_place(np.array(values, dtype=np.float32, order="C"), bits=bits)
-
-
-def round_in_place(values: NDArray[np.float32], *, bits: int = 12, at_once: int = 2**15) -> NDArray[np.float32]:
-    """Round as :func:`round_mantissa` does, in contiguous memory that is given; return it.
-
-    Parameters
-    ----------
-    values, bits
-        As there.
-    at_once
-        Values that are rounded together: so few that they and a copy stay in the processor's own memory.
-    """
-    drop = np.uint32(23 - bits)
-    least, kept = (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1), ~np.uint32((1 << drop) - 1)
-    flat = values.reshape(-1)
-    last = np.empty(min(at_once, flat.size), dtype=np.uint32)
-    for start in range(0, flat.size, at_once):
-        part = flat[start : start + at_once]
-        finite = np.isfinite(part)
-        here: Any = True if finite.all() else finite  # a mask makes it several times as slow
-        words, odd = part.view(np.uint32), last[: part.size]
-        np.right_shift(words, drop, out=odd)
-        odd &= np.uint32(1)
-        odd += least
-        np.add(words, odd, out=words, where=here)
-        np.bitwise_and(words, kept, out=words, where=here)
-    return values
-
-
-def _twice(window: Window) -> Window:
-    """Return a window's place in the next finer level."""
-    return Window(2 * window.y0, 2 * window.x0, 2 * window.y1, 2 * window.x1)
-
-
-def _half(window: Window) -> Window:
-    """Return a window's place in the next coarser level."""
-    return Window(window.y0 // 2, window.x0 // 2, window.y1 // 2, window.x1 // 2)
-
-
-def _halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Average 2 x 2 pixels, leaving out NaN and what lies off tissue, where values are 0; an odd last row or column is dropped.
-
-    Where none of the four is tissue the mean is 0, and NaN where none of those on tissue is known.
-    """
-    height, width = (side // 2 * 2 for side in values.shape[1:])
-    values = values[:, :height, :width]
-    inside = None if tissue is None else tissue[None, :height, :width]
-    area = None if inside is None else np.maximum(_sums(inside.view(np.uint8)), 1)
-    means = np.empty((len(values), height // 2, width // 2), dtype=np.float32)
-    at_once = max(_HALVED // max(height * width, 1), 1)
-    for c in range(0, len(values), at_once):
-        part, out = values[c : c + at_once], means[c : c + at_once]
-        _sums(part.astype(np.float32, copy=False), out)
-        if not np.isfinite(out).all():
-            out[:] = _halve_known(part, inside)
-        elif area is None:
-            out *= np.float32(0.25)
-        else:
-            out /= area
-    return means
-
-
-def _halve_known(values: NDArray[Any], inside: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    known = np.isfinite(values)
-    counted = known if inside is None else known & inside
-    with np.errstate(invalid="ignore"):
-        means = np.asarray(_sums(np.where(known, values, np.float32(0))) / _sums(counted.view(np.uint8)))
-    if inside is not None:
-        np.copyto(means, 0, where=_sums(inside.view(np.uint8)) == 0)
-    return means
-
-
-def _any(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where any of 2 x 2 pixels is tissue, as :func:`write_mask` has it."""
-    height, width = (side // 2 * 2 for side in tissue.shape)
-    rows = tissue[0:height:2, :width] | tissue[1:height:2, :width]
-    return np.asarray(rows[:, 0::2] | rows[:, 1::2])
-
-
-def _sums(values: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Add 2 x 2 pixels, whole rows first: they lie side by side in memory."""
-    rows = values[:, 0::2] + values[:, 1::2]
-    return np.add(rows[:, :, 0::2], rows[:, :, 1::2], out=out)
