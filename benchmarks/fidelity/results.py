@@ -52,7 +52,11 @@ def chosen(only, cases, methods, runs_on, seeds=3) -> list[tuple[str, str, int, 
     numbers = sorted(map(int, asked[2])) or range(seeds)
     rows = [(*key, seed, method) for key in cases for seed in numbers for method in methods]
     rows = [row for row in rows if all(not some or str(at) in some for some, at in zip(asked, row, strict=True))]
-    return [row for row in rows if runs_on(row)]
+    rows = [row for row in rows if runs_on(row)]
+    if not rows:
+        msg = f"Nothing is all of {only}: no method runs on such a set, kind and seed."
+        raise SystemExit(msg)
+    return rows
 
 
 def run(rows, data, folder=RESULTS) -> None:

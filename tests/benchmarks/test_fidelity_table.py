@@ -99,6 +99,8 @@ def test_rows_are_chosen_by_name_and_missing_sets_left_out_with_the_reason(tmp_p
     assert len(chosen("mob_st_1,nearest,gaussian", 3)) == 2 * 2 * 3
     assert {row[1] for row in chosen("finer", 1)} == {"finer"}
     assert {row[2] for row in chosen("prior: half the range", 3)} == {0}
+    with pytest.raises(SystemExit, match="Nothing is all of toy,random"):
+        chosen("toy,random", 3)
     with pytest.raises(SystemExit, match=r"Unknown: spam\. Known: .*cokriging"):
         chosen("spam", 3)
     assert available(chosen("mob_st_1,nearest", 1), tmp_path) == []
