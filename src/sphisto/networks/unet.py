@@ -88,18 +88,18 @@ class Block(nn.Module):
         return found.add_(x)
 
 
-def _hand_through(layer: nn.Conv2d, n: int, size: float) -> None:
+def _pass_on(layer: nn.Conv2d, n: int) -> None:
     """Let a layer begin by passing its first n inputs on as its first n outputs.
 
-    So the network begins with an image that is nearly redrawn (the sigmoid of twice a colour from -1 to 1 is near it from 0
-    to 1). Random weights would mix the pixels that were taken together; to take them apart again is slow to learn, and
-    images stay blurred.
+    Random weights alone would mix the pixels that were taken together, so that images stay blurred: they are slow to take
+    apart. Layers that follow are left random. If they, too, handed the image on, it would be redrawn before anything was
+    learned from it, and genes would find fewer structures of the image in the features that are left.
     """
     middle = layer.kernel_size[0] // 2
     with torch.no_grad():
         layer.weight[:n] = 0
         layer.bias[:n] = 0  # type: ignore[index]
-        layer.weight[range(n), range(n), middle, middle] = size
+        layer.weight[range(n), range(n), middle, middle] = 1
 
 
 def _seen_by_block(stride: int, finest: int) -> int:
@@ -154,8 +154,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         if finest > 1:
             nn.init.orthogonal_(self.spread.weight, gain=2)
-            for layer, n, size in ((self.stem, 3 * finest**2, 1), (self.spread, 3 * finest**2, 1), (self.last, 3, 2)):
-                _hand_through(layer, n, size)
+            _pass_on(self.stem, 3 * finest**2)
 
     def forward(
         self, image: Tensor, prior: Tensor, margin: int = 0, pixels: Tensor | None = None

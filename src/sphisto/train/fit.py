@@ -133,9 +133,16 @@ def fit(
     _warn_if_ended(fitted)
     known = informative(slide)
     if fitted.params.get("gate") == 0:
-        # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own.
+        # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own. Of
+        # few spots it takes a second to find them anew, as if none had been watched; of many they are adapted.
         with stage("factors, of all spots"):
-            fitted = replace(fitted, model=refit_factors(fitted.model, measured, known, config.genes, seed, loadings))
+            few = known.sum() <= config.genes.sample
+            model = (
+                fit_factors(measured, known, config.genes, seed, loadings)
+                if few
+                else refit_factors(fitted.model, measured, known, config.genes, seed, loadings)
+            )
+            fitted = replace(fitted, model=model)
     with stage("field, of all spots"):
         everything = fit_field(slide, fitted.model, known, features, config)
     warn_without_features(everything, slide)
