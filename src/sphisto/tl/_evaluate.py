@@ -230,10 +230,7 @@ def evaluate(
 
 def _named(genes: str | Sequence[str] | None, spec: Network, section: Section) -> tuple[str, ...]:
     """Names of the genes asked for, none for all."""
-    names = () if genes is None else (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
-    if genes is not None and not names:
-        msg = "Found an empty list of genes; expected at least one, or None for all."
-        raise ValueError(msg)
+    names = names_of(genes)
     if not names and spec.one_map_per_gene:
         msg = "This network models single genes, found none named; expected their names in `genes`."
         raise ValueError(msg)

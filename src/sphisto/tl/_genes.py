@@ -16,12 +16,12 @@ _MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for
 
 
 def names_of(genes: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the genes asked for, none for the default."""
+    """Names of the genes asked for, none where that is left open."""
     if genes is None:
         return ()
     names = (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
     if not names:
-        msg = "Found an empty list of genes; expected at least one, or None for the default."
+        msg = "Found an empty list of genes; expected at least one, or None."
         raise ValueError(msg)
     return names
 
