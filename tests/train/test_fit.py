@@ -44,7 +44,7 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
 
     def gated(fitted, slide, posterior, watched, device):
         judged.append((fitted, posterior, watched))
-        return fitted, 1.0
+        return fitted, 1.0, 0.0
 
     def train(task, **_):
         (part,) = task.parts
@@ -75,24 +75,41 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
     assert not np.allclose(everything[0].maps(window), everything[1].maps(window))  # the last one knows them all
 
 
-@pytest.mark.parametrize(("helps", "epochs"), [([0.0], 3), ([0.5, 0.0], 9), ([0.25, 1.0], 9)])
-def test_training_goes_on_while_the_network_helps(slide, tmp_path, monkeypatch, caplog, helps, epochs):
-    answers = iter(helps)
+@pytest.mark.parametrize(
+    ("helps", "losses", "epochs", "gate", "used"),
+    [
+        ([0.0], [5.0], 3, 0.0, 3),
+        ([0.5, 0.0], [4.0, 5.0], 9, 0.5, 3),
+        ([0.25, 1.0], [4.0, 3.0], 9, 1.0, 9),
+        ([1.0, 0.5], [3.0, 4.0], 9, 1.0, 3),
+    ],
+)
+def test_training_goes_on_while_the_network_helps_and_the_best_one_is_used(
+    slide, tmp_path, monkeypatch, caplog, helps, losses, epochs, gate, used
+):
+    """Of all rounds that which predicts the spots best that were only watched."""
+    answers, weights = iter(zip(helps, losses, strict=True)), []
 
     def gated(fitted, *_):
-        return fitted, next(answers)
+        weights.append({name: value.clone() for name, value in fitted.weights.items()})
+        return fitted, *next(answers)
 
     monkeypatch.setattr("sphisto.train.fit.gated", gated)
     config = FitConfig(train=TrainConfig(max_epochs=9, least_batches=1, crop=32, batch=1))
-    fitted, _ = fit(
-        slide, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
-        checkpoint=tmp_path / "c",
-    )  # fmt: skip
+    with caplog.at_level("INFO", logger="sphisto"):
+        fitted, _ = fit(
+            slide, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
+            checkpoint=tmp_path / "c",
+        )  # fmt: skip
     assert next(answers, None) is None
     assert fitted.history["epoch"].tolist() == list(range(epochs))
-    assert fitted.params["gate"] == helps[-1]
-    assert fitted.params["max_epochs"] == 9
+    assert (fitted.params["gate"], fitted.params["epochs_used"], fitted.params["max_epochs"]) == (gate, used, 9)
     assert ("ended after 3 of 9 epochs" in caplog.text) == (epochs == 3)
+    assert ("best after 3 of 9 epochs" in caplog.text) == (used < epochs)
+    for name, value in weights[0 if used == 3 else 1].items():
+        assert torch.equal(fitted.weights[name], value)
+    if len(weights) == 2:
+        assert not torch.equal(weights[0]["last.weight"], weights[1]["last.weight"])
 
 
 def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path):
@@ -109,7 +126,7 @@ def test_another_section_gets_the_mean_share_of_the_networks_correction(slide, t
     shares = iter((0.5, 0.0))
 
     def gated(fitted, slide, posterior, watched, device):
-        return fitted, next(shares)
+        return fitted, next(shares), 0.0
 
     monkeypatch.setattr("sphisto.train.fit.gated", gated)
     fitted, _ = fit_sections(

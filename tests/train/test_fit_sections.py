@@ -177,7 +177,7 @@ def test_what_the_watched_spots_measured_is_not_in_what_judges_them(slides, tmp_
 
     def gated(fitted, slide, posterior, held_out, device):
         judged.append((fitted, posterior.maps(Window(0, 0, 64, 64)), held_out))
-        return fitted, 1.0
+        return fitted, 1.0, 0.0
 
     def training(task, **_):
         yield {"epoch": np.arange(1)}, task.precision

@@ -172,6 +172,21 @@ def test_a_training_goes_on_in_the_round_that_it_left(make_task, tmp_path, monke
         assert torch.equal(a, b)
 
 
+def test_a_checkpoint_holds_what_was_noted_after_earlier_rounds(make_task, tmp_path, monkeypatch):
+    task, device = make_task(1, 4, 0.5), torch.device("cpu")
+    rounds = training.train(task, device=device, checkpoint=tmp_path / "a")
+    next(rounds)
+    task.notes.update(loss=0.5, weights={"a": torch.arange(3)})
+    monkeypatch.setattr(training._Training, "on_train_epoch_start", stop_after(3))
+    with pytest.raises(RuntimeError, match="stopped"):
+        next(rounds)
+    monkeypatch.undo()
+    again = make_task(1, 4, 0.5)
+    next(training.train(again, device=device, checkpoint=tmp_path / "a", resume=True))
+    assert again.notes["loss"] == 0.5
+    assert torch.equal(again.notes["weights"]["a"], torch.arange(3))
+
+
 def stop_after(n_epochs):
     start = training._Training.on_train_epoch_start
 

@@ -45,8 +45,9 @@ def choose(slide, fitted, values, loadings_over=1.0):
 
 def test_a_network_that_makes_things_worse_is_shut_out(fitted, caplog):
     slide, found = fitted
-    shut, gate = choose(slide, found, 3.0)
+    shut, gate, loss = choose(slide, found, 3.0)
     assert gate == 0
+    assert loss == pytest.approx(choose(slide, found, 0.0)[2])  # that of the prior
     assert float(shut.weights["gate"]) == 0
     assert "did not help" in caplog.text
 
@@ -55,8 +56,9 @@ def test_a_network_that_helps_is_let_in_and_said_to_be(fitted, caplog):
     """A prior that says half of the truth is put right by a ratio of two."""
     slide, found = fitted
     caplog.set_level("INFO", "sphisto")
-    _, gate = choose(slide, found, np.log(2.0), loadings_over=2.0)
+    _, gate, loss = choose(slide, found, np.log(2.0), loadings_over=2.0)
     assert gate == 1
+    assert loss < choose(slide, found, 0.0, loadings_over=2.0)[2]
     assert "100% of its correction is used" in caplog.text
 
 

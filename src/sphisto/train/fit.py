@@ -106,8 +106,8 @@ def fit(
         field = fit_field(slide, model, learned, features, config)
     level, module = _built(spec, [field], seed)
     params, call = _records(network, seed, config, sources, [slide], loadings)
-    part = Part(slide, model, field, learned, held_out)
-    task = Task((part,), spec, module, config.train, seed, fastest(device), call)
+    part, best = Part(slide, model, field, learned, held_out), _Best()
+    task = Task((part,), spec, module, config.train, seed, fastest(device), call, notes=best.notes)
     for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
         fitted = Fitted(
             network=network,
@@ -126,11 +126,14 @@ def fit(
             features=record_of(sources),
         )
         if not spec.one_map_per_gene:
-            fitted, gate = gated(fitted, slide, field.given("all"), held_out, device)
-            fitted = replace(fitted, params={**fitted.params, "gate": gate})
+            fitted, gate, loss = gated(fitted, slide, field.given("all"), held_out, device)
+            best.note(loss, [gate], fitted)
             if gate == 0:  # more epochs would not help the genes
                 break
     _warn_if_ended(fitted)
+    if not spec.one_map_per_gene:
+        fitted, (gate,) = best.of(fitted)
+        fitted = replace(fitted, params={**fitted.params, "gate": gate})
     known = informative(slide)
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own. Of
@@ -199,7 +202,17 @@ def fit_sections(
         Part(slide, shared.model.of(i), field, known, watched)
         for i, (slide, field, known, watched) in enumerate(zip(slides, fields, learned, held_out, strict=True))
     ]
-    task = Task(tuple(sections), spec, module, config.train, seed, fastest(device), {**call, "scaling": scaling})
+    best = _Best()
+    task = Task(
+        tuple(sections),
+        spec,
+        module,
+        config.train,
+        seed,
+        fastest(device),
+        {**call, "scaling": scaling},
+        notes=best.notes,
+    )
     unknown = unknown_skill(len(slides[0].spots.genes))
     for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
         fitted = Fitted(
@@ -208,14 +221,18 @@ def fit_sections(
             genes=genes, params={**params, "precision": precision, "scaling": scaling}, history=history,
             skill=unknown, config=config, features=record_of(sources),
         )  # fmt: skip
-        gates = []
+        gates, losses = [], []
         for part in sections:
             own = replace(fitted, model=part.model, mean=part.field.mean)
             with naming(part.slide.name):
-                gates.append(gated(own, part.slide, part.field.given("all"), part.held_out, device)[1])
+                _, gate, loss = gated(own, part.slide, part.field.given("all"), part.held_out, device)
+            gates.append(gate)
+            losses.append(loss * part.held_out.sum())
+        best.note(float(np.sum(losses)), gates, fitted)
         if not any(gates):
             break
     _warn_if_ended(fitted)
+    fitted, gates = best.of(fitted)
     known = [informative(slide) for slide in slides]
     with stage("factors and what sections share, of all spots"):
         model = shared.model if any(gates) else None  # without the network, factors need not be the network's own
@@ -238,6 +255,27 @@ def fit_sections(
         weights={**fitted.weights, "gate": torch.tensor(gate)}, sections=found, lessons=shared.lessons,
     )  # fmt: skip
     return fitted, [field.given("all") for field in fields]
+
+
+class _Best:
+    """The network of the round after which held-out spots are predicted best: more epochs may fit the others alone."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, Any] = {}  # what a checkpoint holds of it
+
+    def note(self, loss: float, gates: list[float], fitted: Fitted) -> None:
+        """Take in a network after a round: loss of the held-out spots with the gates that were chosen for it."""
+        if loss < self.notes.get("loss", np.inf):
+            epochs, weights = len(fitted.history["epoch"]), {k: v.clone() for k, v in fitted.weights.items()}
+            self.notes.update(loss=loss, gates=[float(gate) for gate in gates], epochs=epochs, weights=weights)
+
+    def of(self, fitted: Fitted) -> tuple[Fitted, list[float]]:
+        """Return a projection by this network, and its gates."""
+        epochs, done = self.notes["epochs"], len(fitted.history["epoch"])
+        if epochs < done:
+            logger.info("Held-out spots are predicted best after %d of %d epochs: that network is used.", epochs, done)
+        params = {**fitted.params, "epochs_used": epochs}
+        return replace(fitted, weights=self.notes["weights"], params=params), self.notes["gates"]
 
 
 def _fields(

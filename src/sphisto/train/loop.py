@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as lightning
@@ -92,6 +92,8 @@ class Task:
         Plain values that name this training: a checkpoint of another one is refused.
     past
         Entries of the history that earlier rounds left. Only the first round begins with the image alone.
+    notes
+        What the caller keeps from round to round, plain values and tensors: checkpoints hold it.
     """
 
     parts: tuple[Part, ...]
@@ -102,6 +104,7 @@ class Task:
     precision: Precision
     call: dict[str, Any]
     past: tuple[dict[str, Any], ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def rounds(self) -> tuple[int, ...]:
@@ -142,7 +145,9 @@ def train(task: Task, *, device: torch.device, checkpoint: Path, resume: bool = 
     """
     number, starts = 0, np.cumsum((0, *task.rounds))
     if resume:
-        left = _entries_of(checkpoint, task.call)
+        state = _left_in(checkpoint, task.call)
+        left = state["history"]
+        task.notes.update(state.get("notes", {}))
         number = max(int(np.searchsorted(starts, len(left))) - 1, 0)
         task = replace(task, past=tuple(left[: starts[number]]))
         logger.info("The training goes on after epoch %d of %d.", len(left), task.config.epochs)
@@ -327,11 +332,12 @@ class _Training(lightning.LightningModule):
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside weights and optimiser: plain values."""
-        return {"call": self.task.call, "history": self.history, "precision": self.precision}
+        kept = {"history": self.history, "precision": self.precision, "notes": self.task.notes}
+        return {"call": self.task.call, **kept}
 
 
-def _entries_of(checkpoint: Path, call: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a checkpoint's history; refuse one that another call left: going on from it would mix two fits."""
+def _left_in(checkpoint: Path, call: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint holds beside weights; refuse one that another call left: going on would mix two fits."""
     try:
         content = read_safely(checkpoint, "checkpoint")
     except ValueError as error:
@@ -348,5 +354,4 @@ def _entries_of(checkpoint: Path, call: dict[str, Any]) -> list[dict[str, Any]]:
             "with resume=False."
         )
         raise ValueError(msg)
-    entries: list[dict[str, Any]] = state["history"]
-    return entries
+    return dict(state)

@@ -30,13 +30,13 @@ _AT_ONCE = 2**22  # counts in memory: spots and genes
 
 def gated(
     fitted: Fitted, slide: Slide, posterior: Posterior, watched: NDArray[np.bool_], device: torch.device
-) -> tuple[Fitted, float]:
+) -> tuple[Fitted, float, float]:
     """Choose the share of the network's logarithmic ratios that predicts the ``watched`` spots best.
 
     No step learned from these spots and ``posterior`` is not conditioned on them. The prior alone is kept unless a share beats it
     by more than the standard error over the spots: texture that helps by chance would only draw texture into genes.
 
-    Also returns the share.
+    Also returns the share, and the mean deviance of the watched spots with it.
     """
     rows = np.flatnonzero(watched)
     if len(rows) < 2:
@@ -44,7 +44,7 @@ def gated(
             "There are too few spots to decide whether the network helps: the rasters are the co-kriging of the spots. It "
             "is decided by a share `held_out` of them, `least_held_out` at least: `FitConfig(train=TrainConfig(...))`."
         )
-        return _at(fitted, 0.0), 0.0
+        return _at(fitted, 0.0), 0.0, 0.0
     spots, gates = slide.footprint().select(rows), fitted.config.train.shares
     tiles, whole = _fullest(tiles_of(fitted, slide), spots, fitted.config.train.most_tiles)
     sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *gates)}
@@ -69,7 +69,7 @@ def gated(
     else:
         used = f"{best:.0%}"
         logger.info("The network helped to predict held-out spots: %s of its correction is used (the gate).", used)
-    return _at(fitted, best), best
+    return _at(fitted, best), best, float(losses[best].mean()) if len(gain) else 0.0
 
 
 def _deviances(
