@@ -56,6 +56,13 @@ def test_the_gradient_of_a_unets_maps_is_that_of_autograd():
     torch.testing.assert_close(*grads)
 
 
+def test_a_unet_begins_by_passing_on_the_pixels_it_takes_together():
+    """Three colours of 2 x 2 px, so that they need not be taken apart again."""
+    module = build("unet", trained=False)
+    pixels = torch.nn.functional.pixel_unshuffle(torch.rand(1, 3, 16, 24), module.finest)
+    torch.testing.assert_close(module.stem(pixels)[:, : pixels.shape[1]], pixels)
+
+
 def test_a_unet_that_learned_nothing_is_the_interpolation():
     module = build("unet", trained=False)
     prior = torch.rand(1, K, 8, 8)
