@@ -1,4 +1,4 @@
-"""Write the tables between the marks of docs/benchmarks.md, and the figure of all methods."""
+"""Write the tables between the marks of docs/benchmarks.md and docs/peers.md, and the figure of all methods."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from benchmarks.fidelity import results, table
 from benchmarks.fidelity.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE, FIGURES = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "_static" / "fidelity"
+PAGE, PEERS, FIGURES = (ROOT / "docs" / name for name in ("benchmarks.md", "peers.md", "_static/fidelity"))
 COLOURS = {"interpolation": "#8c8c8c", "image": "#4c78a8", "peer": "#e8a33d", "ours": "#c8373c"}
 
 
-def write(folder=results.RESULTS, page=PAGE, figures=FIGURES) -> None:
+def write(folder=results.RESULTS, page=PAGE, peers=PEERS, figures=FIGURES) -> None:
     """Write tables and figure."""
     found, text = table.wide(results.read(folder)), page.read_text()
     figures.mkdir(parents=True, exist_ok=True)
@@ -30,6 +30,7 @@ def write(folder=results.RESULTS, page=PAGE, figures=FIGURES) -> None:
     for name, content in parts.items():
         text = between(text, name, content)
     page.write_text(text)
+    peers.write_text(between(peers.read_text(), "held-out spots", table.beside_peers(found)))
 
 
 def between(text: str, name: str, content: str) -> str:

@@ -54,6 +54,18 @@ def overview(found: pd.DataFrame, keys, metric="pearson") -> str:
     return markdown(["method", *(" ".join(key) for key in keys)], rows)
 
 
+def beside_peers(found: pd.DataFrame) -> str:
+    """Real sections x sphisto, and what it is compared with, at a random fifth of the spots."""
+    methods = {"sphisto": "sphisto", "its co-kriging alone": "prior", "Gaussian weights": "gaussian", "TESLA": "tesla"}
+    rows = []
+    for key in (key for key in SPOTS if key[1] == "random"):
+        some = of(found, *key)
+        means = some.groupby("method").pearson.mean()
+        ceiling = some[some.method == "gaussian"].ceiling.mean()
+        rows.append([key[0], *(number(means.get(name, np.nan)) for name in methods.values()), number(ceiling)])
+    return markdown(["section", *methods, "noise ceiling"], rows)
+
+
 def details(some: pd.DataFrame) -> str:
     """All scores of one set and kind."""
     means = some.groupby("method")[list(DETAILS)].mean().dropna(axis=1, how="all")

@@ -112,9 +112,10 @@ def test_the_page_keeps_its_text_and_gets_tables_and_figure(results, tmp_path):
 
     results.assign(fingerprint="x").to_csv(tmp_path / "all.csv", index=False)
     names = ("held-out spots", "finer truth", "deviance", "details", "targets", "ablations", "intervals")
-    text = tmp_path / "page.md"
+    text, peers = tmp_path / "page.md", tmp_path / "peers.md"
+    peers.write_text("<!-- held-out spots: begin --><!-- held-out spots: end -->")
     text.write_text("Before.\n" + "".join(f"<!-- {n}: begin -->\nold\n<!-- {n}: end -->\n" for n in names) + "After.\n")
-    page.write(tmp_path, text, tmp_path / "figures")
+    page.write(tmp_path, text, peers, tmp_path / "figures")
     written = text.read_text()
     assert written.startswith("Before.")
     assert written.endswith("After.\n")
@@ -123,7 +124,7 @@ def test_the_page_keeps_its_text_and_gets_tables_and_figure(results, tmp_path):
     assert (tmp_path / "figures" / "methods.svg").exists()
     text.write_text("Nothing.")
     with pytest.raises(ValueError, match="held-out spots: begin"):
-        page.write(tmp_path, text, tmp_path / "figures")
+        page.write(tmp_path, text, peers, tmp_path / "figures")
 
 
 def test_the_results_that_are_kept_are_whole():
