@@ -121,6 +121,7 @@ def test_the_page_keeps_its_text_and_gets_tables_and_figure(results, tmp_path):
     assert written.endswith("After.\n")
     assert "old" not in written
     assert "| colour_ridge" in written
+    assert "its co-kriging alone" in peers.read_text()
     assert (tmp_path / "figures" / "methods.svg").exists()
     text.write_text("Nothing.")
     with pytest.raises(ValueError, match="held-out spots: begin"):
