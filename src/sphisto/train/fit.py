@@ -27,7 +27,7 @@ from sphisto.predict.sections import field_of, fit_together, wide_maps
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.train.loop import Part, Task, train
-from sphisto.train.shrinkage import gated
+from sphisto.train.shrinkage import gated, report_gate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,10 +130,11 @@ def fit(
             best.note(loss, [gate], fitted)
             if gate == 0:  # more epochs would not help the genes
                 break
-    _warn_if_ended(fitted)
     if not spec.one_map_per_gene:
         fitted, (gate,) = best.of(fitted)
+        report_gate(gate, int(held_out.sum()))
         fitted = replace(fitted, params={**fitted.params, "gate": gate})
+    _warn_if_ended(fitted)
     known = informative(slide)
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own. Of
@@ -231,8 +232,11 @@ def fit_sections(
         best.note(float(np.sum(losses)), gates, fitted)
         if not any(gates):
             break
-    _warn_if_ended(fitted)
     fitted, gates = best.of(fitted)
+    for gate, part in zip(gates, sections, strict=True):
+        with naming(part.slide.name):
+            report_gate(gate, int(part.held_out.sum()))
+    _warn_if_ended(fitted)
     known = [informative(slide) for slide in slides]
     with stage("factors and what sections share, of all spots"):
         model = shared.model if any(gates) else None  # without the network, factors need not be the network's own

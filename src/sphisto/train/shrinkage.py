@@ -40,10 +40,6 @@ def gated(
     """
     rows = np.flatnonzero(watched)
     if len(rows) < 2:
-        logger.warning(
-            "There are too few spots to decide whether the network helps: the rasters are the co-kriging of the spots. It "
-            "is decided by a share `held_out` of them, `least_held_out` at least: `FitConfig(train=TrainConfig(...))`."
-        )
         return _at(fitted, 0.0), 0.0, 0.0
     spots, gates = slide.footprint().select(rows), fitted.config.train.shares
     tiles, whole = _fullest(tiles_of(fitted, slide), spots, fitted.config.train.most_tiles)
@@ -61,15 +57,25 @@ def gated(
     best = min(gates, key=lambda gate: losses[gate].mean())
     gain = losses[0.0] - losses[best]
     if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
+        best = 0.0
+    return _at(fitted, best), best, float(losses[best].mean()) if len(gain) else 0.0
+
+
+def report_gate(gate: float, n_watched: int) -> None:
+    """Say what the watched spots decided."""
+    if n_watched < 2:
+        logger.warning(
+            "There are too few spots to decide whether the network helps: the rasters are the co-kriging of the spots. It "
+            "is decided by a share `held_out` of them, `least_held_out` at least: `FitConfig(train=TrainConfig(...))`."
+        )
+    elif gate == 0:
         logger.warning(
             "The network did not help to predict held-out spots beyond chance: the rasters are the "
             "co-kriging of the spots. An `image` of higher resolution, or a smaller `um_per_px`, may change that."
         )
-        best = 0.0
     else:
-        used = f"{best:.0%}"
+        used = f"{gate:.0%}"
         logger.info("The network helped to predict held-out spots: %s of its correction is used (the gate).", used)
-    return _at(fitted, best), best, float(losses[best].mean()) if len(gain) else 0.0
 
 
 def _deviances(
