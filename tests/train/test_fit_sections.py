@@ -172,7 +172,7 @@ def test_what_the_watched_spots_measured_is_not_in_what_judges_them(slides, tmp_
     """Of any section, in the field of any section, nor in the levels of the network."""
     from scipy import sparse
 
-    config = replace(CONFIG, train=replace(CONFIG.train, held_out=0.2))
+    config = replace(CONFIG, train=replace(CONFIG.train, held_out=0.2, least_held_out=5))
     judged = []
 
     def gated(fitted, slide, posterior, held_out, device):
