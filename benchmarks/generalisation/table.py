@@ -132,7 +132,11 @@ def targets_table(found: pd.DataFrame) -> str:
     """By what places look like alone, and of registered sections: both choices of genes."""
     tables = [targets(found, method).itertuples() for method in ("sphisto", "sphisto registered")]
     rows = [
-        [plain.target, plain.wanted, *(f"{_cell(t.reached)} / {_cell(t.often)}".strip(" /") for t in (plain, registered))]
+        [
+            plain.target,
+            plain.wanted,
+            *(f"{_cell(t.reached)} / {_cell(t.often)}".strip(" /") for t in (plain, registered)),
+        ]
         for plain, registered in zip(*tables, strict=True)
     ]
     return markdown(["target", "wanted", "sphisto", "registered"], rows)

@@ -39,7 +39,9 @@ def test_a_picture_that_does_not_help_is_said_not_to(slide, tmp_path, caplog):
 @pytest.mark.parametrize("solver", ["kriging", "gaussian"])
 def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slide, tmp_path, monkeypatch, solver):
     """Nor in the one that is trained with, nor in the levels of the network, to the last bit."""
-    config = FitConfig(field=FieldConfig(solver=solver), train=TrainConfig(max_epochs=1, held_out=0.2, least_held_out=5))
+    config = FitConfig(
+        field=FieldConfig(solver=solver), train=TrainConfig(max_epochs=1, held_out=0.2, least_held_out=5)
+    )
     judged = []
 
     def gated(fitted, slide, posterior, watched, device):
