@@ -133,13 +133,9 @@ def check_alignment(
     centers = np.asarray(centers_yx, dtype=np.float64)
     _check(centers, mask, pitch_px)
     step = max(1, int(pitch_px // config.steps_per_pitch))
-    small = mask[step // 2 :: step, step // 2 :: step]
     inside = _inside(centers, mask.shape)
     on_tissue = mask[tuple(np.floor(centers[inside]).astype(np.intp).T)]
-    fits = {
-        name: _fit(_turn(centers, turn, mask.shape) / step, small, pitch_px / step, config)
-        for name, turn in TURNS.items()
-    }
+    fits = {name: _fit(_turn(centers, turn, mask.shape), mask, pitch_px, config, step) for name, turn in TURNS.items()}
     best = max(fits, key=lambda name: fits[name])
     scale, scale_fit = _better_scale(centers, mask, pitch_px, fits[AS_GIVEN], fits[best], config)
     return Alignment(
@@ -317,23 +313,40 @@ def _turn(centers: NDArray[np.float64], turn: _Turn, shape: tuple[int, ...]) -> 
     return np.stack([shape[0] - y if turn.flip_y else y, shape[1] - x if turn.flip_x else x], axis=1)
 
 
-def _fit(centers: NDArray[np.float64], mask: NDArray[np.bool_], pitch: float, config: PlacementConfig) -> float:
-    """Return the intersection over union of the spots' cells and the mask, in the rectangle around the cells."""
+def _fit(
+    centers: NDArray[np.float64],
+    mask: Mask | NDArray[np.bool_],
+    pitch: float,
+    config: PlacementConfig,
+    step: int = 1,
+) -> float:
+    """Return the intersection over union of the spots' cells and the mask, in the rectangle around the cells.
+
+    Every ``step``-th px of the mask counts; of it no more is read than this rectangle.
+    """
+    centers, pitch, first = centers / step, pitch / step, step // 2
+    height, width = (len(range(first, side, step)) for side in mask.shape)
     radius = config.cell_radius * pitch
     reach = np.arange(-int(radius) - 1, int(radius) + 2)
     dy, dx = (d.ravel() for d in np.meshgrid(reach, reach, indexing="ij"))
     near = dy**2 + dx**2 <= radius**2
     at = np.floor(centers).astype(np.intp)
     y, x = at[:, :1] + dy[near], at[:, 1:] + dx[near]
-    inside = (y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1])
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     if not inside.any():
         return 0.0
-    cells = np.zeros(mask.shape, bool)
-    cells[y[inside], x[inside]] = True
-    box = tuple(slice(max(0, i.min()), i.max() + 1) for i in (y, x))
+    (top, bottom), (left, right) = (
+        (max(0, int(i.min())), min(side, int(i.max()) + 1)) for i, side in ((y, height), (x, width))
+    )
+    cells = np.zeros((bottom - top, right - left), bool)
+    cells[y[inside] - top, x[inside] - left] = True
+    rows, columns = (
+        slice(first + a * step, first + (b - 1) * step + 1, step) for a, b in ((top, bottom), (left, right))
+    )
+    tissue = np.asarray(mask[rows, columns], dtype=bool)
     # Cells beyond the image explain nothing: they count in the union, in proportion to the part of all cells that lies inside.
     beyond = cells.sum() * (1 / inside.mean() - 1)
-    return float((cells & mask)[box].sum() / ((cells | mask)[box].sum() + beyond))
+    return float((cells & tissue).sum() / ((cells | tissue).sum() + beyond))
 
 
 def _better_scale(
@@ -351,7 +364,7 @@ def _better_scale(
 
     def fit_at(scale: float) -> float:
         step = max(1, int(scale * pitch // config.steps_per_pitch))
-        return _fit(centers * scale / step, mask[step // 2 :: step, step // 2 :: step], scale * pitch / step, config)
+        return _fit(centers * scale, mask, scale * pitch, config, step)
 
     least, n = config.scales
     scales = np.geomspace(least, 1 / least, n)
