@@ -65,8 +65,8 @@ class TrainConfig:
         Share of the spots that no step learns from; they decide how much of what the network adds is used.
     least_held_out
         Held-out spots below which nothing is held out and the network is not used for genes: fewer cannot show whether it
-        helps. With 9 of them, on two sections of some 100 spots, it was used in two fits of six, and fresh truth showed that
-        it had not helped. Lower it to let fewer spots decide.
+        helps. With 9 or 10 of them, on two sections of some 100 spots, it was used in two fits of six, and fresh truth showed
+        that it had not helped. Lower it to let fewer spots decide.
     shares
         Shares of what the network adds among which the held-out spots choose, beside none.
     most_tiles

@@ -138,7 +138,7 @@ def fit(
     known = informative(slide)
     if fitted.params.get("gate") == 0:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own. Of
-        # few spots it takes a second to find them anew, as if none had been watched; of many they are adapted.
+        # few spots it takes some seconds to find them anew, as if none had been watched; of many they are adapted.
         with stage("factors, of all spots"):
             few = known.sum() <= config.genes.sample
             model = (
