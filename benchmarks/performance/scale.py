@@ -3,6 +3,7 @@
 from statistics import median
 
 import numpy as np
+from anndata import AnnData
 from benchmarks.performance.measuring import apart, in_turn, peak, row
 from scipy import sparse
 
@@ -10,6 +11,7 @@ import sphisto as sp
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot
 from sphisto.field.field import Field
+from sphisto.genes.factorize import fit_factors
 from sphisto.genes.observations import Observations
 from sphisto.slide.slide import Measured, Slide
 from sphisto.train.crops import Crops
@@ -23,25 +25,13 @@ PITCH_PX, N_FACTORS = 25, 12  # 100 um at 4 um per px
 def measure(data, _device, _whole):
     """Accuracy, seconds and memory at two sizes; windows against the dense solution; crops of small and huge sections."""
     sizes = [apart(sized, side) for side in SIDES]
-    rows = []
-    for found in sizes:
-        n, margin = f"{found['n']:,} spots", found["prior"] - found["gaussian"]
-        rows.append(
-            row(
-                f"{n}: Pearson of the prior above gaussian's",
-                margin,
-                "",
-                f"{found['prior']:.3f}, {found['gaussian']:.3f}",
-            )
-        )
-        rows.append(row(f"{n}: coverage of 90 % intervals", found["coverage"], "", least=0.87, most=0.93))
-        rows.append(row(f"{n}: factors and prior", found["seconds"], "s", most=180))
-        rows.append(row(f"{n}: memory", found["mb"], "MB", most=2000))
+    rows = [line for found in sizes for line in rows_of(found, most_seconds=180, most_mb=2000)]
     small, large = (found["prior"] - found["gaussian"] for found in sizes)
     rows.append(row("margin of the larger over that of the smaller", large / small, "", least=0.8))
     crops = apart(crop_seconds)
     rows.append(row(f"a crop of {MANY:,} spots over one of {FEW:,}", crops["ratio"], "", crops["said"], most=1.1))
     if data is not None and (data / BRAIN).is_dir():
+        rows += rows_of(apart(sized, SIDES[1], data / BRAIN), most_seconds=360, most_mb=4000)
         for seed in SEEDS:
             dense, windows = (apart(scored, data / BRAIN, seed, most) for most in (100_000, 500))
             for name in ("mean_pearson", "deviance_explained", "coverage"):
@@ -59,6 +49,18 @@ def measure(data, _device, _whole):
     return rows
 
 
+def rows_of(found, *, most_seconds, most_mb):
+    """Rows of one drawn section."""
+    of, margin = f"{found['n']:,} spots, {found['genes']:,} genes", found["prior"] - found["gaussian"]
+    behind = f"{found['prior']:.3f}, {found['gaussian']:.3f}"
+    return [
+        row(f"{of}: Pearson of the prior above gaussian's", margin, "", behind),
+        row(f"{of}: coverage of 90 % intervals", found["coverage"], "", least=0.87, most=0.93),
+        row(f"{of}: factors and prior", found["seconds"], "s", most=most_seconds),
+        row(f"{of}: memory", found["mb"], "MB", most=most_mb),
+    ]
+
+
 def alone(most_spots=None):
     """Settings of a prior without a network."""
     train = sp.config.TrainConfig(held_out=0, max_epochs=1, least_batches=1)
@@ -66,9 +68,11 @@ def alone(most_spots=None):
     return sp.config.FitConfig(train=train, field=field)
 
 
-def sized(side, **drawing):
-    """Evaluate a drawn section of side² px."""
-    adata = sp.datasets.toy(side, side, um_per_px=4.0, **drawing)
+def sized(side, like=None, **drawing):
+    """Evaluate a drawn section of side² px; with the genes and depth of a real one whose folder is given."""
+    adata = sp.datasets.toy(side, side, um_per_px=4.0, **({} if like is None else {"mean_counts": 1e4}) | drawing)
+    if like is not None:
+        adata = with_genes_of(sp.io.read_visium(like), adata)
     adata.uns["spatial"]["toy"]["images"] = {"hires": np.asarray(sp.datasets.toy_image(adata))}
     adata.uns["spatial"]["toy"]["scalefactors"]["tissue_hires_scalef"] = 1.0
     found = {}
@@ -78,8 +82,26 @@ def sized(side, **drawing):
 
     mb, table = peak(evaluate), found["table"]
     pearson = table["mean_pearson"]
-    return {"n": adata.n_obs, "mb": mb, "prior": pearson["prior"], "gaussian": pearson["gaussian"],
+    return {"n": adata.n_obs, "genes": adata.n_vars, "mb": mb, "prior": pearson["prior"], "gaussian": pearson["gaussian"],
             "coverage": table.loc["prior", "coverage"], "seconds": table.loc["prior", "seconds"]}  # fmt: skip
+
+
+def with_genes_of(real, drawn, *, at_once=500):
+    """Draw counts of the genes of a real section, at its depth: each drawn gene is the density of one of its factors.
+
+    The drawn section has so many counts that these are its rates.
+    """
+    rng, every = np.random.default_rng(0), np.ones(real.n_obs, dtype=bool)
+    measured = Measured(real.obsm["spatial"], sparse.csr_array(real.X), tuple(real.var_names), True, 1.0)
+    config = sp.config.GeneModelConfig(n_factors=drawn.n_vars, least_certain=1.0)
+    profiles = fit_factors(measured, every, config, 0).loadings.astype(np.float64)
+    density = drawn.X.toarray().astype(np.float64)[:, : profiles.shape[1]]
+    density /= density.mean(axis=0)
+    depth = real.X.sum() / real.n_obs / (density.mean(axis=0) @ (profiles / profiles.sum(axis=0)).T).sum()
+    rates = depth * (profiles / profiles.sum(axis=0)).T
+    parts = [rng.poisson(density[i : i + at_once] @ rates) for i in range(0, len(density), at_once)]
+    counts = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix(part.astype(np.float32)) for part in parts]))
+    return AnnData(counts, drawn.obs, real.var[[]], drawn.uns, drawn.obsm)
 
 
 def scored(folder, seed, most_spots):

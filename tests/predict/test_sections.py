@@ -20,7 +20,7 @@ from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
 from sphisto.predict import sections
 from sphisto.predict.conditioning import features_of, fit_field
-from sphisto.predict.sections import field_of, fit_together, of_common_genes
+from sphisto.predict.sections import field_of, fit_together, of_common_genes, uses_neighbours
 from sphisto.predict.taught_content import as_content, from_content
 from sphisto.scoring import metrics
 from sphisto.scoring.at_spots import pool_posterior
@@ -180,8 +180,9 @@ def test_a_registration_that_left_out_spots_speak_against_is_not_used(halves, la
     for name, slides in {"apart": halves, "off": laid(halves, (0, 8 * pitch)), "laid": laid(halves)}.items():
         caplog.clear()
         shared = fit_together(slides, kept, SOURCES, CONFIG, "section", 0)
-        posterior = field_of(slides[1], shared, 1, kept[1], features, CONFIG).given("all")
-        found[name] = score(halves[1], kept[1], posterior, shared.model.of(1))
+        field = field_of(slides[1], shared, 1, kept[1], features, CONFIG)
+        found[name] = score(halves[1], kept[1], field.given("all"), shared.model.of(1))
+        assert uses_neighbours(field, slides[1]) is {"apart": None, "off": False, "laid": True}[name]
         assert ("predicted better without the sections that it is registered to" in caplog.text) == (name == "off")
     assert found["off"] == found["apart"] != found["laid"]
 

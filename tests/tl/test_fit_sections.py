@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 import sphisto as sp
+from sphisto.io.store import read as stores
 
 NAMES = ("one", "two")
 SEEDS = {"one": 1, "two": 2, "new": 5}
@@ -671,6 +672,9 @@ def test_a_registration_changes_what_is_predicted_and_is_recorded(laid, pair, tm
     params = laid.tables[1].uns["projection_two"]["params"]
     assert params["section"]["registration"] == "upon 'one'"
     assert "registration" not in laid.tables[0].uns["projection_one"]["params"]["section"]
+    for table, name in zip(laid.tables, NAMES, strict=True):  # each lies upon the other
+        assert table.uns[f"projection_{name}"]["params"]["registered_used"] in (True, False)
+    assert "registered_used" not in pair.tables[0].uns["projection_one"]["params"]
     fit([toy("one"), upon(toy("two"), toy("one"), weight=0.0)], tmp_path / "pair.zarr")
     assert_same_rasters(tmp_path / "pair.zarr", pair.store, rtol=1e-5, atol=1e-6)
 
@@ -684,6 +688,10 @@ def test_a_slide_without_spots_is_laid_upon_a_section_of_the_fit(laid, pair, new
         found[name] = sp.get.raster(tmp_path / f"{name}.zarr", "projection_factors").values
     assert not np.allclose(found["laid"], found["apart"])
     assert not np.allclose(found["laid"], found["off"])
+    for name in slides:
+        params = stores.record(tmp_path / f"{name}.zarr", "projection")["params"]
+        assert ("registered_used" in params) == (name != "apart")
+        assert params.get("registered_used", True)
     with pytest.raises(ValueError, match="keep_spots=True"):
         sp.tl.predict(
             sp.tl.load(pair.model), slides["laid"], store=tmp_path / "none.zarr", scaling="section", device="cpu"

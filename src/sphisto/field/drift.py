@@ -46,11 +46,14 @@ class Drift:
         Of the section.
     placed
         The section where it lies upon others; ``None`` if it does not, or that is not to be used.
+    refuted
+        Whether that is not used because the section's own spots speak against it.
     """
 
     taught: Taught
     features: BoundFeatures
     placed: GridInFrame | None = None
+    refuted: bool = False
 
     @property
     def roots(self) -> Roots:
@@ -99,6 +102,13 @@ class Drift:
             return None
         rest = [each.components - self._by_features(each.features) for each in sections]
         return Neighbours(self.placed.frame, sections, rest, self.taught.config)
+
+    @property
+    def uses_neighbours(self) -> bool | None:
+        """Whether what sections that lie upon this one measured is used place by place; ``None`` if none do."""
+        if self.refuted:
+            return False
+        return None if self.neighbours is None else True
 
     def _of(self, components: Floats, points: NDArray[np.float64]) -> Floats:
         found = self._by_features(components)
@@ -180,7 +190,7 @@ def checked(drift: Drift, observations: Observations) -> Drift:
     """Leave out what sections that lie upon this one measured, if without it its own spots are predicted better beyond chance."""
     if drift.neighbours is None or len(observations) < _LEAST_CHECKED:
         return drift
-    alone = replace(drift, placed=None)
+    alone = replace(drift, placed=None, refuted=True)
     quantities = drift.roots.quantities(observations.density)
     errors = []
     for each in (drift, alone):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from sphisto.features.sources import require_same
 from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.observations import informative, observe
-from sphisto.predict.sections import field_with, taught_about
+from sphisto.predict.sections import field_with, taught_about, uses_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,10 +67,16 @@ def posterior_for(
     features = features_of(slide, sources, fitted.config)
     if fitted.lessons:
         fitted, drift = taught_about(fitted, slide, known, sources, scaling)
-        if not known.any():
-            return fitted, prior_mean(fitted.mean, COARSEST, drift)
-        observations = observe(slide, fitted.model, known, fitted.config.genes)
-        return fitted, field_with(drift, slide, observations, features, fitted.config).given("all")
+        if known.any():
+            observations = observe(slide, fitted.model, known, fitted.config.genes)
+            field = field_with(drift, observations, features, fitted.config)
+            used, posterior = uses_neighbours(field, slide), field.given("all")
+        else:
+            used = None if drift is None else drift.uses_neighbours
+            posterior = prior_mean(fitted.mean, COARSEST, drift)
+        if used is not None and slide.name not in fitted.sections:  # of one of the fit it is recorded as the fit had it
+            fitted = replace(fitted, params={**fitted.params, "registered_used": used})
+        return fitted, posterior
     if not known.any():
         return fitted, prior_mean(fitted.mean, COARSEST)
     field = fit_field(slide, fitted.model, known, features, fitted.config)

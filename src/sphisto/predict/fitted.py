@@ -53,6 +53,8 @@ class SectionFit:
         Of each gene at the section's left-out spots.
     counts, image
         Digests by which the section is told from another one of its name; empty in models of before they were kept.
+    registered_used
+        Whether sections that it is registered to are used place by place; ``None`` if there are none, or that was not kept.
     """
 
     levels: NDArray[np.float64]
@@ -62,6 +64,7 @@ class SectionFit:
     skill: Skill
     counts: str = ""
     image: str = ""
+    registered_used: bool | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,6 +181,7 @@ class Fitted:
             msg = f"Found no section {name!r} in this projection; it was fitted to {known}."
             raise KeyError(msg)
         own = self.sections[name]
+        used = {} if own.registered_used is None else {"registered_used": own.registered_used}
         return replace(
             self,
             model=at_levels(self.model, own.levels),
@@ -185,7 +189,7 @@ class Fitted:
             mean=own.mean,
             spot=own.spot,
             skill=own.skill,
-            params={**self.params, "gate": own.gate},
+            params={**self.params, "gate": own.gate, **used},
         )
 
     def module(self) -> nn.Module:
@@ -234,6 +238,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
             name: {
                 "levels": torch.from_numpy(own.levels), "gate": float(own.gate), "mean": torch.from_numpy(own.mean),
                 "spot": asdict(own.spot), "skill": _skill_content(own.skill), "counts": own.counts, "image": own.image,
+                "registered_used": own.registered_used,
             }
             for name, own in fitted.sections.items()
         }  # fmt: skip
@@ -321,6 +326,7 @@ def _fitted(content: dict[str, Any]) -> Fitted:
                 _skill(own["skill"]),
                 own.get("counts", ""),
                 own.get("image", ""),
+                own.get("registered_used"),
             )  # fmt: skip
             for name, own in content.get("sections", {}).items()
         },

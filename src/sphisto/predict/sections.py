@@ -171,26 +171,25 @@ def field_of(
 ) -> Field:
     """Fit the field of one of the sections to its ``known`` (n,) spots, with what the others tell."""
     observations = observe(slide, shared.model.of(section), known, config.genes)
-    return field_with(shared.drift(section), slide, observations, features, config)
+    return field_with(shared.drift(section), observations, features, config)
 
 
 def field_with(
-    drift: Drift | None,
-    slide: Slide,
-    observations: Observations,
-    features: SectionFeatures | None,
-    config: FitConfig,
+    drift: Drift | None, observations: Observations, features: SectionFeatures | None, config: FitConfig
 ) -> Field:
     """Fit the field of a section with what others tell, of which a registration that does harm at its spots is left out."""
-    if drift is not None:
-        used = checked(drift, observations)
-        if used is not drift:
-            logger.warning(
-                "%s: its spots are predicted better without the sections that it is registered to, so that these are not "
-                "used place by place. Look at `sphisto.pl.registration`, or give the section without `registered`.", slide.name,
-            )  # fmt: skip
-        drift = used
-    return Field.fit(observations, features, config.field, drift)
+    return Field.fit(observations, features, config.field, None if drift is None else checked(drift, observations))
+
+
+def uses_neighbours(field: Field, slide: Slide) -> bool | None:
+    """Whether the field of a section uses the sections it is registered to, ``None`` if there are none; warn if it does not."""
+    used = None if field.drift is None else field.drift.uses_neighbours
+    if used is False:
+        logger.warning(
+            "%s: its spots are predicted better without the sections that it is registered to, so that these are not "
+            "used place by place. Look at `sphisto.pl.registration`, or give the section without `registered`.", slide.name,
+        )  # fmt: skip
+    return used
 
 
 def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:

@@ -23,7 +23,7 @@ from sphisto.networks.precision import channels_last, fastest
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import features_of, fit_field, warn_without_features
 from sphisto.predict.fitted import Fitted, SectionFit
-from sphisto.predict.sections import field_of, fit_together, wide_maps
+from sphisto.predict.sections import field_of, fit_together, uses_neighbours, wide_maps
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.train.loop import Part, Task, train
@@ -248,7 +248,7 @@ def fit_sections(
             slide.name: SectionFit(
                 shared.model.levels[i], gates[i], fields[i].mean, slide.spot,
                 left_out_skill(fields[i], shared.model.of(i), slide), fingerprint_of_counts(slide.spots),
-                fingerprint_of_image(slide),
+                fingerprint_of_image(slide), uses_neighbours(fields[i], slide),
             )
             for i, slide in enumerate(slides)
         }  # fmt: skip
