@@ -28,9 +28,10 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--instants", type=int, default=60, help="how often to kill (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the instants (default: %(default)s)")
+    parser.add_argument("--windows", action="store_true", help="krige in windows, as large sections are")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
-        found = survey(Path(folder), options.instants, options.seed)
+        found = survey(Path(folder), options.instants, options.seed, windows=options.windows)
     questions = found.drop(columns=["killed while", "seconds", "wrong"])
     print(questions.groupby(found["killed while"]).sum().assign(times=found["killed while"].value_counts()).to_string())
     failed = found[~questions.all(axis=1)]
@@ -38,22 +39,22 @@ def main(words: list[str] | None = None) -> int:
     return int(len(failed) > 0)
 
 
-def survey(folder: Path, instants: int, seed: int) -> pd.DataFrame:
+def survey(folder: Path, instants: int, seed: int, *, windows: bool = False) -> pd.DataFrame:
     """Kill that often; a row for each instant says how far the run had come, and answers the questions."""
     scenario.load()
     before, unbroken, place = (folder / name for name in ("before", "unbroken", "killed"))
     before.mkdir()
-    run(lambda: scenario.prepare(before))
+    run(lambda: scenario.prepare(before, windows=windows))
     scenario.copy(before, unbroken)
-    lasts = run(lambda: scenario.replace(unbroken))
+    lasts = run(lambda: scenario.replace(unbroken, windows=windows))
     expected, others = run(lambda: (scenario.result(unbroken), scenario.others(before)))
     rows = []
     for i, share in enumerate(np.random.default_rng(seed).random(instants)):
         scenario.copy(before, place)
-        alive = kill_after(lambda: scenario.replace(place), lasts * share)
+        alive = kill_after(lambda: scenario.replace(place, windows=windows), lasts * share)
         at = scenario.stage(place) if alive else "ended before"
         wrong, kept = run(lambda: (scenario.opens(place), scenario.others(place)))
-        run(lambda: scenario.replace(place, resume=True))
+        run(lambda: scenario.replace(place, windows=windows, resume=True))
         again, kept_again = run(lambda: (scenario.result(place), scenario.others(place)))
         answers = {
             "opens": not wrong,

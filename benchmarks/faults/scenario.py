@@ -33,29 +33,31 @@ def load() -> None:
     _project.REGION = TILE
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, *, windows: bool = False) -> None:
     """Make the store that is there before."""
     import spatialdata as sd
     from spatialdata.models import Labels2DModel
 
-    fit(folder, key_added="first", rng=5, max_epochs=1)
-    fit(folder, key_added=KEY, rng=6, max_epochs=1)
+    fit(folder, windows, key_added="first", rng=5, max_epochs=1)
+    fit(folder, windows, key_added=KEY, rng=6, max_epochs=1)
     sdata = sd.read_zarr(folder / STORE)
     sdata["cells"] = Labels2DModel.parse(np.arange(96 * 112, dtype=np.int32).reshape(96, 112), dims=("y", "x"))
     sdata.write_element("cells")
 
 
-def replace(folder: Path, *, resume: bool = False) -> float:
+def replace(folder: Path, *, windows: bool = False, resume: bool = False) -> float:
     """Fit ``second`` anew: the run that is killed. Returns how long it took."""
     started = time.perf_counter()
-    fit(folder, key_added=KEY, rng=7, max_epochs=3, resume=resume)
+    fit(folder, windows, key_added=KEY, rng=7, max_epochs=3, resume=resume)
     return time.perf_counter() - started
 
 
-def fit(folder: Path, **options) -> None:
+def fit(folder: Path, windows: bool, **options) -> None:
     import sphisto as sp
 
-    short = sp.config.FitConfig(train=sp.config.TrainConfig(least_batches=4))
+    # some 50 spots, which are solved together, or in four windows as those of large sections are
+    field = sp.config.FieldConfig(**({"most_spots": 10, "core": 3, "halo": 2, "blend": 1} if windows else {}))
+    short = sp.config.FitConfig(field=field, train=sp.config.TrainConfig(least_batches=4))
     section, genes = sp.datasets.toy(96, 112, pitch_um=24, rng=1), ["noise_a", "class1_a"]
     with contextlib.redirect_stdout(io.StringIO()):
         sp.tl.fit_projection(section, store=folder / STORE, device="cpu", genes=genes, config=short, **options)

@@ -18,7 +18,7 @@ from sphisto.get import raster
 from sphisto.io import section
 from sphisto.io.store.read import n_contrasts
 from sphisto.predict.conditioning import features_of, fit_field
-from sphisto.scoring.at_spots import pool_posterior, variance_at
+from sphisto.scoring.at_spots import pool_posterior
 from sphisto.scoring.metrics import predictive_place
 from sphisto.scoring.skill import left_out_skill
 from sphisto.tl import fit_projection
@@ -35,9 +35,8 @@ def prior(case, *, config=None):
     if not case.held_out:
         return Prediction(counts, note=f"{factors.n_factors} factors")
     skill = left_out_skill(own, factors, case.slide)
-    variance = variance_at(
-        posterior, case.regions.centroids(), _scored(case, factors), counts, skill.dispersion[case.scored]
-    )
+    scatter = skill.dispersion[case.scored]
+    variance = posterior.variance_at(case.regions.centroids(), _scored(case, factors), counts, scatter)
     place = predictive_place(case.truth, np.maximum(counts, 1e-9), variance, np.random.default_rng(case.seed))
     inside = np.abs(place - 0.5) < LEVEL / 2
     return Prediction(counts, inside=inside, skill=skill.pearson[case.scored])
@@ -60,7 +59,7 @@ def other_colours(case):
     # of the kriged part alone, without the genes' own scatter, in which the image has no part; at some 1,000 regions
     some = np.arange(0, len(counts), -(-len(counts) // 1_000))
     places, scatter = case.regions.centroids()[some], np.zeros(counts.shape[1])
-    sd = np.sqrt(variance_at(posterior, places, _scored(case, factors), counts[some], scatter))
+    sd = np.sqrt(posterior.variance_at(places, _scored(case, factors), counts[some], scatter))
     return Prediction(changed, inside=np.abs(changed - counts)[some] < sd)
 
 

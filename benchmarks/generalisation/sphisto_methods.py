@@ -14,7 +14,7 @@ from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.predict.conditioning import fit_field
 from sphisto.predict.sections import field_of, fit_together
-from sphisto.scoring.at_spots import pool_posterior, variance_at
+from sphisto.scoring.at_spots import pool_posterior
 from sphisto.scoring.skill import left_out_skill
 
 CONFIG = FitConfig()
@@ -59,5 +59,5 @@ def _predicted(case, posterior, model, skill):
     values, scored = rates(density, model.loadings.astype(np.float64), model.n_contrasts), case.scored
     some = model.of([gene for gene, kept in zip(model.genes, scored, strict=True) if kept])
     variance, centers = np.full_like(values, np.nan), case.slide.spots.centers[case.hidden]
-    variance[:, scored] = variance_at(posterior, centers, some, values[:, scored], skill.dispersion[scored])
+    variance[:, scored] = posterior.variance_at(centers, some, values[:, scored], skill.dispersion[scored])
     return values, variance

@@ -21,7 +21,7 @@ from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.chunk_codec import chunk_files
 from sphisto.io.store.transaction import replacing
-from sphisto.networks.precision import fastest
+from sphisto.networks.precision import computed, fastest
 from sphisto.networks.registry import network
 from sphisto.predict.conditioning import posterior_for
 from sphisto.predict.tiles import predict_tiles, tiles_of
@@ -46,10 +46,13 @@ def measure(_data, device, _whole):
     adds, behind = middle_ratio(found["write"], found["predict"]) - 1, f"{written / n:.3f} instead of {alone / n:.3f} s"
     over = middle_ratio(found["write"], found["compress"])
     packing = f"{written / n:.3f} over {median(found['compress']) / n:.3f} s a tile"
+    passing = found["useful"] / n / found["peak_work"] * middle_ratio(found["convolution"], found["network"])
+    maps = f"{1e3 * median(found['network']):.0f} ms a tile, its maps drawn out and combined"
     rows = [
+        row("the network alone, useful work: share of a convolution's speed", passing, "", maps, least=0.5),
         row("predict and write, over compressing the same bytes on one thread", over, "", packing, most=2),
         share("predict, useful work: share of a convolution's speed", "useful", "predict",
-              f", {found['precision']}; {n} tiles", 0.5),
+              f", {found['precision']}; {n} tiles"),
         share("predict, with the halo", "work", "predict"),
         share("predict and write, useful work", "useful", "write"),
         row("writing adds to the time", adds, "", f"{behind} a tile", most=0.25),
@@ -60,7 +63,7 @@ def measure(_data, device, _whole):
 
 
 def speed(device, tiles, *, rounds=3, side=SIDE):
-    """Seconds of one large convolution, of predicting, of predicting and writing, and of compressing what was written.
+    """Seconds of one large convolution, the network on one tile, predicting, writing too, and compressing what was written.
 
     In turn, after one round that does not count; and their work.
     """
@@ -88,7 +91,8 @@ def speed(device, tiles, *, rounds=3, side=SIDE):
                 del work.journal.done[done]  # of the round before; that the rasters are created stays
             stream(fitted, slide, posterior, work, "projection", where)
 
-        tasks = {"convolution": convolution(where, side), "predict": predict, "write": write}
+        one_tile = partial(forward, fitted.module().to(where), todo[0])
+        tasks = {"convolution": convolution(where, side), "network": one_tile, "predict": predict, "write": write}
         times = {name: [] for name in (*tasks, "compress")}
         for _ in range(1 + rounds):
             for raster in rasters():  # chunks of the round before, whose files are not there in a new store either
@@ -114,6 +118,17 @@ def convolution(device, side):
         both.append(torch.inference_mode()(partial(layer, given)))
         both[-1]()
     return min(both, key=seconds)
+
+
+@torch.inference_mode()
+def forward(module, tile):
+    """Run the network on what one tile sees, which lies on the device already."""
+    device, stride = module.typical.device, network("unet").stride
+    height, width = tile.view.shape
+    prior = torch.ones(1, len(module.typical), height // stride, width // stride, device=device)
+    computed(
+        module, torch.ones(1, 3, height, width, device=device), prior, fastest(device), tile.core.y0 - tile.view.y0
+    )
 
 
 def compressing(level):

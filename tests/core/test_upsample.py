@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from sphisto.core.tiles import Window
-from sphisto.core.upsample import as_maps, at_pixels, at_points, block_middles, blocks_around
+from sphisto.core.upsample import as_maps, at_pixels, at_points, block_middles, blocks_around, middles_around
 
 
 def test_middles_and_maps_go_row_by_row():
@@ -23,6 +23,16 @@ def test_points_are_interpolated_as_scipy_does_and_the_border_goes_on(rng, shape
     at = (points - (3, -5)).T / 8 - 0.5
     expected = np.stack([ndimage.map_coordinates(plane, at, order=1, mode="nearest") for plane in maps], axis=1)
     np.testing.assert_allclose(at_points(maps, points, (3, -5), 8), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_points_lie_where_the_middles_around_them_weigh(rng):
+    points = rng.uniform(-20, 60, (40, 2))
+    middles, weights = middles_around(points, 8)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    np.testing.assert_allclose(np.einsum("mc,mcd->md", weights, middles), points)
+    np.testing.assert_array_equal(middles % 8, 4)
+    assert (abs(middles - points[:, None]) <= 8).all()
 
 
 @pytest.mark.parametrize("stride", [1, 4, 8])

@@ -166,6 +166,7 @@ def test_where_nothing_is_known_the_mean_holds_and_no_deviation_is_known(slide, 
     np.testing.assert_allclose(found, np.broadcast_to(field.mean[:, None, None], found.shape), rtol=1e-5)
     two = GeneModel(("a", "b"), np.eye(4, dtype=np.float32)[:2])
     assert np.isnan(nothing.sd(Window(0, 0, 16, 16), two, np.ones((2, 16, 16), np.float32))).all()
+    assert np.isnan(nothing.variance_at(np.full((3, 2), 8.0), two, np.ones((3, 2)), np.zeros(2))).all()
 
 
 def test_standard_deviations_are_the_same_in_any_window_and_follow_the_expression(slide, fit):
@@ -179,6 +180,20 @@ def test_standard_deviations_are_the_same_in_any_window_and_follow_the_expressio
     nothing, usual, much = (posterior.sd(Window(0, 0, 64, 64), two, np.full_like(told, v)) for v in (0, 1, 100))
     assert (nothing > 0).all()  # where nothing is expected, that is not certain
     assert ((usual >= nothing) & (much <= 10 * usual)).all()  # variance grows like the expression, at most
+
+
+@pytest.mark.parametrize("kind", ["kriging", "windows"])
+def test_variances_at_points_are_those_of_the_maps_there(slide, fit, kind, monkeypatch):
+    model = fit_factors(slide.spots, np.ones(len(slide.spots.centers), bool), GeneModelConfig(n_factors=4), 0)
+    posterior, two = fit(slide, config=CONFIGS[kind], model=model).given("all"), model.of(list(model.genes[:2]))
+    told, scatter = np.random.default_rng(0).gamma(1, 1, (2, 64, 64)).astype(np.float32), np.array([0.3, 0.0])
+    sd = posterior.sd(Window(0, 0, 64, 64), two, told, scatter)
+    y, x = np.random.default_rng(1).integers(0, 64, (2, 200))
+    points = np.stack([y, x], axis=1) + 0.5
+    found = posterior.variance_at(points, two, told[:, y, x].T, scatter)
+    np.testing.assert_allclose(np.sqrt(found), sd[:, y, x].T, rtol=1e-4)
+    monkeypatch.setattr("sphisto.field.posterior._VALUES", 56)  # seven points at a time
+    np.testing.assert_allclose(posterior.variance_at(points, two, told[:, y, x].T, scatter), found, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["kriging", "windows", "gaussian"])

@@ -40,6 +40,16 @@ def block_middles(window: Window, stride: int) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
+def middles_around(points: Floats, stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(m, 4, 2) middles (y, x) of the blocks between which (m, 2) points lie, in px, and (m, 4) their weights."""
+    at = points / stride - 0.5
+    before = np.floor(at)
+    beyond = at - before
+    corners = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
+    weights = np.where(corners, beyond[:, None], 1 - beyond[:, None]).prod(axis=2)
+    return (before[:, None] + corners + 0.5) * stride, weights
+
+
 def as_maps(values: Floats, window: Window, stride: int) -> NDArray[np.float32]:
     """(K, h / stride, w / stride) maps of (m, K) values at the middles of the blocks of a window."""
     height, width = (side // stride for side in window.shape)

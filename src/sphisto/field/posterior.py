@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.tiles import Window
-from sphisto.core.upsample import as_maps, at_pixels, at_points, block_middles, blocks_around, weights_at_pixels
+from sphisto.core.upsample import (
+    as_maps,
+    at_pixels,
+    at_points,
+    block_middles,
+    blocks_around,
+    middles_around,
+    weights_at_pixels,
+)
 from sphisto.genes.model import rates
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ Floats = NDArray[np.floating]
 
 _COARSER = 2  # standard deviations are smooth: they are computed at every second point along both axes
 _STRIP = 64  # rows of a tile of one gene that are computed together
+_VALUES = 2**22  # of genes at points that are computed together
 _LEAST_RATE = 1e-9  # counts; no division by none
 
 
@@ -108,13 +117,11 @@ class Posterior:
             return np.full_like(expression, np.nan)
         stride = _COARSER * self.stride
         blocks = blocks_around(window, stride)
-        density = self.solution.density(points := block_middles(blocks, stride))
-        variance = self.solution.rate_variance(points, density, model)
-        rate = rates(density, model.loadings.astype(np.float64), model.n_contrasts)
-        known, usual = (as_maps(each, blocks, stride) for each in (np.sqrt(variance), rate))
+        found = self._uncertain(self.solution, block_middles(blocks, stride), model)
+        known, usual = (as_maps(each, blocks, stride) for each in found)
         down, across = weights_at_pixels(known.shape[1:], window, (blocks.y0, blocks.x0), stride)
         # along x as a whole; along y, and all that follows, in strips of a gene that stay in the processor's own memory
-        known, usual = (np.matmul(maps, across.T) for maps in (known, np.maximum(usual + known, _LEAST_RATE)))
+        known, usual = (np.matmul(maps, across.T) for maps in (known, usual))
         share = np.zeros(len(known), np.float32) if scatter is None else np.asarray(scatter, dtype=np.float32)
         out, scratch = np.empty(expression.shape, dtype=np.float32), np.empty((2, _STRIP, len(across)), np.float32)
         for y in range(0, len(down), _STRIP):
@@ -135,6 +142,31 @@ class Posterior:
                     sd += ratio
                 np.sqrt(sd, out=sd)
         return out
+
+    def variance_at(
+        self, points: NDArray[np.float64], model: GeneModel, expression: Floats, scatter: Floats
+    ) -> NDArray[np.float64]:
+        """(m, G) variance of the genes of a model at (m, 2) points where their expression is (m, G): of the maps of :meth:`sd`."""
+        out = np.full(expression.shape, np.nan)
+        if self.solution is None:
+            return out
+        middles, weights = middles_around(points, _COARSER * self.stride)
+        at_once = max(_VALUES // max(expression.shape[1] * weights.shape[1], 1), 1)
+        for start in range(0, len(points), at_once):
+            part = slice(start, start + at_once)
+            told, share = expression[part], weights[part]
+            found = self._uncertain(self.solution, middles[part].reshape(-1, 2), model)
+            known, usual = (np.einsum("mc,mcg->mg", share, each.reshape(*share.shape, -1)) for each in found)
+            out[part] = np.square(known) * (told + known) / usual + scatter * np.square(told)
+        return out
+
+    @staticmethod
+    def _uncertain(solution: Solution, points: NDArray[np.float64], model: GeneModel) -> tuple[Floats, Floats]:
+        """(m, G) standard deviations of rates at points, and the sums of rate and deviation that expression is held against."""
+        density = solution.density(points)
+        known = np.sqrt(solution.rate_variance(points, density, model))
+        rate = rates(density, model.loadings.astype(np.float64), model.n_contrasts)
+        return known, np.maximum(rate + known, _LEAST_RATE)
 
     def _density(self, points: NDArray[np.float64]) -> Floats:
         if self.solution is None:

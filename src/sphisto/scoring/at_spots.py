@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto.core.tiles import Window
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.core.tiles import Tile
     from sphisto.field.posterior import Posterior
-    from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
 
@@ -43,21 +40,6 @@ class Prediction:
         """Keep the values of some genes."""
         variance = None if self.variance is None else self.variance[:, genes]
         return replace(self, values=self.values[:, genes], variance=variance)
-
-
-def variance_at(
-    posterior: Posterior,
-    centers: NDArray[np.float64],
-    model: GeneModel,
-    expected: NDArray[np.float64],
-    scatter: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(m, G) variance of the rates at spots with (m, 2) centres in grid px, where (m, G) counts are expected."""
-    sd = np.empty_like(expected)
-    for i, (y, x) in enumerate(centers.astype(int)):
-        here = expected[i].astype(np.float32)[:, None, None]
-        sd[i] = posterior.sd(Window(y, x, y + 1, x + 1), model, here)[:, 0, 0]
-    return np.asarray(np.square(sd) + scatter * np.square(expected))
 
 
 def pool_posterior(

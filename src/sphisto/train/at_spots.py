@@ -14,7 +14,7 @@ from sphisto._progress import stage
 from sphisto.core.pooling import TilePool
 from sphisto.genes.model import rates
 from sphisto.predict.tiles import predict_tiles, tiles_of
-from sphisto.scoring.at_spots import Prediction, pool_posterior, variance_at
+from sphisto.scoring.at_spots import Prediction, pool_posterior
 from sphisto.scoring.scores import OWN, PRIOR
 from sphisto.train.fit import fit
 
@@ -106,7 +106,7 @@ def at_spots(
         some = fitted.model.of([gene for gene, known in zip(fitted.model.genes, modelled, strict=True) if known])
         scatter = np.nan_to_num(fitted.skill.dispersion[modelled])
         found = {
-            name: replace(m, variance=variance_at(posterior, spots.centers, some, m.values, scatter))
+            name: replace(m, variance=posterior.variance_at(spots.centers, some, m.values, scatter))
             for name, m in found.items()
         }
     return found, modelled
