@@ -3,6 +3,7 @@
 from statistics import median
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from benchmarks.performance.measuring import apart, in_turn, peak, row
 from scipy import sparse
@@ -20,6 +21,7 @@ SIDES = (1_650, 3_810)  # px of 4 um: some 2,700 and 14,336 spots on tissue, a V
 BRAIN, SEEDS = "mouse_brain_coronal", (0, 1, 2)
 FEW, MANY, STEPS = 3_000, 1_000_000, 30
 PITCH_PX, N_FACTORS = 25, 12  # 100 um at 4 um per px
+N_GENES = 18_000  # of a whole transcriptome
 
 
 def measure(data, _device, _whole):
@@ -69,10 +71,10 @@ def alone(most_spots=None):
 
 
 def sized(side, like=None, **drawing):
-    """Evaluate a drawn section of side² px; with the genes and depth of a real one whose folder is given."""
+    """Evaluate a drawn section of side² px; with genes like those of a real one whose folder is given, at its depth."""
     adata = sp.datasets.toy(side, side, um_per_px=4.0, **({} if like is None else {"mean_counts": 1e4}) | drawing)
     if like is not None:
-        adata = with_genes_of(sp.io.read_visium(like), adata)
+        adata = with_genes_like(sp.io.read_visium(like), adata)
     adata.uns["spatial"]["toy"]["images"] = {"hires": np.asarray(sp.datasets.toy_image(adata))}
     adata.uns["spatial"]["toy"]["scalefactors"]["tissue_hires_scalef"] = 1.0
     found = {}
@@ -86,22 +88,23 @@ def sized(side, like=None, **drawing):
             "coverage": table.loc["prior", "coverage"], "seconds": table.loc["prior", "seconds"]}  # fmt: skip
 
 
-def with_genes_of(real, drawn, *, at_once=500):
-    """Draw counts of the genes of a real section, at its depth: each drawn gene is the density of one of its factors.
+def with_genes_like(real, drawn, *, n_genes=N_GENES, at_once=500):
+    """Draw counts of genes whose loadings are drawn from those of a real section's, at its depth.
 
-    The drawn section has so many counts that these are its rates.
+    Each drawn gene is the density of one factor: it has so many counts that these are its rates.
     """
     rng, every = np.random.default_rng(0), np.ones(real.n_obs, dtype=bool)
     measured = Measured(real.obsm["spatial"], sparse.csr_array(real.X), tuple(real.var_names), True, 1.0)
     config = sp.config.GeneModelConfig(n_factors=drawn.n_vars, least_certain=1.0)
-    profiles = fit_factors(measured, every, config, 0).loadings.astype(np.float64)
-    density = drawn.X.toarray().astype(np.float64)[:, : profiles.shape[1]]
+    loadings = fit_factors(measured, every, config, 0).loadings.astype(np.float64)
+    loadings = loadings[rng.integers(len(loadings), size=n_genes)] * rng.gamma(1, size=(n_genes, 1))
+    density = drawn.X.toarray().astype(np.float64)[:, : loadings.shape[1]]
     density /= density.mean(axis=0)
-    depth = real.X.sum() / real.n_obs / (density.mean(axis=0) @ (profiles / profiles.sum(axis=0)).T).sum()
-    rates = depth * (profiles / profiles.sum(axis=0)).T
+    rates = (loadings / loadings.sum() * real.X.sum() / real.n_obs).T
     parts = [rng.poisson(density[i : i + at_once] @ rates) for i in range(0, len(density), at_once)]
     counts = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix(part.astype(np.float32)) for part in parts]))
-    return AnnData(counts, drawn.obs, real.var[[]], drawn.uns, drawn.obsm)
+    names = pd.DataFrame(index=[f"gene{i}" for i in range(n_genes)])
+    return AnnData(counts, drawn.obs, names, drawn.uns, drawn.obsm)
 
 
 def scored(folder, seed, most_spots):
