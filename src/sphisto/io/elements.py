@@ -37,25 +37,6 @@ def is_shifted(matrix: NDArray[np.float64], most_px: float = 0.5) -> bool:
     return bool(np.abs(matrix[:2, 2]).max() > most_px * scale)
 
 
-def scale_to(element: Any, system: str, name: str) -> float:
-    """Units of a coordinate system per intrinsic unit of an element.
-
-    Raises
-    ------
-    ValueError
-        If the element does not lie there by a mere scale.
-    """
-    matrix = matrix_to(element, system)
-    scale = relative_scale(matrix)
-    if scale is None:
-        msg = (
-            f"{name!r} lies in {system!r} by more than a scale: {np.round(matrix, 4).tolist()}. Rotations, shifts and "
-            "shears are not supported; transform the elements first (`spatialdata.transform`)."
-        )
-        raise ValueError(msg)
-    return scale
-
-
 def finest(element: Any, dims: tuple[str, ...]) -> Any:
     """Pixels of the finest level of an image or labels element, perhaps lazy, in the given order of axes."""
     from xarray import DataTree

@@ -119,17 +119,3 @@ def min_max_rmse(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -
     It rewards flat predictions of sparse genes; read it beside the deviance.
     """
     return np.asarray(np.sqrt(np.nanmean(np.square(min_max(predicted) - min_max(truth)), axis=0)))
-
-
-def min_max_ssim(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
-    """Structural similarity (7 x 7 px windows) of (G, y, x) maps, each stretched to 0 to 1; NaN counts as 0.
-
-    Wang et al. (2004), as implemented by scikit-image.
-    """
-    from skimage.metrics import structural_similarity
-
-    def stretched(maps: NDArray[np.floating]) -> Floats:
-        return np.nan_to_num(min_max(maps.reshape(len(maps), -1).T)).T.reshape(maps.shape)
-
-    pairs = zip(stretched(predicted), stretched(truth), strict=True)
-    return np.array([structural_similarity(a, b, data_range=1.0) for a, b in pairs])
