@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 
+import numpy as np
 import pytest
 
 from sphisto.config import PRESETS, FieldConfig, FitConfig, GeneModelConfig, TrainConfig, as_plain, by_name, from_plain
@@ -69,6 +70,19 @@ def test_settings_survive_plain_values():
     assert from_plain(plain) == config
     assert from_plain({}) == FitConfig()
     assert FitConfig.from_json(config.to_json()) == config
+
+
+def test_numbers_of_numpy_become_pythons():
+    """A model's file takes no others."""
+    train = TrainConfig(learning_rate=np.float64(1e-3), batch=np.int64(2), hidden=tuple(np.array([0.1, 0.5])))
+    assert train == TrainConfig(learning_rate=1e-3, batch=2, hidden=(0.1, 0.5))
+    assert {type(value) for value in (train.learning_rate, train.batch, *train.hidden)} == {int, float}
+    assert type(FieldConfig(use_stain=np.False_).use_stain) is bool
+
+
+def test_at_least_one_share_must_be_there_to_choose_from():
+    with pytest.raises(ValueError, match="Found no shares in TrainConfig; expected at least one"):
+        TrainConfig(shares=())
 
 
 def test_every_setting_has_a_name_by_which_two_calls_are_compared():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,7 +22,7 @@ def require_ranges(
     several: Sequence[str] = (),
     switches: Sequence[str] = (),
 ) -> None:
-    """Raise if a setting is not what it must be; lists, as files hold them, are turned into tuples.
+    """Raise if a setting is not what it must be; lists are turned into tuples, numbers of numpy into Python's own.
 
     Parameters
     ----------
@@ -50,6 +52,9 @@ def require_ranges(
         (below_one, lambda x: 0 <= x < 1, "a number from 0 and below 1"),
     ]
     kind = type(settings).__name__
+    for name, found in vars(settings).items():  # files hold lists, and could not hold numpy's numbers
+        plain = [_plain(each) for each in found] if isinstance(found, tuple | list) else _plain(found)
+        object.__setattr__(settings, name, type(found)(plain) if isinstance(found, tuple | list) else plain)
     for name in several:
         found = getattr(settings, name)
         if not isinstance(found, tuple | list):
@@ -70,3 +75,7 @@ def require_ranges(
                 if not (math.isfinite(value) and is_right(value)):
                     msg = f"Found {name}={found!r} in {kind}; expected {expected}."
                     raise ValueError(msg)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

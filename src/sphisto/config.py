@@ -70,7 +70,7 @@ class TrainConfig:
     shares
         Shares of what the network adds among which the held-out spots choose, beside none.
     most_tiles
-        Tiles on which they choose: those with most held-out spots.
+        Tiles on which they choose: those with most held-out spots, and more where fewer than ``least_held_out`` lie in these.
     """
 
     max_epochs: int | None = None
@@ -108,6 +108,9 @@ class TrainConfig:
             shares=("first_look", "hidden", "blind", "warm_up", "shares"),
             below_one=("image_share", "held_out"),
         )  # fmt: skip
+        if not self.shares:
+            msg = "Found no shares in TrainConfig; expected at least one. `max_epochs=1` is the shortest training."
+            raise ValueError(msg)
         if len(self.hidden) != 2 or self.hidden[0] > self.hidden[1]:
             msg = f"Found hidden={self.hidden!r}; expected the least and the largest share of the spots."
             raise ValueError(msg)

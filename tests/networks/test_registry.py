@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sphisto.networks.registry import NETWORKS, network
-from sphisto.networks.unet import _Scaled
+from sphisto.networks.unet import UNet, _Scaled
 
 K = 4
 names = pytest.mark.parametrize("name", list(NETWORKS))
@@ -61,6 +61,12 @@ def test_a_unet_begins_by_passing_on_the_pixels_it_takes_together():
     module = build("unet", trained=False)
     pixels = torch.nn.functional.pixel_unshuffle(torch.rand(1, 3, 16, 24), module.finest)
     torch.testing.assert_close(module.stem(pixels)[:, : pixels.shape[1]], pixels)
+
+
+def test_a_unet_may_be_narrower_than_the_pixels_it_takes_together():
+    module = UNet(torch.ones(3), widths=[8, 12, 16], finest=2).eval()
+    drawn, maps = module(torch.rand(1, 3, 32, 32), torch.ones(1, 3, 4, 4))
+    assert drawn.shape == maps.shape == (1, 3, 32, 32)
 
 
 def test_a_unet_that_learned_nothing_is_the_interpolation():

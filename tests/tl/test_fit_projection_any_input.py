@@ -345,3 +345,12 @@ def check_store(path: Path, sdata: Any, adata: AnnData, key: str) -> None:
     if whole.any():
         over_spots = sp.tl.aggregate(path, spots[whole], key=key)
         np.testing.assert_allclose(over_spots.X, expected[whole], rtol=2e-3, atol=1e-4 * expected.max())
+
+
+def test_a_model_of_names_and_numbers_of_numpy_can_be_loaded(small_toy, tmp_path):
+    genes = np.intersect1d(["class1_a", "noise_a"], list(small_toy.var_names))
+    train = TrainConfig(least_batches=1, learning_rate=np.linspace(1e-3, 2e-3, 3)[1])
+    sp.tl.fit_projection(
+        small_toy, store=tmp_path / "toy.zarr", genes=genes, max_epochs=1, config=FitConfig(train=train), device="cpu"
+    )
+    assert sp.tl.load(tmp_path / "toy.projection.pt").genes == ("class1_a", "noise_a")

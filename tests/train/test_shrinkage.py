@@ -101,10 +101,22 @@ def test_the_tiles_with_most_of_the_spots_are_looked_at(small_toy):
     spots = slide.footprint().select(np.arange(0, len(slide.spots.centers), 3))
     tiles, whole = plan_tiles(slide.grid.shape, size=32), spots.drawn()
     sizes = [len(whole.within(tile.core).y) for tile in tiles]
-    chosen, inside = _fullest(tiles, spots, 4)
+    chosen, inside = _fullest(tiles, spots, 4, 1)
     assert sorted(len(whole.within(tile.core).y) for tile in chosen) == sorted(sizes)[-4:]
     seen = np.zeros(slide.grid.shape)
     for tile in chosen:
         seen[tile.core.slices] = 1
     np.testing.assert_array_equal(inside, whole.pool(seen)[:, 0] == whole.covered)
     assert 0 < inside.sum() < len(spots)
+
+
+@pytest.mark.parametrize("least", [6, 12, 1_000])
+def test_more_tiles_are_looked_at_where_few_spots_lie_in_one(small_toy, least):
+    """Tiles of the size of a spot: hardly any lies in one, and a few tiles hold none."""
+    slide = make_slide(sp.io.section(small_toy))
+    spots = slide.footprint().select(np.arange(0, len(slide.spots.centers), 3))
+    tiles = plan_tiles(slide.grid.shape, size=16)
+    assert _fullest(tiles, spots, 4, 1)[1].sum() < 6
+    chosen, inside = _fullest(tiles, spots, 4, least)
+    assert min(least, len(spots)) <= inside.sum() <= len(spots)
+    assert 4 < len(chosen) <= len(tiles)

@@ -95,7 +95,7 @@ def _pass_on(layer: nn.Conv2d, n: int) -> None:
     apart. Layers that follow are left random. If they, too, handed the image on, it would be redrawn before anything was
     learned from it, and genes would find fewer structures of the image in the features that are left.
     """
-    middle = layer.kernel_size[0] // 2
+    n, middle = min(n, layer.out_channels), layer.kernel_size[0] // 2
     with torch.no_grad():
         layer.weight[:n] = 0
         layer.bias[:n] = 0  # type: ignore[index]

@@ -19,7 +19,8 @@ def names_of(genes: str | Sequence[str] | None) -> tuple[str, ...]:
     """Names of the genes asked for, none where that is left open."""
     if genes is None:
         return ()
-    names = (genes,) if isinstance(genes, str) else tuple(dict.fromkeys(genes))
+    # numpy's strings are strings that a model's file could not hold
+    names = (str(genes),) if isinstance(genes, str) else tuple(dict.fromkeys(map(str, genes)))
     if not names:
         msg = "Found an empty list of genes; expected at least one, or None."
         raise ValueError(msg)

@@ -41,8 +41,9 @@ def gated(
     rows = np.flatnonzero(watched)
     if len(rows) < 2:
         return _at(fitted, 0.0), 0.0, 0.0
-    spots, gates = slide.footprint().select(rows), fitted.config.train.shares
-    tiles, whole = _fullest(tiles_of(fitted, slide), spots, fitted.config.train.most_tiles)
+    spots, config = slide.footprint().select(rows), fitted.config.train
+    gates = config.shares
+    tiles, whole = _fullest(tiles_of(fitted, slide), spots, config.most_tiles, config.least_held_out)
     sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *gates)}
     with stage("held-out spots", len(tiles), unit="tile") as bar:
         parts = [spots.within(tile.core) for tile in tiles]
@@ -91,17 +92,20 @@ def _deviances(
     return np.concatenate(parts)
 
 
-def _fullest(tiles: list[Tile], spots: LazyFootprint, most: int) -> tuple[list[Tile], NDArray[np.bool_]]:
-    """Choose the tiles with most of the spots' pixels; also return which spots have all of theirs in them."""
-    left, sizes = np.zeros(len(spots), dtype=np.int64), []
-    for tile in tiles:
-        entries = np.diff(spots.within(tile.core).indptr)
-        left += entries
-        sizes.append(entries.sum())
-    chosen = [tiles[i] for i in np.argsort(-np.array(sizes), kind="stable")[:most]]
-    for tile in chosen:
-        left -= np.diff(spots.within(tile.core).indptr)
-    return chosen, left == 0
+def _fullest(tiles: list[Tile], spots: LazyFootprint, most: int, least: int) -> tuple[list[Tile], NDArray[np.bool_]]:
+    """Choose the tiles with most of the spots' pixels; also return which spots have all of theirs in them.
+
+    More tiles than ``most`` are chosen until ``least`` spots have: few do where a spot is nearly as large as a tile.
+    """
+    pixels = np.stack([np.diff(spots.within(tile.core).indptr) for tile in tiles], axis=1)  # (spots, tiles)
+    chosen = np.zeros(len(tiles), dtype=bool)
+    chosen[np.argsort(-pixels.sum(axis=0), kind="stable")[:most]] = True
+    while True:
+        missing = (pixels[:, ~chosen] > 0).sum(axis=1)
+        if (missing == 0).sum() >= min(least, len(spots)):
+            return [tile for tile, used in zip(tiles, chosen, strict=True) if used], missing == 0
+        nearest = np.flatnonzero(missing)[np.argmin(missing[missing > 0])]
+        chosen |= pixels[nearest] > 0
 
 
 def _with_share(
