@@ -55,6 +55,20 @@ def test_a_picture_without_scale_is_refused(fitted, tmp_path):
         sp.tl.predict(sp.tl.load(fitted), np.zeros((50, 50, 3), np.uint8), store=tmp_path / "a.zarr")
 
 
+def test_a_gene_that_a_section_lacks_is_told_by_the_others(fitted, store, tmp_path, caplog):
+    """And is not one without counts; of the rest nothing changes much."""
+    model = sp.tl.load(fitted)
+    gene = model.genes[0]
+    others = fitted[:, [name for name in fitted.var_names if name != gene]].copy()
+    sp.tl.predict(model, others, store=tmp_path / "a.zarr", device="cpu")
+    assert f"lacks 1 of the {fitted.n_vars} genes of the projection" in caplog.text
+    found, expected = (sp.get.raster(path, "projection") for path in (tmp_path / "a.zarr", store))
+    ratio = (found.mean(["y", "x"]) / expected.mean(["y", "x"])).values
+    np.testing.assert_allclose(ratio, 1, atol=0.3)
+    pair = [each.sel(c=gene).values[np.isfinite(expected.sel(c=gene).values)] for each in (found, expected)]
+    assert np.corrcoef(*pair)[0, 1] > 0.8
+
+
 def test_too_few_genes_in_common_are_refused(fitted, tmp_path):
     other = fitted[:, ["noise_a"]].copy()
     with pytest.raises(ValueError, match=r"The slide has 1 of the model's \d+ genes, which carry .* of its counts"):

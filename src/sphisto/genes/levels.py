@@ -137,14 +137,15 @@ def levels_of(model: GeneModel, counts: Floats, expected: Floats, config: GeneMo
     model
         Shared by the others.
     counts
-        (G,) sums over the section's spots.
+        (G,) sums over the section's spots; NaN of genes that it lacks, whose level is that of all others.
     expected
         (G,) of that under usual levels.
     config
         How firmly a level is held to that of all genes.
     """
-    depth = counts.sum() / max(float(expected.sum()), 1e-12)
-    share = np.log((counts + config.firm) / (expected * depth + config.firm))
+    measured = np.isfinite(counts)
+    depth = counts[measured].sum() / max(float(expected[measured].sum()), 1e-12)
+    share = np.log((np.where(measured, counts, expected * depth) + config.firm) / (expected * depth + config.firm))
     return np.where(np.isnan(model.loadings[:, 0]), 0.0, share + np.log(max(depth, 1e-12)))
 
 

@@ -68,6 +68,13 @@ class GeneModel:
         """Return the model of some genes."""
         return replace(self, genes=tuple(genes), loadings=self.rows(genes))
 
+    def measured_by(self, genes: tuple[str, ...]) -> GeneModel:
+        """Return the model of the genes that a section measured, some of this model's or all, modelled or not."""
+        if genes == self.genes:
+            return self
+        position = {gene: i for i, gene in enumerate(self.genes)}
+        return replace(self, genes=genes, loadings=self.loadings[[position[gene] for gene in genes]])
+
     def by(self, factors: NDArray[np.bool_]) -> GeneModel:
         """Return the model by some of the factors."""
         plain, contrasts = np.split(factors, [self.n_factors - self.n_contrasts])

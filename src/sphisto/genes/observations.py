@@ -109,10 +109,12 @@ def informative(slide: Slide) -> NDArray[np.bool_]:
 def observe(slide: Slide, model: GeneModel, known: NDArray[np.bool_], config: GeneModelConfig) -> Observations:
     """Put what the ``known`` (n,) spots of a slide measured into factors, without reading the others.
 
+    By those of the model's genes that the slide has: one that it lacks is no gene without counts.
     Bins of a handful of counts are summed up to squares first: the counts of squares of a field's finest detail tell as
     much as those of their bins, and there are far fewer of them.
     """
     measured, rows = slide.spots, np.flatnonzero(known)
+    model = model.measured_by(measured.genes)
     share = np.nan_to_num(slide.footprint().select(rows).mean(slide.tissue)[:, 0])
     values, centers, side = measured.values[rows], measured.centers[rows], _side_of_squares(slide, rows, config)
     members = None

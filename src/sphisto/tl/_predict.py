@@ -195,7 +195,7 @@ def _refuse_other_values(section: Section, fitted: Fitted) -> None:
 
 
 def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
-    """Bring the values into the model's gene order; genes the slide lacks count as not measured: zero."""
+    """Keep the values of the model's genes, in its order; what the slide lacks of them is said, and told by the others."""
     spots = slide.spots
     position = {gene: i for i, gene in enumerate(spots.genes)}
     shared = np.array([gene in position for gene in fitted.model.genes])
@@ -207,13 +207,14 @@ def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
             f"expected at least {_LEAST_SHARED:.0%}. Are the gene names of the same kind (symbols or ids) and species?"
         )
         raise ValueError(msg)
-    columns = [position[gene] for gene, has in zip(fitted.model.genes, shared, strict=True) if has]
-    place = sparse.csr_array(
-        (np.ones(len(columns), dtype=np.float32), (np.arange(len(columns)), np.flatnonzero(shared))),
-        shape=(len(columns), len(shared)),
-    )
-    values = sparse.csr_array(spots.values[:, columns] @ place)
-    return replace(slide, measured=replace(spots, values=values, genes=fitted.model.genes, others=None))
+    if not shared.all():
+        logger.info(
+            "%s lacks %d of the %d genes of the projection, which carry %.1f %% of its counts; what is drawn of them is told "
+            "by the others.", slide.name, (~shared).sum(), len(shared), 100 * (1 - share),
+        )  # fmt: skip
+    genes = tuple(gene for gene, has in zip(fitted.model.genes, shared, strict=True) if has)
+    values = sparse.csr_array(spots.values[:, [position[gene] for gene in genes]])
+    return replace(slide, measured=replace(spots, values=values, genes=genes, others=None))
 
 
 def _empty_table(fitted: Fitted) -> AnnData:
