@@ -39,6 +39,22 @@ def test_there_are_no_more_contrasts_than_factors(n):
         GeneModel(("A", "B", "C"), LOADINGS, n)
 
 
+def test_factors_take_the_places_of_those_they_are_like(rng):
+    loadings = rng.dirichlet(np.full(30, 0.3), 5).T.astype(np.float32)
+    names, order = tuple(f"gene{i}" for i in range(30)), [2, 0, 3, 1, 4]
+    contrast = rng.normal(size=(30, 1)).astype(np.float32)
+    mixed = GeneModel(names, np.hstack([loadings[:, order], contrast]), 1)
+    found = mixed.in_order_of(GeneModel(names, loadings[:, :4] + np.float32(0.01)))  # one more than there were
+    np.testing.assert_array_equal(found.loadings, np.hstack([loadings, contrast]))
+    named = GeneModel(names, loadings[:, order], 0, tuple("abcde"))
+    assert named.in_order_of(found) is named
+
+
+def test_names_of_genes_are_words():
+    with pytest.raises(TypeError, match="Found 0 of type int among the genes; expected their names"):
+        require_genes([0, 1], ["A", "B"])
+
+
 def test_contrasts_correct_the_others_but_take_away_nine_tenths_at_most(rng):
     loadings = np.array([[0.5, 0.2], [0.5, -0.2]], dtype=np.float32)
     found = rates(np.array([[10.0, 5.0], [10.0, -100.0]]), loadings, 1)

@@ -83,8 +83,12 @@ def test_scores_of_each_section_by_method(sections, split):
 
 
 def test_a_section_that_is_left_out_is_predicted_better_than_by_the_others_mean(sections):
-    table = evaluate(sections, split="section")["mean_pearson"].unstack()
+    found = evaluate(sections, split="section")
+    table = found["mean_pearson"].unstack()
     assert (table["sphisto"] > table["mean"] + 0.15).all()
+    assert found["better_than_gaussian"].isna().all()  # there are no spots to interpolate
+    axes = sp.pl.evaluation(sections[0], key=f"evaluation_{NAMES[0]}", show=False)
+    assert axes[0].get_title() == f"all {sections[0].n_obs} spots held out"
 
 
 def test_what_a_left_out_section_measured_changes_no_prediction_of_it(sections, predictions):

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 
+import anndata as ad
 import numpy as np
 import pytest
 import torch
@@ -297,3 +298,42 @@ def test_little_memory_makes_smaller_pieces(small_toy, tmp_path, monkeypatch, ca
     monkeypatch.setattr(inference, "_LEAST_PIECE", 64)
     with pytest.raises(MemoryError, match=r"does not suffice for pieces of 112 px .*as if.*choose another `device`"):
         fit(small_toy, tmp_path / "none.zarr")
+
+
+def test_another_section_of_a_name_that_the_store_holds_is_refused(small_toy, tmp_path, caplog):
+    """Its image, spots and counts would take the place of those that the older projection is of."""
+    fit(small_toy, tmp_path / "toy.zarr", key_added="old")
+    other = sp.datasets.toy(100, 108, pitch_um=24, rng=9)
+    with pytest.raises(
+        ValueError, match=r"holds 'old' of a library of that name, with spots of these names at other places"
+    ):
+        fit(other, tmp_path / "toy.zarr", key_added="new")
+    other.obs_names = [f"other{i}" for i in range(other.n_obs)]
+    with pytest.raises(ValueError, match=r"holds 'old' of a library of that name, with none of its spots"):
+        fit(other, tmp_path / "toy.zarr", key_added="new")
+    fit(small_toy[:30].copy(), tmp_path / "toy.zarr", key_added="new")  # fewer spots of the same section
+    assert "will be replaced" not in caplog.text
+    fit(small_toy, tmp_path / "toy.zarr", key_added="new")
+    assert "The projection 'new' of 'toy'" in caplog.text
+
+
+def test_spots_of_one_name_are_refused_where_they_would_carry_something_over(small_toy, tmp_path):
+    small_toy.obs_names = ["twice", "twice", *small_toy.obs_names[2:]]
+    fit(small_toy, tmp_path / "toy.zarr", key_added="old")
+    with pytest.raises(ValueError, match=r"several spots of the name 'twice'.*obs_names_make_unique"):
+        fit(small_toy, tmp_path / "toy.zarr", key_added="new")
+
+
+def test_some_rows_of_a_table_that_stays_in_its_file_are_refused(small_toy, tmp_path):
+    small_toy.write_h5ad(tmp_path / "toy.h5ad")
+    some = ad.read_h5ad(tmp_path / "toy.h5ad", backed="r")[:30]
+    for call in (sp.io.section, sp.tl.fit_projection, sp.tl.evaluate):
+        with pytest.raises(ValueError, match=r"Found a view of a table that stays in its file .*to_memory"):
+            call(some)
+
+
+def test_places_written_as_text_are_numbers(small_toy, tmp_path):
+    expected = np.asarray(small_toy.obsm["spatial"], dtype=float)
+    small_toy.obsm["spatial"] = expected.astype(str)
+    fit(small_toy, tmp_path / "toy.zarr")
+    np.testing.assert_allclose(stores.table(tmp_path / "toy.zarr").obsm["spatial"], expected)

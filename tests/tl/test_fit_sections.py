@@ -667,6 +667,17 @@ def laid(tmp_path_factory, upon):
     return Pair(store, tables)
 
 
+def test_a_table_of_a_joint_fit_is_read_by_the_name_of_the_fit_and_the_section(pair):
+    one = pair.tables[0]
+    expected = sp.get.gene_raster(pair.store, "class1_a", key="projection_one")
+    found = sp.get.gene_raster(one, "class1_a", library_id="one")
+    np.testing.assert_array_equal(found.values, expected.values)
+    sp.pl.projection(one, "class1_a", library_id="one", show=False)
+    sp.pl.comparison(one, "class1_a", library_id="one", show=False)
+    with pytest.raises(KeyError, match="there is 'projection_one'"):
+        sp.get.gene_raster(one, "class1_a", key="other", library_id="one")
+
+
 def test_a_registration_changes_what_is_predicted_and_is_recorded(laid, pair, tmp_path, upon):
     assert not np.allclose(raster(laid.store, "projection_two_factors"), raster(pair.store, "projection_two_factors"))
     params = laid.tables[1].uns["projection_two"]["params"]

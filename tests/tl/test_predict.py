@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import sphisto as sp
+from sphisto.io.store import read as stores
 
 
 def test_the_fitted_slide_is_predicted_as_it_was_fitted(fitted, store, tmp_path):
@@ -87,3 +88,42 @@ def test_values_that_are_no_counts_are_refused_under_a_model_of_counts(fitted, t
 def test_how_features_are_standardised_is_no_question_for_a_projection_of_one_section(fitted, tmp_path):
     with pytest.raises(ValueError, match="Found scaling='section' and a projection of one section"):
         sp.tl.predict(sp.tl.load(fitted), "not_read", store=tmp_path / "x.zarr", scaling="section")
+
+
+def test_a_picture_alone_has_no_skill_and_is_warned_of(fitted, tmp_path, caplog):
+    """One section teaches nothing of another; a section with spots is judged by its own."""
+    model, table = sp.tl.load(fitted), tmp_path / "picture.zarr"
+    section = sp.io.section(
+        fitted.uns["spatial"]["toy"]["images"]["hires"], image_um_per_px=model.um_per_px, library_id="new"
+    )
+    sp.tl.predict(model, section, store=table, device="cpu")
+    assert "has no spots, and the projection is of one section" in caplog.text
+    assert np.isnan(stores.table(table).var["projection_pearson"]).all()
+    other = sp.datasets.toy(96, 112, pitch_um=24, rng=77)
+    sp.tl.predict(model, other, store=tmp_path / "other.zarr", device="cpu")
+    own, of_the_fit = other.var["projection_pearson"], fitted.var["projection_pearson"]
+    assert np.isfinite(own).any()
+    assert not np.allclose(own, of_the_fit, equal_nan=True)
+
+
+@pytest.mark.parametrize(("times", "said"), [(1.4, "is predicted at"), (1 / 1.4, "is predicted at"), (1, "")])
+def test_pixels_of_another_size_are_warned_of(fitted, tmp_path, caplog, times, said):
+    model = sp.tl.load(fitted)
+    pixels = fitted.uns["spatial"]["toy"]["images"]["hires"]
+    section = sp.io.section(pixels, image_um_per_px=times * model.um_per_px, library_id="new")
+    sp.tl.predict(model, section, store=tmp_path / "a.zarr", device="cpu")
+    assert ("is predicted at" in caplog.text) == bool(said)
+
+
+def test_pixels_that_are_far_larger_are_refused(fitted, tmp_path):
+    model = sp.tl.load(fitted)
+    pixels = fitted.uns["spatial"]["toy"]["images"]["hires"]
+    section = sp.io.section(pixels, image_um_per_px=3 * model.um_per_px, library_id="new")
+    with pytest.raises(ValueError, match="um per px of 'new', the nearest to the .* of the projection"):
+        sp.tl.predict(model, section, store=tmp_path / "a.zarr", device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_path_of_a_store_is_no_model_and_its_models_are_named(fitted, store):
+    with pytest.raises(FileNotFoundError, match=r"a store; expected what .* lie beside it: toy\.projection\.pt"):
+        sp.tl.load(store)

@@ -20,7 +20,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     beside = _beside(path)
     try:
         yield beside
-        with beside.open("rb") as file:
+        with beside.open("rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())  # else a power failure may leave an empty file under the name of a good one
         beside.replace(path)
     finally:

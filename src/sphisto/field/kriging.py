@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ _LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
 _LEAST_NEEDED = 1e-3  # share of a nugget in any component; each costs as much as the others
 _STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
 _AT_ONCE = 512  # points of a thread: what is in memory at once is that many times the spots, for each
+_keeping = Lock()
 _KEPT = 16  # windows that are kept once they are conditioned: tiles that follow each other lie in the same few
 
 
@@ -215,15 +217,18 @@ class Kriged:
         return out
 
     def _piece(self, number: int) -> Piece:
-        if number not in self._recent:
+        found = self._recent.get(number)
+        if found is None:
             inside = self.kriging.places.inside(*self.windows.box(number))
             known = np.setdiff1d(inside, self.hidden, assume_unique=True) if len(self.hidden) else inside
             elsewhere = self.kriging.information_elsewhere(np.union1d(inside, self.hidden))
-            self._recent[number] = _conditioned(self.kriging, known, elsewhere, self.precision)
+            found = _conditioned(self.kriging, known, elsewhere, self.precision)
+        with _keeping:  # threads of one process may read the same field
+            self._recent[number] = found
+            self._recent.move_to_end(number)
             if len(self._recent) > _KEPT:
                 self._recent.popitem(last=False)
-        self._recent.move_to_end(number)
-        return self._recent[number]
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,6 +96,22 @@ class GeneModel:
             raise KeyError(msg)
         return rows
 
+    def in_order_of(self, other: GeneModel) -> GeneModel:
+        """Return the model with each factor in the place of that of another model which it is most like; named ones stay.
+
+        A network reads them by their place, also where it only redraws the image.
+        """
+        from scipy.optimize import linear_sum_assignment
+
+        if self.factor_names:
+            return self
+        plain, contrasts = np.split(self.loadings, [self.n_factors - self.n_contrasts], axis=1)
+        theirs = other.loadings[:, : other.n_factors - other.n_contrasts]
+        ours, theirs = (each / np.maximum(np.linalg.norm(each, axis=0), 1e-12) for each in (plain, theirs))
+        order = linear_sum_assignment(-theirs.T @ ours)[1]  # of their factors, one after the other
+        order = np.concatenate([order, np.setdiff1d(np.arange(plain.shape[1]), order)])
+        return replace(self, loadings=np.hstack([plain[:, order], contrasts]))
+
     def expression(self, maps: NDArray[Any]) -> NDArray[np.float32]:
         """Turn (K, ...) factor maps into (genes, ...) expression in counts per spot area."""
         flat = np.asarray(maps, dtype=np.float32).reshape(len(maps), -1)
@@ -105,7 +121,10 @@ class GeneModel:
 
 def require_genes(genes: Iterable[str], known: Sequence[str]) -> None:
     """Raise for names of genes that are not there, with those that are like the first of them."""
-    there = set(known)
+    there, genes = set(known), list(genes)
+    if strange := [gene for gene in genes if not isinstance(gene, str)]:
+        msg = f"Found {strange[0]!r} of type {type(strange[0]).__name__} among the genes; expected their names."
+        raise TypeError(msg)
     missing = [gene for gene in genes if gene not in there]
     if not missing:
         return

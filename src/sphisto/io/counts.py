@@ -125,6 +125,16 @@ def require_loaded(adata: AnnData) -> None:
     require_frames(adata)
 
 
+def refuse_backed_view(adata: AnnData) -> None:
+    """Refuse some rows or columns of a table that stays in its file: nothing can be written into them."""
+    if adata.isbacked and adata.is_view:
+        msg = (
+            f"Found a view of a table that stays in its file ({adata.filename}), into which nothing can be written; expected "
+            "the whole table, or a view of one in memory. Call `adata = adata.to_memory()` first, or give a `bbox`."
+        )
+        raise ValueError(msg)
+
+
 def require_frames(adata: AnnData) -> None:
     """Refuse a table of which ``obs`` or ``var`` is lazy, as ``anndata.experimental.read_lazy`` returns it."""
     import pandas as pd

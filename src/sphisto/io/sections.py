@@ -15,7 +15,7 @@ from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.bins import said_of_empty
 from sphisto.io.calibration import calibration_of, scale_of_stated
-from sphisto.io.counts import gene_names, values_of
+from sphisto.io.counts import gene_names, refuse_backed_view, values_of
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.layout_anndata import layout_of_anndata
@@ -250,6 +250,8 @@ def section(
         adata, others = read_run(of_run, image=None, library_id=library_id, bin_um=bin_um, bbox=window)
         found = layout_of_anndata(adata, image=image, image_scale=image_scale)
     elif hasattr(data, "obsm"):
+        if window is None and bin_um is None:
+            refuse_backed_view(data)
         found = layout_of_anndata(data, image=image, image_scale=image_scale, library_id=library_id)
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
         found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id, bin_um=bin_um)

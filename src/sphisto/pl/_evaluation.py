@@ -129,5 +129,7 @@ def _draw_against(ax: Axes, other: Any, own: Any, name: str, *, tie: float = 1e-
 
 def _split_in_words(split: Mapping[str, Any]) -> str:
     n_out = int(split["held_out"])
+    if split["kind"] == "section":
+        return f"all {n_out:,} spots held out"
     kind = "in blocks" if split["kind"] == "blocks" else "at random"
     return f"{n_out:,} of {n_out + int(split['left']):,} spots held out {kind}"

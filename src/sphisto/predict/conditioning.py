@@ -16,6 +16,7 @@ from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.observations import informative, observe
 from sphisto.predict.sections import field_with, taught_about, uses_neighbours
+from sphisto.scoring.skill import left_out_skill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,9 +79,19 @@ def posterior_for(
             fitted = replace(fitted, params={**fitted.params, "registered_used": used})
         return fitted, posterior
     if not known.any():
-        return fitted, prior_mean(fitted.mean, COARSEST)
+        logger.warning(
+            "%r has no spots, and the projection is of one section, which teaches others nothing but what its network drew: the "
+            "same levels are everywhere, and standard deviations are unknown. Fit a list of sections, also of one: "
+            "`sphisto.tl.fit_projection([section])`.", slide.name,
+        )  # fmt: skip
+        return replace(fitted, skill=fitted.skill.unknown()), prior_mean(fitted.mean, COARSEST)
     field = fit_field(slide, fitted.model, known, features, fitted.config)
     warn_without_features(field, slide)
+    if fitted.is_counts and np.isfinite(fitted.skill.pearson).any():  # that of the section of the fit may be another
+        measured = fitted.model.measured_by(slide.spots.genes)
+        position = {gene: i for i, gene in enumerate(fitted.model.genes)}
+        rows = np.array([position[gene] for gene in measured.genes])
+        fitted = replace(fitted, skill=fitted.skill.over(left_out_skill(field, measured, slide), rows))
     return fitted, field.given("all")
 
 

@@ -282,7 +282,10 @@ def load_fitted(path: Path) -> Fitted:
         If it is not a fitted projection, or of a newer format.
     """
     if not path.is_file():
-        msg = f"Found no file {path}; expected what `sphisto.tl.save` wrote."
+        beside = sorted(each.name for each in path.parent.glob(f"{path.stem}.*.pt")) if path.is_dir() else []
+        what = f"Found {path}, a store" if beside else f"Found no file {path}"
+        models = f" The models of this store lie beside it: {', '.join(beside)}." if beside else ""
+        msg = f"{what}; expected what `sphisto.tl.save` wrote.{models}"
         raise FileNotFoundError(msg)
     content = read_safely(path, "fitted projection")
     if not isinstance(content, dict) or content.get("format") not in (*_OLDER, _FORMAT):

@@ -252,10 +252,7 @@ def taught_about(
     if drift is None or slide.name in fitted.sections:
         return fitted, drift
     if not known.any():
-        # the skill of sections with spots of their own would promise too much
-        unknown = np.full(len(fitted.model.genes), np.nan)
-        skill = replace(fitted.skill, pearson=unknown, deviance_explained=unknown.copy())
-        return replace(fitted, skill=skill), drift
+        return replace(fitted, skill=fitted.skill.unknown()), drift
     rows = np.flatnonzero(known)
     expected = drift.alone().density(slide.spots.centers[rows])
     share = np.clip(

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_entering = Lock()
+_inside: list[int] = []  # of each that has entered `a_core_left`: threads there were before the first
 _LEAST_PIECE = 64  # px; with the halo around them, smaller pieces take hardly less memory
 _BLOCK = 128  # px of a prior that are computed together: a view holds few that its neighbours do not need as well
 _KEPT_BYTES, _LEAST_KEPT, _MOST_KEPT = 2**25, 36, 128  # of blocks; a view has 36 at most
@@ -252,14 +255,24 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def a_core_left(device: torch.device) -> Iterator[None]:
-    """Let the network take one thread less than usual: threads that wait for each other beside a writer lose much."""
-    n_threads = torch.get_num_threads()
-    if device.type == "cpu" and n_threads > 1:
-        torch.set_num_threads(n_threads - 1)
+    """Let the network take one thread less than usual: threads that wait for each other beside a writer lose much.
+
+    The number holds for the whole process: the first that enters sets it and the last that leaves takes it back.
+    """
+    with _entering:
+        if not _inside:
+            _inside.append(torch.get_num_threads())
+            if device.type == "cpu" and _inside[0] > 1:
+                torch.set_num_threads(_inside[0] - 1)
+        else:
+            _inside.append(_inside[0])
     try:
         yield
     finally:
-        torch.set_num_threads(n_threads)
+        with _entering:
+            n_threads = _inside.pop()
+            if not _inside:
+                torch.set_num_threads(n_threads)
 
 
 def device_of(name: str | None) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +37,18 @@ class Skill:
     pearson: NDArray[np.float64]
     deviance_explained: NDArray[np.float64]
     dispersion: NDArray[np.float64]
+
+    def unknown(self) -> Skill:
+        """Return what is known of a slide without spots: that of sections with spots of their own would promise too much."""
+        nothing = np.full(len(self.pearson), np.nan)
+        return replace(self, pearson=nothing, deviance_explained=nothing.copy())
+
+    def over(self, own: Skill, genes: NDArray[np.intp]) -> Skill:
+        """Return this with what is known of some genes, by their numbers, in a section of their own."""
+        out = {name: values.copy() for name, values in vars(self.unknown()).items()}
+        for name, values in vars(own).items():
+            out[name][genes] = values
+        return Skill(**out)
 
 
 def unknown_skill(n_genes: int) -> Skill:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _SAME_SIZE = 0.02  # relative
+_APART, _MOST_APART = 1.25, 1.5  # ratio of um per px that is warned of; that averaging whole blocks of pixels can leave
 _LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common a spot does not determine its factors
 
 
@@ -141,21 +142,41 @@ def predict(
     if not fitted.lessons:
         refuse_registered(section)
     frame = frame_in(fitted, section.library_id, section.registration) if fitted.lessons else None
+    own = fitted.sections.get(section.library_id)
     with stage("image and tissue"):
-        slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot)
+        slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot if own is None else own.spot)
+    _check_scale(slide, fitted)
     if section.adata is None:
         section = replace(section, adata=_empty_table(fitted))
     else:
         require_free_key(section.table, key_added)
         slide = _with_model_genes(slide, fitted)
     slide = replace(slide, frame=frame)
-    if slide.name in fitted.sections:
-        require_same_section(fitted.sections[slide.name], slide)
+    if own is not None:
+        require_same_section(own, slide)
     building.check_target(path, slide.name, key_added)
     write_section(
         fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
         client=client, started=started, scaling=scaling,
     )  # fmt: skip
+
+
+def _check_scale(slide: Slide, fitted: Fitted) -> None:
+    """Refuse pixels of another size than those of the fit, by which texture and network see another magnification; warn of some."""
+    here, there = slide.grid.um_per_px, fitted.um_per_px
+    apart = max(here / there, there / here)
+    if apart > _MOST_APART:
+        msg = (
+            f"Found {here:.3g} um per px of {slide.name!r}, the nearest to the {there:.3g} of the projection that its image has; "
+            f"expected about the same. Give an image of {there:.3g} um per px or finer, or check `image_um_per_px`."
+        )
+        raise ValueError(msg)
+    if apart > _APART:
+        logger.warning(
+            "%s is predicted at %.3g um per px, the nearest to the %.3g of the projection that its image has: what the network and "
+            "the texture know of the tissue is of another magnification. An `image` of %.3g um per px, or much finer, avoids that.",
+            slide.name, here, there, there,
+        )  # fmt: skip
 
 
 def _check_scaling(scaling: Scaling, fitted: Fitted) -> None:

@@ -17,6 +17,7 @@ from sphisto._progress import stage
 from sphisto.config import by_name
 from sphisto.features.sources import record_of
 from sphisto.genes.factorize import fit_factors, gene_factors, refit_factors
+from sphisto.genes.levels import fit_shared
 from sphisto.genes.loadings import hash_of
 from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
@@ -142,7 +143,7 @@ def fit(
         with stage("factors, of all spots"):
             few = known.sum() <= config.genes.sample
             model = (
-                fit_factors(measured, known, config.genes, seed, loadings)
+                fit_factors(measured, known, config.genes, seed, loadings).in_order_of(fitted.model)
                 if few
                 else refit_factors(fitted.model, measured, known, config.genes, seed, loadings)
             )
@@ -239,7 +240,10 @@ def fit_sections(
     _warn_if_ended(fitted)
     known = [informative(slide) for slide in slides]
     with stage("factors and what sections share, of all spots"):
-        model = shared.model if any(gates) else None  # without the network, factors need not be the network's own
+        model = shared.model
+        if not any(gates):  # then factors need not be the network's own
+            found_anew = fit_shared([slide.spots for slide in slides], known, config.genes, seed, loadings)
+            model = replace(found_anew, shared=found_anew.shared.in_order_of(model.shared))
         shared = fit_together(slides, known, sources, config, scaling, seed, loadings=loadings, model=model, maps=maps)
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from sphisto import _keys
 from sphisto.io.store import read as stores
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
     """
     record = adata.uns.get(key)
     if not _is_projection(record):
-        msg = f"Did not find a projection in .uns[{key!r}]. Run `sphisto.tl.fit_projection` first, or correct `key`."
-        raise KeyError(msg)
+        raise KeyError(_missing(adata, key))
     return cast("Mapping[str, Any]", record)
 
 
@@ -68,7 +68,7 @@ def store_of(data: Data, key: str | None = None) -> Store:
         raise TypeError(msg)
     adata = cast("AnnData", data)
     if key is not None:
-        return str(record_of(adata, key)["store"])
+        return _store_of_projection(adata, key)
     places = {str(record["store"]) for record in adata.uns.values() if _is_projection(record)}
     if not places:
         msg = "Did not find a projection in .uns. Run `sphisto.tl.fit_projection` first."
@@ -77,6 +77,28 @@ def store_of(data: Data, key: str | None = None) -> Store:
         msg = f"The projections in .uns lie in {len(places)} stores: {', '.join(sorted(places))}. Give the path of one."
         raise ValueError(msg)
     return places.pop()
+
+
+def _store_of_projection(adata: AnnData, key: str) -> str:
+    """Return the store of a projection: of one section, or of several that were fitted together under that name."""
+    if _is_projection(adata.uns.get(key)):
+        return str(adata.uns[key]["store"])
+    places = {
+        str(record["store"])
+        for name, record in adata.uns.items()
+        if _is_projection(record) and name == _keys.of_section(key, str(record["params"].get("library_id")))
+    }
+    if len(places) != 1:
+        raise KeyError(_missing(adata, key))
+    return places.pop()
+
+
+def _missing(adata: AnnData, key: str) -> str:
+    known = [name for name, record in adata.uns.items() if _is_projection(record)]
+    there = f"; there is {', '.join(map(repr, known))}" if known else ""
+    return (
+        f"Did not find a projection in .uns[{key!r}]{there}. Run `sphisto.tl.fit_projection` first, or correct `key`."
+    )
 
 
 def table_of(data: Data, key: str | None = None) -> AnnData:

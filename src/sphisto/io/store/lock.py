@@ -54,10 +54,12 @@ def locked(store: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(
-            missing_ok=True
-        )  # before it is unlocked: a process that opens it afterwards finds that it was removed
-        os.close(handle)
+        if sys.platform == "win32":  # which removes no file that is open
+            os.close(handle)
+            path.unlink(missing_ok=True)
+        else:  # before it is unlocked: a process that opens it afterwards finds that it was removed
+            path.unlink(missing_ok=True)
+            os.close(handle)
 
 
 def lock_file(store: Path) -> Path:

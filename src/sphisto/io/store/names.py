@@ -88,6 +88,10 @@ def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: s
             "Choose another `key_added` or another `store`."
         )
         raise FileExistsError(msg)
+    if key in mark["keys"]:
+        logger.info(
+            "The projection %r of %r in %s will be replaced; another `key_added` keeps it.", key, library_id, store
+        )
     own = set(of_library) if library_id in libraries_of(mark) else set()
     own |= set(_keys.elements(key)) if key in mark["keys"] else set()
     wanted = _folded([*of_library, *_keys.elements(key)])

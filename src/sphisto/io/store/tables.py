@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sphisto")
 
+_SAME_PX = 1.0  # full-resolution px by which a spot may lie off where it lay
+
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
     """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots.
@@ -37,6 +39,7 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
 
     group: Any = zarr.open_group(earlier, mode="r", use_consolidated=False)
     var, obs = read_elem(group["var"]), read_elem(group["obs"])
+    _refuse_other_spots(table, obs.index, group, keys)
     genes, spots = (
         pd.Index(old.index).get_indexer(new) for old, new in ((var, table.var_names), (obs, table.obs_names))
     )
@@ -60,6 +63,36 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
                 getattr(table, part)[name] = _reordered(read_elem(group[f"{part}/{name}"]), order)
         if f"uns/{key}" in group:
             table.uns[key] = read_elem(group[f"uns/{key}"])
+
+
+def _refuse_other_spots(table: AnnData, names: Any, group: Any, keys: Sequence[str]) -> None:
+    """Refuse a table to which projections of an earlier one cannot be carried over: by spots' names, which are of the same places."""
+    import pandas as pd
+    from anndata.io import read_elem
+
+    kept = ", ".join(map(repr, keys))
+    for index in (table.obs_names, names):
+        if not pd.Index(index).is_unique:
+            twice = pd.Index(index)[pd.Index(index).duplicated()][0]
+            msg = (
+                f"Found several spots of the name {twice!r}; expected unique names, as the store holds {kept}, whose values at the "
+                "spots are carried over by them. Call `adata.obs_names_make_unique()` before all fits, or choose another `store`."
+            )
+            raise ValueError(msg)
+    if not len(table) or not len(names) or "obsm/spatial" not in group:  # a slide without spots
+        return
+    rows = pd.Index(names).get_indexer(table.obs_names)
+    here, there = (
+        np.asarray(table.obsm["spatial"])[rows >= 0],
+        np.asarray(read_elem(group["obsm/spatial"]))[rows[rows >= 0]],
+    )
+    if not len(here) or np.nanmax(np.abs(here - there), initial=0) > _SAME_PX:
+        what = "none of its spots" if not len(here) else "spots of these names at other places"
+        msg = (
+            f"The store holds {kept} of a library of that name, with {what}; expected the same section, as its image, spots and "
+            "counts would take the place of theirs. Choose another `library_id` or `store`."
+        )
+        raise ValueError(msg)
 
 
 def become(adata: AnnData, content: AnnData) -> None:

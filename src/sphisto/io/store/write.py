@@ -320,8 +320,12 @@ def _places_in_global(table: AnnData, slide: Slide) -> NDArray[np.float64]:
     stated = table.obsm.get("spatial")
     if stated is None:
         return places
-    if np.allclose(np.asarray(stated)[:, :2], places, atol=SAME_PLACE_PX):
-        return np.asarray(stated)  # with a third column, if there is one
+    try:
+        numbers = np.asarray(stated, dtype=np.float64)  # also of text
+    except (TypeError, ValueError):  # of a form of its own
+        return places
+    if numbers.ndim == 2 and np.allclose(numbers[:, :2], places, atol=SAME_PLACE_PX):
+        return numbers  # with a third column, if there is one
     logger.info(
         "obsm['spatial'] of the store's table is in full-resolution px; in the table in memory it stays as it is."
     )
