@@ -667,6 +667,30 @@ def laid(tmp_path_factory, upon):
     return Pair(store, tables)
 
 
+def test_a_gene_that_not_all_sections_have_is_refused_with_those_that_lack_it(sections, no_work, tmp_path):
+    one, two = sections[0], sections[1][:, [name for name in sections[1].var_names if name != "class0_a"]].copy()
+    with pytest.raises(KeyError, match=r"Found no gene 'class0_a' in 'two'; expected one that all sections have"):
+        fit([one, two], tmp_path / "pair.zarr", genes=["class0_a"])
+
+
+def test_the_image_alone_of_a_section_is_drawn_per_area_of_its_own_spots(tmp_path):
+    """The first section's are a quarter of the area."""
+    one, two = toy("one", spot_um=10), toy("two", spot_um=20)
+    um_per_px = sp.io.section(two).grid.um_per_px
+    fit([sp.io.section(one, spot_um=55), sp.io.section(two, spot_um=110)], tmp_path / "pair.zarr")
+    model = sp.tl.load(tmp_path / "pair.projection.pt")
+    assert (model.sections["one"].spot.um, model.sections["two"].spot.um) == (55, 110)
+    pixels = two.uns["spatial"]["two"]["images"]["hires"]
+    alone = sp.io.section(pixels, image_um_per_px=um_per_px, library_id="two")
+    sp.tl.predict(model, alone, store=tmp_path / "two.zarr", scaling="section", device="cpu")
+    assert stores.spot(tmp_path / "two.zarr", "projection").um == 110
+    found, expected = (
+        np.nanmean(sp.get.raster(tmp_path / store, name).values)
+        for store, name in (("two.zarr", "projection_factors"), ("pair.zarr", "projection_two_factors"))
+    )
+    assert found == pytest.approx(expected, rel=0.3)
+
+
 def test_a_table_of_a_joint_fit_is_read_by_the_name_of_the_fit_and_the_section(pair):
     one = pair.tables[0]
     expected = sp.get.gene_raster(pair.store, "class1_a", key="projection_one")

@@ -318,7 +318,6 @@ COMMANDS = (
         _add_predict,
         (
             "sphisto predict my_section.projection.pt next_section --store next_section.zarr",
-            "sphisto predict my_section.projection.pt slide.tif --image-um-per-px 0.5 --store slide.zarr",
             "sphisto predict sections.projection.pt slide.tif --image-um-per-px 0.5 --scaling section --store slide.zarr",
         ),
     ),
