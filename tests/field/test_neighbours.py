@@ -25,7 +25,7 @@ def told(sections, rest, places, config=CONFIG):
     return Neighbours(frame(0), sections, rest, config).at(np.asarray(places, dtype=np.float64))
 
 
-def test_it_is_the_weighted_mean_of_all_of_them(rng):
+def test_it_is_the_weighted_mean_of_all_of_them(rng, monkeypatch):
     sections = [neighbour(rng.uniform(0, 400, (12, 2)), step) for step in (1, 2)]
     rest, places = [rng.normal(size=(12, 3)) for _ in sections], rng.uniform(0, 400, (7, 2))
     far, sums, weights = CONFIG.near * PITCH, 0.0, CONFIG.near_spots
@@ -34,6 +34,9 @@ def test_it_is_the_weighted_mean_of_all_of_them(rng):
         weight = np.where(apart < 3 * far, np.exp(-(apart**2) / (2 * far**2)), 0) * CONFIG.per_section**step
         sums, weights = sums + weight @ values, weights + weight.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(told(sections, rest, places), sums / weights, atol=1e-9)
+    monkeypatch.setattr("sphisto.field.neighbours._AT_ONCE", 3)  # and some places after others
+    np.testing.assert_allclose(told(sections, rest, places), sums / weights, atol=1e-9)
+    assert told(sections, rest, np.zeros((0, 2))).shape == (0, 3)
 
 
 def test_far_away_it_says_nothing(rng):

@@ -11,7 +11,7 @@ from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.networks.unet import UNet
 from sphisto.predict.conditioning import posterior_for
-from sphisto.predict.tiles import device_of, predict_points, predict_tiles, tiles_of
+from sphisto.predict.tiles import a_core_left, device_of, predict_points, predict_tiles, tiles_of
 
 
 def whole(fitted, slide, tile):
@@ -78,3 +78,21 @@ def test_points_are_predicted_as_by_the_maps(fitted, rng, monkeypatch, enough):
         for found, fitted_model in ((full, model), (alone, shut)):
             ((_, maps),) = predict_tiles(fitted_model, slide, prior, device=device, tiles=[tile], tile=64)
             np.testing.assert_allclose(found, np.nan_to_num(maps.factors[:, y, x]), rtol=2e-4, atol=1e-6)
+
+
+def test_threads_that_overlap_leave_as_many_as_there_were():
+    """In whatever order they leave."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        first, second = a_core_left(torch.device("cpu")), a_core_left(torch.device("cpu"))
+        first.__enter__()
+        assert torch.get_num_threads() == 3
+        second.__enter__()
+        assert torch.get_num_threads() == 3
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
