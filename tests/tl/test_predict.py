@@ -99,6 +99,8 @@ def test_a_picture_alone_has_no_skill_and_is_warned_of(fitted, tmp_path, caplog)
     sp.tl.predict(model, section, store=table, device="cpu")
     assert "has no spots, and the projection is of one section" in caplog.text
     assert np.isnan(stores.table(table).var["projection_pearson"]).all()
+    with pytest.raises(ValueError, match="Found a slide without spots"):
+        sp.pl.measured(table, "noise_a", show=False)
     other = sp.datasets.toy(96, 112, pitch_um=24, rng=77)
     sp.tl.predict(model, other, store=tmp_path / "other.zarr", device="cpu")
     own, of_the_fit = other.var["projection_pearson"], fitted.var["projection_pearson"]

@@ -146,6 +146,9 @@ def as_rgb(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 def spots_of(table: AnnData, *, key: str, library_id: str | None) -> Spots:
     """Find place and true size of the spots: from a fit's parameters, else from the array they were printed on."""
+    if table.n_obs == 0:
+        msg = "Found a slide without spots, of which nothing was measured; expected spots. Draw its maps by `sphisto.pl.projection`."
+        raise ValueError(msg)
     record = table.uns.get(key)
     params = dict(record.get("params", {})) if hasattr(record, "get") else {}
     fitted = params.get("library_id")
