@@ -80,8 +80,8 @@ def posterior_for(
         return fitted, posterior
     if not known.any():
         logger.warning(
-            "%r has no spots, and the projection is of one section, which teaches others nothing but what its network drew: the "
-            "same levels are everywhere, and standard deviations are unknown. Fit a list of sections, also of one: "
+            "%r has no spots, and the projection is of one section, of which only the network, where it is used, knows other "
+            "images: what it starts from is the same everywhere, and standard deviations are unknown. Fit a list of sections, also of one: "
             "`sphisto.tl.fit_projection([section])`.", slide.name,
         )  # fmt: skip
         return replace(fitted, skill=fitted.skill.unknown()), prior_mean(fitted.mean, COARSEST)

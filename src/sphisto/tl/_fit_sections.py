@@ -337,9 +337,9 @@ def _genes(genes: str | Sequence[str] | None, sections: Sequence[Section], slide
     """Genes whose rasters are written: those asked for, markers that all sections have, or the most variable ones."""
     known = slides[0].spots.genes
     names = names_of(genes)
-    for name in names:
-        lacking = [section.library_id for section in sections if name not in set(section.table.var_names)]
-        if name not in known and len(lacking) < len(sections):
+    for name in sorted(set(names).difference(known)):
+        lacking = [section.library_id for section in sections if name not in section.table.var_names]
+        if len(lacking) < len(sections):
             msg = (
                 f"Found no gene {name!r} in {', '.join(map(repr, lacking))}; expected one that all sections have, as they share "
                 "their genes. Leave it out, or leave these sections out."
