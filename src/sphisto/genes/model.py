@@ -72,8 +72,12 @@ class GeneModel:
         """Return the model of the genes that a section measured, some of this model's or all, modelled or not."""
         if genes == self.genes:
             return self
+        return replace(self, genes=genes, loadings=self.loadings[self.places(genes)])
+
+    def places(self, genes: Iterable[str]) -> NDArray[np.intp]:
+        """Return the (n,) rows of n of the model's genes."""
         position = {gene: i for i, gene in enumerate(self.genes)}
-        return replace(self, genes=genes, loadings=self.loadings[[position[gene] for gene in genes]])
+        return np.array([position[gene] for gene in genes], dtype=np.intp)
 
     def by(self, factors: NDArray[np.bool_]) -> GeneModel:
         """Return the model by some of the factors."""
@@ -83,9 +87,8 @@ class GeneModel:
 
     def rows(self, genes: list[str]) -> NDArray[np.float32]:
         """Return the (len(genes), K) loadings of some genes by name."""
-        position = {gene: i for i, gene in enumerate(self.genes)}
         require_genes(genes, self.genes)
-        rows = self.loadings[[position[gene] for gene in genes]]
+        rows = self.loadings[self.places(genes)]
         unmodelled = [gene for gene, row in zip(genes, rows, strict=True) if np.isnan(row).any()]
         if unmodelled:
             msg = (

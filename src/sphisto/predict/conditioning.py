@@ -89,9 +89,8 @@ def posterior_for(
     warn_without_features(field, slide)
     if fitted.is_counts and np.isfinite(fitted.skill.pearson).any():  # that of the section of the fit may be another
         measured = fitted.model.measured_by(slide.spots.genes)
-        position = {gene: i for i, gene in enumerate(fitted.model.genes)}
-        rows = np.array([position[gene] for gene in measured.genes])
-        fitted = replace(fitted, skill=fitted.skill.over(left_out_skill(field, measured, slide), rows))
+        own = left_out_skill(field, measured, slide)
+        fitted = replace(fitted, skill=fitted.skill.over(own, fitted.model.places(measured.genes)))
     return fitted, field.given("all")
 
 

@@ -204,8 +204,7 @@ class Fitted:
 
     def dispersion(self, genes: list[str]) -> NDArray[np.float64]:
         """(len(genes),) scatter of some genes that nothing foresees."""
-        position = {gene: i for i, gene in enumerate(self.model.genes)}
-        return self.skill.dispersion[[position[gene] for gene in genes]]
+        return self.skill.dispersion[self.model.places(genes)]
 
 
 def save_fitted(fitted: Fitted, path: Path) -> None:

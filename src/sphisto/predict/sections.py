@@ -260,9 +260,8 @@ def taught_about(
     )
     loadings = np.nan_to_num(fitted.model.loadings.astype(np.float64))
     sums = (rates(expected, loadings, fitted.model.n_contrasts) * share).sum(axis=0)
-    position = {gene: i for i, gene in enumerate(fitted.model.genes)}
-    counts = np.full(len(position), np.nan)
-    counts[[position[gene] for gene in slide.spots.genes]] = slide.spots.values[rows].sum(axis=0)
+    counts = np.full(len(fitted.model.genes), np.nan)
+    counts[fitted.model.places(slide.spots.genes)] = slide.spots.values[rows].sum(axis=0)
     levels = levels_of(fitted.model, counts, sums, fitted.config.genes)
     return replace(fitted, model=at_levels(fitted.model, levels)), drift
 

@@ -260,12 +260,9 @@ def a_core_left(device: torch.device) -> Iterator[None]:
     The number holds for the whole process: the first that enters sets it and the last that leaves takes it back.
     """
     with _entering:
-        if not _inside:
-            _inside.append(torch.get_num_threads())
-            if device.type == "cpu" and _inside[0] > 1:
-                torch.set_num_threads(_inside[0] - 1)
-        else:
-            _inside.append(_inside[0])
+        _inside.append(_inside[0] if _inside else torch.get_num_threads())
+        if device.type == "cpu" and _inside[0] > 1:
+            torch.set_num_threads(_inside[0] - 1)
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ class Skill:
         return replace(self, pearson=nothing, deviance_explained=nothing.copy())
 
     def over(self, own: Skill, genes: NDArray[np.intp]) -> Skill:
-        """Return this with what is known of some genes, by their numbers, in a section of their own."""
+        """Return what is known in another section: what is its ``own`` of the ``genes`` (n,), by their rows, and nothing of others."""
         out = {name: values.copy() for name, values in vars(self.unknown()).items()}
         for name, values in vars(own).items():
             out[name][genes] = values

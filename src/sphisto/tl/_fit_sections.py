@@ -339,7 +339,7 @@ def _genes(genes: str | Sequence[str] | None, sections: Sequence[Section], slide
     names = names_of(genes)
     for name in sorted(set(names).difference(known)):
         lacking = [section.library_id for section in sections if name not in section.table.var_names]
-        if len(lacking) < len(sections):
+        if 0 < len(lacking) < len(sections):
             msg = (
                 f"Found no gene {name!r} in {', '.join(map(repr, lacking))}; expected one that all sections have, as they share "
                 "their genes. Leave it out, or leave these sections out."

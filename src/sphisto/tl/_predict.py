@@ -59,10 +59,12 @@ def predict(
 ) -> None:
     """Write the rasters of a slide under a fitted projection, without training.
 
-    With spots, the slide's own spots speak for their surroundings as in the fit. Without, the image alone decides: of a
+    With spots, the slide's own spots speak for their surroundings as in the fit, and the skill of genes is theirs. Without, the image alone decides: of a
     projection of several sections by what these teach about places that look alike, of a projection of one by little.
     Composition and relative levels are what such a prediction means; absolute levels are those of the usual section. Where
     the image looks like none of the sections, deviations are widened, and it is said.
+
+    Genes of the projection that the slide lacks are told by the others, and it is said how many.
 
     A section of a projection of several is predicted from its own spots and what the others teach. One that was not among
     them is added without fitting the others again: its own spots decide its levels, and how far the others are followed.
@@ -108,7 +110,8 @@ def predict(
     ValueError
         If a section of the projection's has its name and other counts, the slide shares too few genes with the model, its
         spots have another size or shape, its values are no counts and those of the fit were, the scale of an image is
-        missing, the sources of features are others, ``scaling`` is given with a projection of one section, or the input
+        missing, or its pixels differ by more than half from those of the fit (beyond a quarter a warning), the sources of
+        features are others, ``scaling`` is given with a projection of one section, or the input
         cannot be right.
 
     Examples

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from sphisto._progress import stage
 from sphisto.genes.model import rates
@@ -97,15 +98,16 @@ def _fullest(tiles: list[Tile], spots: LazyFootprint, most: int, least: int) -> 
 
     More tiles than ``most`` are chosen until ``least`` spots have: few do where a spot is nearly as large as a tile.
     """
-    pixels = np.stack([np.diff(spots.within(tile.core).indptr) for tile in tiles], axis=1)  # (spots, tiles)
-    chosen = np.zeros(len(tiles), dtype=bool)
+    # (spots, tiles); sparse, as a spot lies in few of them
+    pixels = sparse.hstack([sparse.csc_array(np.diff(spots.within(tile.core).indptr)[:, None]) for tile in tiles])
+    chosen, touched = np.zeros(len(tiles), dtype=bool), sparse.csr_array(pixels > 0).astype(np.int64)
     chosen[np.argsort(-pixels.sum(axis=0), kind="stable")[:most]] = True
     while True:
-        missing = (pixels[:, ~chosen] > 0).sum(axis=1)
+        missing = touched @ ~chosen
         if (missing == 0).sum() >= min(least, len(spots)):
             return [tile for tile, used in zip(tiles, chosen, strict=True) if used], missing == 0
         nearest = np.flatnonzero(missing)[np.argmin(missing[missing > 0])]
-        chosen |= pixels[nearest] > 0
+        chosen |= touched[[nearest]].toarray()[0] > 0
 
 
 def _with_share(
