@@ -19,11 +19,10 @@ from sphisto.io import section
 from sphisto.io.store.read import n_contrasts
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.scoring.at_spots import pool_posterior
-from sphisto.scoring.metrics import predictive_place
+from sphisto.scoring.metrics import inside
 from sphisto.scoring.skill import left_out_skill
 from sphisto.tl import fit_projection
 
-LEVEL = 0.9  # of the predictive intervals
 BRIGHTER = 0.05  # optical density taken from all pixels of a control
 STAINED = np.array([0.9, 1.0, 1.1])  # times the optical densities of red, green and blue, as between two stainings
 
@@ -37,9 +36,8 @@ def prior(case, *, config=None):
     skill = left_out_skill(own, factors, case.slide)
     scatter = skill.dispersion[case.scored]
     variance = posterior.variance_at(case.regions.centroids(), _scored(case, factors), counts, scatter)
-    place = predictive_place(case.truth, np.maximum(counts, 1e-9), variance, np.random.default_rng(case.seed))
-    inside = np.abs(place - 0.5) < LEVEL / 2
-    return Prediction(counts, inside=inside, skill=skill.pearson[case.scored])
+    held = inside(case.truth, counts, variance)
+    return Prediction(counts, inside=held, skill=skill.pearson[case.scored])
 
 
 def shuffled_genes(case, **options):

@@ -26,7 +26,6 @@ GROUPS = (("her2st_C2", "her2st_C3", "her2st_C4", "her2st_C5"), ("mob_st_1", "mo
 TARGETS = {name: group for group in GROUPS for name in group}
 SHARES = {"0%": 0.0, "5%": 0.05, "20%": 0.2, "40%": 0.4, "80%": 0.8}
 LEAST_SEEN, OFTEN_SEEN = 0.03, 0.1  # share of all known spots in which a gene is seen
-LEVEL = 0.9  # of the predictive intervals
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +113,5 @@ def score(case: Case, values: NDArray[np.float64], variance: NDArray[np.float64]
         "genes": scored.sum(), "genes_often": often.sum(), "spots": len(truth),
     }  # fmt: skip
     if variance is not None:
-        rng = np.random.default_rng(case.seed)
-        place = metrics.predictive_place(truth, np.maximum(values, 1e-9), variance[:, scored], rng)
-        found["coverage"] = (np.abs(place - 0.5) < LEVEL / 2).mean()
+        found["coverage"] = metrics.inside(truth, values, variance[:, scored]).mean()
     return {name: float(value) for name, value in found.items()}

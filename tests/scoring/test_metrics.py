@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import pytest
+from scipy import sparse, stats
 
 from sphisto.scoring import metrics
 
@@ -84,11 +85,40 @@ def test_halves_tell_the_ceiling_of_their_sum(rng):
     assert np.isnan(metrics.ceiling_of_halves(rate[:, :1], -rate[:, :1])).all()
 
 
-def test_counts_lie_anywhere_in_their_own_predictive_distribution(rng):
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_intervals_hold_their_share_of_counts_that_are_drawn_from_them(rng, level):
     mean, variance = np.full((20_000, 2), [3.0, 0.2]), np.full((20_000, 2), [4.0, 0.01])
     rate = rng.gamma(mean**2 / variance, variance / mean)
-    place = metrics.predictive_place(rng.poisson(rate), mean, variance, rng)
-    np.testing.assert_allclose((place < 0.05).mean(axis=0), 0.05, atol=0.01)
-    np.testing.assert_allclose((place > 0.95).mean(axis=0), 0.05, atol=0.01)
-    certain = metrics.predictive_place(rng.poisson(rate), mean, np.zeros_like(mean), rng)  # Poisson: too narrow
-    assert (abs(certain[:, 0] - 0.5) > 0.45).mean() > 0.13
+    found = metrics.inside(rng.poisson(rate), mean, variance, level).mean(axis=0)
+    np.testing.assert_allclose(found, level, atol=0.01)
+    certain = metrics.inside(rng.poisson(rate), mean, np.zeros_like(mean), level)  # Poisson: too narrow
+    assert certain[:, 0].mean() < level - 0.03
+
+
+def test_what_lies_inside_is_the_chance_of_a_place_drawn_at_random(rng):
+    """Oracle: the randomised probability integral transform, by scipy's negative binomial."""
+    mean, variance = rng.gamma(1, 2, (300, 4)), rng.gamma(1, 1, (300, 4))
+    counts = rng.poisson(mean)
+    size = mean**2 / variance
+    below, most = (stats.nbinom.cdf(counts - less, size, size / (size + mean)) for less in (1, 0))
+    place = below + rng.random((4_000, 300, 4)) * (most - below)
+    expected = (abs(place - 0.5) < 0.45).mean(axis=0)
+    np.testing.assert_allclose(metrics.inside(counts, mean, variance), expected, atol=0.04)
+    far = metrics.inside(np.array([[4000.0, 0.0]]), np.array([[1.0, 4000.0]]), np.array([[0.1, 0.1]]))
+    np.testing.assert_array_equal(far, 0)
+
+
+def test_halves_sum_up_to_the_counts(rng):
+    counts = sparse.csr_array(rng.poisson(3, (200, 5)).astype(float))
+    first, second = metrics.halves(counts, rng)
+    np.testing.assert_array_equal((first + second).toarray(), counts.toarray())
+    assert (second.data >= 0).all()
+    assert first.sum() / counts.sum() == pytest.approx(0.5, abs=0.05)
+
+
+def test_scores_of_some_genes_take_the_total_of_all(rng):
+    counts = rng.poisson(3, (20, 6)).astype(float)
+    total, some = counts.sum(axis=1), [1, 4]
+    np.testing.assert_allclose(metrics.log_normalised(counts[:, some], total), metrics.log_normalised(counts)[:, some])
+    found = metrics.expected_log_normalised(counts[:, some], total)
+    np.testing.assert_allclose(found, metrics.expected_log_normalised(counts)[:, some], rtol=1e-6)

@@ -13,7 +13,7 @@ from sphisto.genes.model import rates
 from sphisto.genes.observations import informative
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import features_of, fit_field
-from sphisto.scoring.metrics import predictive_place
+from sphisto.scoring.metrics import inside
 from sphisto.scoring.skill import _dispersion, _tempered_pearson, left_out_skill
 
 
@@ -54,8 +54,7 @@ def test_predictive_intervals_hold_what_new_counts_do(section):
     share = slide.footprint().select(rows).mean(slide.tissue)
     mean = rates(density, factors.loadings.astype(float), factors.n_contrasts) * share
     wide = variance * share**2 + skill.dispersion * mean**2
-    place = predictive_place(counts, mean, wide, np.random.default_rng(0))
-    assert (abs(place - 0.5) < 0.45).mean() == pytest.approx(0.9, abs=0.03)
+    assert inside(counts, mean, wide).mean() == pytest.approx(0.9, abs=0.03)
 
 
 def test_the_level_of_a_rare_gene_is_as_uncertain_as_its_counts_are_few(section):

@@ -98,14 +98,41 @@ def test_intervals_of_a_fit_hold_nine_counts_of_ten(evaluated, table):
 def test_coverage_tells_right_variances_from_wrong_ones(rng):
     mean = rng.uniform(1, 20, (4000, 3))
     counts = rng.poisson(rng.gamma(4, mean / 4)).astype(float)  # rates of variance mean ** 2 / 4
-    told = {
-        name: Prediction(mean, 1.0, np.square(mean) / 4 * times)
-        for name, times in (("sphisto", 1.0), ("gaussian", 0.1), ("wide", 4.0))
-    }
-    scores = _evaluate.score(told, counts, mean.mean(axis=0), np.ones(3, bool), is_counts=True, rng=rng)
-    np.testing.assert_allclose(scores.coverage["sphisto"], 0.9, atol=0.02)
-    assert (scores.coverage["gaussian"] < 0.8).all()
-    assert (scores.coverage["wide"] > 0.95).all()
+    every = np.ones(3, bool)
+
+    def coverage(times):
+        halves = np.array_split(rng.permutation(len(mean)), 2)
+        variances = [(rows, lambda rates: np.square(rates) / 4 * times) for rows in halves]
+        found = _evaluate.score(
+            {"sphisto": Prediction(mean, 1.0)}, sparse.csr_array(counts), mean.mean(axis=0), every,
+            is_counts=True, rng=rng, variances=variances,
+        )  # fmt: skip
+        return found.coverage["sphisto"]
+
+    np.testing.assert_allclose(coverage(1.0), 0.9, atol=0.02)
+    assert (coverage(0.1) < 0.8).all()
+    assert (coverage(4.0) > 0.95).all()
+
+
+@pytest.mark.parametrize("is_counts", [True, False])
+def test_scores_do_not_depend_on_how_much_is_in_memory_together(rng, is_counts):
+    rate = rng.gamma(2, 2, (60, 7))
+    counts, constant = sparse.csr_array(rng.poisson(rate).astype(float)), rate.mean(axis=0)
+    told = {"sphisto": Prediction(rate, 1.0), "prior": Prediction(rate[::-1], 1.0)}
+    scored = np.array([True, False, True, True, True, True, False])
+    options = {"is_counts": is_counts, "variances": [(np.arange(60), lambda rates: rates / 4)]}
+    once, parts = (
+        _evaluate.score(told, counts, constant, scored, rng=np.random.default_rng(0), at_once=n, **options)
+        for n in (10**6, 100)
+    )
+    for name in ("deviance", "ceiling"):
+        np.testing.assert_array_equal(getattr(once, name), getattr(parts, name))
+    for name in ("pearson", "explained", "coverage"):
+        ours, theirs = getattr(once, name), getattr(parts, name)
+        assert set(ours) == set(theirs)
+        for method in ours:
+            np.testing.assert_allclose(ours[method], theirs[method], rtol=1e-12)
+            assert ours[method].shape == (5,)
 
 
 def test_a_perfect_predictor_reaches_the_ceiling_and_a_constant_nothing(rng):
@@ -114,7 +141,7 @@ def test_a_perfect_predictor_reaches_the_ceiling_and_a_constant_nothing(rng):
     constant = rate.mean(axis=0)
     flat = Prediction(np.broadcast_to(constant, rate.shape), 1.0)
     told = {"sphisto": Prediction(rate, 1.0), "gaussian": flat}
-    scores = _evaluate.score(told, counts, constant, np.ones(6, bool), is_counts=True, rng=rng)
+    scores = _evaluate.score(told, sparse.csr_array(counts), constant, np.ones(6, bool), is_counts=True, rng=rng)
     table = _evaluate.methods_table(scores, {"sphisto": 1.0, "gaussian": 1.0})
     assert table.loc["sphisto", "share_of_ceiling"] == pytest.approx(1, abs=0.03)
     assert table.loc["gaussian", "mean_pearson"] == 0

@@ -49,11 +49,12 @@ def gaussian_weights(points: Floats, centers: Floats, width: float, *, neighbour
 
 def choose_width(
     centers: Floats,
-    values: Floats,
+    values: Floats | sparse.csr_array,
     pitch: float,
     *,
     widths: tuple[float, ...] = (0.4, 0.5, 0.6, 0.75, 0.9, 1.1, 1.4, 1.8),
     neighbours: int = 24,
+    at_once: int = 2**22,
 ) -> float:
     """Return the width (unit of ``pitch``) which predicts each spot best from the others.
 
@@ -71,6 +72,8 @@ def choose_width(
         Candidates, in pitches.
     neighbours
         As in :func:`gaussian_weights`.
+    at_once
+        Values that are in memory together.
     """
     if len(centers) < 3:
         return pitch * widths[-1]
@@ -79,13 +82,12 @@ def choose_width(
     others = spot != np.arange(len(centers))[:, None]
     others[others.all(axis=1), -1] = False  # coinciding centres: the spot itself may be missing from its own list
     distance, spot = distance[others].reshape(-1, near - 1), spot[others].reshape(-1, near - 1)
-    truth = np.sqrt(values)
-
-    def error(width: float) -> float:
-        weights = _normalised(distance, spot, width, len(centers))
-        return float(np.square(np.sqrt(weights @ values) - truth).sum())
-
-    return min((pitch * w for w in widths), key=error)
+    weights = [_normalised(distance, spot, pitch * width, len(centers)) for width in widths]
+    errors = np.zeros(len(widths))
+    for some in np.array_split(np.arange(values.shape[1]), max(1, -(-np.prod(values.shape) // at_once))):
+        known = values[:, some].toarray() if isinstance(values, sparse.csr_array) else values[:, some]
+        errors += [np.square(np.sqrt(each @ known) - np.sqrt(known)).sum() for each in weights]
+    return pitch * widths[int(errors.argmin())]
 
 
 @dataclass(frozen=True, eq=False)

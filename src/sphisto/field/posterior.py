@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,12 +23,16 @@ from sphisto.core.upsample import (
 from sphisto.genes.model import rates
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sphisto.field.detail import Detail
     from sphisto.field.drift import Drift
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
+VarianceOfPiece = tuple[NDArray[np.intp], Callable[[Floats], Floats]]
+"""Which places, and what turns rates (r, G) there into their variance."""
 
 _COARSER = 2  # standard deviations are smooth: they are computed at every second point along both axes
 _STRIP = 64  # rows of a tile of one gene that are computed together
@@ -148,17 +154,24 @@ class Posterior:
     ) -> NDArray[np.float64]:
         """(m, G) variance of the genes of a model at (m, 2) points where their expression is (m, G): of the maps of :meth:`sd`."""
         out = np.full(expression.shape, np.nan)
-        if self.solution is None:
-            return out
-        middles, weights = middles_around(points, _COARSER * self.stride)
-        at_once = max(_VALUES // max(expression.shape[1] * weights.shape[1], 1), 1)
-        for start in range(0, len(points), at_once):
-            part = slice(start, start + at_once)
-            told, share = expression[part], weights[part]
-            found = self._uncertain(self.solution, middles[part].reshape(-1, 2), model)
-            known, usual = (np.einsum("mc,mcg->mg", share, each.reshape(*share.shape, -1)) for each in found)
-            out[part] = np.square(known) * (told + known) / usual + scatter * np.square(told)
+        for rows, variance_of in self.variances_at(points, model, scatter):
+            out[rows] = variance_of(expression[rows])
         return out
+
+    def variances_at(self, points: NDArray[np.float64], model: GeneModel, scatter: Floats) -> Iterator[VarianceOfPiece]:
+        """Yield (m, 2) points piece by piece: which, and what gives the (r, G) variance for expression there; none if nothing is known.
+
+        Points of a piece lie close to each other, so that observations around them are solved for once.
+        """
+        if self.solution is None or not len(points):
+            return
+        middles, weights = middles_around(points, _COARSER * self.stride)
+        at_once = max(_VALUES // max(len(model.genes) * weights.shape[1], 1), 1)
+        for rows in _pieces(points, at_once):
+            share = weights[rows]
+            found = self._uncertain(self.solution, middles[rows].reshape(-1, 2), model)
+            known, usual = (np.einsum("mc,mcg->mg", share, each.reshape(*share.shape, -1)) for each in found)
+            yield rows, partial(_variance, known=known, usual=usual, scatter=scatter)
 
     @staticmethod
     def _uncertain(solution: Solution, points: NDArray[np.float64], model: GeneModel) -> tuple[Floats, Floats]:
@@ -172,6 +185,19 @@ class Posterior:
         if self.solution is None:
             return np.broadcast_to(self.mean, (len(points), len(self.mean)))
         return self.solution.density(points)
+
+
+def _variance(expression: Floats, *, known: Floats, usual: Floats, scatter: Floats) -> Floats:
+    """Variance of rates that are ``known`` to so much where they are ``usual``: it grows like the expression."""
+    return np.square(known) * (expression + known) / usual + scatter * np.square(expression)
+
+
+def _pieces(points: NDArray[np.float64], at_once: int) -> list[NDArray[np.intp]]:
+    """Rows of (m, 2) points in pieces of so many that lie close to each other: strips of the section, cut into squares."""
+    extent = np.maximum(np.ptp(points, axis=0), 1.0)
+    strip = np.floor(points[:, 0] / np.sqrt(extent.prod() * at_once / len(points)))
+    order = np.lexsort((points[:, 1], strip))
+    return np.split(order, range(at_once, len(order), at_once))
 
 
 def prior_mean(mean: NDArray[np.float64], stride: int, drift: Drift | None = None) -> Posterior:

@@ -28,18 +28,14 @@ class Prediction:
         (m, G) expected values.
     seconds
         That it took.
-    variance
-        (m, G) of the rates; ``None`` if the method gives none.
     """
 
-    values: NDArray[np.float64]
+    values: NDArray[np.float32]
     seconds: float
-    variance: NDArray[np.float64] | None = None
 
     def of(self, genes: NDArray[np.bool_]) -> Prediction:
         """Keep the values of some genes."""
-        variance = None if self.variance is None else self.variance[:, genes]
-        return replace(self, values=self.values[:, genes], variance=variance)
+        return replace(self, values=self.values[:, genes])
 
 
 def pool_posterior(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from sphisto.genes.lognorm import expected_lognorm
 
@@ -11,19 +12,23 @@ Floats = NDArray[np.float64]
 _TARGET = 1e4  # counts to which those of each row are scaled
 
 
-def log_normalised(counts: NDArray[np.floating]) -> Floats:
-    """Scale each row of (n, G) counts to 10,000 and take log(1 + x), as scanpy does."""
-    total = counts.sum(axis=1, keepdims=True)
+def log_normalised(counts: NDArray[np.floating], total: Floats | None = None) -> Floats:
+    """Scale each row of (n, G) counts to 10,000 and take log(1 + x), as scanpy does.
+
+    Of some genes of many, the (n,) ``total`` is that of all.
+    """
+    total = (counts.sum(axis=1) if total is None else total)[:, None]
     return np.log1p(np.divide(counts * _TARGET, total, where=total > 0, out=np.zeros_like(counts, dtype=np.float64)))
 
 
-def expected_log_normalised(rates: NDArray[np.floating]) -> Floats:
+def expected_log_normalised(rates: NDArray[np.floating], total: Floats | None = None) -> Floats:
     """Expected :func:`log_normalised` value of Poisson counts with (n, G) rates.
 
     The logarithm of a mean is not the mean of logarithms: a gene of 0.1 counts is mostly 0 and sometimes
     log(1 + 10,000 / total), which depends on the total. Predicted counts are compared with measured ones by this.
     """
-    found = expected_lognorm(rates, np.zeros(rates.shape[1]), rates.sum(axis=1), _TARGET)
+    total = rates.sum(axis=1) if total is None else total
+    found = expected_lognorm(rates, np.zeros(rates.shape[1]), total, _TARGET)
     return found.astype(np.float64)  # sums over many spots follow
 
 
@@ -49,22 +54,36 @@ def poisson_deviance(predicted: NDArray[np.floating], truth: NDArray[np.floating
     return np.asarray(2 * (log_term - truth + rate).mean(axis=0))
 
 
-def predictive_place(
-    counts: NDArray[np.floating], mean: NDArray[np.floating], variance: NDArray[np.floating], rng: np.random.Generator
+def inside(
+    counts: NDArray[np.floating], mean: NDArray[np.floating], variance: NDArray[np.floating], level: float = 0.9
 ) -> Floats:
-    """Place of (n, G) counts in their predictive distribution, 0 to 1: evenly spread if the prediction is calibrated.
+    """How much of each of (n, G) counts lies in the middle ``level`` of its predictive distribution: 0, 1, or a part.
 
-    Counts are Poisson with a rate of the given ``mean`` and ``variance``: negative binomial. As they are whole numbers,
-    their place is drawn at random within their probability (randomised probability integral transform; Czado, Gneiting
-    and Held 2009, Biometrics): a 90 % interval holds the counts whose place lies within 0.05 and 0.95.
+    Counts are Poisson with a rate of the given ``mean`` and ``variance``: negative binomial. They are whole numbers, each
+    of which covers its probability; of one on an end of the interval a part lies inside. The mean is ``level`` if the
+    prediction is calibrated (non-randomised probability integral transform; Czado, Gneiting and Held 2009, Biometrics).
     """
-    from scipy.stats import nbinom
+    from scipy.special import betainc
 
+    mean = np.maximum(mean, 1e-9)
     size = np.square(mean) / np.maximum(variance, 1e-9)
     success = size / (size + mean)
-    return np.asarray(
-        nbinom.cdf(counts - 1, size, success) + rng.random(counts.shape) * nbinom.pmf(counts, size, success)
-    )
+    below, up_to = np.zeros(counts.shape), np.power(success, size)  # of no count, as most are
+    some = counts > 0
+    count, size, success = counts[some], size[some], success[some]
+    below[some], up_to[some] = betainc(size, count, success), betainc(size, count + 1, success)
+    low, high = (1 - level) / 2, (1 + level) / 2
+    covered = np.clip(up_to, low, high) - np.clip(below, low, high)
+    share, middle = up_to - below, (below + up_to) / 2
+    whole = (middle > low) & (middle < high)  # of a count without any probability
+    return np.divide(covered, share, where=share > 1e-12, out=whole.astype(np.float64))
+
+
+def halves(counts: sparse.csr_array, rng: np.random.Generator) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Thin counts into two halves, at random."""
+    half = counts.copy()
+    half.data = rng.binomial(counts.data.astype(np.int64), 0.5).astype(np.float64)
+    return half, counts - half
 
 
 def noise_ceiling(counts: NDArray[np.floating], rng: np.random.Generator) -> Floats:
@@ -72,8 +91,7 @@ def noise_ceiling(counts: NDArray[np.floating], rng: np.random.Generator) -> Flo
 
     The counts are thinned into two halves, whose correlation determines that of the whole (:func:`ceiling_of_halves`).
     """
-    half = rng.binomial(counts.astype(np.int64), 0.5)
-    return ceiling_of_halves(log_normalised(half.astype(np.float64)), log_normalised(counts - half))
+    return ceiling_of_halves(*(log_normalised(half.toarray()) for half in halves(sparse.csr_array(counts), rng)))
 
 
 def ceiling_of_halves(first: NDArray[np.floating], second: NDArray[np.floating]) -> Floats:

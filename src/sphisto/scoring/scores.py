@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
+    from scipy import sparse
 
+    from sphisto.field.posterior import VarianceOfPiece
     from sphisto.scoring.at_spots import Prediction
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 OWN = "sphisto"
 """Name of the method that others are compared with."""
 PRIOR = "prior"
@@ -51,32 +54,93 @@ class Scores:
 
 def score(
     predicted: Mapping[str, Prediction],
-    truth: Floats,
+    truth: sparse.csr_array,
     constant: Floats,
     scored: NDArray[np.bool_],
     *,
     is_counts: bool,
     rng: np.random.Generator,
-    level: float = 0.9,
+    variances: Iterable[VarianceOfPiece] = (),
+    at_once: int = 2**22,
 ) -> Scores:
-    """Score predictions by method of (m, G) values, for the ``scored`` (G,) genes; all genes make up a spot's total."""
+    """Score predictions by method.
+
+    Parameters
+    ----------
+    predicted
+        Of (m, G) values each.
+    truth
+        (m, G) values that were measured.
+    constant, scored
+        (G,) prediction that deviances are held against, and which genes to score; all make up a spot's total.
+    is_counts
+        Whether values are counts.
+    rng
+        Splits counts into halves, for the noise ceiling.
+    variances
+        Pieces of the m spots, each with what turns the rates of the scored genes there into their variance, of sphisto and
+        its prior.
+    at_once
+        Numbers of a table that are in memory together.
+    """
+    genes, truth = np.flatnonzero(scored), truth.astype(np.float64)
+    pieces = np.array_split(genes, max(1, -(-len(genes) * truth.shape[0] // at_once)))
     if not is_counts:
-        unknown = np.full(int(scored.sum()), np.nan)
-        pearson = {name: metrics.pearson(m.values[:, scored], truth[:, scored]) for name, m in predicted.items()}
-        return Scores(pearson, dict.fromkeys(predicted, unknown), unknown, unknown, {})
-    normal = metrics.log_normalised(truth)[:, scored]
-    ceiling = metrics.noise_ceiling(truth, rng)[scored]
-    truth, constant = truth[:, scored], constant[scored]
-    pearson, explained, coverage = {}, {}, {}
-    for name, method in predicted.items():
-        pearson[name] = metrics.pearson(metrics.expected_log_normalised(method.values)[:, scored], normal)
-        explained[name] = metrics.deviance_explained(method.values[:, scored], truth, constant)
-        if method.variance is not None:
-            mean = np.maximum(method.values[:, scored], 1e-9)
-            place = metrics.predictive_place(truth, mean, method.variance[:, scored], rng)
-            coverage[name] = (np.abs(place - 0.5) < level / 2).mean(axis=0)
-    flat = metrics.poisson_deviance(np.broadcast_to(constant, truth.shape), truth)
-    return Scores(pearson, explained, flat, np.where(np.isfinite(pearson[OWN]), ceiling, np.nan), coverage)
+        parts = [_correlations(predicted, truth[:, some].toarray(), some) for some in pieces]
+        return _joined(parts, {})
+    halves = metrics.halves(truth, rng)
+    tables = [(table.tocsc(), _sums(table)) for table in (truth, *halves)]
+    totals = {name: method.values.sum(axis=1, dtype=np.float64) for name, method in predicted.items()}
+    parts = []
+    for some in pieces:
+        counts = tables[0][0][:, some].toarray()
+        normal, *split = (metrics.log_normalised(table[:, some].toarray(), total) for table, total in tables)
+        pearson, explained = {}, {}
+        for name, method in predicted.items():
+            rates = method.values[:, some].astype(np.float64)
+            pearson[name] = metrics.pearson(metrics.expected_log_normalised(rates, totals[name]), normal)
+            explained[name] = metrics.deviance_explained(rates, counts, constant[some])
+        ceiling = np.where(np.isfinite(pearson[OWN]), metrics.ceiling_of_halves(*split), np.nan)
+        flat = metrics.poisson_deviance(np.broadcast_to(constant[some], counts.shape), counts)
+        parts.append(Scores(pearson, explained, flat, ceiling, {}))
+    return _joined(parts, _coverage(predicted, truth, genes, variances))
+
+
+def _correlations(predicted: Mapping[str, Prediction], truth: Floats, genes: Rows) -> Scores:
+    """All that can be said of values that are no counts."""
+    unknown = np.full(len(genes), np.nan)
+    pearson = {name: metrics.pearson(method.values[:, genes], truth) for name, method in predicted.items()}
+    return Scores(pearson, dict.fromkeys(predicted, unknown), unknown, unknown, {})
+
+
+def _coverage(
+    predicted: Mapping[str, Prediction], truth: sparse.csr_array, genes: Rows, variances: Iterable[VarianceOfPiece]
+) -> dict[str, Floats]:
+    found = {name: np.zeros(len(genes)) for name in (OWN, PRIOR) if name in predicted}
+    n_spots = 0
+    for rows, variance_of in variances:
+        counts = truth[rows][:, genes].toarray()
+        for name, sums in found.items():
+            rates = predicted[name].values[np.ix_(rows, genes)].astype(np.float64)
+            sums += metrics.inside(counts, rates, variance_of(rates)).sum(axis=0)
+        n_spots += len(rows)
+    return {name: sums / n_spots for name, sums in found.items()} if n_spots else {}
+
+
+def _joined(parts: Sequence[Scores], coverage: dict[str, Floats]) -> Scores:
+    """Scores of all genes from those of some and some."""
+
+    def whole(name: str) -> Any:
+        some = [getattr(part, name) for part in parts]
+        if isinstance(some[0], dict):
+            return {method: np.concatenate([each[method] for each in some]) for method in some[0]}
+        return np.concatenate(some)
+
+    return Scores(whole("pearson"), whole("explained"), whole("deviance"), whole("ceiling"), coverage)
+
+
+def _sums(table: sparse.csr_array) -> Floats:
+    return np.asarray(table.sum(axis=1), dtype=np.float64).ravel()
 
 
 def methods_table(scores: Scores, seconds: Mapping[str, float]) -> pd.DataFrame:

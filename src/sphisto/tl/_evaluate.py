@@ -184,19 +184,20 @@ def evaluate(
     held_out = hold_out(slide, split, share, generator)
     rows = some_of(held_out, generator)
     train, spots = without(slide, held_out), slide.footprint().select(rows)
-    predicted, modelled = predict_at_spots(
+    found = predict_at_spots(
         train, spots, network=network, genes=names, config=settings, sources=sources, seed=seed, device=where,
         loadings=given,
     )  # fmt: skip
+    modelled = found.modelled
     with stage("simpler methods"):
         smooth, width = gaussian(train, spots)
-        predicted |= {"gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
-    truth = slide.spots.values[rows].toarray()[:, modelled].astype(np.float64)
-    scored = often_seen([train], names)[modelled]
+        predicted = {**found.predicted, "gaussian": smooth.of(modelled), "nearest": nearest(train, spots).of(modelled)}
+    scored = often_seen([train], names) & modelled
     with stage("scores"):
         scores = score(
-            predicted, truth, mean_counts([train])[modelled], scored, is_counts=slide.spots.is_counts, rng=generator
-        )
+            predicted, slide.spots.values[rows][:, modelled], mean_counts([train])[modelled], scored[modelled],
+            is_counts=slide.spots.is_counts, rng=generator, variances=found.variances(scored),
+        )  # fmt: skip
     table = methods_table(scores, {name: method.seconds for name, method in predicted.items()})
     logger.info(
         "%d held-out spots; mean Pearson of %d genes: %s",
@@ -222,8 +223,7 @@ def evaluate(
     }
     if copy:
         section = section.copy()
-    known = [gene for gene, kept in zip(slide.spots.genes, modelled, strict=True) if kept]
-    genes_scored = [gene for gene, kept in zip(known, scored, strict=True) if kept]
+    genes_scored = [gene for gene, kept in zip(slide.spots.genes, scored, strict=True) if kept]
     Evaluated(section, scores, genes_scored, held_out, record, key_added).write()
     return section.adata if copy else table.copy()
 

@@ -23,7 +23,7 @@ from sphisto.scoring.held_out import hold_out, mean_counts, often_seen, some_of,
 from sphisto.scoring.scores import OWN, PRIOR, average, methods_table, score
 from sphisto.tl._evaluated import Evaluated, counted, params_of
 from sphisto.tl._fit_sections import check_scaling, comparable_slides, require_factors
-from sphisto.train.at_spots import at_spots
+from sphisto.train.at_spots import AtSpots, at_spots
 from sphisto.train.fit import fit_sections
 
 if TYPE_CHECKING:
@@ -88,10 +88,12 @@ def evaluate_sections(
     tables, entries = {}, []
     for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
         train = [other for other in slides if other is not slide] if split == SECTION else [without(slide, held_out[i])]
-        truth = slide.spots.values[rows[i]].toarray().astype(np.float64)
-        constant, scored = mean_counts(train), often_seen(train, names)
-        found = score(predicted[i], truth, constant, scored, is_counts=True, rng=np.random.default_rng(seed))
-        table = methods_table(found, {name: each.seconds for name, each in predicted[i].items()})
+        scored, (methods, projection) = often_seen(train, names), predicted[i]
+        found = score(
+            methods, slide.spots.values[rows[i]], mean_counts(train), scored, is_counts=True,
+            rng=np.random.default_rng(seed), variances=projection.variances(scored),
+        )  # fmt: skip
+        table = methods_table(found, {name: each.seconds for name, each in methods.items()})
         tables[slide.name] = table
         logger.info(
             "%s, %d held-out spots; mean Pearson of %d genes: %s", slide.name, len(rows[i]), int(scored.sum()),
@@ -130,7 +132,7 @@ def _held_out(
 
 def _left_out(
     slides: Sequence[Slide], rows: Sequence[NDArray[np.int64]], options: dict[str, Any]
-) -> list[dict[str, Prediction]]:
+) -> list[tuple[dict[str, Prediction], AtSpots]]:
     """Predict each section without spots of its own, from a fit to the others."""
     out = []
     for slide, some in zip(slides, rows, strict=True):
@@ -143,9 +145,9 @@ def _left_out(
         took = time.perf_counter() - started
         before = max(took - float(fitted.history["seconds"].sum()), 0.0)
         spots = slide.footprint().select(some)
-        found, _ = at_spots(own, posterior, blank, spots, device=options["device"], seconds={OWN: took, PRIOR: before})
-        profile = mean_counts(others)
-        out.append({**found, "mean": Prediction(np.tile(profile, (len(some), 1)), 0.0)})
+        found = at_spots(own, posterior, blank, spots, device=options["device"], seconds={OWN: took, PRIOR: before})
+        profile = np.tile(mean_counts(others).astype(np.float32), (len(some), 1))
+        out.append(({**found.predicted, "mean": Prediction(profile, 0.0)}, found))
     return out
 
 
@@ -154,7 +156,7 @@ def _at_held_out(
     held_out: Sequence[NDArray[np.bool_]],
     rows: Sequence[NDArray[np.int64]],
     options: dict[str, Any],
-) -> list[dict[str, Prediction]]:
+) -> list[tuple[dict[str, Prediction], AtSpots]]:
     """Predict held-out spots of each section from its other spots and the other sections."""
     started, train = time.perf_counter(), [without(slide, out) for slide, out in zip(slides, held_out, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
@@ -164,6 +166,7 @@ def _at_held_out(
     out = []
     for slide, known, some, posterior in zip(slides, train, rows, posteriors, strict=True):
         spots, own = slide.footprint().select(some), fitted.of_section(slide.name)
-        found, _ = at_spots(own, posterior, known, spots, device=options["device"], seconds={OWN: took, PRIOR: before})
-        out.append({**found, "gaussian": gaussian(known, spots)[0], "nearest": nearest(known, spots)})
+        found = at_spots(own, posterior, known, spots, device=options["device"], seconds={OWN: took, PRIOR: before})
+        simple = {"gaussian": gaussian(known, spots)[0], "nearest": nearest(known, spots)}
+        out.append(({**found.predicted, **simple}, found))
     return out

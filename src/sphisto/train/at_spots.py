@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from sphisto.scoring.scores import OWN, PRIOR
 from sphisto.train.fit import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -27,11 +27,42 @@ if TYPE_CHECKING:
     from sphisto.config import FitConfig
     from sphisto.core.lazy_footprint import LazyFootprint
     from sphisto.features.source import FeatureSource
-    from sphisto.field.posterior import Posterior
+    from sphisto.field.posterior import Posterior, VarianceOfPiece
     from sphisto.genes.loadings import Loadings
     from sphisto.genes.model import GeneModel
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
+
+
+@dataclass(frozen=True, eq=False)
+class AtSpots:
+    """What a projection predicts at m spots, with and without its network.
+
+    Parameters
+    ----------
+    predicted
+        Of the modelled genes, by method.
+    modelled
+        (G,) genes that are.
+    fitted, posterior
+        The projection.
+    centers
+        (m, 2) places in px.
+    """
+
+    predicted: dict[str, Prediction]
+    modelled: NDArray[np.bool_]
+    fitted: Fitted
+    posterior: Posterior
+    centers: NDArray[np.float64]
+
+    def variances(self, scored: NDArray[np.bool_]) -> Iterator[VarianceOfPiece]:
+        """Yield what gives the variances of the rates of some (G,) genes, for a piece of the spots after another; none if unknown."""
+        scatter = self.fitted.skill.dispersion[scored]
+        if self.fitted.is_counts and np.isfinite(scatter).any():
+            model = self.fitted.model
+            some = model.of([model.genes[i] for i in np.flatnonzero(scored)])
+            yield from self.posterior.variances_at(self.centers, some, np.nan_to_num(scatter))
 
 
 def predict_at_spots(
@@ -45,10 +76,10 @@ def predict_at_spots(
     seed: int,
     device: torch.device,
     loadings: Loadings | None = None,
-) -> tuple[dict[str, Prediction], NDArray[np.bool_]]:
+) -> AtSpots:
     """Fit a slide and average what it predicts over other spots: ``"sphisto"``, and ``"prior"``, without the network.
 
-    Only tiles that the spots touch are predicted. Also returns which (G,) genes are modelled.
+    Only tiles that the spots touch are predicted.
     """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +103,7 @@ def at_spots(
     *,
     device: torch.device,
     seconds: dict[str, float],
-) -> tuple[dict[str, Prediction], NDArray[np.bool_]]:
+) -> AtSpots:
     """Average what a projection predicts of a slide over spots, with and without its network.
 
     Parameters
@@ -102,16 +133,9 @@ def at_spots(
         OWN: Prediction(_expression(fitted.model, pool.means(), modelled), seconds[OWN] + predicted - began),
         PRIOR: Prediction(_expression(fitted.model, alone, modelled), seconds[PRIOR] + time.perf_counter() - predicted),
     }
-    if fitted.is_counts and np.isfinite(fitted.skill.dispersion[modelled]).any():
-        some = fitted.model.of([gene for gene, known in zip(fitted.model.genes, modelled, strict=True) if known])
-        scatter = np.nan_to_num(fitted.skill.dispersion[modelled])
-        found = {
-            name: replace(m, variance=posterior.variance_at(spots.centers, some, m.values, scatter))
-            for name, m in found.items()
-        }
-    return found, modelled
+    return AtSpots(found, modelled, fitted, posterior, spots.centers)
 
 
-def _expression(model: GeneModel, values: NDArray[np.float64], modelled: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _expression(model: GeneModel, values: NDArray[np.float64], modelled: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(m, G) expression of the modelled genes from (m, K) factor values."""
-    return np.asarray(rates(values, model.loadings[modelled].astype(np.float64), model.n_contrasts), dtype=np.float64)
+    return rates(values.astype(np.float32), model.loadings[modelled], model.n_contrasts)
