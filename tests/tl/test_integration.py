@@ -164,3 +164,37 @@ def test_what_tells_no_sections_apart_is_refused(drawn, sections):
     other.var_names = [f"gene{i}" for i in range(other.n_vars)]
     with pytest.raises(ValueError, match="no gene that all tables have"):
         sp.tl.integration([sections[0][0], other])
+
+
+def test_what_single_spots_say_is_judged_beside_what_was_fitted(sections):
+    """Two draws of one kind of section: nothing but chance tells them apart, before as after."""
+    found = sp.tl.integration(sections[0], copy=True)
+    table = found[0].uns["integration"]["table"]
+    assert list(table.index)[:3] == ["before", "spots", "after"]
+    assert abs(table.loc["spots", "section_accuracy"] - 0.5) < 0.15
+    assert found[1].obsm["integration_umap_spots"].shape == (found[1].n_obs, 2)
+
+
+def test_of_tables_that_hold_no_counts_any_more_single_spots_say_nothing(sections):
+    tables = [table.copy() for table in sections[0]]
+    for table in tables:
+        table.obsm["own"] = np.log1p(table.X.toarray()[:, :4])
+        table.X = np.log1p(table.X.toarray())
+    sp.tl.integration(tables, before="own")
+    assert "spots" not in tables[0].uns["integration"]["table"].index
+
+
+def test_counts_in_factors_are_those_of_the_fit(sections, tmp_path):
+    """Oracle: the factors that a fit puts a section's counts in, by its own model."""
+    from sphisto.genes.observations import observe
+    from sphisto.io.slides import make_slide
+    from sphisto.tl import _gathered
+
+    tables = sections[0]
+    found = _gathered.own(tables, "projection", "counts")
+    slide = make_slide(sp.io.section(tables[0]))
+    loadings = np.asarray(tables[0].varm["projection_one_loadings"], dtype=np.float32)
+    model = sp.genes.model.GeneModel(tuple(tables[0].var_names), loadings, int((loadings < 0).any(axis=0).sum()))
+    seen = observe(slide, model, np.ones(tables[0].n_obs, bool), sp.config.FitConfig().genes)
+    expected = seen.plain / seen.plain.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.square(found[: tables[0].n_obs]), expected, atol=2e-3)

@@ -82,20 +82,16 @@ def values(tables: Tables, name: str) -> Floats:
         If tables have entries of different widths.
     """
     found = []
-    joint = [_joint(table, name) for table in tables]
-    plain = [
-        (np.nan_to_num(np.asarray(table.varm[_keys.loadings(key)])) >= 0).all(axis=0)
-        for table, parts in zip(tables, joint, strict=True)
-        for key in parts.values()
-    ]
-    for table, parts in zip(tables, joint, strict=True):
+    plain = _plain(tables, name)
+    for table in tables:
+        parts = _joint(table, name)
         if name in table.obsm:
             found.append(_entry(table, name))
         elif parts:
-            own = [_entry(table, _keys.fitted(key))[:, np.logical_and.reduce(plain)] for key in parts.values()]
+            own = [_entry(table, _keys.fitted(key))[:, plain] for key in parts.values()]
             densities = np.where(np.isfinite(own), own, 0).sum(axis=0)
             densities[~np.isfinite(own).all(axis=2).any(axis=0)] = np.nan
-            found.append(np.sqrt(densities / np.maximum(densities.sum(axis=1, keepdims=True), 1e-12)))
+            found.append(_roots_of_shares(densities))
         else:
             msg = (
                 f"Found no {name!r} in obsm, and no projection of that name that was fitted to several sections; obsm has "
@@ -106,6 +102,33 @@ def values(tables: Tables, name: str) -> Floats:
     if len(widths) > 1:
         msg = f"Found {name!r} of {' and '.join(map(str, widths))} columns; expected the same in all tables, which were made together."
         raise ValueError(msg)
+    return np.concatenate(found)
+
+
+def own(tables: Tables, projection: str, layer: str) -> Floats | None:
+    """(n, K) as :func:`values` of a projection, by the counts of each spot alone: neither its neighbours nor the image.
+
+    Counts are those of a layer if there is one, else ``X``. ``None`` if a table has none, or no such projection.
+    """
+    from sphisto.genes.config import GeneModelConfig
+    from sphisto.genes.factorize import scores
+    from sphisto.genes.model import GeneModel
+
+    plain, found = _plain(tables, projection), []
+    for table in tables:
+        parts = _joint(table, projection)
+        held, _ = _counts(table, layer)
+        if not parts or check_counts(held):
+            return None
+        shares = np.full((table.n_obs, int(plain.sum())), np.nan)
+        for key in parts.values():
+            loadings = np.asarray(table.varm[_keys.loadings(key)])[:, plain]
+            genes = np.flatnonzero(np.isfinite(loadings).all(axis=1))
+            rows = np.flatnonzero(np.isfinite(_entry(table, _keys.fitted(key))).all(axis=1))
+            model = GeneModel(tuple(table.var_names[genes]), loadings[genes].astype(np.float32))
+            values = sparse.csr_array(held)[rows][:, genes]
+            shares[rows] = _roots_of_shares(scores(model, values, GeneModelConfig(), is_counts=True))
+        found.append(shares)
     return np.concatenate(found)
 
 
@@ -125,13 +148,28 @@ def counts(tables: Tables, layer: str) -> sparse.csr_matrix:
         raise ValueError(msg)
     parts = []
     for table in tables:
-        matrix, where = matrix_of(table, layer if layer in table.layers else None)
-        held = in_memory(matrix, where)
+        held, where = _counts(table, layer)
         if problem := check_counts(held):
             msg = f"{where} {problem}, expected raw counts for before={layer!r}. Keep them in layers['counts'], or name an entry of obsm."
             raise ValueError(msg)
         parts.append(sparse.csr_matrix(held)[:, table.var_names.get_indexer(genes)])
     return sparse.vstack(parts, format="csr")
+
+
+def _counts(table: AnnData, layer: str) -> tuple[Any, str]:
+    """Return a layer if there is one, else ``X``, and what messages call it."""
+    matrix, where = matrix_of(table, layer if layer in table.layers else None)
+    return in_memory(matrix, where), where
+
+
+def _plain(tables: Tables, projection: str) -> NDArray[np.bool_]:
+    """Which factors of a projection of several sections are no contrasts."""
+    loadings = [table.varm[_keys.loadings(key)] for table in tables for key in _joint(table, projection).values()]
+    return np.logical_and.reduce([(np.nan_to_num(np.asarray(each)) >= 0).all(axis=0) for each in loadings])
+
+
+def _roots_of_shares(densities: Floats) -> Floats:
+    return np.sqrt(densities / np.maximum(densities.sum(axis=1, keepdims=True), 1e-12))
 
 
 def _joint(table: AnnData, projection: str) -> dict[str, str]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 COUNTS = "counts"
-_REFERENCE, _AFTER, _SECTION = "harmony", "after", "section"
+_BEFORE, _SPOTS, _AFTER, _REFERENCE = "before", "spots", "after", "harmony"
+_SECTION = "section"
 
 
 def integration(
@@ -91,8 +92,11 @@ def integration(
     Writes
     ------
     ``adata.uns[key_added]`` : dict
-        ``"table"``, a row for each representation (before, after, harmony) and the columns below; ``"chance"``, what
-        each would be without any difference of sections or labels, NaN where that says nothing; ``"params"``.
+        ``"table"``, a row for each representation (before, spots, after, harmony) and the columns below; ``"chance"``, what
+        each would be without any difference of sections or labels, NaN where that says nothing; ``"params"``. The row
+        ``"spots"``, of a projection, is what the counts of each spot alone say in its factors: it scatters as much as
+        what it is before, so that these two compare. What is fitted borrows from neighbours and the image and scatters
+        far less, so that small differences of sections, of tissue as well, stand out.
 
         - ``section_accuracy``: balanced accuracy of a logistic regression that tells sections apart, five-fold
           cross-validated; lower is better, chance is 1 / sections.
@@ -106,7 +110,7 @@ def integration(
           and the clusters of the same spots found in all sections together; higher is better.
     ``adata.obs[f"{key_added}_section"]`` : the section of each spot, where no ``section_key`` was given.
     ``adata.obsm[f"{key_added}_after"]`` : float32 (spots, K), where ``after`` is a projection.
-    ``adata.obsm[f"{key_added}_umap_before"]``, ``..._umap_after``, ``..._umap_harmony`` : float32 (spots, 2).
+    ``adata.obsm[f"{key_added}_umap_before"]``, and so for each row : float32 (spots, 2).
     ``adata.obsm[f"{key_added}_harmony"]`` : float32, where harmonypy is installed.
 
     Raises
@@ -141,8 +145,13 @@ def integration(
     sections = gathered.sections(tables, after) if section_key is None else gathered.column(tables, section_key)
     labels = None if label_key is None else gathered.column(tables, label_key)
     of_counts = before == COUNTS and not all(COUNTS in table.obsm for table in tables)
-    values = {} if of_counts else {"before": gathered.values(tables, before)}
-    values["after"] = gathered.values(tables, after)
+    of_projection = any(after not in table.obsm for table in tables)
+    found = {
+        _BEFORE: None if of_counts else gathered.values(tables, before),
+        _SPOTS: gathered.own(tables, after, COUNTS) if of_projection else None,
+        _AFTER: gathered.values(tables, after),
+    }
+    values = {name: value for name, value in found.items() if value is not None}
     for table in tables:
         _check_names(table, key_added)
     known = np.logical_and.reduce([np.isfinite(each).all(axis=1) for each in values.values()])
@@ -154,11 +163,11 @@ def integration(
     codes = sections[known].astype("category")
     given = {name: value[known] for name, value in values.items()}
     if of_counts:
-        given = {"before": _components(gathered.counts(tables, COUNTS)[np.flatnonzero(known)], n_pcs, seed)} | given
-    reference = _harmony(given["before"], codes, seed)
+        given = {_BEFORE: _components(gathered.counts(tables, COUNTS)[np.flatnonzero(known)], n_pcs, seed)} | given
+    reference = _harmony(given[_BEFORE], codes, seed)
     if reference is not None:
         given[_REFERENCE] = reference
-    alone = leiden(given["before"], codes.cat.codes.to_numpy(), n_neighbors, seed)
+    alone = leiden(given[_BEFORE], codes.cat.codes.to_numpy(), n_neighbors, seed)
     rows, written = {}, {}
     for name, value in given.items():
         what = Representation(value, codes.cat.codes.to_numpy(), None if labels is None else _codes(labels[known]))
@@ -166,8 +175,8 @@ def integration(
         written[f"{key_added}_umap_{name}"] = _spread(_umap(value, n_neighbors, seed), known)
     if reference is not None:
         written[f"{key_added}_{_REFERENCE}"] = _spread(reference, known)
-    if any(after not in table.obsm for table in tables):
-        written[f"{key_added}_{_AFTER}"] = values["after"].astype(np.float32)
+    if of_projection:
+        written[f"{key_added}_{_AFTER}"] = values[_AFTER].astype(np.float32)
     column = f"{key_added}_{_SECTION}"
     record = {
         "table": pd.DataFrame.from_dict(rows, orient="index", columns=list(FIGURES)),
@@ -193,7 +202,7 @@ def _check_names(adata: AnnData, key: str) -> None:
     """Refuse to write over entries of the user's."""
     own = is_record(adata.uns.get(key))
     require_own(adata.uns, key, own, where="uns", remedy="Give another `key_added`.")
-    names = (*(f"umap_{name}" for name in ("before", "after", _REFERENCE)), _REFERENCE, _AFTER)
+    names = (*(f"umap_{name}" for name in (_BEFORE, _SPOTS, _AFTER, _REFERENCE)), _REFERENCE, _AFTER)
     for name in names:
         require_own(adata.obsm, f"{key}_{name}", own, where="obsm", remedy="Give another `key_added`.")
     require_own(adata.obs, f"{key}_{_SECTION}", own, where="obs", remedy="Give another `key_added`.")
