@@ -435,7 +435,22 @@ def test_a_new_section_with_few_spots_and_with_many(pair, new, tmp_path, n_spots
     ratio = np.nanmean(found) / truth[:, np.isfinite(found[0])].mean()
     assert 2.5 < ratio < 6  # its own depth, not that of the others
     assert np.isfinite(some.obsm["projection_fitted"]).all()
+    assert np.isfinite(some.var["projection_pearson"]).any() == (n_spots == 30)  # three spots correlate with anything
     assert 0 <= some.uns["projection"]["params"]["strange"] < 0.3
+
+
+def test_the_skill_in_a_new_section_is_that_of_its_own_spots(pair, new, tmp_path):
+    gene = SHOWN[0]
+    column = new.var_names.get_loc(gene)
+    counts = new.X.toarray()
+    counts[:, column] = counts[:, column].max() - counts[:, column]  # high where it should be low
+    new.X = type(new.X)(counts)
+    fitted = sp.tl.load(pair.model)
+    sp.tl.predict(fitted, new, store=tmp_path / "a.zarr", device="cpu")
+    usual, own = fitted.skill.pearson[fitted.model.places([gene])[0]], new.var["projection_pearson"]
+    assert usual > 0.4
+    assert own[gene] < usual - 0.25
+    assert own.median() > 0.3
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

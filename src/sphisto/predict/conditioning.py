@@ -72,6 +72,8 @@ def posterior_for(
             observations = observe(slide, fitted.model, known, fitted.config.genes)
             field = field_with(drift, observations, features, fitted.config)
             used, posterior = uses_neighbours(field, slide), field.given("all")
+            if slide.name not in fitted.sections:
+                fitted = _with_own_skill(fitted, field, slide)
         else:
             used = None if drift is None else drift.uses_neighbours
             posterior = prior_mean(fitted.mean, COARSEST, drift)
@@ -87,11 +89,16 @@ def posterior_for(
         return replace(fitted, skill=fitted.skill.unknown()), prior_mean(fitted.mean, COARSEST)
     field = fit_field(slide, fitted.model, known, features, fitted.config)
     warn_without_features(field, slide)
-    if fitted.is_counts and np.isfinite(fitted.skill.pearson).any():  # that of the section of the fit may be another
-        measured = fitted.model.measured_by(slide.spots.genes)
-        own = left_out_skill(field, measured, slide)
-        fitted = replace(fitted, skill=fitted.skill.over(own, fitted.model.places(measured.genes)))
-    return fitted, field.given("all")
+    return _with_own_skill(fitted, field, slide), field.given("all")
+
+
+def _with_own_skill(fitted: Fitted, field: Field, slide: Slide) -> Fitted:
+    """Return a projection with the skill of genes in a section that it may not have been fitted to, where skill is known at all."""
+    if not (fitted.is_counts and np.isfinite(fitted.skill.pearson).any()):
+        return fitted
+    measured = fitted.model.measured_by(slide.spots.genes)
+    own = left_out_skill(field, measured, slide)
+    return replace(fitted, skill=fitted.skill.over(own, fitted.model.places(measured.genes)))
 
 
 def warn_without_features(field: Field, slide: Slide) -> None:

@@ -57,8 +57,8 @@ def unknown_skill(n_genes: int) -> Skill:
     return Skill(nothing, nothing.copy(), np.zeros(n_genes))
 
 
-def left_out_skill(field: Field, model: GeneModel, slide: Slide) -> Skill:
-    """Estimate each gene's skill from the spots that a field was fitted to."""
+def left_out_skill(field: Field, model: GeneModel, slide: Slide, *, least: int = 10) -> Skill:
+    """Estimate each gene's skill from the spots that a field was fitted to; of fewer than ``least`` only the scatter."""
     rows, density, variance = field.leave_one_out(model)
     spots, of_row = field.observations.spots_of(rows)
     gather = sparse.csr_array((np.ones(len(spots)), (of_row, np.arange(len(spots)))), shape=(len(rows), len(spots)))
@@ -68,12 +68,13 @@ def left_out_skill(field: Field, model: GeneModel, slide: Slide) -> Skill:
     flat = counts.mean(axis=0) / share.mean() * share
     used, _ = field.observations.spots_of(np.arange(len(field.observations)))
     every = np.asarray(slide.spots.values[used].sum(axis=0), dtype=np.float64).ravel()
-    return Skill(
+    skill = Skill(
         _tempered_pearson(metrics.expected_log_normalised(predicted), metrics.log_normalised(counts)),
         metrics.deviance_explained(predicted, counts, flat),
         # of so many counts the level is known to their root: the least that a map of such a gene is off
         np.maximum(_dispersion(predicted, variance * share**2, counts), 1 / (1 + every)),
     )
+    return skill if len(rows) >= least else skill.unknown()
 
 
 def _tempered_pearson(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
