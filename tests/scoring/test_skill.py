@@ -14,7 +14,7 @@ from sphisto.genes.observations import informative
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.scoring.metrics import inside
-from sphisto.scoring.skill import _dispersion, _tempered_pearson, left_out_skill
+from sphisto.scoring.skill import _dispersion, _scatter, _tempered_pearson, left_out_skill
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_level_of_a_rare_gene_is_as_uncertain_as_its_counts_are_few(section)
 def test_scatter_of_a_negative_binomial_is_found(rng):
     rates = np.full((4000, 2), 20.0)
     counts = np.stack([rng.poisson(20.0, 4000), rng.negative_binomial(5, 5 / 25, 4000)], axis=1)
-    found = _dispersion(rates, np.zeros_like(rates), counts)
+    found = _dispersion(*_scatter(rates, np.zeros_like(rates), counts))
     np.testing.assert_allclose(found, [0, 0.2], atol=0.02)
 
 
@@ -83,3 +83,13 @@ def test_skill_of_a_calibrated_prediction_is_the_spread_that_it_has(rng):
     opposite = _tempered_pearson(-told, measured)
     np.testing.assert_allclose(opposite, np.corrcoef(-told[:, 0], measured[:, 0])[0, 1])
     assert _tempered_pearson(np.ones((50, 1)), measured[:50]) == 0
+
+
+def test_skill_does_not_depend_on_how_much_is_in_memory_together(section):
+    slide, factors, field, once = skill_of(section)
+    parts = left_out_skill(field, factors, slide, at_once=200)
+    for name, values in vars(once).items():
+        np.testing.assert_allclose(vars(parts)[name], values, rtol=1e-9)
+    few = left_out_skill(field, factors, slide, least=10**6)
+    assert np.isnan(few.pearson).all()
+    np.testing.assert_array_equal(few.dispersion, once.dispersion)

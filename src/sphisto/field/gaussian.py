@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from sphisto.core.splits import evenly_spread
+from sphisto.core.splits import column_pieces, evenly_spread
 
 if TYPE_CHECKING:
     from sphisto.core.tiles import Window
@@ -84,7 +84,7 @@ def choose_width(
     distance, spot = distance[others].reshape(-1, near - 1), spot[others].reshape(-1, near - 1)
     weights = [_normalised(distance, spot, pitch * width, len(centers)) for width in widths]
     errors = np.zeros(len(widths))
-    for some in np.array_split(np.arange(values.shape[1]), max(1, -(-np.prod(values.shape) // at_once))):
+    for some in column_pieces(values.shape[1], len(centers), at_once):
         known = values[:, some].toarray() if isinstance(values, sparse.csr_array) else values[:, some]
         errors += [np.square(np.sqrt(each @ known) - np.sqrt(known)).sum() for each in weights]
     return pitch * widths[int(errors.argmin())]

@@ -72,7 +72,11 @@ class GeneModel:
         """Return the model of the genes that a section measured, some of this model's or all, modelled or not."""
         if genes == self.genes:
             return self
-        return replace(self, genes=genes, loadings=self.loadings[self.places(genes)])
+        return self.at(self.places(genes))
+
+    def at(self, rows: NDArray[np.intp]) -> GeneModel:
+        """Return the model of the genes in some (n,) rows, modelled or not."""
+        return replace(self, genes=tuple(self.genes[i] for i in rows), loadings=self.loadings[rows])
 
     def places(self, genes: Iterable[str]) -> NDArray[np.intp]:
         """Return the (n,) rows of n of the model's genes."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.splits import column_pieces
 from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def score(
         Numbers of a table that are in memory together.
     """
     genes, truth = np.flatnonzero(scored), truth.astype(np.float64)
-    pieces = np.array_split(genes, max(1, -(-len(genes) * truth.shape[0] // at_once)))
+    pieces = [genes[some] for some in column_pieces(len(genes), truth.shape[0], at_once)]
     if not is_counts:
         parts = [_correlations(predicted, truth[:, some].toarray(), some) for some in pieces]
         return _joined(parts, {})

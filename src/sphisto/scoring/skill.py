@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto.core.splits import column_pieces
 from sphisto.genes.model import rates
 from sphisto.scoring import metrics
 
@@ -57,24 +58,58 @@ def unknown_skill(n_genes: int) -> Skill:
     return Skill(nothing, nothing.copy(), np.zeros(n_genes))
 
 
-def left_out_skill(field: Field, model: GeneModel, slide: Slide, *, least: int = 10) -> Skill:
-    """Estimate each gene's skill from the spots that a field was fitted to; of fewer than ``least`` only the scatter."""
-    rows, density, variance = field.leave_one_out(model)
+def left_out_skill(field: Field, model: GeneModel, slide: Slide, *, least: int = 10, at_once: int = 2**22) -> Skill:
+    """Estimate each gene's skill from the spots that a field was fitted to; of fewer than ``least`` only the scatter.
+
+    Tables of ``at_once`` numbers are in memory together, of some genes at all these spots.
+    """
+    at_most = min(field.config.left_out, len(field.observations))
+    pieces = column_pieces(len(model.genes), at_most, at_once)
+    rows, density, _ = field.leave_one_out(model.at(pieces[0]))
     spots, of_row = field.observations.spots_of(rows)
     gather = sparse.csr_array((np.ones(len(spots)), (of_row, np.arange(len(spots)))), shape=(len(rows), len(spots)))
     share = gather @ slide.footprint().select(spots).mean(slide.tissue)  # areas of a spot that each measured
-    counts = (gather @ slide.spots.values[spots]).toarray().astype(np.float64)
-    predicted = rates(density, model.loadings.astype(np.float64), model.n_contrasts) * share
-    flat = counts.mean(axis=0) / share.mean() * share
+    counts = (gather @ slide.spots.values[spots]).tocsc()
     used, _ = field.observations.spots_of(np.arange(len(field.observations)))
     every = np.asarray(slide.spots.values[used].sum(axis=0), dtype=np.float64).ravel()
-    skill = Skill(
-        _tempered_pearson(metrics.expected_log_normalised(predicted), metrics.log_normalised(counts)),
-        metrics.deviance_explained(predicted, counts, flat),
-        # of so many counts the level is known to their root: the least that a map of such a gene is off
-        np.maximum(_dispersion(predicted, variance * share**2, counts), 1 / (1 + every)),
-    )
+
+    def predicted(some: NDArray[np.intp]) -> NDArray[np.float64]:
+        return rates(density, model.loadings[some].astype(np.float64), model.n_contrasts) * share
+
+    totals = np.sum([predicted(some).sum(axis=1) for some in pieces], axis=0), counts.sum(axis=1)
+    found = [
+        _of_genes(
+            predicted(some), counts[:, some].toarray(), totals, share, field.leave_one_out(model.at(some)).variance
+        )
+        for some in pieces
+    ]
+    pearson, explained, beyond, weight = (np.concatenate(values) for values in zip(*found, strict=True))
+    # of so many counts the level is known to their root: the least that a map of such a gene is off
+    skill = Skill(pearson, explained, np.maximum(_dispersion(beyond, weight), 1 / (1 + every)))
     return skill if len(rows) >= least else skill.unknown()
+
+
+def _of_genes(
+    predicted: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    totals: tuple[NDArray[np.float64], NDArray[np.float64]],
+    share: NDArray[np.float64],
+    variance: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], ...]:
+    """(g,) correlation, deviance explained, and scatter with its weight, of (m, g) counts that were predicted.
+
+    With the (m,) totals of all genes, predicted and measured, and the (m, 1) areas of a spot.
+    """
+    expected, measured = (
+        metrics.expected_log_normalised(predicted, totals[0]),
+        metrics.log_normalised(counts, totals[1]),
+    )
+    flat = counts.mean(axis=0) / share.mean() * share
+    return (
+        _tempered_pearson(expected, measured),
+        metrics.deviance_explained(predicted, counts, flat),
+        *_scatter(predicted, variance * share**2, counts),
+    )
 
 
 def _tempered_pearson(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,19 +124,20 @@ def _tempered_pearson(predicted: NDArray[np.float64], measured: NDArray[np.float
     return np.where(found > 0, np.sqrt(np.maximum(found, 0) * np.minimum(ratio, 1)), found)
 
 
-def _dispersion(
-    predicted: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    counts: NDArray[np.float64],
-    *,
-    firm: float = 10.0,
-    most: float = 10.0,
-) -> NDArray[np.float64]:
-    """Scatter beyond that of counting and of the field, by moments; genes of few counts are drawn to the usual one.
+def _scatter(
+    predicted: NDArray[np.float64], variance: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scatter of (n, g) counts beyond that of counting and of the field, by moments; and squares of what was expected."""
+    beyond = np.square(counts - predicted) - predicted - variance
+    return beyond.sum(axis=0), np.square(predicted).sum(axis=0)
 
-    At ``firm`` squared expected counts, summed over spots, a gene's own scatter weighs as much as the usual one.
+
+def _dispersion(
+    beyond: NDArray[np.float64], weight: NDArray[np.float64], *, firm: float = 10.0, most: float = 10.0
+) -> NDArray[np.float64]:
+    """Scatter of genes over their squared expectation; genes of few counts are drawn to the usual one.
+
+    At a weight of ``firm`` squared expected counts, summed over spots, a gene's own scatter counts as much as the usual one.
     """
-    beyond = (np.square(counts - predicted) - predicted - variance).sum(axis=0)
-    weight = np.square(predicted).sum(axis=0)
     usual = max(float(np.median(beyond[weight > firm] / weight[weight > firm])), 0.0) if (weight > firm).any() else 0
     return np.clip((beyond + firm * usual) / (weight + firm), 0, most)

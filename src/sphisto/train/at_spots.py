@@ -60,8 +60,7 @@ class AtSpots:
         """Yield what gives the variances of the rates of some (G,) genes, for a piece of the spots after another; none if unknown."""
         scatter = self.fitted.skill.dispersion[scored]
         if self.fitted.is_counts and np.isfinite(scatter).any():
-            model = self.fitted.model
-            some = model.of([model.genes[i] for i in np.flatnonzero(scored)])
+            some = self.fitted.model.at(np.flatnonzero(scored))
             yield from self.posterior.variances_at(self.centers, some, np.nan_to_num(scatter))
 
 
