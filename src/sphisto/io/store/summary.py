@@ -12,6 +12,7 @@ from sphisto import _keys
 from sphisto.io.paths import user_path
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
+from sphisto.io.store.groups import open_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,12 +104,10 @@ def _raster(store: Path, name: str) -> RasterSummary:
 
 
 def _table_shape(store: Path, name: str) -> tuple[int | None, int | None]:
-    import zarr
-
     folder = store / "tables" / name
     if not folder.is_dir():
         return None, None
-    table = zarr.open_group(folder, mode="r", use_consolidated=False)
+    table = open_group(folder)
     n_obs, n_var = (_length(table[frame]) for frame in ("obs", "var"))
     return n_obs, n_var
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import _keys
+from sphisto.io.store.groups import open_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +35,9 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
     if not keys or not earlier.is_dir():
         return
     import pandas as pd
-    import zarr
     from anndata.io import read_elem
 
-    group: Any = zarr.open_group(earlier, mode="r", use_consolidated=False)
+    group = open_group(earlier)
     var, obs = read_elem(group["var"]), read_elem(group["obs"])
     _refuse_other_spots(table, obs.index, group, keys)
     genes, spots = (

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from sphisto.io.store.journal import Journal, read_journal, start_journal
 from sphisto.io.store.lock import locked
+from sphisto.io.store.names import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sphisto")
 
 _METADATA = "zarr.json"  # rewritten in place by some writers, so never shared between versions
-_KINDS = ("images", "labels", "points", "shapes", "tables")
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _stamps(store: Path) -> dict[str, list[int]]:
     """When each element was last written, by its metadata."""
     if not store.is_dir():
         return {}
-    files = [store / _METADATA, *(path for kind in _KINDS for path in store.glob(f"{kind}/*/{_METADATA}"))]
+    files = [store / _METADATA, *(path for kind in KINDS for path in store.glob(f"{kind}/*/{_METADATA}"))]
     return {
         str(path.relative_to(store)): [path.stat().st_mtime_ns, path.stat().st_size] for path in files if path.is_file()
     }
