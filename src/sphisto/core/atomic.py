@@ -27,7 +27,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def require_free(path: Path, *, overwrite: bool, mend: str) -> None:
+def require_free(
+    path: Path,
+    *,
+    overwrite: bool,
+    mend: str = "Choose another `path`, or replace it by `overwrite=True` (in a shell `--overwrite`)",
+) -> None:
     """Raise for a path to which :func:`whole_file` could not or may not write, before the work that leads to it is done.
 
     Parameters

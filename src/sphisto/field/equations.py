@@ -11,7 +11,7 @@ fitted to. Dubrule (1983) and Ginsbourger and Schaerer (2021) for left-out obser
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,17 +76,8 @@ class Equations:
     def of(self, nuggets: Floats) -> Equations:
         """Keep some of the nuggets."""
         kept = np.isin(self.nuggets, nuggets)
-        parts = (each[kept] for each in (self.solved, self.drift, self.diagonal))
-        return Equations(
-            self.places,
-            self.features,
-            self.covariance,
-            self.windows,
-            self.nuggets[kept],
-            self.columns,
-            self.rows,
-            *parts,
-        )
+        some = {name: getattr(self, name)[kept] for name in ("nuggets", "solved", "drift", "diagonal")}
+        return replace(self, **some)
 
     def weights(self, mixing: Floats) -> Floats:
         """(g, s, k) inverse covariance, with the trend, times the columns' (c, k) combinations."""

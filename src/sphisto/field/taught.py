@@ -118,8 +118,8 @@ class Taught:
         likelihood = -self.config.trust * every.n * np.log(np.maximum(errors, 1e-12))
         weights = np.exp(likelihood - likelihood.max(axis=0))
         weights /= weights.sum(axis=0)
-        found = np.stack([_ridge(every, ridge) for ridge in tried])
         eye = np.eye(self.features.n_functions)
+        found = np.stack([np.linalg.solve(every.moments + ridge * eye, every.products) for ridge in tried])
         spreads = np.stack([np.linalg.inv(every.moments / ridge + eye) for ridge in tried])
         # of a place that is like those that taught: the variance of a spot, and that of the regression there
         usual = np.array([np.einsum("st,st->", spread, every.moments) for spread in spreads]) / every.n
@@ -159,10 +159,6 @@ def _added(sums: Sequence[Sums]) -> Sums:
     for other in others:
         first = first + other
     return first
-
-
-def _ridge(sums: Sums, ridge: float) -> Floats:
-    return np.linalg.solve(sums.moments + ridge * np.eye(len(sums.moments)), sums.products)
 
 
 def _left_out(every: Sums, groups: Sequence[Sums], ridge: float) -> Floats:

@@ -169,7 +169,7 @@ def gene_names(table: AnnData) -> tuple[str, ...]:
     if repeated:
         msg = f"Found duplicated gene names ({', '.join(repeated[:5])}); run `adata.var_names_make_unique()` first."
         raise ValueError(msg)
-    broken = [name for name in names if not _can_be_written(name)]
+    broken = [name for name in names if "\0" in name or any("\ud800" <= sign <= "\udfff" for sign in name)]
     if broken:
         msg = (
             f"Found gene names that are no text ({', '.join(map(ascii, broken[:5]))}): they hold surrogates or a null "
@@ -259,7 +259,3 @@ def _refuse(values: sparse.csr_array, where: str, hint: str) -> None:
     if not values.data.any():
         msg = f"Found only zeros in {where}; expected counts. Choose the `layer` that holds them."
         raise ValueError(msg + hint)
-
-
-def _can_be_written(name: str) -> bool:
-    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)

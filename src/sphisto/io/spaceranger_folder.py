@@ -12,6 +12,8 @@ from sphisto.io.positions import decoded
 logger = logging.getLogger("sphisto")
 
 COUNTS = "feature_bc_matrix"
+ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+"""Files, one of which is in every folder of a zarr store."""
 _CELLS = "feature_cell_matrix"
 
 
@@ -24,7 +26,7 @@ def is_spaceranger_folder(path: str | Path) -> bool:
         folder = existing_path(path)
     except TypeError:
         return False
-    if not folder.is_dir() or any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray")):
+    if not folder.is_dir() or any((folder / name).exists() for name in ZARR):
         return False
     if (folder / "outs").is_dir() and is_spaceranger_folder(folder / "outs"):
         return True

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
-    from sphisto.networks.interpolation import values_at
-from sphisto.networks.losses import SpotLoss
+    from sphisto.networks.losses import SpotLoss
 
 
 class Prototype:

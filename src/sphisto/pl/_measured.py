@@ -159,13 +159,19 @@ def outline_spots(ax: Axes, spots: Spots) -> None:
 
 def _shapes(ax: Axes, spots: Spots) -> Collection:
     """Discs or squares of the spots' size, not yet in the axes."""
-    from matplotlib.collections import EllipseCollection, PolyCollection
+    from matplotlib.collections import PolyCollection
 
     from sphisto.core.footprint import unit_square
 
     if spots.shape == "disc":
-        n = len(spots.xy)
-        size = np.full(n, spots.size)
-        return EllipseCollection(size, size, np.zeros(n), units="xy", offsets=spots.xy, offset_transform=ax.transData)
+        return discs(ax, spots.xy, spots.size)
     corners = spots.size * unit_square(spots.turn)[:, ::-1]
     return PolyCollection(list(spots.xy[:, None] + corners))
+
+
+def discs(ax: Axes, xy: NDArray[np.float64], size: float) -> Collection:
+    """Discs of that diameter around (n, 2) x, y, not yet in the axes."""
+    from matplotlib.collections import EllipseCollection
+
+    sizes = np.full(len(xy), size)
+    return EllipseCollection(sizes, sizes, np.zeros(len(xy)), units="xy", offsets=xy, offset_transform=ax.transData)

@@ -221,13 +221,9 @@ def _maps(
 def _pieces(whole: Tile, side: int | None, spec: Network) -> list[Tile]:
     if side is None:
         return [whole]
-    y, x = whole.core.y0, whole.core.x0
-
-    def moved(window: Window) -> Window:
-        return Window(window.y0 + y, window.x0 + x, window.y1 + y, window.x1 + x)
-
+    at = whole.core.y0, whole.core.x0
     planned = plan_tiles(whole.core.shape, size=side, halo=spec.reach, multiple=spec.stride)
-    return [Tile(moved(piece.core), moved(piece.view)) for piece in planned]
+    return [Tile(piece.core.moved(*at), piece.view.moved(*at)) for piece in planned]
 
 
 def _smaller(side: int, spec: Network, device: torch.device, reason: str) -> int:

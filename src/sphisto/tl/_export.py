@@ -141,11 +141,7 @@ def export(
         "classification": classification, "objects": None if objects == "annotation" else objects, "over": over, "url": url,
     }  # fmt: skip
     kind = _kind(path, [name for name, value in stated.items() if value is not None])
-    require_free(
-        path,
-        overwrite=overwrite,
-        mend="Choose another `path`, or replace it by `overwrite=True` (in a shell `--overwrite`)",
-    )
+    require_free(path, overwrite=overwrite)
     names = [genes] if isinstance(genes, str) else None if genes is None else list(genes)
     store = store_of(store, key)
     key = stores.projection(store, key, library_id)

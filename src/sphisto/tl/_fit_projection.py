@@ -232,7 +232,8 @@ def fit_projection(
     (section,) = sections
     section.require_spots()
     require_free_key(section.table, key_added)
-    named = _named(genes, section)
+    named = names_of(genes)
+    require_genes(named, section.measured.genes if section.measured else ())  # before the image is read
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
     if um_per_px is None and settings.train.longest_side is not None:
@@ -290,13 +291,6 @@ def fit_projection(
     checkpoint.unlink(missing_ok=True)
     print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
     return section.adata if copy else None
-
-
-def _named(genes: str | Sequence[str] | None, section: Section) -> tuple[str, ...]:
-    """Names of the genes asked for; refused before the image is read if they are not there."""
-    names = names_of(genes)
-    require_genes(names, section.measured.genes if section.measured else ())
-    return names
 
 
 def _default_genes(adata: AnnData, slide: Slide) -> tuple[str, ...]:

@@ -58,11 +58,13 @@ def open_ngff(path: Path) -> Pyramid:
     levels = tuple(_open_level(path, group, dataset["path"], found) for dataset in found["datasets"])
     names = _names(attributes.get("ome", attributes))
     order, note = colour_order(levels[0].shape[2], names, f"The OME-Zarr image {str(path)!r}")
-    token, notes = f"{path.resolve()} {_changed(levels[0].folder)}", (note,) if note else ()
-    if order == sorted(order):
-        return Pyramid(levels, token, notes, named_alpha(len(order), names))
-    moved = tuple(Recoloured(level, itemgetter((..., order)), len(order), level.dtype) for level in levels)
-    return Pyramid(moved, token, notes, named_alpha(len(order), names))
+    metadata = (levels[0].folder / name for name in _METADATA)
+    changed = max(file.stat().st_mtime_ns for file in metadata if file.exists())
+    ordered: tuple[Any, ...] = levels
+    if order != sorted(order):
+        ordered = tuple(Recoloured(level, itemgetter((..., order)), len(order), level.dtype) for level in levels)
+    token = f"{path.resolve()} {changed}"
+    return Pyramid(ordered, token, (note,) if note else (), named_alpha(len(order), names))
 
 
 def _names(attributes: Mapping[str, Any]) -> list[str] | None:
@@ -70,10 +72,6 @@ def _names(attributes: Mapping[str, Any]) -> list[str] | None:
     channels = (attributes.get("omero") or {}).get("channels") or []
     names = [str(channel.get("label", "")) for channel in channels if isinstance(channel, dict)]
     return names if names and all(names) else None
-
-
-def _changed(folder: Path) -> int:
-    return max(file.stat().st_mtime_ns for file in (folder / name for name in _METADATA) if file.exists())
 
 
 @dataclass(frozen=True, eq=False)

@@ -180,7 +180,8 @@ def as_pyramid(image: Any) -> Pyramid:
     if isinstance(image, np.ndarray) or _is_dask(image):
         return _of_array(image)
     if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to recognise it
-        return _of_pillow(image)
+        mode = mode_of(image)
+        return Pyramid((mode.array(image),), notes=(mode.note,) if mode.note else ())
     if hasattr(image, "data_vars") or (hasattr(image, "dims") and hasattr(image, "isel")):
         return _of_xarray(image)
     array = np.asarray(image)
@@ -195,11 +196,6 @@ def _of_array(array: Any) -> Pyramid:
         array = unmasked(array, "the image", _FILL)
     level, moved = channels_last(array)
     return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
-
-
-def _of_pillow(image: Any) -> Pyramid:
-    mode = mode_of(image)
-    return Pyramid((mode.array(image),), notes=(mode.note,) if mode.note else ())
 
 
 def _of_xarray(element: Any) -> Pyramid:
