@@ -38,11 +38,6 @@ def require_ranges(
         Settings that are sequences of such numbers.
     switches
         True or false.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Saying which setting was found to be what, and what is expected.
     """
     rules: list[tuple[Sequence[str], Callable[[float], bool], str]] = [
         (whole, lambda x: x >= 1 and x == int(x), "a whole number from 1"),

@@ -43,15 +43,6 @@ def require_free(
         Whether a file that is there may go.
     mend
         What to do if it may not.
-
-    Raises
-    ------
-    FileExistsError
-        If there is a folder, or a file that may not go.
-    FileNotFoundError
-        If its folder is not there.
-    OSError
-        If nothing can be written there, or the name is impossible.
     """
     if path.is_dir():
         msg = f"{path} is a folder; expected the name of a file."

@@ -22,11 +22,6 @@ def square_bins(grid: Grid, side_um: float) -> tuple[LazyFootprint, NDArray[np.i
     Returns
     -------
     The bins, those at the far edges reaching beyond the grid, and their (n, 2) row and column.
-
-    Raises
-    ------
-    ValueError
-        If the side is no finite number above 0, or smaller than a pixel.
     """
     side = require_positive(side_um, "square_um") / grid.um_per_px
     if side < 1 - 1e-6:

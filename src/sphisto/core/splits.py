@@ -54,11 +54,6 @@ def spot_blocks(
     Returns
     -------
     (n,) True where a spot is held out: as many whole blocks as come nearest to the share, at least one.
-
-    Raises
-    ------
-    ValueError
-        If a single block holds all spots.
     """
     _check(len(centers), share)
     side = pitches * pitch

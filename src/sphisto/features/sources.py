@@ -12,13 +12,7 @@ if TYPE_CHECKING:
 
 
 def sources_of(features: str | FeatureSource | Sequence[FeatureSource]) -> tuple[FeatureSource, ...]:
-    """Return the sources that ``features=`` asks for.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is another word than ``"texture"``, something that is no source, or if two sources have one name.
-    """
+    """Return the sources that ``features=`` asks for."""
     asked: Any = [features] if isinstance(features, str | FeatureSource) else features
     found: list[FeatureSource] = []
     for one in asked:

@@ -44,13 +44,7 @@ class Loadings:
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Loadings:
-        """Read a table of genes x programmes of any scale.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it cannot be loadings; the message says what was found and what to do.
-        """
+        """Read a table of genes x programmes of any scale."""
         import pandas as pd
 
         if not isinstance(frame, pd.DataFrame):
@@ -73,13 +67,7 @@ class Loadings:
         return fingerprint([self.genes, self.programmes, np.ascontiguousarray(self.values)])
 
     def require(self, sections: Mapping[str, Sequence[str]]) -> None:
-        """Refuse genes that one of the sections, given with its genes, does not have.
-
-        Raises
-        ------
-        KeyError
-            Saying how many there are, some of their names, and what to do.
-        """
+        """Refuse genes that one of the sections, given with its genes, does not have."""
         for section, genes in sections.items():
             there = set(genes)
             missing = [gene for gene in self.genes if gene not in there]

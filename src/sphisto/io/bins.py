@@ -38,11 +38,6 @@ def choose_bins(sizes: Iterable[float], wanted: float | None, where: str) -> tup
         Side in um; ``None`` for 8 um, or if these cannot be had, the smallest there are.
     where
         Where they are, for the message.
-
-    Raises
-    ------
-    ValueError
-        If the wanted size is neither there nor a multiple of one that is.
     """
     there = sorted(set(sizes))
     side = BIN_UM if wanted is None else require_positive(wanted, "bin_um")
@@ -61,13 +56,7 @@ def choose_bins(sizes: Iterable[float], wanted: float | None, where: str) -> tup
 
 
 def places_of(adata: AnnData, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-    """(n, 2) array_row and array_col of some rows, from ``obs`` or the names of bins.
-
-    Raises
-    ------
-    ValueError
-        If neither states them.
-    """
+    """(n, 2) array_row and array_col of some rows, from ``obs`` or the names of bins."""
     if {"array_row", "array_col"} <= set(adata.obs):
         columns = adata.obs[["array_row", "array_col"]]
         return np.stack([columns[name].to_numpy(dtype=np.float64)[rows] for name in columns], axis=1).astype(np.int64)

@@ -66,15 +66,7 @@ def raw_counts(adata: AnnData) -> Any:
 
 
 def matrix_of(table: AnnData, layer: str | None) -> tuple[Any, str]:
-    """Return a matrix of the table as it lies there, spots x genes of ``var``, and what messages call it.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If ``layer="raw"`` and genes of the table are not in ``table.raw``.
-    """
+    """Return a matrix of the table as it lies there, spots x genes of ``var``, and what messages call it."""
     if layer is None:
         return table.X, _name(layer)
     if layer in table.layers:
@@ -91,11 +83,6 @@ def in_memory(matrix: Any, where: str) -> Any:
     """Return a matrix that is lazy, in its file or of another kind as a numpy array, or as scipy sparse rows or columns.
 
     Values that are stored twice for one place of a sparse matrix are added, as scipy does.
-
-    Raises
-    ------
-    ValueError
-        If it holds no values, or none that are numbers.
     """
     if hasattr(matrix, "to_memory"):  # sparse, in a file
         matrix = matrix.to_memory()

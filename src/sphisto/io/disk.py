@@ -23,11 +23,6 @@ def require_room(folder: Path, least: float, most: float, *, needs: str, mend: s
         Bytes that it will take.
     needs, mend
         Words of the message: what needs how much, and what to do.
-
-    Raises
-    ------
-    OSError
-        If less than ``least`` is free.
     """
     free = shutil.disk_usage(folder).free
     if free >= most:

@@ -38,13 +38,7 @@ def layout_of_spatialdata(
     library_id: str | None = None,
     bin_um: float | None = None,
 ) -> Layout:
-    """Find rows, places, image and scales of one section in a SpatialData; of bins of several sizes those of ``bin_um``.
-
-    Raises
-    ------
-    ValueError
-        If something is missing or ambiguous; the message says what was found and what to do.
-    """
+    """Find rows, places, image and scales of one section in a SpatialData; of bins of several sizes those of ``bin_um``."""
     name, table, region = choose_region(sdata, library_id, bin_um)
     require_frames(table)
     shapes = sdata.shapes[region]

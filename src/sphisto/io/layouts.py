@@ -80,13 +80,7 @@ class Layout:
 
 
 def centers_of(xy: Any) -> NDArray[np.float64]:
-    """Turn (n, 2) x, y into y, x: the only place where the order changes.
-
-    Raises
-    ------
-    ValueError
-        If they are no finite numbers.
-    """
+    """Turn (n, 2) x, y into y, x: the only place where the order changes."""
     try:
         points = np.asarray(xy, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -103,13 +97,7 @@ def centers_of(xy: Any) -> NDArray[np.float64]:
 
 
 def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], str]:
-    """Leave out rows beside the tissue by ``obs["in_tissue"]``; also return what was done, in words.
-
-    Raises
-    ------
-    ValueError
-        If the column is neither 0 and 1 nor false and true, or no spot lies under tissue.
-    """
+    """Leave out rows beside the tissue by ``obs["in_tissue"]``; also return what was done, in words."""
     whole = f"{'all ' if len(rows) == adata.n_obs else ''}{len(rows)} of the table's {adata.n_obs} rows"
     if "in_tissue" not in adata.obs:
         return rows, whole
@@ -140,13 +128,7 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
 
 
 def bin_um_of(names: Any, most: int = 1000) -> float | None:
-    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's.
-
-    Raises
-    ------
-    ValueError
-        If they are of several sizes.
-    """
+    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's."""
     matches = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // most)]}
     sides = {None if match is None else match.group(1) for match in matches}
     stated = sorted(side for side in sides if side is not None)
@@ -161,13 +143,7 @@ def bin_um_of(names: Any, most: int = 1000) -> float | None:
 
 
 def opened(image: Any, known: Iterable[str]) -> tuple[Pyramid, str]:
-    """Open an image that was given, and return which it is.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it is the path of no file; the message names the images of the data.
-    """
+    """Open an image that was given, and return which it is."""
     if not isinstance(image, str | Path):
         return as_pyramid(image), "the array that was given"
     path = user_path(image)

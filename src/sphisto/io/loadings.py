@@ -21,13 +21,6 @@ def read_loadings(path: str | os.PathLike[str]) -> pd.DataFrame:
     ----------
     path
         A csv file, or one separated by tabs (tsv, txt), also compressed (``.gz``).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it has another ending or is no such table.
     """
     import pandas as pd
 

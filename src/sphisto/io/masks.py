@@ -21,13 +21,6 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     ----------
     path
         An npy file or an image (png, tif, ...) of shape (y, x). Channels are taken for one if they are all alike.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it holds no mask.
     """
     file = user_path(path)
     if file.suffix.lower() == ".npy" and file.is_file():

@@ -44,13 +44,6 @@ def read_positions(spatial: Path, near: tuple[float, float, float, float] | None
 
     Of a parquet file, in which there may be ten million, only those in the window ``near`` are read, if it is given:
     (x_min, y_min, x_max, y_max) in full-resolution px.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there are none, or they cannot be read as what they should be.
-    ImportError
-        If they are in parquet, and no library is there that reads it.
     """
     import pandas as pd
 

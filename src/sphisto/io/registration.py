@@ -52,11 +52,6 @@ def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
     """Name a coordinate system of its SpatialData in which a section lies, and the (3, 3) matrix to its full-resolution px.
 
     That bears its name, or holds no spots of another section: where several share one, their elements cannot be told apart.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
     """
     from spatialdata.transformations import get_transformation
 

@@ -310,13 +310,7 @@ def _require_some(found: Layout) -> None:
 
 
 def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:
-    """Return data as a section: one as it is, anything else by :func:`section`.
-
-    Raises
-    ------
-    ValueError
-        If a section comes with what was decided in it, or its table has changed since.
-    """
+    """Return data as a section: one as it is, anything else by :func:`section`."""
     if not isinstance(data, Section):
         return section(data, image=image, library_id=library_id)
     if image is not None or library_id is not None:

@@ -49,11 +49,6 @@ def make_slide(
     repair
         Whether the area of spots that measured RNA off the tissue is added to it, and a section without a spot
         that measured anything on the image is refused.
-
-    Raises
-    ------
-    ValueError
-        If the input cannot be right; the message says what was found and what to do.
     """
     if um_per_px is None:
         um_per_px = _default_um_per_px(section)

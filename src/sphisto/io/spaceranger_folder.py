@@ -84,13 +84,7 @@ def _run_above(path: Path) -> str:
 
 
 def bins_in(folder: Path) -> dict[float, Path]:
-    """Folders of bins with counts in a Visium HD run, or in its ``binned_outputs``, by the side of the bins in um.
-
-    Raises
-    ------
-    ValueError
-        If there are folders for bins, and counts in none of them.
-    """
+    """Folders of bins with counts in a Visium HD run, or in its ``binned_outputs``, by the side of the bins in um."""
     found = _folders_of_bins(folder)
     bins = {
         float(side): each for each in found if (side := each.name[7:-2]).isdigit() and any(each.glob(f"*{COUNTS}*"))

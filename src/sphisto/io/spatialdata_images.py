@@ -127,11 +127,6 @@ def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str, *, mo
     """Px of an image per unit of a region's own coordinates, in the coordinate systems that both have.
 
     Scales in several coordinate systems differ by rounding only: by no more than ``most``, largest over smallest.
-
-    Raises
-    ------
-    ValueError
-        If they share no coordinate system, or more than a scale is between them.
     """
     from spatialdata.transformations import get_transformation
 

@@ -28,13 +28,7 @@ _RUNS, _RUN = 64, 64  # of rows that follow each other, drawn at random: 4,096, 
 
 
 def as_bbox(bbox: Sequence[float]) -> BBox:
-    """Return (x_min, y_min, x_max, y_max) as numbers.
-
-    Raises
-    ------
-    ValueError
-        If it is no window.
-    """
+    """Return (x_min, y_min, x_max, y_max) as numbers."""
     try:
         x_min, y_min, x_max, y_max = (float(each) for each in bbox)
     except (TypeError, ValueError) as error:
@@ -68,11 +62,6 @@ def within(found: Layout, bbox: BBox, factor: int = 1) -> tuple[Layout, AnnData 
     Returns
     -------
     The section with a table of its own, and a table of about 4,000 other rows in runs at random places; ``None`` if there are none.
-
-    Raises
-    ------
-    ValueError
-        If no row lies in it.
     """
     places = None if factor == 1 else places_of(found.adata, found.rows)
     centers = found.centers if places is None else block_centers(found.centers, places, factor)
@@ -124,13 +113,7 @@ def _keys_of(blocks: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def part_of_section(found: Layout, bin_um: float | None, bbox: BBox | None) -> tuple[Layout, AnnData | None]:
-    """Take bins of a size, and rows in a window; also return a sample of the other rows, if there is a window.
-
-    Raises
-    ------
-    ValueError
-        If bins of that size cannot be had, or nothing lies in the window.
-    """
+    """Take bins of a size, and rows in a window; also return a sample of the other rows, if there is a window."""
     factor, others = 1, None
     if bin_um is not None:
         if found.bin_um is None:

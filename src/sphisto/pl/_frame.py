@@ -138,13 +138,7 @@ def finish(axes: Sequence[Axes], *, ax: AnyAxes | None, show: bool | None, save:
 
 
 def limits(values: NDArray[Any], vmin: float | str, vmax: float | str) -> Limits:
-    """Turn numbers or percentiles such as ``"p99"`` of the values (any shape, NaN left out) into colour limits.
-
-    Raises
-    ------
-    ValueError
-        If they cannot be read, or leave no room between them.
-    """
+    """Turn numbers or percentiles such as ``"p99"`` of the values (any shape, NaN left out) into colour limits."""
     known = values[np.isfinite(values)]
     low, high = _limit(known, vmin, "vmin"), _limit(known, vmax, "vmax")
     if high > low:

@@ -57,11 +57,6 @@ def posterior_for(
     Returns
     -------
     The projection as it is in this section, and the posterior.
-
-    Raises
-    ------
-    ValueError
-        If the sources of features are not those of the fit.
     """
     require_same(sources, fitted.features)
     known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)

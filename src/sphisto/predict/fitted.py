@@ -271,15 +271,7 @@ def read_safely(path: Path, what: str) -> Any:
 
 
 def load_fitted(path: Path) -> Fitted:
-    """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not a fitted projection, or of a newer format.
-    """
+    """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed."""
     if not path.is_file():
         beside = sorted(each.name for each in path.parent.glob(f"{path.stem}.*.pt")) if path.is_dir() else []
         what = f"Found {path}, a store" if beside else f"Found no file {path}"

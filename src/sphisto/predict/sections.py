@@ -193,13 +193,7 @@ def uses_neighbours(field: Field, slide: Slide) -> bool | None:
 
 
 def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
-    """Bring sections to the genes that all of them have, in the order of the first; what is left out is said.
-
-    Raises
-    ------
-    ValueError
-        If they have too few in common; the message says what their names look like.
-    """
+    """Bring sections to the genes that all of them have, in the order of the first; what is left out is said."""
     common = set(slides[0].spots.genes).intersection(*(slide.spots.genes for slide in slides[1:]))
     genes = tuple(gene for gene in slides[0].spots.genes if gene in common)
     out = []
@@ -267,13 +261,7 @@ def taught_about(
 
 
 def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Frame | None:
-    """Return where a section lies among those that a projection was fitted to; ``None`` if it does not, or that is not known.
-
-    Raises
-    ------
-    ValueError
-        If it is registered to a section that is not among them, or of which no factors at spots were kept.
-    """
+    """Return where a section lies among those that a projection was fitted to; ``None`` if it does not, or that is not known."""
     taught = next(iter(fitted.lessons.values()))
     frames = {own: each.frame for own, each in zip(taught.sections, taught.neighbours, strict=False)}
     if name in fitted.sections:
@@ -296,13 +284,7 @@ def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Fr
 
 
 def require_same_section(known: SectionFit, slide: Slide) -> None:
-    """Refuse a section that bears the name of one of the fit and holds other counts; warn of an image that is another.
-
-    Raises
-    ------
-    ValueError
-        If its counts are others: its levels would be those of the section of the fit.
-    """
+    """Refuse a section that bears the name of one of the fit and holds other counts; warn of an image that is another."""
     if slide.measured is not None and known.counts not in ("", fingerprint_of_counts(slide.spots)):
         msg = (
             f"Found counts of {slide.name!r} that are not those of the section of that name which the projection was fitted "

@@ -111,11 +111,6 @@ def predict_tiles(
 
     Convolutions are of a given precision, or of that of :func:`precision_of`. A tile for which the memory does not
     suffice is computed in smaller pieces, and so are those after it.
-
-    Raises
-    ------
-    MemoryError
-        If it does not suffice for the smallest pieces either.
     """
     module, spec = fitted.module().to(device), network(fitted.network)
     precision = precision_of(fitted.params, device) if precision is None else precision
@@ -269,13 +264,7 @@ def a_core_left(device: torch.device) -> Iterator[None]:
 
 
 def device_of(name: str | None) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there; ``None``: as ``sphisto.settings`` says.
-
-    Raises
-    ------
-    ValueError
-        If the device is unknown or not there.
-    """
+    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there; ``None``: as ``sphisto.settings`` says."""
     if is_forked() and torch.get_num_threads() > 1:
         logger.info("This process was forked, and the network runs on one core; processes that are spawned use more.")
         torch.set_num_threads(1)  # OpenMP's threads stayed behind: more than one would wait for them for ever

@@ -35,13 +35,7 @@ def check_split(split: str, share: float, *, known: Sequence[str] = SPLITS) -> N
 def hold_out(
     slide: Slide, split: str, share: float, rng: np.random.Generator, *, least: int = 5, least_left: int = 10
 ) -> NDArray[np.bool_]:
-    """Choose the (n,) spots to hold out, among those that measured something, be it nothing.
-
-    Raises
-    ------
-    ValueError
-        If fewer than ``least`` are held out, over which no correlation means anything, or fewer than ``least_left`` left.
-    """
+    """Choose the (n,) spots to hold out, among those that measured something, be it nothing."""
     spots = slide.spots
     known = np.flatnonzero(informative(slide))
     drawn = (

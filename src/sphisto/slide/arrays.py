@@ -87,11 +87,6 @@ def recognise_array(
         Stated diameter or side in um.
     config
         How well they must agree.
-
-    Raises
-    ------
-    ValueError
-        If the scale factors are those of bins, and the centres those of cells.
     """
     if bin_um is not None:
         cells = None if size_is_true else _cells(lattice, centers, size_px, bin_um, spot_um, config)

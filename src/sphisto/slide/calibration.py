@@ -114,12 +114,6 @@ def calibrate(
         Stated diameter (or side) in um and shape of what a spot captures; they win over everything else.
     turn
         Degrees by which squares that were drawn are turned; positions on the array tell it of others.
-
-    Raises
-    ------
-    ValueError
-        If nothing states the scale or the size of the spots, if the statements contradict each other (such as bins that lie
-        on no lattice, which are cells), or if spots share their place, in px or on the array, with others.
     """
     centers = np.asarray(centers, dtype=np.float64)
     nearest_px = median_pitch(centers)

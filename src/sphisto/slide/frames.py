@@ -90,11 +90,6 @@ def frames_of(registrations: Mapping[str, Registration | None]) -> dict[str, Fra
     ----------
     registrations
         Of each section by name, in the order in which they were cut; ``None`` of one that was not laid upon another.
-
-    Raises
-    ------
-    ValueError
-        If one is registered to a section that is not among them.
     """
     names = list(registrations)
     links: dict[str, list[tuple[str, Floats]]] = {name: [] for name in names}

@@ -113,11 +113,6 @@ def check_alignment(
     -------
     The :class:`Alignment`. Tissue beyond the rectangle around the spots is not counted: it may lie beyond the array.
 
-    Raises
-    ------
-    ValueError
-        If there are no spots, or the arrays or the pitch are not as described.
-
     Examples
     --------
     >>> import numpy as np

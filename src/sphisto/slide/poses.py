@@ -85,11 +85,6 @@ def tissue_map(
         Side of their pixels in um.
     config
         Settings.
-
-    Raises
-    ------
-    ValueError
-        If there is no tissue.
     """
     block = max(1, round(config.um_per_px / um_per_px))
     share = _means(np.asarray(tissue, dtype=np.float64), block)

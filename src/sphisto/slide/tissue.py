@@ -46,11 +46,6 @@ def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConf
     -------
     (y, x) mask on the pixels of ``rgb``, in blocks of as many pixels as the edge was drawn at.
 
-    Raises
-    ------
-    ValueError
-        If the image is not (y, x, 3) uint8 or the pixel size is not a positive number.
-
     Examples
     --------
     >>> import numpy as np

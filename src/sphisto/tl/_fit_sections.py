@@ -60,13 +60,7 @@ _MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same d
 
 
 def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> tuple[list[Section], bool]:
-    """Return the section, or the several ones, that a call is about; and whether they are to teach, as a list is.
-
-    Raises
-    ------
-    ValueError, KeyError
-        If a list is empty; of a list, if one lacks counts, or two have one name.
-    """
+    """Return the section, or the several ones, that a call is about; and whether they are to teach, as a list is."""
     if isinstance(data, list | tuple):
         if library_id is not None or library_key is not None:
             msg = "Found several sections together with library_id= or library_key=; expected them in `sphisto.io.section(...)`."

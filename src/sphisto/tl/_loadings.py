@@ -27,13 +27,7 @@ def most_maps(config: GeneModelConfig, loadings: Loadings | None) -> int:
 def loadings_of(
     frame: pd.DataFrame | None, sections: Sequence[Section], network: str, spec: Network
 ) -> Loadings | None:
-    """Return the loadings of a table, ``None`` if there is none; refuse those that cannot hold for the sections.
-
-    Raises
-    ------
-    TypeError, ValueError, KeyError
-        If they cannot be loadings, are of genes that a section lacks, or there are no factors or counts to be told by them.
-    """
+    """Return the loadings of a table, ``None`` if there is none; refuse those that cannot hold for the sections."""
     if frame is None:
         return None
     found = Loadings.from_frame(frame)

@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 def chosen(config: FitConfig | PresetName) -> FitConfig:
-    """Return the settings that are given, or that a preset's name stands for.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there is no such preset, or it is something else; the message lists those there are.
-    """
+    """Return the settings that are given, or that a preset's name stands for."""
     found = PRESETS.get(config) if isinstance(config, str) else config
     if not isinstance(found, FitConfig):
         presets = ", ".join(map(repr, get_args(PresetName)))

@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 
 def gene_planes(store: stores.Store, key: str, genes: Sequence[str]) -> Planes:
-    """Genes of a projection as planes, each made of the factor maps when it is read.
-
-    Raises
-    ------
-    KeyError
-        If a gene is not in the table or not modelled.
-    """
+    """Genes of a projection as planes, each made of the factor maps when it is read."""
     whole = stored_genes(store, key, genes)
     each = [whole.of(gene) for gene in genes]  # a file holds one channel after the other
 
@@ -37,13 +31,7 @@ def gene_planes(store: stores.Store, key: str, genes: Sequence[str]) -> Planes:
 
 
 def raster_planes(store: stores.Store, name: str, channels: Sequence[str] | None) -> Planes:
-    """A raster of a store as planes: one in colours, or one for each channel.
-
-    Raises
-    ------
-    KeyError
-        If there is no such raster, or it has no such channel.
-    """
+    """A raster of a store as planes: one in colours, or one for each channel."""
     stored = stores.raster(store, name)
     dtype = np.dtype(stored.levels[0].dtype)
     dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype

@@ -43,11 +43,6 @@ def colour_order(n_channels: int, names: Sequence[Any] | None, what: str) -> tup
         What they are called, if anything.
     what
         The image, for messages.
-
-    Raises
-    ------
-    ValueError
-        If the channels are no colours.
     """
     order = list(range(n_channels))
     texts = named(names)

@@ -25,13 +25,7 @@ _UNREADABLE = (ValueError, RuntimeError, OSError, KeyError, IndexError, TypeErro
 
 
 def open_ngff(path: Path) -> Pyramid:
-    """Open an OME-Zarr image: a folder whose metadata have ``multiscales``.
-
-    Raises
-    ------
-    ValueError
-        If the folder is no OME-Zarr image, or holds several planes.
-    """
+    """Open an OME-Zarr image: a folder whose metadata have ``multiscales``."""
     import zarr
 
     try:

@@ -30,15 +30,6 @@ def open_image(path: str | Path, *, config: FileConfig = FileConfig()) -> Pyrami
         applied: spot positions count in stored pixels.
     config
         What is read at a time, and which files are doubted.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file holds no image that can be read here, or more than one plane; the message says which and what to do.
-    OSError
-        If it must be decoded whole and the temporary folder has no room.
     """
     path = Path(path)
     if path.is_dir():

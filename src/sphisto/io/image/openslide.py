@@ -21,13 +21,7 @@ EXTRA = 'pip install "sphisto[slides]"'
 
 
 def open_vendor(path: Path) -> Pyramid | None:
-    """Open a whole slide with OpenSlide; ``None`` if OpenSlide is not installed or does not know the format.
-
-    Raises
-    ------
-    ValueError
-        If OpenSlide knows the format and cannot open the file.
-    """
+    """Open a whole slide with OpenSlide; ``None`` if OpenSlide is not installed or does not know the format."""
     try:
         import openslide
     except ImportError:  # also if its C library is missing

@@ -72,11 +72,6 @@ def samples_of(frame: Any, n_pages: int = 1, order: Sequence[int] | None = None)
         Pages that are channels of one image.
     order
         Where red, green, blue (and alpha) lie among these pages, if they have names.
-
-    Raises
-    ------
-    ValueError
-        If they are no image, or of a kind that is not read here; the message goes on after the name of the file.
     """
     kind, n_samples = int(frame.photometric), int(frame.samplesperpixel) * n_pages
     if frame.dtype is None or frame.dtype.kind not in "buif":

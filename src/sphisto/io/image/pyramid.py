@@ -161,13 +161,6 @@ def as_pyramid(image: Any) -> Pyramid:
         A pyramid; an image element of SpatialData or another ``DataArray`` or ``DataTree`` of xarray, whose axes are
         recognised by their names; an image of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
         (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is taken.
-
-    Raises
-    ------
-    ValueError
-        If the shape or the channels are not those of an image.
-    TypeError
-        If it is a path or an open file.
     """
     if isinstance(image, Pyramid):
         return image

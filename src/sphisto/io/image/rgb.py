@@ -100,11 +100,6 @@ def conversion_of(
         The same image, coarser, to judge beside the windows of a lazy one.
     config
         How values are taken for colours.
-
-    Raises
-    ------
-    ValueError
-        If values are NaN, infinite, far below 0 or beyond 16 bits, or of another type; if a fourth channel is not alpha.
     """
     if array.dtype.kind not in "buif":
         msg = f"Found values of type {array.dtype} in place of an image. Expected bool, integers or floats."

@@ -40,13 +40,7 @@ _UNDECODABLE = (ValueError, RuntimeError, OSError, IndexError, TypeError, zlib.e
 
 
 def open_tiff(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid | None:
-    """Open the largest image of a tif; ``None`` if it is compressed in a way that cannot be decoded here.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or holds several planes.
-    """
+    """Open the largest image of a tif; ``None`` if it is compressed in a way that cannot be decoded here."""
     import tifffile
 
     try:

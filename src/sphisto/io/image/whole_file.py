@@ -69,13 +69,6 @@ def decode(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid:
 
     Orientation tags are not applied. Of several frames the largest is taken. What was done is in the pyramid's notes;
     its one level is (y, x, 1 | 3 | 4) in the file's own type.
-
-    Raises
-    ------
-    ValueError
-        If the file holds no image that can be read, or declares one that it cannot hold.
-    OSError
-        If the temporary folder cannot hold it.
     """
     with _any_size():
         image, mode, notes = _loaded(path, config)
@@ -94,13 +87,7 @@ def kept(
     *,
     config: FileConfig = FileConfig(),
 ) -> NDArray[Any] | FileLevel:
-    """Join strips of rows (h, x, c) in memory, or above 64 MB in a temporary file.
-
-    Raises
-    ------
-    OSError
-        If the temporary folder cannot hold them.
-    """
+    """Join strips of rows (h, x, c) in memory, or above 64 MB in a temporary file."""
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if nbytes <= config.in_memory:
         return np.concatenate(list(strips))
@@ -125,13 +112,7 @@ def kept(
 
 
 def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int, *, config: FileConfig = FileConfig()) -> None:
-    """Raise for a file that declares far more pixels than its bytes can hold; whole slides pass.
-
-    Raises
-    ------
-    ValueError
-        If the image would take above 1 GB and more than 500 times its file.
-    """
+    """Raise for a file that declares far more pixels than its bytes can hold; whole slides pass."""
     declared = int(np.prod(shape, dtype=object)) * itemsize
     size = path.stat().st_size
     if declared > max(config.harmless, config.plausible * size):

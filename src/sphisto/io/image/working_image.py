@@ -95,11 +95,6 @@ def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
         (y, x) bool, of any size.
     grid, block
         What :func:`working_image` made of the image.
-
-    Raises
-    ------
-    ValueError
-        If it is no mask, or not of that image.
     """
     mask = np.asarray(tissue)
     if mask.ndim != 2 or not mask.size:

@@ -36,15 +36,7 @@ class Regions(Protocol):
 def footprint(
     store: stores.Store, regions: Any, grid: Grid, radius: Any, system: str
 ) -> tuple[Footprint, NDArray[Any]]:
-    """Footprints of regions on a grid, and their names.
-
-    Raises
-    ------
-    KeyError
-        If the store has no element of that name.
-    ValueError
-        If the regions are of no known kind, empty, without a place in the section, or none of them lies on the grid.
-    """
+    """Footprints of regions on a grid, and their names."""
     made, names = understood(store, regions, radius, system).on(grid)
     if len(made) == 0 or len(made.weight) == 0:
         far = grid.to_fullres(np.array([grid.shape]))[0]
@@ -60,13 +52,6 @@ def understood(store: stores.Store, regions: Any, radius: Any, system: str) -> R
     """Find out what regions are, and where: whatever :func:`sphisto.tl.aggregate` takes.
 
     Elements lie where their transformation to ``system`` puts them, which is that of the section.
-
-    Raises
-    ------
-    KeyError
-        If the store has no element of that name.
-    ValueError
-        If the regions are of no known kind, or without a place in the section.
     """
     element = element_of(store, regions) if isinstance(regions, str) else regions
     name = repr(regions) if isinstance(regions, str) else "regions"
@@ -74,15 +59,7 @@ def understood(store: stores.Store, regions: Any, radius: Any, system: str) -> R
 
 
 def element_of(store: stores.Store, name: str) -> Any:
-    """Labels or shapes of a store by name, also those that somebody else added; labels are not read.
-
-    Raises
-    ------
-    KeyError
-        If there is no element of that name.
-    ValueError
-        If it is neither.
-    """
+    """Labels or shapes of a store by name, also those that somebody else added; labels are not read."""
     sdata = located(store)
     if isinstance(sdata, Path):
         from spatialdata import read_zarr

@@ -48,11 +48,6 @@ def chunks(
         channels, and is what waits in memory.
     config
         How many are read by how many threads.
-
-    Raises
-    ------
-    ValueError
-        If a chunk is damaged; its file is named.
     """
     files = chunk_files(array)
 

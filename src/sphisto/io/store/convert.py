@@ -26,15 +26,7 @@ if TYPE_CHECKING:
 
 @quiet()
 def convert(store: Path) -> bool:
-    """Write a store anew in today's format, all at once; whether there was anything to do.
-
-    Raises
-    ------
-    ValueError
-        If it is no store of sphisto, or of a newer format.
-    FileExistsError
-        If it holds an element of a name that the new format takes.
-    """
+    """Write a store anew in today's format, all at once; whether there was anything to do."""
     about = stores.mark(store)
     if stores.format_of(about) == _keys.FORMAT:
         return False

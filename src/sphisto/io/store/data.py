@@ -26,13 +26,7 @@ def is_anndata(data: Any) -> bool:
 
 
 def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """Return what a fit left in ``uns[key]``.
-
-    Raises
-    ------
-    KeyError
-        If it left nothing there.
-    """
+    """Return what a fit left in ``uns[key]``."""
     record = adata.uns.get(key)
     if not _is_projection(record):
         raise KeyError(_missing(adata, key))
@@ -48,15 +42,6 @@ def store_of(data: Data, key: str | None = None) -> Store:
         Path of a store, the SpatialData read from it, or the AnnData of a fit.
     key
         Which of the projections of an AnnData; ``None``: all that there are must lie in one store.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    KeyError
-        If an AnnData holds no such projection.
-    ValueError
-        If its projections lie in several stores.
     """
     if isinstance(data, str | os.PathLike) or _is_spatialdata(data):
         return data

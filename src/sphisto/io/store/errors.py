@@ -34,11 +34,6 @@ def naming_damage(folder: Path, groups: Sequence[str] = (".",), *, advice: str) 
         Folders in it of which chunks were read; by default all. Metadata are always checked.
     advice
         What to do.
-
-    Raises
-    ------
-    ValueError
-        If a file is damaged; any other error goes through as it is.
     """
     try:
         yield
@@ -60,11 +55,6 @@ def naming_chunk(array: Any, place: tuple[Any, ...]) -> Iterator[None]:
         A zarr array, or a dask array of one.
     place
         Index of what is read.
-
-    Raises
-    ------
-    ValueError
-        If a chunk is damaged; any other error goes through as it is.
     """
     try:
         yield

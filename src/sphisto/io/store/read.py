@@ -35,15 +35,7 @@ _RASTERS = ("images", "labels")
 
 
 def mark(store: Store) -> dict[str, Any]:
-    """Return what the store records of itself: library id, keys, grids, version.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing at that path.
-    ValueError
-        If it is not a store of sphisto, or one of a newer format.
-    """
+    """Return what the store records of itself: library id, keys, grids, version."""
     store = located(store)
     if not isinstance(store, Path):
         found = store.attrs.get(_keys.MARK)
@@ -89,15 +81,7 @@ def table_name(store: Store, key: str | None = None) -> str:
 
 
 def projection(store: Store, key: str, library_id: str | None = None) -> str:
-    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name, or none of that library.
-    ValueError
-        If it is of several sections and none is chosen.
-    """
+    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own."""
     about = mark(store)
     named = {
         name: claims.library_of(about, name)
@@ -234,13 +218,7 @@ def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, An
 
 
 def raster(store: Store, name: str) -> StoredRaster:
-    """Open a raster element by name, without reading its pixels.
-
-    Raises
-    ------
-    KeyError
-        If there is no such raster; the message lists those there are.
-    """
+    """Open a raster element by name, without reading its pixels."""
     store, about = located(store), mark(store)
     grids, found = about["grids"], _open(store, name)
     if name not in grids or found is None:

@@ -29,11 +29,6 @@ def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
     """Refuse to start when the disk surely cannot hold the rasters, and warn when it may not.
 
     Only tiles that hold tissue are written.
-
-    Raises
-    ------
-    OSError
-        If less is free than the rasters need at the least.
     """
     tiles = on_tissue(plan_tiles(slide.grid.shape), slide.tissue)
     pixels = sum(math.prod(tile.core.shape) for tile in tiles)
@@ -52,11 +47,6 @@ def check_rest(staging: Path, key: str, written: float) -> None:
         Projection.
     written
         Share of the tissue whose rasters are written, above 0 and at most 1.
-
-    Raises
-    ------
-    OSError
-        If less is free than the rest needs, by what the first ones took.
     """
     folders = [staging / "images" / name for name in _keys.elements(key)]
     taken = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

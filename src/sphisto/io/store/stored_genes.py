@@ -53,11 +53,5 @@ class StoredGenes:
 
 
 def stored_genes(store: stores.Store, key: str, genes: Sequence[str]) -> StoredGenes:
-    """Open genes of a projection, without reading pixels.
-
-    Raises
-    ------
-    KeyError
-        If a gene is not in the table or not modelled, or there is no such projection.
-    """
+    """Open genes of a projection, without reading pixels."""
     return StoredGenes(stores.raster(store, _keys.factors(key)), stores.factors(store, key).of(list(genes)))

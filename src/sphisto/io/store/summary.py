@@ -55,15 +55,7 @@ class StoreSummary:
 
 
 def summarise(store: str | Path) -> StoreSummary:
-    """Summarise a store.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing at that path.
-    ValueError
-        If it is not a store of sphisto.
-    """
+    """Summarise a store."""
     store = user_path(store)
     mark = stores.mark(store)
     return StoreSummary(

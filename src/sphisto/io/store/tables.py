@@ -25,13 +25,7 @@ _SAME_PX = 1.0  # full-resolution px by which a spot may lie off where it lay
 
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
-    """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots.
-
-    Raises
-    ------
-    ValueError
-        If the table lacks genes that they model: their loadings would be lost.
-    """
+    """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots."""
     if not keys or not earlier.is_dir():
         return
     import pandas as pd
@@ -106,26 +100,14 @@ def become(adata: AnnData, content: AnnData) -> None:
 
 
 def require_own(held: Mapping[str, Any], name: str, own: bool, *, where: str, remedy: str) -> None:
-    """Refuse to write over what the user holds under a name, unless sphisto wrote it.
-
-    Raises
-    ------
-    ValueError
-        If something of that name is there that is not our own.
-    """
+    """Refuse to write over what the user holds under a name, unless sphisto wrote it."""
     if name in held and not own:
         msg = f"Found {where}[{name!r}], which sphisto did not write and would overwrite. {remedy}"
         raise ValueError(msg)
 
 
 def require_free_key(table: AnnData, key: str) -> None:
-    """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are logged.
-
-    Raises
-    ------
-    ValueError
-        If ``uns[key]`` is no record of a projection or of an evaluation.
-    """
+    """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are logged."""
     record = table.uns.get(key)
     own = is_record(record) and ("store" in record or "version" in record["params"])
     require_own(table.uns, key, own, where="uns", remedy="Choose another `key_added`, or rename that entry.")
@@ -152,13 +134,7 @@ def is_record(entry: Any) -> bool:
 
 
 def flags(frame: DataFrame, name: str, what: str) -> NDArray[np.bool_] | None:
-    """Return a column of true and false, unknown being false; ``None`` where there is no column of that name.
-
-    Raises
-    ------
-    ValueError
-        If the column holds something else.
-    """
+    """Return a column of true and false, unknown being false; ``None`` where there is no column of that name."""
     from pandas.api.types import infer_dtype
 
     if name not in frame:

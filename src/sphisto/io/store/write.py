@@ -53,15 +53,7 @@ _PICTURE_PX = 1_000  # longest side of the picture in the table
 
 @quiet()
 def check_target(store: Path, library_id: str, key: str) -> None:
-    """Refuse a path that holds something else than a store of sphisto, and names that are taken there.
-
-    Raises
-    ------
-    ValueError
-        If a name is impossible, the store damaged or of another format.
-    FileExistsError
-        If the path is taken by something that sphisto did not write, or a name by another library, projection or program.
-    """
+    """Refuse a path that holds something else than a store of sphisto, and names that are taken there."""
     mark = read_mark(store) if store.is_dir() else None
     if mark is None and store.exists():
         msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
@@ -184,11 +176,6 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     numbers of pandas' newer types become plain ones, which every version of anndata reads. What the table in ``store``, the
     version that is replaced, holds of other projections is kept; that in ``staging`` may be half of one, from a run that was
     killed.
-
-    Raises
-    ------
-    ValueError
-        If the table holds names or values that cannot be written.
     """
     linked, link = _linked(table, slide)
     if slide.measured is not None:
@@ -198,13 +185,7 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
 
 @quiet()
 def check_table(store: Path, slide: Slide, table: AnnData, key: str) -> None:
-    """Refuse a table that :func:`write_table` could not write: it is written beside the store, and removed again.
-
-    Raises
-    ------
-    ValueError
-        As of :func:`write_table`.
-    """
+    """Refuse a table that :func:`write_table` could not write: it is written beside the store, and removed again."""
     mark = read_mark(store) if store.is_dir() else None
     with TemporaryDirectory(prefix=f".{store.name}.", dir=store.parent) as folder, settings.override(verbosity="error"):
         staging = Path(folder) / "tried"

@@ -46,11 +46,6 @@ def element_outlines(store: stores.Store, name: str, system: str, *, px: float, 
         Size of the pixels, in full-resolution px.
     most_side
         Labels are read at the finest level that has no more px on a side.
-
-    Raises
-    ------
-    ValueError
-        If it has no place in the section, no area, or more corners than can be drawn.
     """
     import shapely
 
