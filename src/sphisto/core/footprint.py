@@ -19,28 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """Sparse non-negative weights, regions x pixels, with area-true edges.
+    """Sparse non-negative weights, regions x pixels, with area-true edges."""
 
-    Parameters
-    ----------
-    shape
-        (height, width) of the raster in pixels.
-    indptr
-        (n + 1,) start of each region among the entries.
-    y, x
-        (nnz,) pixel of each entry; all lie within ``shape``.
-    weight
-        (nnz,) share of that pixel which the region covers, 0 to 1.
-    area
-        (n,) area of each whole region in px, including what lies outside the raster.
-    """
-
-    shape: tuple[int, int]
-    indptr: NDArray[np.int64]
+    shape: tuple[int, int]  # (height, width) of the raster in pixels
+    indptr: NDArray[np.int64]  # (n + 1,) start of each region among the entries
+    # y, x: (nnz,) pixel of each entry; all lie within shape
     y: NDArray[np.int32]
     x: NDArray[np.int32]
-    weight: NDArray[np.float32]
-    area: NDArray[np.float64]
+    weight: NDArray[np.float32]  # (nnz,) share of that pixel which the region covers, 0 to 1
+    area: NDArray[np.float64]  # (n,) area of each whole region in px, including what lies outside the raster
 
     def __len__(self) -> int:
         return len(self.indptr) - 1

@@ -29,20 +29,11 @@ class LazyFootprint:
     """As :class:`sphisto.core.footprint.Footprint`, but of spots, and without their pixels until a window needs them.
 
     At half a um per px a spot covers some 9,000 px: all of a slide together would take more memory than all else.
-
-    Parameters
-    ----------
-    spot
-        Size and shape of all of them.
-    grid
-        The pixels.
-    centers
-        (n, 2) centres (y, x) in grid px.
     """
 
-    spot: Spot
-    grid: Grid
-    centers: NDArray[np.float64]
+    spot: Spot  # size and shape of all of them
+    grid: Grid  # the pixels
+    centers: NDArray[np.float64]  # (n, 2) centres (y, x) in grid px
 
     def __len__(self) -> int:
         return len(self.centers)

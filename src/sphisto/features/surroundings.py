@@ -25,15 +25,9 @@ _GAPS = 2  # blocks over which gaps in the tissue are closed
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Distance to the tissue's edge, and share of tissue around, as a :class:`sphisto.features.source.FeatureSource`.
+    """Distance to the tissue's edge, and share of tissue around, as a :class:`sphisto.features.source.FeatureSource`."""
 
-    Parameters
-    ----------
-    widths_um
-        Standard deviations of the surroundings, in um.
-    """
-
-    widths_um: tuple[float, ...] = (200.0, 500.0, 1000.0)
+    widths_um: tuple[float, ...] = (200.0, 500.0, 1000.0)  # standard deviations of the surroundings, in um
     name = "surroundings"
 
     @property

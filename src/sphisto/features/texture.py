@@ -26,15 +26,9 @@ _LEAST_UM = 8.0  # across, that the smallest bins are taken for: less than a cel
 
 @dataclass(frozen=True)
 class Texture:
-    """Texture as a :class:`sphisto.features.source.FeatureSource`: what is used unless others are named.
+    """Texture as a :class:`sphisto.features.source.FeatureSource`: what is used unless others are named."""
 
-    Parameters
-    ----------
-    config
-        Scales and grains.
-    """
-
-    config: TextureConfig = field(default_factory=TextureConfig)
+    config: TextureConfig = field(default_factory=TextureConfig)  # scales and grains
     name = "texture"
 
     @property

@@ -32,39 +32,21 @@ _MOST_GAIN = 10.0
 
 @dataclass(frozen=True, eq=False)
 class CoKriging:
-    """Co-kriged roots of densities and of their sum, fitted to n observations.
+    """Co-kriged roots of densities and of their sum, fitted to n observations."""
 
-    Parameters
-    ----------
-    roots
-        From densities to what is kriged.
-    kriging
-        Of the quantities.
-    features
-        Principal components of the section's features; ``None`` where they are not used.
-    gain_seen, gain_hidden
-        Factors that make roots and root of the sum right on average, at spots that are known and where none is near: a
-        square of a mean is less than the mean of squares, the more so the less is known.
-    detail
-        How the total varies within spots; ``None`` where the stain does not help.
-    trend
-        (n, K + 1) part of the quantities at the observations that is not kriged: what other sections tell, and what of the
-        total follows the stain.
-    drift
-        What other sections tell; ``None`` of a section alone.
-    slope
-        Share of it that is used.
-    """
-
-    roots: Roots
-    kriging: Kriging
-    features: FeatureMaps | None
+    roots: Roots  # from densities to what is kriged
+    kriging: Kriging  # of the quantities
+    features: FeatureMaps | None  # principal components of the section's features; None where they are not used
+    # gain_seen, gain_hidden: factors that make roots and root of the sum right on average, at spots that are known and
+    # where none is near: a square of a mean is less than the mean of squares, the more so the less is known
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
-    detail: Detail | None = None
+    detail: Detail | None = None  # how the total varies within spots; None where the stain does not help
+    # (n, K + 1) part of the quantities at the observations that is not kriged: what other sections tell, and what of
+    # the total follows the stain
     trend: Floats | None = None
-    drift: Drift | None = None
-    slope: float = 0.0
+    drift: Drift | None = None  # what other sections tell; None of a section alone
+    slope: float = 0.0  # share of it that is used
 
     @property
     def uses_features(self) -> bool:

@@ -23,21 +23,12 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """Covariance of places, of variance 1 where the features are usual.
+    """Covariance of places, of variance 1 where the features are usual."""
 
-    Parameters
-    ----------
-    pitch
-        Usual distance of neighbouring spots.
-    likeness
-        Squared length of differences in features over which likeness fades; infinite if features are not used.
-    config
-        Ranges and weights.
-    """
-
-    pitch: float
+    pitch: float  # usual distance of neighbouring spots
+    # squared length of differences in features over which likeness fades; infinite if features are not used
     likeness: float
-    config: FieldConfig
+    config: FieldConfig  # ranges and weights
 
     @property
     def reach(self) -> float:

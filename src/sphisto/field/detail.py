@@ -26,26 +26,13 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Detail:
-    """How the total varies within spots.
+    """How the total varies within spots."""
 
-    Parameters
-    ----------
-    stain
-        Of the section.
-    slope
-        (2,) change of the root of the total with the stain.
-    n_plain
-        Number of factors that make up the total, the first ones.
-    offset
-        That is added to a total before its root is taken.
-    most
-        Largest ratio of a pixel to its surroundings, and of these to a pixel: nuclei against cytoplasm differ less.
-    """
-
-    stain: StainMaps
-    slope: NDArray[np.float64]
-    n_plain: int
-    offset: float
+    stain: StainMaps  # of the section
+    slope: NDArray[np.float64]  # (2,) change of the root of the total with the stain
+    n_plain: int  # number of factors that make up the total, the first ones
+    offset: float  # that is added to a total before its root is taken
+    # largest ratio of a pixel to its surroundings, and of these to a pixel: nuclei against cytoplasm differ less
     most: float = 20.0
 
     def on(self, slide: Slide) -> Detail:

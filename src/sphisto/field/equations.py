@@ -34,39 +34,21 @@ _DRAWING = 0  # seed of the windows that are solved of very many: any will do, a
 
 @dataclass(frozen=True, eq=False)
 class Equations:
-    """Solved for each of g nuggets and some columns, for s of n observations.
+    """Solved for each of g nuggets and some columns, for s of n observations."""
 
-    Parameters
-    ----------
-    places, features
-        (n, 2) centres and (n, p) features of the observations.
-    covariance
-        Of places.
-    windows
-        In which they were solved.
-    nuggets
-        (g,) variances at a single observation.
-    columns
-        (n, c) right-hand sides.
-    rows
-        (s,) observations that were solved for.
-    solved, drift
-        (g, s, c) and (g, s, t) float32 inverse covariance, without the trend, times columns and the t functions of the
-        trend.
-    diagonal
-        (g, s) of that inverse.
-    """
-
+    # places, features: (n, 2) centres and (n, p) features of the observations
     places: Places
     features: Floats
-    covariance: Covariance
-    windows: Windows
-    nuggets: Floats
-    columns: Floats
-    rows: Rows
+    covariance: Covariance  # of places
+    windows: Windows  # in which they were solved
+    nuggets: Floats  # (g,) variances at a single observation
+    columns: Floats  # (n, c) right-hand sides
+    rows: Rows  # (s,) observations that were solved for
+    # solved, drift: (g, s, c) and (g, s, t) float32 inverse covariance, without the trend, times columns and the t
+    # functions of the trend
     solved: NDArray[np.float32]
     drift: NDArray[np.float32]
-    diagonal: Floats
+    diagonal: Floats  # (g, s) of that inverse
 
     @property
     def times(self) -> float:

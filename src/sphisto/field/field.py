@@ -126,21 +126,11 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """A field around a window.
+    """A field around a window."""
 
-    Parameters
-    ----------
-    field
-        The field.
-    window
-        Where it will be read.
-    rows
-        (m,) rows of its observations that matter for the window.
-    """
-
-    field: Field
-    window: Window
-    rows: NDArray[np.int64]
+    field: Field  # the field
+    window: Window  # where it will be read
+    rows: NDArray[np.int64]  # (m,) rows of its observations that matter for the window
 
     def given(self, known: NDArray[np.bool_]) -> Posterior:
         """Condition on the ``known`` (m,) of these observations; if none of them is known, nothing is."""

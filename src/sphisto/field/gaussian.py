@@ -90,23 +90,12 @@ def choose_width(
 
 @dataclass(frozen=True, eq=False)
 class Averaged:
-    """Weighted averages of densities, by position alone.
+    """Weighted averages of densities, by position alone."""
 
-    Parameters
-    ----------
-    centers
-        (n, 2) centres of the known observations in px.
-    densities
-        (n, K) theirs.
-    width
-        Standard deviation of the Gaussian weights in px.
-    spread
-        (K,) variance of a spot's density around what the others predict, noise of counting aside if that is known.
-    """
-
-    centers: Floats
-    densities: Floats
-    width: float
+    centers: Floats  # (n, 2) centres of the known observations in px
+    densities: Floats  # (n, K) theirs
+    width: float  # standard deviation of the Gaussian weights in px
+    # (K,) variance of a spot's density around what the others predict, noise of counting aside if that is known
     spread: Floats
     uses_features = False
 

@@ -24,27 +24,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A lattice of cores, ``shape`` of them along both axes; those at its border reach on without end.
+    """A lattice of cores, ``shape`` of them along both axes; those at its border reach on without end."""
 
-    Parameters
-    ----------
-    low
-        (2,) corner where the first core begins.
-    side
-        (2,) sides of a core.
-    shape
-        Number of cores along y and x.
-    halo
-        Distance from its core to which a window reaches; infinite for a window that holds everything.
-    blend
-        Distance from the border of two cores within which both count.
-    """
-
-    low: Floats
-    side: Floats
-    shape: tuple[int, int]
-    halo: float
-    blend: float = 0.0
+    low: Floats  # (2,) corner where the first core begins
+    side: Floats  # (2,) sides of a core
+    shape: tuple[int, int]  # number of cores along y and x
+    halo: float  # distance from its core to which a window reaches; infinite for a window that holds everything
+    blend: float = 0.0  # distance from the border of two cores within which both count
 
     def __len__(self) -> int:
         return self.shape[0] * self.shape[1]

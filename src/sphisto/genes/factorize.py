@@ -179,21 +179,11 @@ def _factorised(
 
 
 class _Prior(NamedTuple):
-    """Gamma prior of loadings.
+    """Gamma prior of loadings."""
 
-    Parameters
-    ----------
-    mean
-        (G, K) or (G, 1); over the ``named`` genes each column sums to one.
-    shape
-        (G, 1): the firmer, the larger; infinite where loadings are their mean.
-    named
-        (G,) bool: genes by whose counts the values of a factor are measured.
-    """
-
-    mean: NDArray[np.float64]
-    shape: NDArray[np.float64]
-    named: NDArray[np.bool_]
+    mean: NDArray[np.float64]  # (G, K) or (G, 1); over the named genes each column sums to one
+    shape: NDArray[np.float64]  # (G, 1): the firmer, the larger; infinite where loadings are their mean
+    named: NDArray[np.bool_]  # (G,) bool: genes by whose counts the values of a factor are measured
 
 
 def _prior_of(values: NDArray[np.float32], given: NDArray[np.float64] | None, config: GeneModelConfig) -> _Prior:

@@ -28,17 +28,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SharedModel:
-    """Loadings that sections share, and the level of each gene in each section.
+    """Loadings that sections share, and the level of each gene in each section."""
 
-    Parameters
-    ----------
-    shared
-        The gene model of a section of usual levels.
-    levels
-        (c, G) logarithm of each gene's level in each section over the usual one, the section's depth included.
-    """
-
-    shared: GeneModel
+    shared: GeneModel  # the gene model of a section of usual levels
+    # (c, G) logarithm of each gene's level in each section over the usual one, the section's depth included
     levels: Floats
 
     def of(self, section: int) -> GeneModel:

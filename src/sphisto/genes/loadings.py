@@ -26,21 +26,11 @@ _OF_CONTRAST = re.compile(r"contrast\d+")  # as channels of contrasts are called
 
 @dataclass(frozen=True, eq=False)
 class Loadings:
-    """Programmes of genes.
+    """Programmes of genes."""
 
-    Parameters
-    ----------
-    genes
-        Names of the G' genes, each once.
-    programmes
-        Names of the K programmes, each once.
-    values
-        (G', K) float64, not negative; each column sums to one.
-    """
-
-    genes: tuple[str, ...]
-    programmes: tuple[str, ...]
-    values: NDArray[np.float64]
+    genes: tuple[str, ...]  # names of the G' genes, each once
+    programmes: tuple[str, ...]  # names of the K programmes, each once
+    values: NDArray[np.float64]  # (G', K) float64, not negative; each column sums to one
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Loadings:

@@ -32,50 +32,23 @@ _BIN = re.compile(r"s_(\d{3})um_\d+_\d+")  # how Space Ranger names bins of a si
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What an AnnData or a SpatialData holds of one section.
-
-    Parameters
-    ----------
-    library_id
-        Name of the section.
-    adata
-        The very table that was given, perhaps with rows of other sections.
-    rows
-        (n,) rows of the table that are spots of this section, under tissue.
-    centers
-        (n, 2) their centres (y, x) in full-resolution px.
-    image
-        The image in all its resolutions; ``None`` where it was not requested.
-    image_scale
-        Image px per full-resolution px; ``None`` where nothing states it, so that it is 1 unless it is stated.
-    spot_px
-        Diameter of a spot, or side of a bin, in full-resolution px.
-    spot_px_is_true
-        Whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one.
-    drawn
-        Shape that was drawn, where shapes were.
-    turn
-        Degrees by which squares that were drawn are turned, from x towards y.
-    bin_um
-        Stated side of a bin in um.
-    microns_per_px
-        Stated um per full-resolution px.
-    concluded
-        What was concluded and from what, by decision, in words.
-    """
+    """What an AnnData or a SpatialData holds of one section."""
 
     library_id: str
-    adata: AnnData
-    rows: NDArray[np.intp]
-    centers: NDArray[np.float64]
-    image: Pyramid | None = None
+    adata: AnnData  # the very table that was given, perhaps with rows of other sections
+    rows: NDArray[np.intp]  # (n,) rows of the table that are spots of this section, under tissue
+    centers: NDArray[np.float64]  # (n, 2) their centres (y, x) in full-resolution px
+    image: Pyramid | None = None  # the image in all its resolutions; None where it was not requested
+    # image px per full-resolution px; None where nothing states it, so that it is 1 unless it is stated
     image_scale: float | None = None
-    spot_px: float | None = None
+    spot_px: float | None = None  # diameter of a spot, or side of a bin, in full-resolution px
+    # whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one
     spot_px_is_true: bool = False
-    drawn: SpotShape | None = None
-    turn: float = 0.0
-    bin_um: float | None = None
-    microns_per_px: float | None = None
+    drawn: SpotShape | None = None  # shape that was drawn, where shapes were
+    turn: float = 0.0  # degrees by which squares that were drawn are turned, from x towards y
+    bin_um: float | None = None  # stated side of a bin in um
+    microns_per_px: float | None = None  # stated um per full-resolution px
+    # what was concluded and from what, by decision, in words
     concluded: Mapping[str, str] = field(default_factory=dict)
 
 

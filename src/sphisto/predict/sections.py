@@ -47,27 +47,13 @@ _LEAST_SHARED = 0.5  # of a section's counts are of genes that all have, at leas
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """What c sections share.
+    """What c sections share."""
 
-    Parameters
-    ----------
-    model
-        Loadings, and each section's levels.
-    lessons
-        What all of them teach, by how features are standardised.
-    scaling
-        How features are standardised among these sections.
-    bound
-        Features of each, so standardised.
-    placed
-        Each where it lies upon others; ``None`` of one that does not.
-    """
-
-    model: SharedModel
-    lessons: dict[Scaling, Taught]
-    scaling: Scaling
-    bound: tuple[BoundFeatures, ...]
-    placed: tuple[GridInFrame | None, ...]
+    model: SharedModel  # loadings, and each section's levels
+    lessons: dict[Scaling, Taught]  # what all of them teach, by how features are standardised
+    scaling: Scaling  # how features are standardised among these sections
+    bound: tuple[BoundFeatures, ...]  # features of each, so standardised
+    placed: tuple[GridInFrame | None, ...]  # each where it lies upon others; None of one that does not
 
     @property
     def taught(self) -> Taught:

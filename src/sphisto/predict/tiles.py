@@ -44,18 +44,10 @@ _KEPT_BYTES, _LEAST_KEPT, _MOST_KEPT = 2**25, 36, 128  # of blocks; a view has 3
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """What is known of a tile's core.
+    """What is known of a tile's core."""
 
-    Parameters
-    ----------
-    factors
-        (K, h, w) float32 density, counts per spot area; NaN outside tissue.
-    image
-        (3, h, w) float32 redrawn image, 0 to 1.
-    """
-
-    factors: NDArray[np.float32]
-    image: NDArray[np.float32]
+    factors: NDArray[np.float32]  # (K, h, w) float32 density, counts per spot area; NaN outside tissue
+    image: NDArray[np.float32]  # (3, h, w) float32 redrawn image, 0 to 1
 
 
 class SharedPrior:

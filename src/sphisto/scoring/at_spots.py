@@ -20,21 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a method predicts at m spots.
+    """What a method predicts at m spots."""
 
-    Parameters
-    ----------
-    values
-        (m, G) expected values.
-    seconds
-        That it took.
-    variance
-        (m, G) of the rates; ``None`` if the method gives none.
-    """
-
-    values: NDArray[np.float64]
-    seconds: float
-    variance: NDArray[np.float64] | None = None
+    values: NDArray[np.float64]  # (m, G) expected values
+    seconds: float  # that it took
+    variance: NDArray[np.float64] | None = None  # (m, G) of the rates; None if the method gives none
 
     def of(self, genes: NDArray[np.bool_]) -> Prediction:
         """Keep the values of some genes."""

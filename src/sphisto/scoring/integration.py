@@ -31,21 +31,11 @@ FIGURES = (
 
 @dataclass(frozen=True, eq=False)
 class Representation:
-    """Spots in some space.
+    """Spots in some space."""
 
-    Parameters
-    ----------
-    values
-        (n, K) coordinates; distances are Euclidean.
-    sections
-        (n,) number of each spot's section.
-    labels
-        (n,) number of each spot's label, -1 for none; ``None`` if there are no labels.
-    """
-
-    values: Floats
-    sections: Codes
-    labels: Codes | None = None
+    values: Floats  # (n, K) coordinates; distances are Euclidean
+    sections: Codes  # (n,) number of each spot's section
+    labels: Codes | None = None  # (n,) number of each spot's label, -1 for none; None if there are no labels
 
 
 def figures_of(what: Representation, alone: Codes, n_neighbors: int, seed: int) -> list[float]:

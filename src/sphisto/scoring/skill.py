@@ -20,22 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Skill:
-    """Estimates by leaving out one spot at a time, from the prior: the network adds detail within spots, not skill.
+    """Estimates by leaving out one spot at a time, from the prior: the network adds detail within spots, not skill."""
 
-    Parameters
-    ----------
-    pearson
-        (G,) correlation of log-normalised predictions and measurements at left-out spots, tempered by how far the
-        predictions spread.
-    deviance_explained
-        (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
-    dispersion
-        (G,) variance of a spot's true rate that neither spots nor image foresee, over the squared rate; 0 if unknown. Not
-        below what is uncertain about a gene's level by the number of its counts.
-    """
-
+    # (G,) correlation of log-normalised predictions and measurements at left-out spots, tempered by how far the
+    # predictions spread
     pearson: NDArray[np.float64]
+    # (G,) share of the Poisson deviance of a constant map which left-out predictions explain
     deviance_explained: NDArray[np.float64]
+    # (G,) variance of a spot's true rate that neither spots nor image foresee, over the squared rate; 0 if unknown. Not
+    # below what is uncertain about a gene's level by the number of its counts
     dispersion: NDArray[np.float64]
 
     def unknown(self) -> Skill:

@@ -32,36 +32,16 @@ logger = logging.getLogger("sphisto")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scale of the full-resolution image, and the spots on it.
+    """Scale of the full-resolution image, and the spots on it."""
 
-    Parameters
-    ----------
-    um_per_px
-        Micrometres per full-resolution pixel.
-    scale_source
-        A phrase: what ``um_per_px`` was taken from.
-    spot_um
-        Diameter of a spot, or side of a bin, in um.
-    spot_shape
-        ``"disc"`` or ``"square"``.
-    spot_source
-        A phrase: what size and shape were taken from.
-    pitch_um
-        Distance of neighbouring spots in um (infinite for a single spot).
-    array
-        Name of the array that was recognised, such as ``"Visium, 11 mm"``; ``"unknown"`` if none was.
-    turn
-        Degrees by which squares are turned, from x towards y.
-    """
-
-    um_per_px: float
-    scale_source: str
-    spot_um: float
-    spot_shape: Shape
-    spot_source: str
-    pitch_um: float
-    array: str
-    turn: float = 0.0
+    um_per_px: float  # micrometres per full-resolution pixel
+    scale_source: str  # a phrase: what um_per_px was taken from
+    spot_um: float  # diameter of a spot, or side of a bin, in um
+    spot_shape: Shape  # "disc" or "square"
+    spot_source: str  # a phrase: what size and shape were taken from
+    pitch_um: float  # distance of neighbouring spots in um (infinite for a single spot)
+    array: str  # name of the array that was recognised, such as "Visium, 11 mm"; "unknown" if none was
+    turn: float = 0.0  # degrees by which squares are turned, from x towards y
 
 
 def calibrate(

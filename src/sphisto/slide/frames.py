@@ -23,23 +23,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where a section lies among those that lie upon each other.
+    """Where a section lies among those that lie upon each other."""
 
-    Parameters
-    ----------
-    group
-        Name of the section whose own frame is the common one.
-    matrix
-        (3, 3) from (y, x, 1) in um of the section to um of the common frame.
-    step
-        Place of the section in the order in which sections were given: that in which they were cut.
-    apart
-        Sections between it and the one at its ``step``: 0, or 1 of a section that was laid upon that one later.
-    """
-
-    group: str
-    matrix: Floats
-    step: int
+    group: str  # name of the section whose own frame is the common one
+    matrix: Floats  # (3, 3) from (y, x, 1) in um of the section to um of the common frame
+    step: int  # place of the section in the order in which sections were given: that in which they were cut
+    # sections between it and the one at its step: 0, or 1 of a section that was laid upon that one later
     apart: int = 0
 
     def steps_to(self, other: Frame) -> int:
@@ -57,18 +46,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class GridInFrame:
-    """A section's grid where it lies among others.
+    """A section's grid where it lies among others."""
 
-    Parameters
-    ----------
-    frame
-        Of the section.
-    grid
-        Over it.
-    """
-
-    frame: Frame
-    grid: Grid
+    frame: Frame  # of the section
+    grid: Grid  # over it
 
     def common(self, points: Floats) -> Floats:
         """Bring (m, 2) y, x in px of the grid to um of the common frame."""

@@ -27,21 +27,11 @@ Model = Literal["rigid", "affine"]
 
 @dataclass(frozen=True, eq=False)
 class TissueMap:
-    """Tissue of a section in coarse pixels.
+    """Tissue of a section in coarse pixels."""
 
-    Parameters
-    ----------
-    tissue
-        (h, w) share of each pixel on tissue.
-    stain
-        (h, w) optical density without its slow drift, in units of its spread over the tissue; 0 outside.
-    um_per_px
-        Side of a pixel in um.
-    """
-
-    tissue: Floats
-    stain: Floats
-    um_per_px: float
+    tissue: Floats  # (h, w) share of each pixel on tissue
+    stain: Floats  # (h, w) optical density without its slow drift, in units of its spread over the tissue; 0 outside
+    um_per_px: float  # side of a pixel in um
 
     @cached_property
     def pixels(self) -> tuple[NDArray[np.intp], ...]:
@@ -119,18 +109,10 @@ def _mean_within(values: Floats, weight: Floats, sigma: float) -> Floats:
 
 
 class Fit(NamedTuple):
-    """How well two sections lie upon each other.
+    """How well two sections lie upon each other."""
 
-    Parameters
-    ----------
-    overlap
-        Dice of the two outlines, 0 to 1.
-    stain
-        Pearson correlation of stain where both have tissue.
-    """
-
-    overlap: float
-    stain: float
+    overlap: float  # Dice of the two outlines, 0 to 1
+    stain: float  # Pearson correlation of stain where both have tissue
 
     def score(self, config: RegistrationConfig) -> float:
         """What is sought to be highest."""
@@ -252,20 +234,11 @@ class AtSpots(NamedTuple):
     """How well expression agrees at spots that lie upon each other: means over genes of Spearman's correlation.
 
     By ranks, as a single pair of spots of very few counts, which differ from all others in every gene, can carry Pearson's.
-
-    Parameters
-    ----------
-    agreement
-        As registered; NaN if too few spots lie upon each other.
-    elsewhere
-        The best of eight places two pitches away.
-    mean_elsewhere
-        Mean over these places.
     """
 
-    agreement: float
-    elsewhere: float
-    mean_elsewhere: float
+    agreement: float  # as registered; NaN if too few spots lie upon each other
+    elsewhere: float  # the best of eight places two pitches away
+    mean_elsewhere: float  # mean over these places
 
 
 def agreement_at_spots(

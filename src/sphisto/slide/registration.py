@@ -132,31 +132,16 @@ class Registration:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A pose and how well it fits, before it is judged.
+    """A pose and how well it fits, before it is judged."""
 
-    Parameters
-    ----------
-    pose
-        (3, 3) from (y, x, 1) in um of the moving section to those of the fixed one.
-    fit
-        Overlap and stain.
-    rival_score, rival
-        Score of the best other place, and that place in words.
-    off_um
-        Um to the place near by that fits best.
-    by_landmarks
-        Whether landmarks decided the pose.
-    has_outlines
-        Whether both images show where the tissue ends.
-    """
-
-    pose: Floats
-    fit: Fit
+    pose: Floats  # (3, 3) from (y, x, 1) in um of the moving section to those of the fixed one
+    fit: Fit  # overlap and stain
+    # rival_score, rival: score of the best other place, and that place in words
     rival_score: float
     rival: str
-    off_um: float
-    by_landmarks: bool
-    has_outlines: bool
+    off_um: float  # um to the place near by that fits best
+    by_landmarks: bool  # whether landmarks decided the pose
+    has_outlines: bool  # whether both images show where the tissue ends
 
     def margin(self, config: RegistrationConfig) -> float:
         """Lead over any other place."""

@@ -22,24 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """Scores of a section and what is recorded beside them.
-
-    Parameters
-    ----------
-    section
-        Of which.
-    scores, genes
-        Scores of genes, and their names.
-    held_out
-        (n,) bool spots that were held out.
-    record, key
-        Entry of ``uns``, and its name.
-    """
+    """Scores of a section and what is recorded beside them."""
 
     section: Section
+    # scores, genes: scores of genes, and their names
     scores: Scores
     genes: list[str]
-    held_out: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]  # (n,) bool spots that were held out
+    # record, key: entry of uns, and its name
     record: dict[str, Any]
     key: str
 

@@ -19,26 +19,13 @@ _DIGITS = 4  # after the point: 1/10,000 px
 
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """A region: its outline, its name, and what is known of it.
+    """A region: its outline, its name, and what is known of it."""
 
-    Parameters
-    ----------
-    outline
-        Polygon or polygons, in full-resolution px.
-    name
-        Name of the region.
-    classification
-        Its class, if it has one.
-    color
-        Red, green and blue (0 to 255) of that class, if they are known.
-    measurements
-        Numbers by name; those that are NaN are left out, as JSON has none.
-    """
-
-    outline: Any
-    name: str
-    classification: str | None = None
-    color: tuple[int, int, int] | None = None
+    outline: Any  # polygon or polygons, in full-resolution px
+    name: str  # name of the region
+    classification: str | None = None  # its class, if it has one
+    color: tuple[int, int, int] | None = None  # red, green and blue (0 to 255) of that class, if they are known
+    # numbers by name; those that are NaN are left out, as JSON has none
     measurements: Mapping[str, float] = field(default_factory=dict)
 
 

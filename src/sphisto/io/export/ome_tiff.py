@@ -38,32 +38,17 @@ _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Channels of an image at several resolutions, read by window.
+    """Channels of an image at several resolutions, read by window."""
 
-    Parameters
-    ----------
-    names
-        Names of the channels.
-    shapes
-        (height, width) of each level, finest first.
-    um_per_px
-        Size of a pixel of the finest level along (y, x).
-    dtype
-        Of their values.
-    read
-        Reads a window of a level of a channel: ``read(level, channel, window)`` gives (height, width), or of an image in
-        colours, which is one channel, (height, width, 3). Where it is NaN, 0 is written: NaN would spoil the
-        ranges and means that QuPath computes of a channel.
-    is_rgb
-        Whether it is an image in colours.
-    """
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, int], ...]
-    um_per_px: tuple[float, float]
-    dtype: np.dtype[Any]
+    names: tuple[str, ...]  # names of the channels
+    shapes: tuple[tuple[int, int], ...]  # (height, width) of each level, finest first
+    um_per_px: tuple[float, float]  # size of a pixel of the finest level along (y, x)
+    dtype: np.dtype[Any]  # of their values
+    # reads a window of a level of a channel: read(level, channel, window) gives (height, width), or of an image in
+    # colours, which is one channel, (height, width, 3). Where it is NaN, 0 is written: NaN would spoil the ranges and
+    # means that QuPath computes of a channel
     read: Callable[[int, int, Window], NDArray[Any]]
-    is_rgb: bool = False
+    is_rgb: bool = False  # whether it is an image in colours
 
     @property
     def n_bytes(self) -> int:

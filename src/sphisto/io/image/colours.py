@@ -25,20 +25,11 @@ _KNEE = 6 / 29  # of the cube root in CIE L*a*b*, below which it is a line
 
 @dataclass(frozen=True, eq=False)
 class Recoloured:
-    """A level whose windows are converted as they are read.
+    """A level whose windows are converted as they are read."""
 
-    Parameters
-    ----------
-    level
-        What is stored, (y, x, samples).
-    convert
-        Turns a block of it into (y, x, channels).
-    channels, dtype
-        Of what comes out.
-    """
-
-    level: Any
-    convert: Callable[[NDArray[Any]], NDArray[Any]]
+    level: Any  # what is stored, (y, x, samples)
+    convert: Callable[[NDArray[Any]], NDArray[Any]]  # turns a block of it into (y, x, channels)
+    # channels, dtype: of what comes out
     channels: int
     dtype: np.dtype[Any]
 

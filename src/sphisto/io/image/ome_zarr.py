@@ -70,21 +70,11 @@ def _names(attributes: Mapping[str, Any]) -> list[str] | None:
 
 @dataclass(frozen=True, eq=False)
 class NgffLevel:
-    """One resolution of an OME-Zarr image, (y, x, c), of which windows are read chunk by chunk.
+    """One resolution of an OME-Zarr image, (y, x, c), of which windows are read chunk by chunk."""
 
-    Parameters
-    ----------
-    folder
-        Of the zarr array.
-    array
-        The zarr array.
-    order
-        Its axes y, x and, if there is one, that of channels; the others have length 1.
-    """
-
-    folder: Path
-    array: Any
-    order: tuple[int, ...]
+    folder: Path  # of the zarr array
+    array: Any  # the zarr array
+    order: tuple[int, ...]  # its axes y, x and, if there is one, that of channels; the others have length 1
 
     ndim = 3
 

@@ -38,21 +38,11 @@ def open_vendor(path: Path) -> Pyramid | None:
 
 @dataclass(frozen=True, eq=False)
 class VendorLevel:
-    """One resolution of a slide, (y, x, 4): red, green, blue and whether anything was scanned there.
+    """One resolution of a slide, (y, x, 4): red, green, blue and whether anything was scanned there."""
 
-    Parameters
-    ----------
-    path
-        Of the slide.
-    slide
-        The opened slide.
-    level
-        Number of the resolution, 0 the finest.
-    """
-
-    path: Path
-    slide: Any
-    level: int
+    path: Path  # of the slide
+    slide: Any  # the opened slide
+    level: int  # number of the resolution, 0 the finest
 
     ndim = 3
     dtype = np.dtype(np.uint8)

@@ -36,25 +36,15 @@ _WHOLE_BITS = (1, 8, 16, 32, 64)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """How what a tif stores becomes grey, RGB or RGBA.
+    """How what a tif stores becomes grey, RGB or RGBA."""
 
-    Parameters
-    ----------
-    convert
-        Turns blocks (y, x, samples) into (y, x, channels); ``None`` if they are so already.
-    channels, dtype
-        Of what comes out.
-    alpha
-        What the file states about a fourth channel; ``None`` if nothing.
-    notes
-        What is done.
-    """
-
+    # turns blocks (y, x, samples) into (y, x, channels); None if they are so already
     convert: Callable[[NDArray[Any]], NDArray[Any]] | None
+    # channels, dtype: of what comes out
     channels: int
     dtype: np.dtype[Any]
-    alpha: Alpha | None = None
-    notes: tuple[str, ...] = ()
+    alpha: Alpha | None = None  # what the file states about a fourth channel; None if nothing
+    notes: tuple[str, ...] = ()  # what is done
 
     def of(self, level: Any) -> Any:
         """Return a level that gives converted blocks."""

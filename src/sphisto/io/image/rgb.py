@@ -23,27 +23,13 @@ Alpha = Literal["straight", "premultiplied"]
 
 @dataclass(frozen=True)
 class Conversion:
-    """How blocks of one image become 8-bit RGB.
+    """How blocks of one image become 8-bit RGB."""
 
-    Parameters
-    ----------
-    white
-        The value that becomes 255.
-    note
-        A sentence on what is converted, or None.
-    alpha
-        What is done with a fourth channel; ``None`` to leave it out.
-    opaque
-        The value of the fourth channel where nothing shines through.
-    config
-        How far values may lie beyond white.
-    """
-
-    white: float
-    note: str | None
-    alpha: Alpha | None = None
-    opaque: float = BYTE
-    config: ColourConfig = ColourConfig()
+    white: float  # the value that becomes 255
+    note: str | None  # a sentence on what is converted, or None
+    alpha: Alpha | None = None  # what is done with a fourth channel; None to leave it out
+    opaque: float = BYTE  # the value of the fourth channel where nothing shines through
+    config: ColourConfig = ColourConfig()  # how far values may lie beyond white
 
     def __call__(self, block: NDArray[Any]) -> NDArray[np.uint8]:
         """Convert a (y, x, c) block; impossible values raise ValueError."""

@@ -23,18 +23,10 @@ logger = logging.getLogger("sphisto")
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Labels.
+    """Labels."""
 
-    Parameters
-    ----------
-    pixels
-        (y, x) whole numbers, 0 where there is none.
-    matrix
-        (3, 3) from their x, y to full-resolution px: scale and shift.
-    """
-
-    pixels: NDArray[Any]
-    matrix: NDArray[np.float64]
+    pixels: NDArray[Any]  # (y, x) whole numbers, 0 where there is none
+    matrix: NDArray[np.float64]  # (3, 3) from their x, y to full-resolution px: scale and shift
 
     def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
         """Read labels of any resolution at the middles of the grid's pixels."""

@@ -24,18 +24,10 @@ logger = logging.getLogger("sphisto")
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
-    """Polygons.
+    """Polygons."""
 
-    Parameters
-    ----------
-    shapes
-        Valid ones in full-resolution px, ``None`` for a region without an area.
-    names
-        (n,) of the regions.
-    """
-
-    shapes: list[Any]
-    names: NDArray[Any]
+    shapes: list[Any]  # valid ones in full-resolution px, None for a region without an area
+    names: NDArray[Any]  # (n,) of the regions
 
     def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
         """Footprints on a grid, and the names of the regions."""

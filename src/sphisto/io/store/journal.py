@@ -20,20 +20,11 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass
 class Journal:
-    """Lines in a file, each written when what it names is.
+    """Lines in a file, each written when what it names is."""
 
-    Parameters
-    ----------
-    path
-        The file.
-    about
-        What the version belongs to, plain values: first line of the file.
-    done
-        Names of what is done, in order.
-    """
-
-    path: Path
-    about: dict[str, Any]
+    path: Path  # the file
+    about: dict[str, Any]  # what the version belongs to, plain values: first line of the file
+    # names of what is done, in order
     done: dict[str, None] = field(default_factory=dict)  # as a set that keeps its order
 
     def note(self, name: str) -> None:

@@ -42,17 +42,11 @@ class RasterWriter:
     Made by :func:`create_raster` or :func:`open_raster`. Coarser levels are made chunk by chunk of the next finer one
     (:meth:`coarsen`), once that is complete there (:func:`completed`): nothing of them is held in memory, whatever the
     size of the raster.
-
-    Parameters
-    ----------
-    levels
-        Finest first.
-    tissue
-        The mask outside of which the raster holds 0; without any, it holds what is written everywhere. Coarser levels
-        are means over tissue only.
     """
 
-    levels: tuple[zarr.Array[Any], ...]
+    levels: tuple[zarr.Array[Any], ...]  # finest first
+    # the mask outside of which the raster holds 0; without any, it holds what is written everywhere. Coarser levels are
+    # means over tissue only
     tissue: Tissue | None = None
 
     @property

@@ -23,18 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StoredGenes:
-    """Rasters of genes of a projection; made by :func:`stored_genes`.
+    """Rasters of genes of a projection; made by :func:`stored_genes`."""
 
-    Parameters
-    ----------
-    maps
-        Factor maps of the projection.
-    model
-        What makes the genes of them.
-    """
-
-    maps: StoredRaster
-    model: GeneModel
+    maps: StoredRaster  # factor maps of the projection
+    model: GeneModel  # what makes the genes of them
 
     def of(self, gene: str) -> StoredGenes:
         """Return one of the genes."""

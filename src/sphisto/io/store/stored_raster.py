@@ -22,27 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredRaster:
-    """A raster element of a store, NaN where it holds nothing.
+    """A raster element of a store, NaN where it holds nothing."""
 
-    Parameters
-    ----------
-    levels
-        Pyramid levels as they are stored, finest first.
-    channels
-        Their names; none for a mask.
-    grid
-        The finest level's grid.
-    tissue
-        Levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside.
-    finer
-        Levels of the grid that come before the first one that is stored: they are interpolated.
-    """
-
-    levels: tuple[Any, ...]
-    channels: tuple[str, ...]
-    grid: Grid
+    levels: tuple[Any, ...]  # pyramid levels as they are stored, finest first
+    channels: tuple[str, ...]  # their names; none for a mask
+    grid: Grid  # the finest level's grid
+    # levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside
     tissue: tuple[Any, ...] = ()
-    finer: int = 0
+    finer: int = 0  # levels of the grid that come before the first one that is stored: they are interpolated
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

@@ -35,18 +35,10 @@ _METADATA = "zarr.json"  # rewritten in place by some writers, so never shared b
 
 @dataclass(frozen=True)
 class Work:
-    """A new version of a store while it is built.
+    """A new version of a store while it is built."""
 
-    Parameters
-    ----------
-    folder
-        Where all that belongs to it lies, hidden beside the store.
-    journal
-        What is already written.
-    """
-
-    folder: Path
-    journal: Journal
+    folder: Path  # where all that belongs to it lies, hidden beside the store
+    journal: Journal  # what is already written
 
     @property
     def staging(self) -> Path:
