@@ -27,16 +27,8 @@ def stage(
 ) -> Iterator[Steps]:
     """Show a stage of a long call while the block runs; yield its steps, for ``update(n)``.
 
-    Parameters
-    ----------
-    name
-        What is done, in a word or two.
-    total, initial
-        Steps of it, and those done before; without ``total`` only the time that it takes is shown.
-    unit
-        What is counted.
-    less
-        What would take less time, said with an estimate where the first steps foretell a long stage.
+    Of ``total`` steps ``initial`` were done before; without, only the time that it takes is shown. ``unit`` is what is
+    counted. Where the first steps foretell a long stage, an estimate says what would take ``less`` time.
     """
     started = time.perf_counter()
     with progress_bar(name, total, initial=initial, unit=unit) as bar:

@@ -33,17 +33,7 @@ def require_free(
     overwrite: bool,
     mend: str = "Choose another `path`, or replace it by `overwrite=True` (in a shell `--overwrite`)",
 ) -> None:
-    """Raise for a path to which :func:`whole_file` could not or may not write, before the work that leads to it is done.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    overwrite
-        Whether a file that is there may go.
-    mend
-        What to do if it may not.
-    """
+    """Raise for a path to which :func:`whole_file` could not or may not write, before the work that leads to it is done."""
     if path.is_dir():
         msg = f"{path} is a folder; expected the name of a file."
         raise FileExistsError(msg)

@@ -74,10 +74,7 @@ class Footprint:
     def pool(self, raster: NDArray[Any]) -> NDArray[np.float64]:
         """Sum a raster over each region, each pixel by its covered share.
 
-        Parameters
-        ----------
-        raster
-            (c, y, x) or (y, x). NaN (outside tissue) counts as zero: there is nothing there.
+        The raster is (c, y, x) or (y, x). NaN (outside tissue) counts as zero: there is nothing there.
 
         Returns
         -------

@@ -162,12 +162,7 @@ def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tup
 
     Each is weighted by the root of its spread: between whitened components and those as they come.
 
-    Parameters
-    ----------
-    maps
-        Features as they were read.
-    centers
-        (n, 2) centres (y, x) in px of the spots by which features are standardised.
+    Features are as they were read, and standardised by spots around (n, 2) centres (y, x) in px.
 
     Returns
     -------

@@ -144,16 +144,7 @@ def share_features(
 ) -> SharedFeatures:
     """Find components and functions that the features of several sections share, from sites on their tissue.
 
-    Parameters
-    ----------
-    slides, maps
-        Sections, and the features of each as they were read.
-    scaling
-        How features are standardised.
-    config
-        Of the regression.
-    seed
-        Of the landmarks.
+    ``maps`` are the features of each section as they were read.
     """
     found = [each.at_spots(sites(slide)) for slide, each in zip(slides, maps, strict=True)]
     mean, sd = _moments(np.concatenate(found))

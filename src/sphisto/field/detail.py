@@ -61,16 +61,8 @@ def choose_slope(
 
     Errors at left-out spots have a closed form: the stain adds two columns to the covariance (Woodbury's identity).
 
-    Parameters
-    ----------
-    equations
-        Solved for columns among which are the component's and those of the stain.
-    mixing, stain
-        (c,) and (c, 2) combinations of the columns that are the component and the stain.
-    shares
-        (g,) weights of the nuggets.
-    config
-        Weights of the stain that are tried.
+    ``mixing`` (c,) and ``stain`` (c, 2) combine columns of the equations to the component and its stain; ``shares``
+    (g,) are the weights of the nuggets.
     """
     values, at_spots = (equations.columns[equations.rows] @ some for some in (mixing, stain))
     alphas, knowns = equations.weights(mixing), equations.weights(stain)

@@ -67,16 +67,7 @@ class Field:
     ) -> Field:
         """Fit a field to observations, its free numbers chosen by leaving out one at a time.
 
-        Parameters
-        ----------
-        observations
-            Of one section, at least one.
-        features
-            Of its image; ``None`` to use positions alone.
-        config
-            Settings, among them the name of the solver.
-        drift
-            What other sections tell about this one.
+        Without ``features`` by positions alone; a ``drift`` is what other sections tell about this one.
         """
         if drift is None:
             solver = solver_for(len(observations), config)(observations, features, config)

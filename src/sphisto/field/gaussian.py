@@ -30,16 +30,8 @@ def gaussian_weights(points: Floats, centers: Floats, width: float, *, neighbour
 
     Far from all spots the nearest one decides, so that every point gets a value.
 
-    Parameters
-    ----------
-    points
-        (m, 2) places, same unit as ``centers``.
-    centers
-        (n, 2) spot centres, n >= 1.
-    width
-        Standard deviation of the Gaussian; 0 gives the nearest spot.
-    neighbours
-        Spots that have any weight: a hexagonal array holds 18 within two pitches and a bit, farther ones hardly count.
+    (m, 2) points and (n, 2) centres, n >= 1, are of one unit, and so is the standard deviation ``width``; 0 gives the
+    nearest spot. Of ``neighbours`` a hexagonal array holds 18 within two pitches and a bit; farther ones hardly count.
     """
     near = min(neighbours if width > 0 else 1, len(centers))
     distance, spot = cKDTree(centers).query(points, k=near)
@@ -59,18 +51,7 @@ def choose_width(
 
     The error is measured on square roots, which evens out the noise of counts.
 
-    Parameters
-    ----------
-    centers
-        (n, 2) spot centres.
-    values
-        (n, k) non-negative values at the spots.
-    pitch
-        Distance of neighbouring spots.
-    widths
-        Candidates, in pitches.
-    neighbours
-        As in :func:`gaussian_weights`.
+    (n, k) values are not negative; ``widths`` are tried, in pitches.
     """
     if len(centers) < 3:
         return pitch * widths[-1]

@@ -91,11 +91,8 @@ class Kriging:
     def given(self, hidden: Rows, windows: Windows | None = None) -> Kriged:
         """Condition on all but the ``hidden`` (h,) spots, as if these had not been measured.
 
-        Parameters
-        ----------
-        windows
-            Where the field will be read, and what around it matters; ``None``: anywhere. Such a window is solved in
-            single precision, in half the time: what it is read for, a crop of the training, needs no more.
+        With ``windows`` the field is read there only, and solved in single precision, in half the time: what it is read
+        for, a crop of the training, needs no more.
         """
         if windows is None:
             return Kriged(self, hidden, self.windows)
@@ -312,16 +309,8 @@ def choose_covariance(
 ) -> Covariance:
     """Use features if that helps to predict left-out spots of a compact piece of the section.
 
-    Parameters
-    ----------
-    places, features, components
-        (n, 2) spot centres, (n, p) features and (n, q) components there.
-    sizes
-        (q,) variance of the quantities by each component.
-    pitch
-        Usual distance of neighbouring spots, unit of the centres.
-    config
-        Of the covariance.
+    (n, 2) places with (n, p) features and (n, q) components there, of (q,) ``sizes``: the variance of the quantities by
+    each.
     """
     by_position, centers = Covariance(pitch, np.inf, config), places.centers
     if not (config.use_features and features.any()):

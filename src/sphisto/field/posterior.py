@@ -85,14 +85,7 @@ class Posterior:
     def ratio(self, window: Window, around: Window, maps: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """(h, w) total at the pixels of a window over the interpolated one; ``None`` if no detail is known.
 
-        Parameters
-        ----------
-        window
-            Of pixels.
-        around
-            Of the blocks of ``maps``; it holds the window.
-        maps
-            What :meth:`maps` gives there.
+        ``maps`` are what :meth:`maps` gives of the blocks of a window ``around`` that one.
         """
         if self.detail is None:
             return None

@@ -35,18 +35,9 @@ def teach(
 ) -> Taught:
     """Sum up what c sections say about how factors follow features.
 
-    Parameters
-    ----------
-    features
-        Shared by the sections.
-    sections
-        Name, observations at the usual depth, and features of each.
-    config
-        Of the regression.
-    least_sum
-        Counts in the usual spot from which densities may be brought to a common sum.
-    placed
-        Each section where it lies upon others; empty if what they measured is not to be kept.
+    Each section has a name, observations at the usual depth, and features. ``least_sum`` is counts in the usual spot
+    from which densities may be brought to a common sum; ``placed`` is empty if what sections measured is not to be
+    kept.
     """
     density = np.concatenate([observations.density for _, observations, _ in sections])
     mean, n_contrasts = density.mean(axis=0), sections[0][1].n_contrasts

@@ -56,18 +56,8 @@ def fit_shared(
     Levels begin with what tells the sections' sums apart, so that no factor is a section. Then what the sections are made
     of takes its part of that: levels keep what composition does not explain.
 
-    Parameters
-    ----------
-    measured
-        Counts of each section, of the same genes in the same order.
-    kept
-        Spots of each that may be used; none of a section whose spots are to be predicted: its levels are the usual ones.
-    config
-        Of the gene model.
-    seed
-        Of everything random.
-    given
-        Loadings at usual levels that take the place of factors.
+    All have the same genes in the same order. A section of which none is kept, as its spots are to be predicted, gets
+    the usual levels. ``given`` loadings, at usual levels, take the place of factors.
     """
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
     rows = [np.flatnonzero(each) for each in kept]
@@ -125,16 +115,8 @@ def _expected(
 def levels_of(model: GeneModel, counts: Floats, expected: Floats, config: GeneModelConfig) -> Floats:
     """(G,) levels of genes in a section that was not among those a model is of.
 
-    Parameters
-    ----------
-    model
-        Shared by the others.
-    counts
-        (G,) sums over the section's spots; NaN of genes that it lacks, whose level is that of all others.
-    expected
-        (G,) of that under usual levels.
-    config
-        How firmly a level is held to that of all genes.
+    From (G,) sums of counts over its spots, NaN of genes that it lacks, whose level is that of all others, and what is
+    expected of them under usual levels.
     """
     measured = np.isfinite(counts)
     depth = counts[measured].sum() / max(float(expected[measured].sum()), 1e-12)

@@ -30,14 +30,8 @@ _PLACE = re.compile(r"s_\d{3}um_(\d+)_(\d+)")
 def choose_bins(sizes: Iterable[float], wanted: float | None, where: str) -> tuple[float, int]:
     """Return which of the sizes there are to read, and how many of these bins lie along the side of one that is taken.
 
-    Parameters
-    ----------
-    sizes
-        Sides in um of the bins that there are.
-    wanted
-        Side in um; ``None`` for 8 um, or if these cannot be had, the smallest there are.
-    where
-        Where they are, for the message.
+    Sides are in um; ``None`` is wanted for 8 um, or if these cannot be had, the smallest there are. ``where`` they are
+    is for the message.
     """
     there = sorted(set(sizes))
     side = BIN_UM if wanted is None else require_positive(wanted, "bin_um")
@@ -109,16 +103,8 @@ def _lattice(
 def summed(adata: AnnData, factor: int, bin_um: float, centers: NDArray[np.float64] | None = None) -> AnnData:
     """Sum the counts of bins up into larger ones, ``factor`` x ``factor`` of them each.
 
-    Parameters
-    ----------
-    adata
-        Bins x genes, all of one section, with positions on the array. Bins that are missing count as empty.
-    factor
-        Bins along the side of a larger one: array_row and array_col are divided by it.
-    bin_um
-        Side of the larger bins in um.
-    centers
-        (n, 2) centres (y, x) of the bins; without them the larger ones have no place.
+    ``adata`` holds bins of one section with positions on the array; those that are missing count as empty. Without (n,
+    2) ``centers`` (y, x) of them the larger ones have no place.
 
     Returns
     -------

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     """Read a mask: ``True`` where the file holds anything else than 0.
 
-    Parameters
-    ----------
-    path
-        An npy file or an image (png, tif, ...) of shape (y, x). Channels are taken for one if they are all alike.
+    ``path`` is an npy file or an image (png, tif, ...) of shape (y, x). Channels are taken for one if they are all
+    alike.
     """
     file = user_path(path)
     if file.suffix.lower() == ".npy" and file.is_file():

@@ -95,16 +95,8 @@ def write_transformations(
 
     Where the SpatialData is that of a zarr store, their metadata there are written, too; no image is.
 
-    Parameters
-    ----------
-    sdata
-        In which the section lies.
-    own
-        What :func:`own_system` returned.
-    matrix
-        (3, 3) from x, y in the section's full-resolution px.
-    system
-        Name of the coordinate system.
+    ``own`` is what :func:`own_system` returned, ``matrix`` (3, 3) from x, y in the section's full-resolution px to the
+    ``system``.
     """
     from spatialdata.transformations import Affine, Sequence, get_transformation, set_transformation
 

@@ -30,12 +30,8 @@ _GENES = "Gene Expression"
 def read_counts(path: Path, choose: Choose | None = None) -> tuple[AnnData, dict[str, str]]:
     """Read counts of genes, with what the file states about the run.
 
-    Parameters
-    ----------
-    path
-        The h5 file, or the folder of the mtx matrix.
-    choose
-        Gives the rows to read (ascending) of all barcodes (n,) of bytes. Of an h5 file no others are read.
+    ``path`` is the h5 file, or the folder of the mtx matrix. ``choose`` gives the rows to read (ascending) of all
+    barcodes (n,) of bytes; of an h5 file no others are read.
     """
     from scipy import sparse
 

@@ -164,14 +164,8 @@ def size_of(
 
     Outlines of cells, which differ, are refused.
 
-    Parameters
-    ----------
-    shapes, region
-        The region's shapes, and its name.
-    spread
-        Relative spread of sizes up to which shapes are spots or bins; cells differ by more.
-    skew
-        Share of its side by which the sides and the diagonals of a square may differ.
+    Sizes of spots and bins differ by no more than ``spread``, sides and diagonals of a square by no more than ``skew``,
+    as shares.
     """
     import shapely
 

@@ -50,14 +50,8 @@ def inside(centers: NDArray[np.float64], bbox: BBox) -> NDArray[np.bool_]:
 def within(found: Layout, bbox: BBox, factor: int = 1) -> tuple[Layout, AnnData | None]:
     """Cut a section to the rows of which the centre lies in a window; also return a sample of the others.
 
-    Parameters
-    ----------
-    found
-        The section; of a table that stays in its file only rows that are needed are read.
-    bbox
-        The window, in full-resolution px.
-    factor
-        Bins along the side of the larger ones that will be summed up: of these the centre decides.
+    Of a table that stays in its file only rows that are needed are read. ``factor`` is bins along the side of the
+    larger ones that will be summed up: of these the centre decides.
 
     Returns
     -------

@@ -168,16 +168,8 @@ def _check_input(
 ) -> None:
     """Raise if the table is too small, not log-normalised, or a number is too small.
 
-    Parameters
-    ----------
-    adata, values
-        The table and its values.
-    least_spots
-        The first number of spots that has two groups of two.
-    most_log
-        No logarithm of counts is larger: it is log(1 + x) of 1e13.
-    **at_least_one
-        Numbers that must not be too small, by name.
+    Two groups of two need ``least_spots``; no logarithm of counts is larger than ``most_log``: it is log(1 + x) of
+    1e13.
     """
     for name, value in at_least_one.items():
         if value < (0 if name == "n_markers" else 1):

@@ -81,22 +81,8 @@ def fit_together(
 ) -> Shared:
     """Fit what sections share to the ``kept`` (n,) spots of each, all of the same genes.
 
-    Parameters
-    ----------
-    slides
-        Sections with measured spots, of different names.
-    kept
-        Spots that may be used; none of a section that is to be predicted without spots.
-    sources, config, seed
-        As of a single section.
-    scaling
-        How features are standardised among these sections.
-    loadings
-        Given ones, which take the place of factors.
-    model
-        Loadings and levels that stay as they are; ``None`` to find them.
-    maps
-        What :func:`wide_maps` read; ``None`` to read it.
+    None is kept of a section that is to be predicted without spots. ``loadings`` are given ones, which take the place
+    of factors; a ``model`` stays as it is. ``maps`` are what :func:`wide_maps` read, read here if not given.
     """
     if model is None:
         model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed, loadings)

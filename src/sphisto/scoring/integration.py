@@ -41,16 +41,7 @@ class Representation:
 def figures_of(what: Representation, alone: Codes, n_neighbors: int, seed: int) -> list[float]:
     """Return all figures in the order of :data:`FIGURES`; NaN for those of labels if there are none.
 
-    Parameters
-    ----------
-    what
-        The representation.
-    alone
-        (n,) clusters found in each section alone.
-    n_neighbors
-        Neighbours of each spot.
-    seed
-        Of the folds and the clusters.
+    ``alone`` are (n,) clusters found in each section alone.
     """
     nearest = _nearest(what.values, n_neighbors)
     together = leiden(what.values, np.zeros(len(what.values), dtype=np.intp), n_neighbors, seed)

@@ -67,10 +67,8 @@ def in_um(registration: Registration) -> Floats:
 def frames_of(registrations: Mapping[str, Registration | None]) -> dict[str, Frame]:
     """Join sections by their registrations, as far as these are trusted: each gets a frame.
 
-    Parameters
-    ----------
-    registrations
-        Of each section by name, in the order in which they were cut; ``None`` of one that was not laid upon another.
+    ``registrations`` are by name, in the order in which sections were cut; ``None`` of one that was not laid upon
+    another.
     """
     names = list(registrations)
     links: dict[str, list[tuple[str, Floats]]] = {name: [] for name in names}

@@ -213,12 +213,7 @@ def explain(
 def explain_scale(alignment: Alignment, image_scale: float, factors: Mapping[str, float]) -> str:
     """Return which scale factor would fit the outline of the tissue better, as a sentence; empty if none would.
 
-    Parameters
-    ----------
-    alignment
-        The result of :func:`check_alignment`.
-    image_scale, factors
-        As in :func:`explain`.
+    Parameters as of :func:`explain`.
     """
     if alignment.scale == 1:
         return ""

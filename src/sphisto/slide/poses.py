@@ -65,16 +65,7 @@ def tissue_map(
 ) -> TissueMap:
     """Make the coarse map of a section.
 
-    Parameters
-    ----------
-    image
-        (3, y, x) uint8.
-    tissue
-        (y, x) bool.
-    um_per_px
-        Side of their pixels in um.
-    config
-        Settings.
+    From its (3, y, x) uint8 image and (y, x) bool tissue, in pixels of ``um_per_px``.
     """
     block = max(1, round(config.um_per_px / um_per_px))
     share = _means(np.asarray(tissue, dtype=np.float64), block)
@@ -246,14 +237,8 @@ def agreement_at_spots(
 ) -> AtSpots:
     """Compare expression of spots that lie upon each other with that of spots two pitches away.
 
-    Parameters
-    ----------
-    moving, fixed
-        Of each section (n, 2) places (y, x) in um of the fixed section, and (n, G) log-normalised counts of common genes.
-    pitch
-        Distance of neighbouring spots in um, the larger of the two sections'.
-    config
-        Settings.
+    Of each section (n, 2) places (y, x) in um of the fixed section, and (n, G) log-normalised counts of common genes;
+    ``pitch`` is the larger distance of neighbouring spots in um.
     """
     from scipy.spatial import cKDTree
     from scipy.stats import rankdata

@@ -62,16 +62,7 @@ def write_regions(
     What is written does not depend on which regions are written together. While a tile is compressed and written the
     next one is computed.
 
-    Parameters
-    ----------
-    writing
-        What is written.
-    regions
-        Tiles by the number of their region.
-    device
-        Where tiles are computed.
-    done
-        Called by the writing thread as soon as all of a region is written.
+    ``done`` is called by the writing thread as soon as all of a region is written.
     """
     rasters = building.open_rasters(writing.staging, writing.key)
 

@@ -70,24 +70,9 @@ def fit(
 ) -> tuple[Fitted, Posterior]:
     """Fit a network to one slide; return it with the posterior, given all spots, under which the slide is predicted.
 
-    Parameters
-    ----------
-    slide
-        With measured spots.
-    network
-        Its name.
-    genes
-        Genes whose rasters are wanted; a network with a map for each gene models only these.
-    config
-        Settings; the number of epochs is decided.
-    sources
-        Of features of the image.
-    seed, device
-        Seed of everything random, where to compute.
-    checkpoint, resume
-        File that keeps the state after each epoch, and whether to go on from it.
-    loadings
-        Given ones, which take the place of factors.
+    A network with a map for each gene models only the ``genes``, whose rasters are wanted. The number of epochs is
+    decided in ``config``. ``checkpoint`` keeps the state after each epoch, and ``resume`` goes on from it. Given
+    ``loadings`` take the place of factors.
     """
     measured, spec = slide.spots, network_of(network)
     if spec.one_map_per_gene:  # such maps do not start from the prior, whose detail is therefore not theirs
@@ -177,14 +162,8 @@ def fit_sections(
 
     Also returns the posterior of each given all spots.
 
-    Parameters
-    ----------
-    slides
-        With counts, of different names.
-    scaling
-        How features of sections are standardised.
-    network, genes, config, sources, seed, device, checkpoint, resume, loadings
-        As of :func:`fit`; the network makes factor maps.
+    Slides have counts, and different names; ``scaling`` is how features of sections are standardised. Other parameters
+    are those of :func:`fit`; the network makes factor maps.
     """
     spec = network_of(network)
     parts = []

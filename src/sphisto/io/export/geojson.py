@@ -32,16 +32,7 @@ class Feature:
 def write_geojson(path: Path, features: Sequence[Feature], *, per_px: tuple[float, float], objects: Objects) -> None:
     """Write regions as a collection of features, one on a line.
 
-    Parameters
-    ----------
-    path
-        The file.
-    features
-        The regions.
-    per_px
-        Full-resolution px per pixel of the image over which they are to lie, along (y, x).
-    objects
-        What QuPath makes of them.
+    ``per_px`` is full-resolution px per pixel of the image over which they are to lie, along (y, x).
     """
     import shapely
 

@@ -68,16 +68,7 @@ class Planes:
 def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, about: Mapping[str, str]) -> None:
     """Write an image as OME-TIFF; a few tiles of one channel are in memory at a time.
 
-    Parameters
-    ----------
-    path
-        The file.
-    planes
-        The image.
-    name, description
-        Of the image, in OME-XML.
-    about
-        Whatever else is to be kept there, by name: a ``MapAnnotation``.
+    Whatever it is ``about`` is kept by name: a ``MapAnnotation``.
     """
     from tifffile import TiffWriter
 

@@ -35,14 +35,7 @@ def named(names: Sequence[Any] | None) -> list[str] | None:
 def colour_order(n_channels: int, names: Sequence[Any] | None, what: str) -> tuple[list[int], str | None]:
     """Return where grey, or red, green, blue (and alpha) lie among the channels, and a note if names had to be read.
 
-    Parameters
-    ----------
-    n_channels
-        How many there are.
-    names
-        What they are called, if anything.
-    what
-        The image, for messages.
+    ``what`` is the image, for messages.
     """
     order = list(range(n_channels))
     texts = named(names)

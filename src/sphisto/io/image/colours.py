@@ -71,12 +71,7 @@ def from_ycbcr(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def from_lab(values: NDArray[Any], *, signed: bool) -> NDArray[np.uint8]:
     """Turn CIE L*a*b* under D50, of 8 or 16 bits, into sRGB.
 
-    Parameters
-    ----------
-    values
-        uint8 or uint16.
-    signed
-        Whether a* and b* are signed numbers (CIELAB of TIFF), or have their zero in the middle (ICCLAB).
+    ``signed`` says whether a* and b* are signed numbers (CIELAB of TIFF), or have their zero in the middle (ICCLAB).
     """
     bits = values.dtype.itemsize * 8
     lightness = values[..., 0] * np.float32(100 / (2**bits - 1))

@@ -54,14 +54,8 @@ class Samples:
 def samples_of(frame: Any, n_pages: int = 1, order: Sequence[int] | None = None) -> Samples:
     """Find out what the samples of a tif are.
 
-    Parameters
-    ----------
-    frame
-        What tifffile knows of its page.
-    n_pages
-        Pages that are channels of one image.
-    order
-        Where red, green, blue (and alpha) lie among these pages, if they have names.
+    From what tifffile knows of its page; of ``n_pages`` that are channels of one image, ``order`` says where red,
+    green, blue (and alpha) lie, if they have names.
     """
     kind, n_samples = int(frame.photometric), int(frame.samplesperpixel) * n_pages
     if frame.dtype is None or frame.dtype.kind not in "buif":

@@ -35,19 +35,8 @@ def chunks(
 ) -> Iterator[tuple[Window, NDArray[Any]]]:
     """Yield a window of a (c, y, x) or (y, x) raster chunk by chunk; a few chunks are in memory at a time.
 
-    Parameters
-    ----------
-    array
-        A zarr array, or a dask array of one.
-    window
-        Pixels inside the raster.
-    channels
-        Those wanted of a (c, y, x) raster.
-    make
-        Makes of each part's values what is wanted of them, by the threads that read: what it makes may have fewer
-        channels, and is what waits in memory.
-    config
-        How many are read by how many threads.
+    ``array`` is a zarr array, or a dask array of one. What is wanted of each part's values, those that ``make`` makes
+    by the threads that read, waits in memory: it may have fewer channels.
     """
     files = chunk_files(array)
 
@@ -80,16 +69,8 @@ def write_chunks(
 ) -> None:
     """Write a window of a (c, y, x) raster chunk by chunk, by one thread: more would keep memory of their own.
 
-    Parameters
-    ----------
-    array
-        A zarr array.
-    window
-        Pixels inside the raster.
-    make
-        Makes the values of some channels and a part of the window, within one chunk.
-    files
-        What :func:`sphisto.io.store.chunk_codec.chunk_files` found; looked for if not given.
+    ``make`` makes the values of some channels and a part of the window, within one chunk. ``files`` are what
+    :func:`sphisto.io.store.chunk_codec.chunk_files` found; looked for if not given.
     """
     files = chunk_files(array) if files is None else files
     n_channels, *sides = array.chunks

@@ -36,12 +36,7 @@ def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
 def store_of(data: Data, key: str | None = None) -> Store:
     """Return the store itself, or the one that an AnnData was fitted into.
 
-    Parameters
-    ----------
-    data
-        Path of a store, the SpatialData read from it, or the AnnData of a fit.
-    key
-        Which of the projections of an AnnData; ``None``: all that there are must lie in one store.
+    Without a ``key``, all projections of the AnnData must lie in one store.
     """
     if isinstance(data, str | os.PathLike) or _is_spatialdata(data):
         return data

@@ -26,14 +26,8 @@ RESTORE = "Copy that file back from a backup, or fit again into another `store`.
 def naming_damage(folder: Path, groups: Sequence[str] = (".",), *, advice: str) -> Iterator[None]:
     """Turn an error while a folder of a store is read into one that names the damaged file, if there is one.
 
-    Parameters
-    ----------
-    folder
-        A store, or an element or table in one.
-    groups
-        Folders in it of which chunks were read; by default all. Metadata are always checked.
-    advice
-        What to do.
+    ``groups`` are the folders of which chunks were read, by default all; metadata are always checked. ``advice`` says
+    what to do.
     """
     try:
         yield
@@ -49,12 +43,7 @@ def naming_damage(folder: Path, groups: Sequence[str] = (".",), *, advice: str) 
 def naming_chunk(array: Any, place: tuple[Any, ...]) -> Iterator[None]:
     """Turn an error while a place of a raster's array is read into one that names the damaged chunk, if there is one.
 
-    Parameters
-    ----------
-    array
-        A zarr array, or a dask array of one.
-    place
-        Index of what is read.
+    ``array`` is a zarr array, or a dask array of one; ``place`` the index of what is read.
     """
     try:
         yield

@@ -174,12 +174,7 @@ class Tissue:
 def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> list[list[tuple[int, Window]]]:
     """Tell which chunks of coarser levels are complete after each window, as (level, window of the level), finer first.
 
-    Parameters
-    ----------
-    windows
-        All windows that are ever written, in the order of writing.
-    shapes
-        (height, width) of the levels, finest first.
+    ``windows`` are all that are ever written, in that order; ``shapes`` (height, width) of the levels, finest first.
     """
     done: list[list[tuple[int, Window]]] = [[] for _ in windows]
     for level, (height, width) in enumerate(shapes[1:], start=1):

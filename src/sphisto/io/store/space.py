@@ -39,14 +39,7 @@ def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
 def check_rest(staging: Path, key: str, written: float) -> None:
     """Refuse to go on when the disk surely cannot hold the rest of a projection's rasters, and warn when it may not.
 
-    Parameters
-    ----------
-    staging
-        Store that is being built.
-    key
-        Projection.
-    written
-        Share of the tissue whose rasters are written, above 0 and at most 1.
+    ``written`` is the share of the tissue whose rasters are written, above 0 and at most 1.
     """
     folders = [staging / "images" / name for name in _keys.elements(key)]
     taken = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

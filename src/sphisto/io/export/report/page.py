@@ -35,16 +35,8 @@ class Blobs:
 def write_page(path: Path, about: dict[str, Any], panels: list[dict[str, str]], blobs: Blobs) -> None:
     """Write a page, as a whole or not at all.
 
-    Parameters
-    ----------
-    path
-        File to write.
-    about
-        What the script reads, and the ``title``; plain values, numpy's too. NaN becomes null.
-    panels
-        HTML of the tabs below the map, by tab, for each section.
-    blobs
-        What ``about`` refers to by number.
+    Its script reads what it is ``about``: plain values, numpy's too, the ``title`` among them, and numbers of
+    ``blobs``; NaN becomes null. ``panels`` are the HTML of the tabs below the map, by tab, for each section.
     """
     style, script = _part("report.css"), _part("report.js")
     # the policy lets the page run this script and nothing else, and lets it ask for nothing outside of itself
