@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from sphisto.features.source import FeatureSource
 from sphisto.features.texture import Texture
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def sources_of(features: str | FeatureSource | Sequence[FeatureSource]) -> tuple[FeatureSource, ...]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.paths import user_path
-
-if TYPE_CHECKING:
-    import os
-
-    from numpy.typing import NDArray
 
 
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:

@@ -7,19 +7,16 @@ are often nearly symmetric, and also mirrored: whatever fits nearly as well some
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from sphisto.slide.config import RegistrationConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
 
 Floats = NDArray[np.float64]
 Model = Literal["rigid", "affine"]

@@ -6,16 +6,14 @@ import os
 import pickle
 import socket
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import distributed
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
 from sphisto._cores import n_cores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def check_devices(device: torch.device, n: int) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 # The schema of the view configs that Vitessce's own example of a SpatialData store has; newer releases convert older
 # schemas themselves. https://github.com/vitessce/vitessce/tree/main/examples/configs (spatialdataBlobsConfig),

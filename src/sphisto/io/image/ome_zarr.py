@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.channels import CHANNELS, MULTI_CHANNEL, colour_order, named_alpha
 from sphisto.io.image.colours import Recoloured
 from sphisto.io.image.pyramid import Pyramid
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
 
 _METADATA = ("zarr.json", ".zarray")
 # what zarr and its codecs raise for chunks that cannot be read

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.colours import from_lab
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _PLAIN = frozenset({"1", "L", "RGB", "RGBA", "I", "F"})
 

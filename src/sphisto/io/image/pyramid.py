@@ -6,13 +6,15 @@ An image at some resolution is made of the coarsest level that is still as fine,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from os import PathLike
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import unmasked
 from sphisto.core.resize import coarse_window
@@ -21,11 +23,6 @@ from sphisto.io.image.channels import colour_order, named_alpha
 from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.pillow import mode_of
 from sphisto.io.image.rgb import Alpha, Conversion, channels_last, conversion_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
 
 _CHANNEL_DIMS = frozenset({"c", "channel", "channels", "s", "band", "bands", "rgb", "rgba"})
 _FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `dask.array.ma.filled(image, 255)`)."

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.channels import CHANNELS, MULTI_CHANNEL
 from sphisto.io.image.colours import BYTE
 from sphisto.io.image.config import ColourConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
 
 Alpha = Literal["straight", "premultiplied"]
 """Whether the colours of an image with alpha have been multiplied with it."""

@@ -8,26 +8,22 @@ from __future__ import annotations
 import lzma
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.channels import CHANNELS, MULTI_CHANNEL, colour_order, named_alpha
 from sphisto.io.image.config import FileConfig
 from sphisto.io.image.photometric import decodes_samples, samples_of
 from sphisto.io.image.pyramid import Pyramid
 from sphisto.io.image.whole_file import kept, orientation_note, refuse_bomb
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import BinaryIO
-
-    from numpy.typing import NDArray
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a tif; the last two are BigTIFF."""

@@ -7,22 +7,18 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.config import FileConfig
 from sphisto.io.image.openslide import EXTRA
 from sphisto.io.image.pillow import Mode, mode_of
 from sphisto.io.image.pyramid import Pyramid
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-    from typing import IO
-
-    from numpy.typing import NDArray
 
 logger = logging.getLogger("sphisto")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from sphisto.io.store.groups import open_group
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def add_element(store: Path, kind: str, name: str, element: Any) -> None:

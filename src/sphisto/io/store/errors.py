@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 MEND = (
     "Copy that file back from a backup, or write the projection again: `sphisto.tl.fit_projection` or `sphisto.tl.predict` "

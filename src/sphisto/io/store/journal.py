@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sphisto.core.atomic import whole_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _REGION = "region "
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

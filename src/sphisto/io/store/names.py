@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from sphisto import _keys
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 logger = logging.getLogger("sphisto")
 

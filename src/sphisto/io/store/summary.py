@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,6 @@ from sphisto.io.paths import user_path
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
 from sphisto.io.store.groups import open_group
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)

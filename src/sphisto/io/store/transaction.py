@@ -17,16 +17,14 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sphisto.io.store.journal import Journal, read_journal, start_journal
 from sphisto.io.store.lock import locked
 from sphisto.io.store.names import KINDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 logger = logging.getLogger("sphisto")
 

@@ -8,14 +8,12 @@ import html
 import json
 import re
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sphisto.io.export.new_file import new_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _DATA = "\0data\0"  # no text holds this
 
