@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import require_positive
+from sphisto.core.grid import Grid
 from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.spot import Spot
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
 
 
 def square_bins(grid: Grid, side_um: float) -> tuple[LazyFootprint, NDArray[np.int64]]:

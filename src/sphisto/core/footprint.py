@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from sphisto.core.rasterize import cover, ring_edges
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.core.tiles import Window
+from sphisto.core.tiles import Window
 
 
 @dataclass(frozen=True, eq=False)

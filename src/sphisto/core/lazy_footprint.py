@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.core.places import Places
 from sphisto.core.pooling import TilePool
-from sphisto.core.tiles import TILE, plan_tiles
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.grid import Grid
-    from sphisto.core.spot import Spot
-    from sphisto.core.tiles import Window
+from sphisto.core.spot import Spot
+from sphisto.core.tiles import TILE, Window, plan_tiles
 
 _BEYOND = 1.02  # the corners of the polygon that a disc is drawn as lie slightly beyond the circle
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.lazy_footprint import LazyFootprint
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.tiles import Window
+from sphisto.core.footprint import Footprint
+from sphisto.core.tiles import Window
 
 
 class Regions(Protocol):

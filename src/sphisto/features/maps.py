@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.core.upsample import at_points, block_middles
+from sphisto.features.source import FeatureSource, PixelFeatures
 from sphisto.features.stain import FineStain, StainMaps, stain_maps
-
-if TYPE_CHECKING:
-    from sphisto.core.spot import Spot
-    from sphisto.features.source import FeatureSource, PixelFeatures
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 

@@ -6,21 +6,18 @@ regression on them costs the same whatever the number of observations that taugh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from sphisto.core.lazy_footprint import LazyFootprint
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.features.config import DriftConfig
-    from sphisto.features.maps import FeatureMaps
-    from sphisto.slide.slide import Slide
+from sphisto.features.config import DriftConfig
+from sphisto.features.maps import FeatureMaps
+from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 Scaling = Literal["section", "pooled"]

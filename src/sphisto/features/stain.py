@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,7 @@ from scipy import ndimage
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import Window, on_tissue, plan_tiles, read_window
 from sphisto.slide.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sphisto.core.tiles import Window
 from sphisto.core.upsample import COARSEST
 from sphisto.slide.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 _GAPS = 2  # blocks over which gaps in the tissue are closed
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,7 @@ from sphisto.core.tiles import Window, plan_tiles, read_window
 from sphisto.core.upsample import stride_for
 from sphisto.features.config import TextureConfig
 from sphisto.slide.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 _LEAST = 1e-5  # energy of an image without grain
 _LEAST_UM = 8.0  # across, that the smallest bins are taken for: less than a cell has no texture

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.splits import evenly_spread
-from sphisto.features.maps import principal_components
+from sphisto.core.tiles import Window
+from sphisto.features.maps import FeatureMaps, SectionFeatures, principal_components
+from sphisto.field.config import FieldConfig
 from sphisto.field.detail import Detail, choose_slope
-from sphisto.field.equations import solve
+from sphisto.field.drift import Drift
+from sphisto.field.equations import Equations, solve
 from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turned
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors
 from sphisto.field.windows import around
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.maps import FeatureMaps, SectionFeatures
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.drift import Drift
-    from sphisto.field.equations import Equations
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
 
 Floats = NDArray[np.floating]
 

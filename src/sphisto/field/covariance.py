@@ -8,15 +8,13 @@ normal (kriging with random external drift).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import KDTree
 
-if TYPE_CHECKING:
-    from sphisto.field.config import FieldConfig
+from sphisto.field.config import FieldConfig
 
 Floats = NDArray[np.floating]
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.stain import StainMaps
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.equations import Equations
-    from sphisto.slide.slide import Slide
+from sphisto.core.tiles import Window
+from sphisto.features.stain import StainMaps
+from sphisto.field.config import FieldConfig
+from sphisto.field.equations import Equations
+from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 

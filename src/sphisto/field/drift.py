@@ -10,21 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.splits import evenly_spread
+from sphisto.features.shared import BoundFeatures
 from sphisto.field.neighbours import Neighbours, upon
 from sphisto.field.roots import Roots, composition_errors
-
-if TYPE_CHECKING:
-    from sphisto.features.shared import BoundFeatures
-    from sphisto.field.taught import Taught
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
-    from sphisto.slide.frames import GridInFrame
+from sphisto.field.taught import Taught
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
+from sphisto.slide.frames import GridInFrame
 
 Floats = NDArray[np.floating]
 

@@ -12,18 +12,15 @@ fitted to. Dubrule (1983) and Ginsbourger and Schaerer (2021) for left-out obser
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from sphisto.core.places import Places
+from sphisto.field.config import FieldConfig
+from sphisto.field.covariance import Covariance
 from sphisto.field.windows import Windows, everywhere, windows_over
-
-if TYPE_CHECKING:
-    from sphisto.core.places import Places
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.covariance import Covariance
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]

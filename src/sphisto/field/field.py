@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.tiles import Window
 from sphisto.core.upsample import stride_for
+from sphisto.features.maps import SectionFeatures
+from sphisto.field.config import FieldConfig
+from sphisto.field.drift import Drift
 from sphisto.field.posterior import Posterior, prior_mean
-from sphisto.field.solvers import fit_with_drift, solver_for
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.maps import SectionFeatures
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.drift import Drift
-    from sphisto.field.solvers import Solver
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
+from sphisto.field.solvers import Solver, fit_with_drift, solver_for
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
 
 
 class LeftOut(NamedTuple):

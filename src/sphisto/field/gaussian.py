@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,11 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from sphisto.core.splits import evenly_spread
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.maps import SectionFeatures
-    from sphisto.field.config import FieldConfig
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
+from sphisto.core.tiles import Window
+from sphisto.features.maps import SectionFeatures
+from sphisto.field.config import FieldConfig
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
 
 Floats = NDArray[np.float64]
 

@@ -14,10 +14,11 @@ Cressie (1993), Statistics for Spatial Data.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +27,10 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 
 from sphisto._cores import in_parts
 from sphisto.core.places import Places
+from sphisto.field.config import FieldConfig
 from sphisto.field.covariance import Covariance, spherical
-from sphisto.field.equations import decomposed, solve, trend_spread
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.equations import Equations
-    from sphisto.field.windows import Windows
+from sphisto.field.equations import Equations, decomposed, solve, trend_spread
+from sphisto.field.windows import Windows
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]

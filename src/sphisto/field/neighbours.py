@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-if TYPE_CHECKING:
-    from sphisto.features.config import DriftConfig
-    from sphisto.slide.frames import Frame
+from sphisto.features.config import DriftConfig
+from sphisto.slide.frames import Frame
 
 Floats = NDArray[np.floating]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,10 @@ from sphisto.core.upsample import (
     middles_around,
     weights_at_pixels,
 )
-from sphisto.genes.model import rates
-
-if TYPE_CHECKING:
-    from sphisto.field.detail import Detail
-    from sphisto.field.drift import Drift
-    from sphisto.genes.model import GeneModel
-    from sphisto.slide.slide import Slide
+from sphisto.field.detail import Detail
+from sphisto.field.drift import Drift
+from sphisto.genes.model import GeneModel, rates
+from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 

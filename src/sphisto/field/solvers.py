@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.tiles import Window
 from sphisto.features.maps import SectionFeatures
 from sphisto.field.cokriging import fit_cokriging
 from sphisto.field.config import FieldConfig
-from sphisto.field.drift import few_spots
+from sphisto.field.drift import Drift, few_spots
 from sphisto.field.gaussian import fit_gaussian
+from sphisto.field.posterior import Solution
+from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import Observations
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.field.drift import Drift
-    from sphisto.field.posterior import Solution
-    from sphisto.genes.model import GeneModel
 
 
 class Solver(Protocol):

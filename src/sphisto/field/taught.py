@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.features.config import DriftConfig
-    from sphisto.features.shared import SharedFeatures
-    from sphisto.field.neighbours import Neighbour
-    from sphisto.field.roots import Roots
+from sphisto.features.config import DriftConfig
+from sphisto.features.shared import SharedFeatures
+from sphisto.field.neighbours import Neighbour
+from sphisto.field.roots import Roots
 
 Floats = NDArray[np.floating]
 

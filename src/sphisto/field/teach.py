@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.features.config import DriftConfig
+from sphisto.features.shared import BoundFeatures, SharedFeatures
 from sphisto.field.drift import Drift
 from sphisto.field.kriging import turned
 from sphisto.field.neighbours import Neighbour
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error
 from sphisto.field.taught import Sums, Taught
-
-if TYPE_CHECKING:
-    from sphisto.features.config import DriftConfig
-    from sphisto.features.shared import BoundFeatures, SharedFeatures
-    from sphisto.genes.observations import Observations
-    from sphisto.slide.frames import GridInFrame
+from sphisto.genes.observations import Observations
+from sphisto.slide.frames import GridInFrame
 
 Floats = NDArray[np.floating]
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.core.places import Places
-    from sphisto.field.config import FieldConfig
+from sphisto.core.places import Places
+from sphisto.field.config import FieldConfig
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]

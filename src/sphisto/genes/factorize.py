@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
 
+from sphisto.genes.config import GeneModelConfig
+from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import GeneModel
-
-if TYPE_CHECKING:
-    from sphisto.genes.config import GeneModelConfig
-    from sphisto.genes.loadings import Loadings
-    from sphisto.slide.slide import Measured
+from sphisto.slide.slide import Measured
 
 
 def fit_factors(

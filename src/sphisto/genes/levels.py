@@ -6,22 +6,18 @@ which multiplies its loadings; what is left to the factors is what the tissue is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors, refit_factors, scores
+from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Measured
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.genes.config import GeneModelConfig
-    from sphisto.genes.loadings import Loadings
 
 Floats = NDArray[np.float64]
 

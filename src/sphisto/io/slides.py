@@ -6,25 +6,21 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import number_of
 from sphisto.core.grid import Grid
+from sphisto.core.mask import Mask
 from sphisto.core.spot import Spot
 from sphisto.core.squares import in_squares
 from sphisto.core.tiles import TILE
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
-from sphisto.slide.placement import check_alignment, explain, explain_scale
+from sphisto.io.sections import Section
+from sphisto.slide.placement import Alignment, check_alignment, explain, explain_scale
 from sphisto.slide.slide import Slide
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.mask import Mask
-    from sphisto.io.sections import Section
-    from sphisto.slide.placement import Alignment
 
 logger = logging.getLogger("sphisto")
 

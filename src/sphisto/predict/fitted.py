@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from sphisto import __version__
 from sphisto._facts import as_html, as_text, gate_words, some
@@ -16,20 +17,15 @@ from sphisto.config import FitConfig, as_plain, from_plain
 from sphisto.core.atomic import whole_file
 from sphisto.core.spot import Spot
 from sphisto.features import sources
+from sphisto.features.shared import Scaling
 from sphisto.features.texture import Texture
+from sphisto.field.taught import Taught
 from sphisto.genes.levels import at_levels
 from sphisto.genes.model import GeneModel
 from sphisto.networks.precision import channels_last
 from sphisto.networks.registry import network
 from sphisto.predict.taught_content import as_content, from_content
 from sphisto.scoring.skill import Skill
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from sphisto.features.shared import Scaling
-    from sphisto.field.taught import Taught
 
 _FORMAT = 4  # which versions must refuse that know no other layout of the network than the first
 _OLDER = (2, 3)  # without a layout; of one section, of several

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from sphisto._naming import naming
+from sphisto.config import FitConfig
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import block_middles
 from sphisto.features.config import TextureConfig
-from sphisto.features.maps import SectionFeatures
+from sphisto.features.maps import FeatureMaps, SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
+from sphisto.features.source import FeatureSource
 from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
 from sphisto.field.drift import Drift, checked
@@ -23,22 +25,14 @@ from sphisto.field.field import Field
 from sphisto.field.taught import Taught
 from sphisto.field.teach import teach
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
+from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import rates
-from sphisto.genes.observations import observe
+from sphisto.genes.observations import Observations, observe
+from sphisto.predict.fitted import Fitted, SectionFit
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.slide.frames import Frame, GridInFrame, require_fixed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.config import FitConfig
-    from sphisto.features.maps import FeatureMaps
-    from sphisto.features.source import FeatureSource
-    from sphisto.genes.loadings import Loadings
-    from sphisto.genes.observations import Observations
-    from sphisto.predict.fitted import Fitted, SectionFit
-    from sphisto.slide.registration import Registration
-    from sphisto.slide.slide import Slide
+from sphisto.slide.registration import Registration
+from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 

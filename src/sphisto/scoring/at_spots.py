@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.core.tiles import Tile
-    from sphisto.field.posterior import Posterior
-    from sphisto.slide.slide import Slide
+from sphisto.core.footprint import Footprint
+from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.tiles import Tile
+from sphisto.field.posterior import Posterior
+from sphisto.slide.slide import Slide
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.core.splits import random_spots, spot_blocks
 from sphisto.core.spot import median_pitch
 from sphisto.genes.observations import informative
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 SPLITS = ("random", "blocks")
 

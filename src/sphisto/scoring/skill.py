@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sphisto.genes.model import rates
+from sphisto.field.field import Field
+from sphisto.genes.model import GeneModel, rates
 from sphisto.scoring import metrics
-
-if TYPE_CHECKING:
-    from sphisto.field.field import Field
-    from sphisto.genes.model import GeneModel
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 
 @dataclass(frozen=True, eq=False)

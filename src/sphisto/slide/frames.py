@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
 from sphisto.slide.poses import moved
-
-if TYPE_CHECKING:
-    from sphisto.core.grid import Grid
-    from sphisto.slide.registration import Registration
+from sphisto.slide.registration import Registration
 
 logger = logging.getLogger("sphisto")
 

@@ -5,21 +5,16 @@ Everything is in (y, x) pixels of one raster: the tissue mask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.mask import Mask
 from sphisto.slide.config import PlacementConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.mask import Mask
-
 
 SCALE = "that the scale factor is the one of this image (hires and lowres have their own, the full-resolution image 1)"
 

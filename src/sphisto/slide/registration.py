@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._facts import as_html, as_text
 from sphisto.slide.config import RegistrationConfig
-from sphisto.slide.poses import distance, find_poses, fit_of, moved, pose_of_landmarks, refined
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sphisto.slide.poses import AtSpots, Fit, Floats, Model, TissueMap
+from sphisto.slide.poses import (
+    AtSpots,
+    Fit,
+    Floats,
+    Model,
+    TissueMap,
+    distance,
+    find_poses,
+    fit_of,
+    moved,
+    pose_of_landmarks,
+    refined,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

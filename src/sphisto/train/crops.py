@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sphisto.config import TrainConfig
+from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.tiles import Window, read_window
-
-if TYPE_CHECKING:
-    from sphisto.config import TrainConfig
-    from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.field.field import Field
-    from sphisto.slide.slide import Slide
+from sphisto.field.field import Field
+from sphisto.slide.slide import Slide
 
 
 @dataclass

@@ -4,48 +4,41 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sphisto import __version__
 from sphisto._cores import one_blas_thread
 from sphisto._naming import naming
 from sphisto._progress import stage
-from sphisto.config import by_name
+from sphisto.config import FitConfig, TrainConfig, by_name
+from sphisto.features.maps import SectionFeatures
+from sphisto.features.shared import Scaling
+from sphisto.features.source import FeatureSource
 from sphisto.features.sources import record_of
+from sphisto.field.field import Field
+from sphisto.field.posterior import Posterior
 from sphisto.genes.factorize import fit_factors, gene_factors, refit_factors
 from sphisto.genes.levels import fit_shared
-from sphisto.genes.loadings import hash_of
+from sphisto.genes.loadings import Loadings, hash_of
 from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
+from sphisto.networks.registry import Network
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import features_of, fit_field, warn_without_features
 from sphisto.predict.fitted import Fitted, SectionFit
-from sphisto.predict.sections import field_of, fit_together, uses_neighbours, wide_maps
+from sphisto.predict.sections import Shared, field_of, fit_together, uses_neighbours, wide_maps
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
+from sphisto.slide.slide import Slide
 from sphisto.train.loop import Part, Task, train
 from sphisto.train.shrinkage import gated, report_gate
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from sphisto.config import FitConfig, TrainConfig
-    from sphisto.features.maps import SectionFeatures
-    from sphisto.features.shared import Scaling
-    from sphisto.features.source import FeatureSource
-    from sphisto.field.field import Field
-    from sphisto.field.posterior import Posterior
-    from sphisto.genes.loadings import Loadings
-    from sphisto.networks.registry import Network
-    from sphisto.predict.sections import Shared
-    from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from sphisto.config import PRESETS, FitConfig, PresetName
 from sphisto.field.solvers import require_solver
-
-if TYPE_CHECKING:
-    from sphisto.networks.registry import Network
+from sphisto.networks.registry import Network
 
 
 def chosen(config: FitConfig | PresetName) -> FitConfig:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
+from sphisto.core.tiles import Window
 from sphisto.io.export.ome_tiff import Planes
 from sphisto.io.store import read as stores
 from sphisto.io.store.stored_genes import stored_genes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-    from sphisto.core.tiles import Window
 
 
 def gene_planes(store: stores.Store, key: str, genes: Sequence[str]) -> Planes:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from sphisto.io.image.channels import MULTI_CHANNEL
 from sphisto.io.image.colours import Recoloured, from_cmyk, from_lab, from_palette, from_ycbcr, spread, to_byte
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.io.image.rgb import Alpha
+from sphisto.io.image.rgb import Alpha
 
 _GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
 _N_COLOURS: dict[int, int] = {

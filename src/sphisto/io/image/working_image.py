@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import require_positive
 from sphisto.core.grid import SAME_SCALE, Grid
@@ -14,12 +15,8 @@ from sphisto.core.mask import Mask
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
 from sphisto.io.image.colours import BYTE
+from sphisto.io.image.pyramid import Pyramid
 from sphisto.slide.tissue import edge_factor, find_tissue
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.io.image.pyramid import Pyramid
 
 logger = logging.getLogger("sphisto")
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.io.regions.placing import some
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
 
 _CORNERS_OF_A_QUARTER = 16  # of a circle that is drawn as a polygon
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.core.outline import Rings, rings
 from sphisto.io.elements import finest
 from sphisto.io.regions.placing import matrix_to, some
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
 
 logger = logging.getLogger("sphisto")
 

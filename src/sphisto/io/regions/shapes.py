@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.io.regions.circles import Circles, circles_of
 from sphisto.io.regions.placing import KINDS, matrix_to, refuse_radius, scale_of_circles, some
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
 
 logger = logging.getLogger("sphisto")
 

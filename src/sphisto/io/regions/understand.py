@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.io.paths import located
 from sphisto.io.regions.circles import circles_of
 from sphisto.io.regions.labels import labels_of
 from sphisto.io.regions.placing import KINDS, refuse_radius
 from sphisto.io.regions.shapes import shapes_of
 from sphisto.io.store import read as stores
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.grid import Grid
 
 
 class Regions(Protocol):

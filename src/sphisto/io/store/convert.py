@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto import __version__, _keys
 from sphisto.core.tiles import Window, plan_tiles
@@ -14,14 +16,8 @@ from sphisto.io.store import read as stores
 from sphisto.io.store import write as building
 from sphisto.io.store.chunks import read_window, write_chunks
 from sphisto.io.store.raster import create_raster, write_mask
+from sphisto.io.store.stored_raster import StoredRaster
 from sphisto.io.store.transaction import replacing
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from sphisto.io.store.stored_raster import StoredRaster
 
 
 @quiet()

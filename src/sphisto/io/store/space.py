@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from sphisto import _keys
 from sphisto.core.tiles import on_tissue, plan_tiles
 from sphisto.io.disk import require_room
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto import _keys
 from sphisto._cores import one_blas_thread
+from sphisto.core.tiles import Window
+from sphisto.genes.model import GeneModel
 from sphisto.io.store import read as stores
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.tiles import Window
-    from sphisto.genes.model import GeneModel
-    from sphisto.io.store.stored_raster import StoredRaster
+from sphisto.io.store.stored_raster import StoredRaster
 
 
 @dataclass(frozen=True, eq=False)
