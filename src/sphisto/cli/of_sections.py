@@ -275,10 +275,7 @@ COMMANDS = (
         "demo",
         "fit a small section drawn by rule, and write its store, figures and a report",
         _add_demo,
-        (
-            "sphisto demo",
-            "sphisto demo --out first_look",
-        ),
+        ("sphisto demo", "sphisto demo --out first_look"),
     ),
     Command(
         "check",

@@ -46,10 +46,7 @@ class Window:
 
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Index of this window in a (y, x) array that holds ``outer``."""
-        return (
-            slice(self.y0 - outer.y0, self.y1 - outer.y0),
-            slice(self.x0 - outer.x0, self.x1 - outer.x0),
-        )
+        return (slice(self.y0 - outer.y0, self.y1 - outer.y0), slice(self.x0 - outer.x0, self.x1 - outer.x0))
 
 
 @dataclass(frozen=True)

@@ -133,11 +133,7 @@ def sites(slide: Slide) -> NDArray[np.float64]:
 
 
 def share_features(
-    slides: Sequence[Slide],
-    maps: Sequence[FeatureMaps],
-    scaling: Scaling,
-    config: DriftConfig,
-    seed: int,
+    slides: Sequence[Slide], maps: Sequence[FeatureMaps], scaling: Scaling, config: DriftConfig, seed: int
 ) -> SharedFeatures:
     """Find components and functions that the features of several sections share, from sites on their tissue.
 

@@ -33,10 +33,7 @@ class Sums:
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
-            self.n + other.n,
-            self.moments + other.moments,
-            self.products + other.products,
-            self.squares + other.squares,
+            self.n + other.n, self.moments + other.moments, self.products + other.products, self.squares + other.squares
         )
 
     def errors(self, coefficients: Floats) -> Floats:

@@ -44,11 +44,7 @@ def choose_image(
     scale = _image_scale(sdata.images[name], name, sdata.shapes[region], region) / to_fullres
     scale = scale if image_scale is None else valid_scale(image_scale, "image_scale")
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
-    return (
-        as_pyramid(sdata.images[name]),
-        scale,
-        f"{name!r}, {scale:.4g} px per full-resolution px{also}",
-    )
+    return (as_pyramid(sdata.images[name]), scale, f"{name!r}, {scale:.4g} px per full-resolution px{also}")
 
 
 def _is_placed(image: Any) -> bool:

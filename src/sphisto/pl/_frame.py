@@ -183,12 +183,7 @@ def extent_of(raster: DataArray) -> Extent:
     """(left, right, bottom, top) of a raster's pixels, whose centres are its coordinates."""
     height, width = pixel_size(raster)
     y, x = raster["y"].values, raster["x"].values
-    return (
-        float(x[0] - width / 2),
-        float(x[-1] + width / 2),
-        float(y[-1] + height / 2),
-        float(y[0] - height / 2),
-    )
+    return (float(x[0] - width / 2), float(x[-1] + width / 2), float(y[-1] + height / 2), float(y[0] - height / 2))
 
 
 def known_extent(raster: DataArray) -> Extent:

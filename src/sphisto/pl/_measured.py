@@ -10,15 +10,7 @@ from sphisto import _keys
 from sphisto.io.store import read as stores
 from sphisto.io.store.data import is_anndata, store_of, table_of
 from sphisto.pl._frame import colour_bar, describe, dress, finish, limits, panel_size, panels, window_of
-from sphisto.pl._sources import (
-    counts_of,
-    groups_of,
-    is_numeric,
-    names_of,
-    section_image,
-    spots_of,
-    stored_image,
-)
+from sphisto.pl._sources import counts_of, groups_of, is_numeric, names_of, section_image, spots_of, stored_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

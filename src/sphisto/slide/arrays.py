@@ -100,12 +100,7 @@ def recognise_array(
 
 
 def _cells(
-    lattice: Lattice | None,
-    centers: Floats,
-    size_px: float,
-    bin_um: float,
-    spot_um: float | None,
-    config: ArrayConfig,
+    lattice: Lattice | None, centers: Floats, size_px: float, bin_um: float, spot_um: float | None, config: ArrayConfig
 ) -> RecognisedArray | None:
     """Cells that were made of bins, and kept their scale factors: refused unless their size is stated."""
     if _on_bins(lattice, config) or not np.isfinite(size_px) or lie_on_lattice(centers, size_px, config=config):

@@ -119,13 +119,7 @@ def calibrate(
     if steps is not None and lattice is None:
         refuse_exchanged_rows(centers, steps, config)
     found = recognise_array(
-        lattice,
-        centers,
-        size_px=size_px,
-        size_is_true=spot_px_is_true,
-        bin_um=bin_um,
-        spot_um=spot_um,
-        config=config,
+        lattice, centers, size_px=size_px, size_is_true=spot_px_is_true, bin_um=bin_um, spot_um=spot_um, config=config
     )
     if microns_per_px is None and not np.isfinite(found.um_per_px):
         raise ValueError(_missing_scale(found, lattice, size_px, len(centers), config))

@@ -299,11 +299,7 @@ def _turn(centers: NDArray[np.float64], turn: _Turn, shape: tuple[int, ...]) -> 
 
 
 def _fit(
-    centers: NDArray[np.float64],
-    mask: Mask | NDArray[np.bool_],
-    pitch: float,
-    config: PlacementConfig,
-    step: int = 1,
+    centers: NDArray[np.float64], mask: Mask | NDArray[np.bool_], pitch: float, config: PlacementConfig, step: int = 1
 ) -> float:
     """Return the intersection over union of the spots' cells and the mask, in the rectangle around the cells.
 

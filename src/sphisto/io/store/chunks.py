@@ -101,10 +101,7 @@ def _is_whole(part: Window, array: Any) -> bool:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor,
-    read: Callable[[Window], NDArray[Any]],
-    windows: Iterable[Window],
-    most: int,
+    pool: ThreadPoolExecutor, read: Callable[[Window], NDArray[Any]], windows: Iterable[Window], most: int
 ) -> Iterator[tuple[Window, NDArray[Any]]]:
     """Yield what is read of each window in their order; at most so many are read ahead."""
     waiting: deque[tuple[Window, Future[NDArray[Any]]]] = deque()
