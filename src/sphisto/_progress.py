@@ -52,16 +52,7 @@ class Steps:
 class Pace:
     """Foretells once, by the first steps, how long the others take, and says so if that is long.
 
-    Parameters
-    ----------
-    name
-        What is done, in a word or two.
-    n_left
-        Steps to be done.
-    unit
-        What is counted.
-    less
-        What would take less time; nothing is foretold without.
+    Of ``n_left`` steps, each a ``unit``; nothing is foretold without what would take ``less`` time.
     """
 
     def __init__(self, name: str, n_left: int, *, unit: str, less: str) -> None:

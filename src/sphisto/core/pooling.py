@@ -32,14 +32,8 @@ class Regions(Protocol):
 class TilePool:
     """Sums a raster over regions while it is read, window by window.
 
-    Parameters
-    ----------
-    footprint
-        The regions.
-    channels
-        Channels of the raster.
-    at_once
-        Channels that are summed together: their pixels are gathered in double precision, so that more take more memory.
+    ``at_once`` channels are summed together: their pixels are gathered in double precision, so that more take more
+    memory.
     """
 
     def __init__(self, footprint: Regions, channels: int, *, at_once: int = 8) -> None:

@@ -26,30 +26,15 @@ _EXTREME = 4.0  # standard deviations over spots at which features are cut off
 
 @dataclass(frozen=True, eq=False)
 class FeatureMaps:
-    """Features of a part of a section.
+    """Features of a part of a section."""
 
-    Parameters
-    ----------
-    values
-        (p, h, w) float32 features of blocks of px. Beyond them those of the border go on.
-    corner
-        (y, x) px where the first block begins.
-    stride
-        Px along a side of a block.
-    spot
-        Over which area features are averaged at a spot.
-    um_per_px
-        Of the section's grid.
-    weight
-        (p,) by which features are multiplied once they are standardised, so that each of several sources counts as much
-        as another, however many features it has; ``None``: 1.
-    """
-
-    values: NDArray[np.float32]
-    corner: tuple[int, int]
-    stride: int
-    spot: Spot
-    um_per_px: float
+    values: NDArray[np.float32]  # (p, h, w) float32 features of blocks of px. Beyond them those of the border go on
+    corner: tuple[int, int]  # (y, x) px where the first block begins
+    stride: int  # px along a side of a block
+    spot: Spot  # over which area features are averaged at a spot
+    um_per_px: float  # of the section's grid
+    # (p,) by which features are multiplied once they are standardised, so that each of several sources counts as much
+    # as another, however many features it has; None: 1
     weight: NDArray[np.float32] | None = None
 
     def over(self, area: float) -> FeatureMaps:
@@ -71,18 +56,10 @@ class FeatureMaps:
 
 @dataclass(frozen=True, eq=False)
 class SectionFeatures:
-    """Features of a section, computed once, when they are first asked for.
+    """Features of a section, computed once, when they are first asked for."""
 
-    Parameters
-    ----------
-    slide
-        Of which the image is read.
-    sources
-        At least one; their features are brought to the finest of their grids.
-    """
-
-    slide: Slide
-    sources: tuple[FeatureSource, ...]
+    slide: Slide  # of which the image is read
+    sources: tuple[FeatureSource, ...]  # at least one; their features are brought to the finest of their grids
 
     @cached_property
     def maps(self) -> FeatureMaps:

@@ -29,29 +29,14 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A field fitted to observations. It gives densities only once it is conditioned on known observations.
+    """A field fitted to observations. It gives densities only once it is conditioned on known observations."""
 
-    Parameters
-    ----------
-    observations
-        What it was fitted to.
-    solver
-        Fitted.
-    mean
-        (K,) prior mean density.
-    stride
-        Px between the points at which densities are computed.
-    config
-        Settings.
-    drift
-        What other sections tell, which holds where no observation is known, too; ``None`` of a section alone.
-    """
-
-    observations: Observations
-    solver: Solver
-    mean: NDArray[np.float64]
-    stride: int
-    config: FieldConfig
+    observations: Observations  # what it was fitted to
+    solver: Solver  # fitted
+    mean: NDArray[np.float64]  # (K,) prior mean density
+    stride: int  # px between the points at which densities are computed
+    config: FieldConfig  # settings
+    # what other sections tell, which holds where no observation is known, too; None of a section alone
     drift: Drift | None = None
 
     @classmethod

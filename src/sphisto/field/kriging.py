@@ -337,21 +337,10 @@ def fit_kriging(
 ) -> Kriging:
     """Fit the co-kriging of K quantities to observations whose equations are solved.
 
-    Parameters
-    ----------
-    equations
-        Their columns, mixed, are the quantities without their mean.
-    mixing
-        (c, K) from columns to quantities.
-    mean
-        (K,) mean of the quantities.
-    config
-        Of the covariance.
-    halves
-        (n, K) difference of the quantities between two halves of the counts, each half taken for the whole; ``None``
-        if the noise is not known: then all that is particular to a spot counts as noise.
-    apart
-        Number of quantities, the last ones, that are components of their own.
+    The equations' columns, mixed by (c, K), are the quantities without their (K,) mean; the last ``apart`` of them are
+    components of their own. (n, K) ``halves`` are the difference of the quantities between two halves of the counts,
+    each half taken for the whole; ``None`` if the noise is not known: then all that is particular to a spot counts as
+    noise.
     """
     centred, nuggets, rows = equations.columns @ mixing, equations.nuggets, equations.rows
     rotation, turn = turned(centred, apart)

@@ -43,24 +43,12 @@ class Solution(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Densities given the observations that are known.
+    """Densities given the observations that are known."""
 
-    Parameters
-    ----------
-    mean
-        (K,) prior mean density, which holds where no observation is known.
-    stride
-        Px between the points at which densities are computed.
-    solution
-        Given the observations; ``None`` if none is known.
-    detail
-        How the total varies within spots; ``None`` if that is not known.
-    """
-
-    mean: NDArray[np.float64]
-    stride: int
-    solution: Solution | None
-    detail: Detail | None = None
+    mean: NDArray[np.float64]  # (K,) prior mean density, which holds where no observation is known
+    stride: int  # px between the points at which densities are computed
+    solution: Solution | None  # given the observations; None if none is known
+    detail: Detail | None = None  # how the total varies within spots; None if that is not known
 
     def on(self, slide: Slide) -> Posterior:
         """Return the same posterior, whose detail is read from the image of another copy of the slide."""

@@ -57,10 +57,7 @@ class Prototype:
 class PrototypeModule(nn.Module):
     """Image (b, 3, h, w) and an unused prior to redrawn image (b, 3, h, w) and genes (b, K, h, w).
 
-    Parameters
-    ----------
-    largest
-        (K,) value that the sigmoid's 1 stands for.
+    ``largest`` (K,) is the value that the sigmoid's 1 stands for.
     """
 
     widths: ClassVar = (16, 32, 64, 128)

@@ -33,33 +33,19 @@ _OLDER = (2, 3)  # without a layout; of one section, of several
 
 @dataclass(frozen=True, eq=False)
 class SectionFit:
-    """What a projection that several sections share knows of one of them.
+    """What a projection that several sections share knows of one of them."""
 
-    Parameters
-    ----------
-    levels
-        (G,) logarithm of each gene's level in the section over its usual one, the section's depth included.
-    gate
-        Share of what the network adds that is used.
-    mean
-        (K,) mean density of each factor.
-    spot
-        Of the section.
-    skill
-        Of each gene at the section's left-out spots.
-    counts, image
-        Digests by which the section is told from another one of its name; empty in models of before they were kept.
-    registered_used
-        Whether sections that it is registered to are used place by place; ``None`` if there are none, or that was not kept.
-    """
-
+    # (G,) logarithm of each gene's level in the section over its usual one, the section's depth included
     levels: NDArray[np.float64]
-    gate: float
-    mean: NDArray[np.float64]
-    spot: Spot
-    skill: Skill
+    gate: float  # share of what the network adds that is used
+    mean: NDArray[np.float64]  # (K,) mean density of each factor
+    spot: Spot  # of the section
+    skill: Skill  # of each gene at the section's left-out spots
+    # counts, image: digests by which the section is told from another one of its name; empty in models of before they
+    # were kept
     counts: str = ""
     image: str = ""
+    # whether sections that it is registered to are used place by place; None if there are none, or that was not kept
     registered_used: bool | None = None
 
 

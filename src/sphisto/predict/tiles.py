@@ -51,13 +51,7 @@ class Maps:
 
 
 class SharedPrior:
-    """Maps of a posterior for views that overlap: each block of them is computed once while it is kept.
-
-    Parameters
-    ----------
-    posterior
-        That is read.
-    """
+    """Maps of a posterior for views that overlap: each block of them is computed once while it is kept."""
 
     def __init__(self, posterior: Posterior) -> None:
         self.posterior = posterior

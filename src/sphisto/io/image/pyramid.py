@@ -30,28 +30,15 @@ _FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `das
 
 @dataclass(frozen=True, eq=False)
 class Pyramid:
-    """An image in one or several resolutions.
+    """An image in one or several resolutions."""
 
-    Parameters
-    ----------
-    levels
-        Finest first, each (y, x, c) with ``shape``, ``dtype`` and windows by ``level[rows, columns]``: numpy, dask,
-        zarr or what :func:`sphisto.io.image.open.open_image` makes of files.
-    token
-        What names the pixels: two pyramids with one token hold the same.
-    notes
-        What was done to the pixels to have these levels.
-    alpha
-        What the source states about a fourth channel; ``None`` if nothing.
-    config
-        How its images of other resolutions are made.
-    """
-
+    # finest first, each (y, x, c) with shape, dtype and windows by level[rows, columns]: numpy, dask, zarr or what
+    # sphisto.io.image.open.open_image makes of files
     levels: tuple[Any, ...]
-    token: str = ""
-    notes: tuple[str, ...] = ()
-    alpha: Alpha | None = None
-    config: PyramidConfig = PyramidConfig()
+    token: str = ""  # what names the pixels: two pyramids with one token hold the same
+    notes: tuple[str, ...] = ()  # what was done to the pixels to have these levels
+    alpha: Alpha | None = None  # what the source states about a fourth channel; None if nothing
+    config: PyramidConfig = PyramidConfig()  # how its images of other resolutions are made
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -109,14 +96,7 @@ class Pyramid:
 class Blocks:
     """A (3, y, x) uint8 image that is made block by block when windows of it are read; the last blocks are kept.
 
-    Parameters
-    ----------
-    make
-        Gives a window as (h, w, 3); called from several threads.
-    shape
-        (height, width) in pixels.
-    config
-        How large blocks are, and how many are made at a time and kept.
+    ``make`` gives a window as (h, w, 3), and is called from several threads; ``shape`` is (height, width) in pixels.
     """
 
     dtype = np.dtype(np.uint8)

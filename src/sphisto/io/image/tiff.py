@@ -162,16 +162,8 @@ class _Page:
 class TiffLevel:
     """One resolution of a tif, (y, x, c), of which windows are read tile by tile (or strip by strip).
 
-    Parameters
-    ----------
-    file
-        Where it is.
-    keyframe
-        What tifffile knows of its pages.
-    pages
-        One, or one for each channel.
-    config
-        What is kept of its tiles.
+    ``keyframe`` is what tifffile knows of its pages, one, or one for each channel; ``config`` says what is kept of its
+    tiles.
     """
 
     ndim = 3
@@ -225,16 +217,8 @@ class TiffLevel:
 class ContiguousLevel:
     """One resolution of a tif that is neither tiled nor compressed, (y, x, c): rows are read where they lie.
 
-    Parameters
-    ----------
-    file
-        Where it is.
-    shape
-        (y, x, c).
-    stored
-        Type of the values in the file, with its order of bytes.
-    planes
-        Where each plane of (y, x, samples) begins.
+    ``stored`` is the type of the values in the file, with its order of bytes; ``planes`` say where each plane of (y, x,
+    samples) begins.
     """
 
     ndim = 3

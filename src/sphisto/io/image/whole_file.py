@@ -32,12 +32,7 @@ class FileLevel:
 
     The file is mapped again for each window: what is read of it does not stay in memory.
 
-    Parameters
-    ----------
-    file
-        Its values in order, and nothing else.
-    shape, dtype
-        Of the image.
+    The file holds its values in order, and nothing else.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

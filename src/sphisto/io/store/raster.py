@@ -111,13 +111,7 @@ class RasterWriter:
 
 
 class Coarser:
-    """Makes coarser levels of a region of what is written of it; chunks are kept until all their parts have come.
-
-    Parameters
-    ----------
-    raster
-        To which they belong.
-    """
+    """Makes coarser levels of a region of what is written of it; chunks are kept until all their parts have come."""
 
     def __init__(self, raster: RasterWriter) -> None:
         self.raster, self.levels = raster, range(1, min(WITHIN + 1, len(raster.levels)))
@@ -156,10 +150,7 @@ class Coarser:
 class Tissue:
     """Where a slide holds tissue, read once of each window for all its rasters.
 
-    Parameters
-    ----------
-    levels
-        Of the mask, finest first.
+    The ``levels`` of the mask are finest first.
     """
 
     def __init__(self, levels: tuple[zarr.Array[Any], ...]) -> None:

@@ -88,16 +88,8 @@ class StoredRaster:
 class _Outside:
     """Where parts of a window of a raster hold no tissue: read for a whole row of chunks at once, which many parts share.
 
-    Parameters
-    ----------
-    level
-        (y, x) mask, 0 where there is none.
-    window
-        What is read, in px of the raster.
-    shape
-        (height, width) of the raster.
-    step
-        Px of the mask along a side of one of the raster, which holds tissue if any of them does.
+    The ``level`` (y, x) of the mask is 0 where there is none. A ``window`` is read of a raster of (height, width)
+    ``shape``; ``step`` px of the mask lie along a side of one of the raster, which holds tissue if any of them does.
     """
 
     def __init__(self, level: Any, window: Window, shape: tuple[int, int], step: int) -> None:

@@ -58,14 +58,8 @@ def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool =
     there is something to go on from, and removed if not. A killed process leaves it as it is; the next call for the
     same store goes on from it, with ``resume``, or clears it away.
 
-    Parameters
-    ----------
-    store
-        The store.
-    call
-        Plain values that name what is written: an unfinished version of another call is not continued.
-    resume
-        Go on with the unfinished version that another call left.
+    ``call`` holds plain values that name what is written: an unfinished version of another call is not continued, and
+    refused with ``resume``.
 
     Raises
     ------
