@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from sphisto._naming import naming
 from sphisto.config import FitConfig
@@ -164,14 +163,12 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
     genes = tuple(gene for gene in slides[0].spots.genes if gene in common)
     out = []
     for slide in slides:
-        spots = slide.spots
-        position = {gene: i for i, gene in enumerate(spots.genes)}
-        values = sparse.csr_array(spots.values[:, [position[gene] for gene in genes]]) if genes else spots.values[:, :0]
-        share = float(values.sum()) / max(float(spots.values.sum()), 1e-12)
+        spots, shared = slide.spots, slide.spots.of(genes)
+        share = float(shared.values.sum()) / max(float(spots.values.sum()), 1e-12)
         if share < _LEAST_SHARED:
             other = min(
                 (each for each in slides if each is not slide),
-                key=lambda each: len(set(each.spots.genes) & set(position)),
+                key=lambda each: len(set(each.spots.genes) & set(spots.genes)),
                 default=slide,
             )
             msg = (
@@ -186,7 +183,7 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
                 "%s: %d of %d genes are in all sections and are used; they carry %.1f %% of its counts.",
                 slide.name, len(genes), len(spots.genes), 100 * share,
             )  # fmt: skip
-        out.append(replace(slide, measured=replace(spots, values=values, genes=genes, others=None)))
+        out.append(replace(slide, measured=shared))
     return out
 
 

@@ -23,7 +23,7 @@ from sphisto.io.paths import beside, store_path
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import write as building
 from sphisto.io.store.space import check_space
-from sphisto.io.store.tables import flags, require_free_key
+from sphisto.io.store.tables import require_free_key
 from sphisto.io.store.transaction import replacing
 from sphisto.networks.registry import current_name
 from sphisto.networks.registry import network as network_of
@@ -32,8 +32,8 @@ from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
-from sphisto.tl._fit_sections import as_given, describe, fit_several, sections_of
-from sphisto.tl._genes import default_genes, names_of
+from sphisto.tl._fit_sections import as_given, chosen_genes, describe, fit_several, sections_of
+from sphisto.tl._genes import names_of
 from sphisto.tl._loadings import loadings_of, most_maps
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.train.fit import fit
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.io.sections import Section
-    from sphisto.slide.slide import Slide
 
 logger = logging.getLogger("sphisto")
 
@@ -242,7 +241,7 @@ def fit_projection(
         slide = make_slide(section, um_per_px=um_per_px)
     if copy:
         section = section.copy()
-    chosen = named or _default_genes(section.table, slide)
+    chosen = named or chosen_genes(None, [section], [slide])
     n_maps = len(chosen) if spec.one_map_per_gene else most_maps(settings.genes, given)
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
@@ -291,12 +290,6 @@ def fit_projection(
     checkpoint.unlink(missing_ok=True)
     print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
     return section.adata if copy else None
-
-
-def _default_genes(adata: AnnData, slide: Slide) -> tuple[str, ...]:
-    marked = flags(adata.var, "marker", "var")
-    markers = () if marked is None else tuple(map(str, adata.var_names[marked]))
-    return default_genes(markers, slide.spots.values, slide.spots.genes)
 
 
 def _phase_seconds(history: dict[str, Any], total: float) -> dict[str, float]:

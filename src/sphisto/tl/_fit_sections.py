@@ -222,7 +222,7 @@ def fit_several(
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     if copy:
         sections = copied(sections)
-    chosen = _genes(genes, sections, slides)
+    chosen = chosen_genes(genes, sections, slides)
     model = beside(path, key_added, "pt")
     checkpoint, draft, state = (beside(path, key_added, suffix) for suffix in ("ckpt", "fit.pt", "sections"))
     call = {
@@ -327,7 +327,9 @@ def _refuse_other_scales(slides: Sequence[Slide]) -> None:
         raise ValueError(msg)
 
 
-def _genes(genes: str | Sequence[str] | None, sections: Sequence[Section], slides: Sequence[Slide]) -> tuple[str, ...]:
+def chosen_genes(
+    genes: str | Sequence[str] | None, sections: Sequence[Section], slides: Sequence[Slide]
+) -> tuple[str, ...]:
     """Genes whose rasters are written: those asked for, markers that all sections have, or the most variable ones."""
     known = slides[0].spots.genes
     names = names_of(genes)
