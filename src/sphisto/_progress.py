@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 from sphisto._terminal import CLOSED
-
-logger = logging.getLogger("sphisto")
 
 _BRIEF = 1.0  # s; a stage that takes less leaves no line
 _LOOK, _LONG = 5.0, 60.0  # s; steps that are timed, and what they must leave to do for an estimate to be worth a line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,14 +9,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sphisto._progress import shows_progress
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
-
-logger = logging.getLogger("sphisto")
 
 _BASE = "https://cf.10xgenomics.com/samples/spatial-exp"
 _COUNTS, _SPATIAL = "filtered_feature_bc_matrix.h5", "spatial.tar.gz"

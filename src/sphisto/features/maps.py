@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.core.upsample import at_points, block_middles
 from sphisto.features.source import FeatureSource, PixelFeatures
 from sphisto.features.stain import FineStain, StainMaps, stain_maps
 from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _AROUND = 128  # px around tiles with tissue that a network sees, or less
 _LEAST_FEATURE = 0.02  # of the largest principal component

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,13 @@ import numpy as np
 from scipy import sparse
 
 from sphisto._checks import require_positive
+from sphisto._settings import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from anndata import AnnData
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 BIN_UM = 8.0
 """Side of the bins that are taken where nothing states another: a cell is about as large."""

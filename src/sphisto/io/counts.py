@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,11 @@ import numpy as np
 from scipy import sparse
 
 from sphisto._checks import check_counts, require_counts, unmasked
+from sphisto._settings import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 RAW = "raw"
 """Name of ``layer`` for ``adata.raw``."""

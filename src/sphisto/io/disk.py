@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 
-logger = logging.getLogger("sphisto")
+from sphisto._settings import logger
 
 
 def require_room(folder: Path, least: float, most: float, *, needs: str, mend: str) -> None:

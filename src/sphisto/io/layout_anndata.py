@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
+from sphisto._settings import logger
 from sphisto.io.counts import require_frames
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import Series
-
-logger = logging.getLogger("sphisto")
 
 STORED = {"fullres": "", "hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef"}
 """Images of ``uns["spatial"]``, finest first, and the scale factors that they come with; a full-resolution one needs none."""

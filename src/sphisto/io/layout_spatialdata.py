@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.counts import require_frames
 from sphisto.io.elements import is_shifted, matrix_to, scale_and_shift
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
-logger = logging.getLogger("sphisto")
-
 _REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced image
 INTRINSIC = "the shapes' own coordinates"
 

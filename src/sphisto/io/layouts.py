@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto._settings import logger
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import as_pyramid
 from sphisto.io.paths import user_path
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from sphisto.core.spot import SpotShape
     from sphisto.io.image.pyramid import Pyramid
-
-logger = logging.getLogger("sphisto")
 
 _ON_TISSUE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _BIN = re.compile(r"s_(\d{3})um_\d+_\d+")  # how Space Ranger names bins of a side in um

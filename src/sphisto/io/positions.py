@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import gzip
-import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sphisto._settings import logger
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 _SEURAT = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from sphisto._checks import require_positive
 from sphisto._facts import as_html, as_text
+from sphisto._settings import logger
 from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.bins import said_of_empty
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from sphisto.io.layouts import Layout
     from sphisto.io.window import BBox
     from sphisto.slide.registration import Registration
-
-logger = logging.getLogger("sphisto")
 
 _LEAST_SPOTS = 2
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._checks import number_of
+from sphisto._settings import logger
 from sphisto.core.grid import Grid
 from sphisto.core.mask import Mask
 from sphisto.core.spot import Spot
@@ -21,8 +21,6 @@ from sphisto.io.image.working_image import resized_mask, tissue_in, working_imag
 from sphisto.io.sections import Section
 from sphisto.slide.placement import Alignment, check_alignment, explain, explain_scale
 from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _PX_PER_BIN = 4  # along a side: at two um per px the bins of 8 um show cells, and rasters are finer than they are
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto._settings import logger
 from sphisto.io.bins import BIN_UM, block_centers, block_keys, choose_bins, summed
 from sphisto.io.image.open import read_image
 from sphisto.io.positions import decoded, find_one, read_positions
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.io.window import BBox
-
-logger = logging.getLogger("sphisto")
 
 _SUFFIX = r"-\d+$"  # of a barcode: the number of its section
 _BARCODE = rf"^(?:[ACGT]+|s_\d+um_\d+_\d+)({_SUFFIX})"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto._settings import logger
 from sphisto.io.positions import decoded, find_one
 from sphisto.io.rows import read_rows
 from sphisto.io.spaceranger_folder import COUNTS, refuse_aggregated
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Choose = Callable[[NDArray[np.bytes_]], NDArray[np.intp]]
-
-logger = logging.getLogger("sphisto")
 
 _GENES = "Gene Expression"
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import logging
 from pathlib import Path
 from typing import Any
 
+from sphisto._settings import logger
 from sphisto.io.positions import decoded
-
-logger = logging.getLogger("sphisto")
 
 COUNTS = "feature_bc_matrix"
 ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.io.bins import choose_bins
 from sphisto.io.layouts import under_tissue
 from sphisto.slide.lattice import turn_of
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from sphisto.core.spot import SpotShape
-
-logger = logging.getLogger("sphisto")
 
 BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")
 """What spatialdata-io and Space Ranger call bins, with their side in um."""

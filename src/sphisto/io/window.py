@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.io.layouts import Layout
-
-logger = logging.getLogger("sphisto")
 
 BBox = tuple[float, float, float, float]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from scipy import sparse
 
 from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
+from sphisto._settings import logger
 from sphisto.io.counts import in_memory, require_loaded
 from sphisto.io.store.tables import become, flags, is_record, require_own
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 
 def explore(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._cores import one_blas_thread
+from sphisto._settings import logger
 from sphisto.config import FitConfig
 from sphisto.core.upsample import COARSEST
 from sphisto.features.maps import SectionFeatures
@@ -24,8 +24,6 @@ from sphisto.predict.fitted import Fitted
 from sphisto.predict.sections import field_with, taught_about, uses_neighbours
 from sphisto.scoring.skill import left_out_skill
 from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 
 def features_of(slide: Slide, sources: Sequence[FeatureSource], config: FitConfig) -> SectionFeatures | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._naming import naming
+from sphisto._settings import logger
 from sphisto.config import FitConfig
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import block_middles
@@ -32,8 +32,6 @@ from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_imag
 from sphisto.slide.frames import Frame, GridInFrame, require_fixed
 from sphisto.slide.registration import Registration
 from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _LEAST_SHARED = 0.5  # of a section's counts are of genes that all have, at least
 

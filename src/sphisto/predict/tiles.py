@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from sphisto._forks import is_forked
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 from sphisto.core.tiles import TILE, Tile, Window, plan_tiles, read_window
 from sphisto.networks.interpolation import drawn_out_at
 from sphisto.networks.precision import computed, fastest
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from sphisto.slide.slide import Slide
 
     Points = tuple[Tile, NDArray[np.integer], NDArray[np.integer]]  # a tile, and rows and columns in its core
-
-logger = logging.getLogger("sphisto")
 
 _entering = Lock()
 _inside: list[int] = []  # of each that has entered `a_core_left`: threads there were before the first

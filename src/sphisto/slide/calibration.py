@@ -6,13 +6,13 @@ RNA; the distance between spots is the more reliable scale, because the arrays a
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sphisto._checks import number_of, require_positive
+from sphisto._settings import logger
 from sphisto.core.spot import median_pitch
 from sphisto.slide.arrays import (
     CELLS_HINT,
@@ -26,8 +26,6 @@ from sphisto.slide.arrays import (
 )
 from sphisto.slide.config import ArrayConfig
 from sphisto.slide.lattice import Floats, Lattice, fit_lattice, positions_on_array, refuse_exchanged_rows
-
-logger = logging.getLogger("sphisto")
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.core.grid import Grid
 from sphisto.slide.poses import moved
 from sphisto.slide.registration import Registration
-
-logger = logging.getLogger("sphisto")
 
 Floats = NDArray[np.float64]
 

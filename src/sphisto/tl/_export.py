@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto._settings import logger
 from sphisto.core.atomic import require_free
 from sphisto.core.tiles import Window
 from sphisto.io.disk import require_room
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from sphisto.io.export.geojson import Objects
     from sphisto.io.store.data import Data
     from sphisto.io.store.read import Store
-
-logger = logging.getLogger("sphisto")
 
 # kind of file: how its name ends, and which keywords are for it beside those that are for all
 _KINDS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -53,8 +52,6 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.io.sections import Section
-
-logger = logging.getLogger("sphisto")
 
 _PREPARED = "slide"  # in the journal
 

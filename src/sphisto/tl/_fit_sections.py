@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from scipy import sparse
 from sphisto import __version__, _keys
 from sphisto._naming import naming
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.config import by_name
 from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from sphisto.io.sections import Section
     from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same detail
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
+from sphisto._settings import logger
 from sphisto.genes.loadings import Loadings
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from sphisto.genes.config import GeneModelConfig
     from sphisto.io.sections import Section
     from sphisto.networks.registry import Network
-
-logger = logging.getLogger("sphisto")
 
 
 def most_maps(config: GeneModelConfig, loadings: Loadings | None) -> int:

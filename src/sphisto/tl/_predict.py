@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _SAME_SIZE = 0.02  # relative
 _APART, _MOST_APART = 1.25, 1.5  # ratio of um per px that is warned of; that averaging whole blocks of pixels can leave

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from sphisto import __version__
 from sphisto._cores import one_blas_thread
 from sphisto._naming import naming
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.config import FitConfig, TrainConfig, by_name
 from sphisto.features.maps import SectionFeatures
 from sphisto.features.shared import Scaling
@@ -39,8 +39,6 @@ from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_imag
 from sphisto.slide.slide import Slide
 from sphisto.train.loop import Part, Task, train
 from sphisto.train.shrinkage import gated, report_gate
-
-logger = logging.getLogger("sphisto")
 
 _SOME_BESIDE = (
     0.1  # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning

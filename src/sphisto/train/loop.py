@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import time
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sphisto._progress import shows_progress, stage
+from sphisto._settings import logger
 from sphisto.genes.model import rates
 from sphisto.networks.interpolation import drawn_out_at
 from sphisto.networks.precision import computed
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from sphisto.networks.precision import Precision
     from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _LOSSES = ("loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated")
 HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.tiles import Tile
 from sphisto.field.posterior import Posterior
@@ -19,8 +19,6 @@ from sphisto.predict.fitted import Fitted
 from sphisto.predict.tiles import predict_points, tiles_of
 from sphisto.scoring import metrics
 from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _AT_ONCE = 2**22  # counts in memory: spots and genes
 

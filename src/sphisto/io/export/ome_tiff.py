@@ -7,7 +7,6 @@ Bio-Formats, and with it QuPath and Fiji, reads a pyramid.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from numpy.typing import NDArray
 
 from sphisto import __version__
 from sphisto._cores import n_cores
+from sphisto._settings import logger
 from sphisto.core.tiles import TILE, Window
-
-logger = logging.getLogger("sphisto")
 
 _TILES_AT_ONCE = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
 _AT_ONCE = 2**24  # bytes that wait to be compressed; the default is half a gigabyte

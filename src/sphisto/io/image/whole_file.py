@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import warnings
@@ -15,12 +14,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.io.image.config import FileConfig
 from sphisto.io.image.openslide import EXTRA
 from sphisto.io.image.pillow import Mode, mode_of
 from sphisto.io.image.pyramid import Pyramid
-
-logger = logging.getLogger("sphisto")
 
 _PNG_BITS = 24  # place of the byte of a png that holds the bits of a sample
 _JP2_MARK, _JP2_BITS = b"\xff\x4f\xff\x51", 42  # begin of a JPEG 2000 code stream, and place of the bits from there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._checks import require_positive
+from sphisto._settings import logger
 from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.mask import Mask
 from sphisto.core.resize import coarse_window
@@ -17,8 +17,6 @@ from sphisto.core.tiles import Window
 from sphisto.io.image.colours import BYTE
 from sphisto.io.image.pyramid import Pyramid
 from sphisto.slide.tissue import edge_factor, find_tissue
-
-logger = logging.getLogger("sphisto")
 
 
 def working_image(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
 from sphisto.core.outline import Rings, rings
 from sphisto.io.elements import finest
 from sphisto.io.regions.placing import matrix_to, some
-
-logger = logging.getLogger("sphisto")
 
 
 @dataclass(frozen=True, eq=False)

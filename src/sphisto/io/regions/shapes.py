@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
 from sphisto.io.regions.circles import Circles, circles_of
 from sphisto.io.regions.placing import KINDS, matrix_to, refuse_radius, scale_of_circles, some
-
-logger = logging.getLogger("sphisto")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Any
 
 from sphisto import _keys
-
-logger = logging.getLogger("sphisto")
+from sphisto._settings import logger
 
 KINDS = ("images", "labels", "points", "shapes", "tables")
 _LONGEST = 100  # characters: file systems take 255 bytes, with what is added to a name

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.core.tiles import on_tissue, plan_tiles
 from sphisto.io.disk import require_room
 from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 # Share of its raw bytes that a raster takes on disk, coarser levels included: a third more than its finest level, of
 # which rounding and compression leave a fifth to a half.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.io.store.groups import open_group
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import DataFrame
-
-logger = logging.getLogger("sphisto")
 
 _SAME_PX = 1.0  # full-resolution px by which a spot may lie off where it lay
 

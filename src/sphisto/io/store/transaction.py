@@ -12,7 +12,6 @@ import ctypes
 import errno
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -22,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sphisto._settings import logger
 from sphisto.io.store.journal import Journal, read_journal, start_journal
 from sphisto.io.store.lock import locked
 from sphisto.io.store.names import KINDS
-
-logger = logging.getLogger("sphisto")
 
 _METADATA = "zarr.json"  # rewritten in place by some writers, so never shared between versions
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 from sphisto.core.footprint import unit_square
 from sphisto.core.grid import SAME_PLACE_PX, Grid
 from sphisto.core.tiles import Window
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from sphisto.core.spot import Spot
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _PICTURE_PX = 1_000  # longest side of the picture in the table
 
