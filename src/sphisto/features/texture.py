@@ -126,7 +126,7 @@ def texture(
         features = _features(_averaged(image, view, block, strip_blocks), radius / block, stride // block, config)
         if len(out) == 0:
             out = np.empty((len(features), height, width), dtype=np.float32)
-        y, x = ((at - begin) // stride for at, begin in zip(_corner(tile.core), _corner(tile.view), strict=True))
+        y, x = (tile.core.y0 - tile.view.y0) // stride, (tile.core.x0 - tile.view.x0) // stride
         y0, x0 = tile.core.y0 // stride, tile.core.x0 // stride
         part = out[:, y0 : y0 - (-tile.core.shape[0] // stride), x0 : x0 - (-tile.core.shape[1] // stride)]
         part[:] = features[:, y : y + part.shape[1], x : x + part.shape[2]]
@@ -194,7 +194,3 @@ def _blocks(raster: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Average blocks of ``side`` x ``side`` px; the raster measures whole blocks."""
     height, width = (length // side for length in raster.shape)
     return np.asarray(raster.reshape(height, side, width, side).mean(axis=(1, 3)))
-
-
-def _corner(window: Any) -> tuple[int, int]:
-    return window.y0, window.x0

@@ -261,7 +261,9 @@ def section(
         return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     if of_run is None:
         found, others = part_of_section(found, bin_um, window)
-    _require_some(found)
+    if len(found.rows) < _LEAST_SPOTS:
+        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     pyramid = found.image
@@ -299,12 +301,6 @@ def section(
         seen_shape=found.adata.shape,
         sdata=data if hasattr(data, "shapes") else None,
     )
-
-
-def _require_some(found: Layout) -> None:
-    if len(found.rows) < _LEAST_SPOTS:
-        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
-        raise ValueError(msg)
 
 
 def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:

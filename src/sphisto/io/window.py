@@ -70,7 +70,10 @@ def within(found: Layout, bbox: BBox, factor: int = 1) -> tuple[Layout, AnnData 
         concluded={**found.concluded, "rows": f"{found.concluded['rows']}; {words}"},
     )
     beside = np.flatnonzero(~kept)
-    keys = np.arange(len(found.rows)) if places is None else _keys_of(places // factor)
+    keys = np.arange(len(found.rows))
+    if places is not None:  # one whole number for each larger bin, in their order
+        blocks = places // factor
+        keys = blocks[:, 0] * (blocks[:, 1].max() + 1) + blocks[:, 1]
     beside = beside[sample_of(keys[beside])]
     return cut, taken(found.adata, np.sort(found.rows[beside])) if len(beside) else None
 
@@ -96,11 +99,6 @@ def sample_of(keys: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.intp]:
     chosen = different[(np.sort(starts)[:, None] + np.arange(_RUN)).ravel()]
     place = np.minimum(np.searchsorted(chosen, keys), len(chosen) - 1)
     return np.flatnonzero(chosen[place] == keys)
-
-
-def _keys_of(blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One whole number for each larger bin, in their order."""
-    return np.asarray(blocks[:, 0] * (blocks[:, 1].max() + 1) + blocks[:, 1])
 
 
 def part_of_section(found: Layout, bin_um: float | None, bbox: BBox | None) -> tuple[Layout, AnnData | None]:

@@ -7,16 +7,13 @@ mixing of neighbours) and conservation of biology (silhouette of labels, graph c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-if TYPE_CHECKING:
-    from scipy import sparse
-
-    Floats = NDArray[np.float64]
-    Codes = NDArray[np.intp]
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
 
 FIGURES = (
     "section_accuracy",
@@ -126,21 +123,14 @@ def label_connectivity(nearest: Codes, labels: Codes) -> float:
     """Mean over labels of the share of their spots in the largest connected part of the graph of their neighbours."""
     from scipy.sparse.csgraph import connected_components
 
-    graph = _graph(nearest)
+    n, k = nearest.shape
+    graph = sparse.csr_array((np.ones(n * k), (np.repeat(np.arange(n), k), nearest.ravel())), shape=(n, n))
     shares = []
     for label in np.unique(labels[labels >= 0]):
         own = np.flatnonzero(labels == label)
         part = connected_components(graph[own][:, own], directed=False)[1]
         shares.append(np.bincount(part).max() / len(own))
     return float(np.mean(shares))
-
-
-def _graph(nearest: Codes) -> sparse.csr_array:
-    from scipy import sparse
-
-    n, k = nearest.shape
-    places = (np.repeat(np.arange(n), k), nearest.ravel())
-    return sparse.csr_array((np.ones(n * k), places), shape=(n, n))
 
 
 def _nearest(values: Floats, n_neighbors: int) -> Codes:

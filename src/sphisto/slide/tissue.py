@@ -59,7 +59,7 @@ def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConf
     _check(rgb, um_per_px)
     factor = edge_factor(rgb.shape, um_per_px, config=config)
     px = um_per_px * factor
-    fine = _optical_density(_shrink_by_strips(rgb, factor, config))
+    fine = -np.log((_shrink_by_strips(rgb, factor, config) + 1) / 256)  # natural optical density: stains add in it
     step = _factor(config.texture_um / px, fine.shape)
     coarse = _shrink(fine, step)
     glass = _glass(coarse, px * step, config)
@@ -117,11 +117,6 @@ def _grown(image: NDArray[Value], factor: int, shape: tuple[int, ...]) -> NDArra
     grown = image.repeat(factor, 0).repeat(factor, 1)
     rest = [(0, shape[0] - grown.shape[0]), (0, shape[1] - grown.shape[1])] + [(0, 0)] * (image.ndim - 2)
     return np.pad(grown, rest, mode="edge")
-
-
-def _optical_density(rgb: Floats) -> Floats:
-    """Return the natural optical density (y, x, 3): stains add in it."""
-    return -np.log((rgb + 1) / 256)
 
 
 def _norm(vectors: Floats) -> Floats:

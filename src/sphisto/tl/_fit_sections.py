@@ -296,7 +296,8 @@ def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
 def comparable_slides(sections: Sequence[Section], um_per_px: float | None, longest_side: int | None) -> list[Slide]:
     """Return the slides of sections at one scale and of common genes; refuse those that cannot be compared."""
     frames = frames_of({section.library_id: section.registration for section in sections})
-    common = um_per_px or _common_scale(sections, longest_side)
+    own = [um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections]
+    common = um_per_px or max(own)  # that of the coarsest image
     with stage("images and tissue"):
         made = []
         for section in sections:
@@ -305,12 +306,6 @@ def comparable_slides(sections: Sequence[Section], um_per_px: float | None, long
         slides = of_common_genes(made)
     _refuse_other_scales(slides)
     return [replace(slide, frame=frames[slide.name]) for slide in slides]
-
-
-def _common_scale(sections: Sequence[Section], longest_side: int | None) -> float:
-    """Um per px at which all sections are worked at: that of the coarsest image."""
-    own = [um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections]
-    return max(own)
 
 
 def _refuse_other_scales(slides: Sequence[Slide]) -> None:

@@ -50,9 +50,23 @@ def understood(store: stores.Store, regions: Any, radius: Any, system: str) -> R
 
     Elements lie where their transformation to ``system`` puts them, which is that of the section.
     """
-    element = element_of(store, regions) if isinstance(regions, str) else regions
-    name = repr(regions) if isinstance(regions, str) else "regions"
-    return _understood(element, name, radius, system)
+    name = "regions"
+    if isinstance(regions, str):
+        name, regions = repr(regions), element_of(store, regions)
+    if hasattr(regions, "geometry"):
+        return shapes_of(regions, name, radius, system)
+    if hasattr(regions, "dims") or hasattr(regions, "children"):
+        refuse_radius(radius, "labels")
+        return labels_of(regions, name, system)
+    if hasattr(regions, "dask") and hasattr(regions, "columns"):
+        msg = f"Found a points element as {name}; expected {KINDS}. Points have no area."
+        raise ValueError(msg)
+    points = np.asarray(regions)
+    if points.ndim == 2 and points.shape[1] == 2 and radius is not None:
+        return circles_of(points, radius, np.arange(len(points)))
+    without = " without `radius=`" if radius is None else ""
+    msg = f"Found regions of type {type(regions).__name__}, shape {points.shape}{without}; expected {KINDS}."
+    raise ValueError(msg)
 
 
 def element_of(store: stores.Store, name: str) -> Any:
@@ -73,20 +87,3 @@ def element_of(store: stores.Store, name: str) -> Any:
         msg = f"{name!r} is one of the {kind} of the store; expected labels or shapes, which have an area."
         raise ValueError(msg)
     return kinds[kind][name]
-
-
-def _understood(regions: Any, name: str, radius: Any, system: str) -> Regions:
-    if hasattr(regions, "geometry"):
-        return shapes_of(regions, name, radius, system)
-    if hasattr(regions, "dims") or hasattr(regions, "children"):
-        refuse_radius(radius, "labels")
-        return labels_of(regions, name, system)
-    if hasattr(regions, "dask") and hasattr(regions, "columns"):
-        msg = f"Found a points element as {name}; expected {KINDS}. Points have no area."
-        raise ValueError(msg)
-    points = np.asarray(regions)
-    if points.ndim == 2 and points.shape[1] == 2 and radius is not None:
-        return circles_of(points, radius, np.arange(len(points)))
-    without = " without `radius=`" if radius is None else ""
-    msg = f"Found regions of type {type(regions).__name__}, shape {points.shape}{without}; expected {KINDS}."
-    raise ValueError(msg)

@@ -250,11 +250,6 @@ def has_shapes(store: Store, name: str) -> bool:
     return (store / "shapes" / name).is_dir() if isinstance(store, Path) else name in store.shapes
 
 
-def levels(store: Store, name: str) -> list[tuple[int, int]]:
-    """(height, width) of each pyramid level of a raster, finest first."""
-    return raster(store, name).shapes
-
-
 def _open(store: Path | SpatialData, name: str) -> tuple[list[Any], list[str]] | None:
     """Levels and channel names of a raster element; ``None`` if there is none of that name."""
     return _open_folder(store, name) if isinstance(store, Path) else _open_element(store, name)

@@ -63,7 +63,11 @@ def summarise(store: str | Path) -> StoreSummary:
         ),
         version=str(mark.get("version", "unknown")),
         format=stores.format_of(mark),
-        rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
+        rasters=tuple(
+            _raster(store, name)
+            for name in mark["grids"]
+            if any((store / kind / name).is_dir() for kind in ("images", "labels"))
+        ),
         projections={key: plain(stores.record(store, key)) for key in mark["keys"]},
         skill={key: _skill(store, key) for key in mark["keys"]},
         written={key: _written(store, key) for key in mark["keys"]},
@@ -81,10 +85,6 @@ def _written(store: Path, key: str) -> str:
     """Local date and time at which the projection's factor maps were written; empty where they are not there."""
     file = store / "images" / _keys.factors(key) / "zarr.json"
     return datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "minutes") if file.is_file() else ""
-
-
-def _is_there(store: Path, name: str) -> bool:
-    return any((store / kind / name).is_dir() for kind in ("images", "labels"))
 
 
 def _raster(store: Path, name: str) -> RasterSummary:

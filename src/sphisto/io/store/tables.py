@@ -206,16 +206,11 @@ def _plain_frame(frame: DataFrame) -> DataFrame:
     index = _as_index(_plain_array(frame.index.array), frame.index.name)
     columns = [frame.iloc[:, i].array for i in range(frame.shape[1])]
     # with its type stated, as pandas 3 would make its own kind of text of objects again
-    series = {i: _as_series(_plain_array(column), index) for i, column in enumerate(columns)}
+    arrays = [_plain_array(column) for column in columns]
+    series = {i: pd.Series(array, index=index, dtype=array.dtype) for i, array in enumerate(arrays)}
     made = pd.DataFrame(series, index=index)
     made.columns = frame.columns
     return made
-
-
-def _as_series(array: Any, index: Any) -> Any:
-    import pandas as pd
-
-    return pd.Series(array, index=index, dtype=array.dtype)
 
 
 def _as_index(array: Any, name: Any = None) -> Any:
