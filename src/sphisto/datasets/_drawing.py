@@ -6,25 +6,21 @@ any order, and a pixel always gets the same value. All lengths are in um, order 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice, product
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.tiles import Window
 from sphisto.datasets._noise import GridNoise, PointNoise, hashed, uniform
 from sphisto.datasets.config import DrawingConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.tiles import Window
-
-    Floats = NDArray[np.floating[Any]]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

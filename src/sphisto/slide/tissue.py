@@ -9,23 +9,19 @@ thin or grey among coloured ones are dropped, gaps narrower than a fat cell are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from sphisto.core.mask import Mask
 from sphisto.slide.config import TissueConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
-    from numpy.typing import NDArray
-
-    Bools = NDArray[np.bool_]
-    Floats = NDArray[np.float32]
-    Value = TypeVar("Value", bound=np.generic)
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Value = TypeVar("Value", bound=np.generic)
 
 
 def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConfig()) -> Mask:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto import __version__, _keys
-from sphisto.scoring.scores import OWN
+from sphisto.io.sections import Section
+from sphisto.scoring.scores import OWN, Scores
+from sphisto.slide.slide import Slide
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.io.sections import Section
-    from sphisto.scoring.scores import Scores
-    from sphisto.slide.slide import Slide
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

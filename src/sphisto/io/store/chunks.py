@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._cores import n_cores
 from sphisto.core.tiles import Window
@@ -15,14 +17,8 @@ from sphisto.io.store.chunk_codec import ChunkFiles, chunk_files
 from sphisto.io.store.config import ReadConfig
 from sphisto.io.store.errors import naming_chunk
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
-
-    from numpy.typing import NDArray
-
-    Channels = slice | NDArray[np.integer]
-    Make = Callable[[NDArray[Any]], NDArray[Any]]
+Channels = slice | NDArray[np.integer]
+Make = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def chunks(

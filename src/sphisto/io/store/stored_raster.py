@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import at_pixels, blocks_around
-from sphisto.io.store.chunks import chunks, read_window
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-    from sphisto.io.store.chunks import Make
+from sphisto.io.store.chunks import Make, chunks, read_window
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
 from sphisto.core.outline import rings
 from sphisto.io.regions.labels import labels_within
 from sphisto.io.regions.shapes import shapes_of
 from sphisto.io.regions.understand import element_of
+from sphisto.io.store import read as stores
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-    from sphisto.io.store import read as stores
-
-    Lines: TypeAlias = list[NDArray[np.float64]]  # (n, 2) x, y in full-resolution px, the first again at the end
+Lines: TypeAlias = list[NDArray[np.float64]]  # (n, 2) x, y in full-resolution px, the first again at the end
 
 MOST_CORNERS = 300_000  # of an element: more are slow to draw, and large
 
