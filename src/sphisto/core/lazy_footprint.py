@@ -28,7 +28,7 @@ class LazyFootprint:
     """
 
     spot: Spot  # size and shape of all of them
-    grid: Grid  # the pixels
+    grid: Grid
     centers: NDArray[np.float64]  # (n, 2) centres (y, x) in grid px
 
     def __len__(self) -> int:

@@ -111,7 +111,7 @@ class Drift:
 class Drifted:
     """Densities by the drift alone: a solution as of :class:`sphisto.field.posterior.Solution`."""
 
-    drift: Drift  # the drift
+    drift: Drift
     mean: Floats  # (K + 1,) mean of the quantities in this section
 
     def density(self, points: NDArray[np.float64]) -> Floats:

@@ -35,7 +35,7 @@ class Field:
     solver: Solver  # fitted
     mean: NDArray[np.float64]  # (K,) prior mean density
     stride: int  # px between the points at which densities are computed
-    config: FieldConfig  # settings
+    config: FieldConfig
     # what other sections tell, which holds where no observation is known, too; None of a section alone
     drift: Drift | None = None
 
@@ -101,7 +101,7 @@ class Field:
 class Surroundings:
     """A field around a window."""
 
-    field: Field  # the field
+    field: Field
     window: Window  # where it will be read
     rows: NDArray[np.int64]  # (m,) rows of its observations that matter for the window
 

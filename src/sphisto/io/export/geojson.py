@@ -20,7 +20,7 @@ class Feature:
     """A region: its outline, its name, and what is known of it."""
 
     outline: Any  # polygon or polygons, in full-resolution px
-    name: str  # name of the region
+    name: str
     classification: str | None = None  # its class, if it has one
     color: tuple[int, int, int] | None = None  # red, green and blue (0 to 255) of that class, if they are known
     # numbers by name; those that are NaN are left out, as JSON has none

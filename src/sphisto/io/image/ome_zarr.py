@@ -70,7 +70,7 @@ class NgffLevel:
     """One resolution of an OME-Zarr image, (y, x, c), of which windows are read chunk by chunk."""
 
     folder: Path  # of the zarr array
-    array: Any  # the zarr array
+    array: Any
     order: tuple[int, ...]  # its axes y, x and, if there is one, that of channels; the others have length 1
 
     ndim = 3

@@ -20,7 +20,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 class Journal:
     """Lines in a file, each written when what it names is."""
 
-    path: Path  # the file
+    path: Path
     about: dict[str, Any]  # what the version belongs to, plain values: first line of the file
     # names of what is done, in order
     done: dict[str, None] = field(default_factory=dict)  # as a set that keeps its order
