@@ -345,8 +345,14 @@ def _recall(adata: AnnData) -> Drawing:
         msg = f"Did not find .uns[{LIBRARY_ID!r}]: only a section drawn by `sphisto.datasets.toy` has a known truth."
         raise ValueError(msg)
     kept = adata.uns[LIBRARY_ID]
-    kind: dict[str, type] = dict.fromkeys(("height", "width", "n_noise", "seed"), int)
-    kind |= dict.fromkeys(("um_per_px", "mean_counts"), float)
+    kind: dict[str, type] = {
+        "height": int,
+        "width": int,
+        "um_per_px": float,
+        "n_noise": int,
+        "mean_counts": float,
+        "seed": int,
+    }
     missing = [name for name in kind if name not in kept]
     if missing:
         msg = f".uns[{LIBRARY_ID!r}] lacks {', '.join(missing)}; draw the section again with `sphisto.datasets.toy`."
