@@ -296,7 +296,7 @@ def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
 def comparable_slides(sections: Sequence[Section], um_per_px: float | None, longest_side: int | None) -> list[Slide]:
     """Return the slides of sections at one scale and of common genes; refuse those that cannot be compared."""
     frames = frames_of({section.library_id: section.registration for section in sections})
-    own = [um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections]
+    own = (um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections)
     common = um_per_px or max(own)  # that of the coarsest image
     with stage("images and tissue"):
         made = []
@@ -343,7 +343,8 @@ def chosen_genes(
         if found is not None:
             marked += [str(name) for name in section.table.var_names[found]]
     there = set(known)
-    every = sparse.vstack([slide.spots.values for slide in slides], format="csr")
+    values = [slide.spots.values for slide in slides]
+    every = values[0] if len(values) == 1 else sparse.vstack(values, format="csr")  # which copies
     return default_genes(tuple(dict.fromkeys(name for name in marked if name in there)), every, known)
 
 
