@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from scipy.stats import rankdata
 
 from sphisto.scoring import metrics
 
@@ -27,7 +28,7 @@ def score(case, predicted, gaussian, *, free):
         "genes": known.sum(),
     }
     if not case.held_out:
-        found["rmse"] = np.median(metrics.min_max_rmse(predicted.counts[:, known], case.truth[:, known]))
+        found["rmse"] = np.median(min_max_rmse(predicted.counts[:, known], case.truth[:, known]))
     if not case.held_out and case.same_units:
         found["calibration"] = predicted.counts[:, known].sum() / case.truth[:, known].sum()
     if predicted.inside is not None:
@@ -36,8 +37,24 @@ def score(case, predicted, gaussian, *, free):
         found |= {f"coverage_{i + 1}": predicted.inside[:, fifth].mean() for i, fifth in enumerate(fifths)}
     if predicted.skill is not None:
         both = known & np.isfinite(predicted.skill)
-        found["skill_spearman"] = metrics.spearman(predicted.skill[both, None], by_gene[both, None])[0]
+        found["skill_spearman"] = metrics.pearson(
+            rankdata(predicted.skill[both])[:, None], rankdata(by_gene[both])[:, None]
+        )[0]
     return {name: float(value) for name, value in found.items()}
+
+
+def min_max(values):
+    """Stretch each column of a (n, G) table from its least to its greatest value onto 0 to 1."""
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    return (values - low) / (high - low + 1e-12)
+
+
+def min_max_rmse(predicted, truth):
+    """Root mean squared difference of the columns of two (n, G) tables, each stretched by :func:`min_max`.
+
+    It rewards flat predictions of sparse genes; read it beside the deviance.
+    """
+    return np.sqrt(np.nanmean(np.square(min_max(predicted) - min_max(truth)), axis=0))
 
 
 def headline(case, by_gene):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def check_counts(x: Any, *, at_once: int = 1_000_000) -> str | None:
     """Return what keeps the values from being raw counts, None if nothing does.
 
-    Parameters
-    ----------
-    x
-        Spots x genes, a numpy array or a scipy sparse matrix (only its stored values are read).
-    at_once
-        Values that are checked together: the temporary arrays stay at a few megabytes.
+    Of a sparse matrix only the stored values are read, ``at_once`` of them: the temporary arrays stay at a few
+    megabytes.
 
     Returns
     -------

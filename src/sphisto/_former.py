@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Translate = Callable[[dict[str, Any], Any], str]
+Translate = Callable[[dict[str, Any], Any], str]
 
 P = ParamSpec("P")
 R = TypeVar("R")

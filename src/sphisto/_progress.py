@@ -7,15 +7,11 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 from sphisto._terminal import CLOSED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-logger = logging.getLogger("sphisto")
 
 _BRIEF = 1.0  # s; a stage that takes less leaves no line
 _LOOK, _LONG = 5.0, 60.0  # s; steps that are timed, and what they must leave to do for an estimate to be worth a line
@@ -27,16 +23,8 @@ def stage(
 ) -> Iterator[Steps]:
     """Show a stage of a long call while the block runs; yield its steps, for ``update(n)``.
 
-    Parameters
-    ----------
-    name
-        What is done, in a word or two.
-    total, initial
-        Steps of it, and those done before; without ``total`` only the time that it takes is shown.
-    unit
-        What is counted.
-    less
-        What would take less time, said with an estimate where the first steps foretell a long stage.
+    Of ``total`` steps ``initial`` were done before; without, only the time that it takes is shown. ``unit`` is what is
+    counted. Where the first steps foretell a long stage, an estimate says what would take ``less`` time.
     """
     started = time.perf_counter()
     with progress_bar(name, total, initial=initial, unit=unit) as bar:
@@ -62,16 +50,7 @@ class Steps:
 class Pace:
     """Foretells once, by the first steps, how long the others take, and says so if that is long.
 
-    Parameters
-    ----------
-    name
-        What is done, in a word or two.
-    n_left
-        Steps to be done.
-    unit
-        What is counted.
-    less
-        What would take less time; nothing is foretold without.
+    Of ``n_left`` steps, each a ``unit``; nothing is foretold without what would take ``less`` time.
     """
 
     def __init__(self, name: str, n_left: int, *, unit: str, less: str) -> None:

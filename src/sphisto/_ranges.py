@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 
 def require_ranges(
@@ -38,11 +36,6 @@ def require_ranges(
         Settings that are sequences of such numbers.
     switches
         True or false.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Saying which setting was found to be what, and what is expected.
     """
     rules: list[tuple[Sequence[str], Callable[[float], bool], str]] = [
         (whole, lambda x: x >= 1 and x == int(x), "a whole number from 1"),

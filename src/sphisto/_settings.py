@@ -8,13 +8,11 @@ import logging
 import operator
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from sphisto._terminal import print_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Verbosity = Literal["error", "warning", "info", "debug"]
 Progress = Literal[True, False, "auto"]

@@ -47,9 +47,19 @@ def test_a_flat_map_explains_nothing(toy_case):
     assert abs(found["pearson"]) < 0.25  # bins at the tissue's edge hold less
 
 
+def test_min_max_scores_do_not_depend_on_the_unit(rng):
+    from benchmarks.fidelity.scores import min_max, min_max_rmse
+
+    truth = rng.random((60, 2))
+    np.testing.assert_allclose(min_max(5 * truth + 3), min_max(truth), atol=1e-9)
+    np.testing.assert_allclose(min_max_rmse(5 * truth + 3, truth), 0, atol=1e-9)
+    expected = np.sqrt(np.square(min_max(truth) - min_max(truth[::-1])).mean(axis=0))
+    np.testing.assert_allclose(min_max_rmse(truth[::-1], truth), expected)
+
+
 def test_min_max_rmse_favours_a_map_of_one_outlier():
     """The fault that the documentation tells of: where the truth is sparse, all but flat beats the truth's own rate."""
-    from sphisto.scoring.metrics import min_max_rmse
+    from benchmarks.fidelity.scores import min_max_rmse
 
     rng = np.random.default_rng(0)
     rate = np.where(np.arange(5_000) < 2_500, 0.05, 0.15)[:, None]

@@ -11,17 +11,14 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from sphisto import __version__
 from sphisto._settings import settings
 from sphisto._terminal import print_line
 from sphisto.cli import of_sections, of_stores
 from sphisto.cli.options import add_messages, messages_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 COMMANDS = (*of_sections.COMMANDS, *of_stores.COMMANDS)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
+from sphisto._settings import logger
 from sphisto._terminal import print_line
 from sphisto.cli.options import (
     CLEAN,
@@ -32,8 +32,6 @@ from sphisto.cli.options import (
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-
-logger = logging.getLogger("sphisto")
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -275,10 +273,7 @@ COMMANDS = (
         "demo",
         "fit a small section drawn by rule, and write its store, figures and a report",
         _add_demo,
-        (
-            "sphisto demo",
-            "sphisto demo --out first_look",
-        ),
+        ("sphisto demo", "sphisto demo --out first_look"),
     ),
     Command(
         "check",

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -27,27 +24,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def require_free(path: Path, *, overwrite: bool, mend: str) -> None:
-    """Raise for a path to which :func:`whole_file` could not or may not write, before the work that leads to it is done.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    overwrite
-        Whether a file that is there may go.
-    mend
-        What to do if it may not.
-
-    Raises
-    ------
-    FileExistsError
-        If there is a folder, or a file that may not go.
-    FileNotFoundError
-        If its folder is not there.
-    OSError
-        If nothing can be written there, or the name is impossible.
-    """
+def require_free(
+    path: Path,
+    *,
+    overwrite: bool,
+    mend: str = "Choose another `path`, or replace it by `overwrite=True` (in a shell `--overwrite`)",
+) -> None:
+    """Raise for a path to which :func:`whole_file` could not or may not write, before the work that leads to it is done."""
     if path.is_dir():
         msg = f"{path} is a folder; expected the name of a file."
         raise FileExistsError(msg)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import require_positive
+from sphisto.core.grid import Grid
 from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.spot import Spot
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
 
 
 def square_bins(grid: Grid, side_um: float) -> tuple[LazyFootprint, NDArray[np.int64]]:
@@ -22,11 +17,6 @@ def square_bins(grid: Grid, side_um: float) -> tuple[LazyFootprint, NDArray[np.i
     Returns
     -------
     The bins, those at the far edges reaching beyond the grid, and their (n, 2) row and column.
-
-    Raises
-    ------
-    ValueError
-        If the side is no finite number above 0, or smaller than a pixel.
     """
     side = require_positive(side_um, "square_um") / grid.um_per_px
     if side < 1 - 1e-6:

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from sphisto.core.rasterize import cover, ring_edges
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.core.tiles import Window
+from sphisto.core.tiles import Window
 
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """Sparse non-negative weights, regions x pixels, with area-true edges.
+    """Sparse non-negative weights, regions x pixels, with area-true edges."""
 
-    Parameters
-    ----------
-    shape
-        (height, width) of the raster in pixels.
-    indptr
-        (n + 1,) start of each region among the entries.
-    y, x
-        (nnz,) pixel of each entry; all lie within ``shape``.
-    weight
-        (nnz,) share of that pixel which the region covers, 0 to 1.
-    area
-        (n,) area of each whole region in px, including what lies outside the raster.
-    """
-
-    shape: tuple[int, int]
-    indptr: NDArray[np.int64]
+    shape: tuple[int, int]  # (height, width) of the raster in pixels
+    indptr: NDArray[np.int64]  # (n + 1,) start of each region among the entries
+    # y, x: (nnz,) pixel of each entry; all lie within shape
     y: NDArray[np.int32]
     x: NDArray[np.int32]
-    weight: NDArray[np.float32]
-    area: NDArray[np.float64]
+    weight: NDArray[np.float32]  # (nnz,) share of that pixel which the region covers, 0 to 1
+    area: NDArray[np.float64]  # (n,) area of each whole region in px, including what lies outside the raster
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -87,10 +71,7 @@ class Footprint:
     def pool(self, raster: NDArray[Any]) -> NDArray[np.float64]:
         """Sum a raster over each region, each pixel by its covered share.
 
-        Parameters
-        ----------
-        raster
-            (c, y, x) or (y, x). NaN (outside tissue) counts as zero: there is nothing there.
+        The raster is (c, y, x) or (y, x). NaN (outside tissue) counts as zero: there is nothing there.
 
         Returns
         -------

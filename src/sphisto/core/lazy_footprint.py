@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.core.places import Places
 from sphisto.core.pooling import TilePool
-from sphisto.core.tiles import TILE, plan_tiles
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.grid import Grid
-    from sphisto.core.spot import Spot
-    from sphisto.core.tiles import Window
+from sphisto.core.spot import Spot
+from sphisto.core.tiles import TILE, Window, plan_tiles
 
 _BEYOND = 1.02  # the corners of the polygon that a disc is drawn as lie slightly beyond the circle
 
@@ -29,20 +25,11 @@ class LazyFootprint:
     """As :class:`sphisto.core.footprint.Footprint`, but of spots, and without their pixels until a window needs them.
 
     At half a um per px a spot covers some 9,000 px: all of a slide together would take more memory than all else.
-
-    Parameters
-    ----------
-    spot
-        Size and shape of all of them.
-    grid
-        The pixels.
-    centers
-        (n, 2) centres (y, x) in grid px.
     """
 
-    spot: Spot
+    spot: Spot  # size and shape of all of them
     grid: Grid
-    centers: NDArray[np.float64]
+    centers: NDArray[np.float64]  # (n, 2) centres (y, x) in grid px
 
     def __len__(self) -> int:
         return len(self.centers)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.lazy_footprint import LazyFootprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,20 +16,11 @@ class Mask:
     """A (y, x) mask whose pixels have the value of the block that they lie in.
 
     It is read as an array is: slices give a window, arrays of indices single pixels, ``np.asarray`` all of it.
-
-    Parameters
-    ----------
-    blocks
-        (h, w) bool.
-    shape
-        (height, width) in pixels; what lies beyond the last block continues it.
-    px_per_block
-        Sides of a block along (y, x) in pixels.
     """
 
-    blocks: NDArray[np.bool_]
-    shape: tuple[int, int]
-    px_per_block: tuple[float, float] = (1.0, 1.0)
+    blocks: NDArray[np.bool_]  # (h, w) bool
+    shape: tuple[int, int]  # (height, width) in pixels; what lies beyond the last block continues it
+    px_per_block: tuple[float, float] = (1.0, 1.0)  # sides of a block along (y, x) in pixels
 
     dtype = np.dtype(bool)
     ndim = 2

@@ -14,27 +14,14 @@ _STEP_Y, _STEP_X = np.array([0, 1, 0, -1]), np.array([1, 0, -1, 0])
 
 @dataclass(frozen=True, eq=False)
 class Rings:
-    """Closed lines around the parts of labels, and around the holes in them.
+    """Closed lines around the parts of labels, and around the holes in them."""
 
-    Parameters
-    ----------
-    labels
-        (n,) whose each is.
-    corners
-        (m, 2) x, y in px of all corners, ring by ring: one stands where a line turns. A line may meet itself at one.
-    ring
-        (m,) which ring each corner is of, in ascending order.
-    inside
-        (n, 2) x, y of the middle of a pixel of that part.
-    is_hole
-        (n,) whether it goes around a hole.
-    """
-
-    labels: NDArray[Any]
+    labels: NDArray[Any]  # (n,) whose each is
+    # (m, 2) x, y in px of all corners, ring by ring: one stands where a line turns. A line may meet itself at one
     corners: NDArray[np.int64]
-    ring: NDArray[np.int64]
-    inside: NDArray[np.float64]
-    is_hole: NDArray[np.bool_]
+    ring: NDArray[np.int64]  # (m,) which ring each corner is of, in ascending order
+    inside: NDArray[np.float64]  # (n, 2) x, y of the middle of a pixel of that part
+    is_hole: NDArray[np.bool_]  # (n,) whether it goes around a hole
 
 
 def rings(labels: NDArray[Any]) -> Rings:

@@ -12,15 +12,9 @@ from scipy.spatial import cKDTree
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Places (y, x), and a tree by which those in a box are found without looking at all of them.
+    """Places (y, x), and a tree by which those in a box are found without looking at all of them."""
 
-    Parameters
-    ----------
-    centers
-        (n, 2) places.
-    """
-
-    centers: NDArray[np.floating]
+    centers: NDArray[np.floating]  # (n, 2) places
 
     def __len__(self) -> int:
         return len(self.centers)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.tiles import Window
+from sphisto.core.footprint import Footprint
+from sphisto.core.tiles import Window
 
 
 class Regions(Protocol):
@@ -34,14 +32,8 @@ class Regions(Protocol):
 class TilePool:
     """Sums a raster over regions while it is read, window by window.
 
-    Parameters
-    ----------
-    footprint
-        The regions.
-    channels
-        Channels of the raster.
-    at_once
-        Channels that are summed together: their pixels are gathered in double precision, so that more take more memory.
+    ``at_once`` channels are summed together: their pixels are gathered in double precision, so that more take more
+    memory.
     """
 
     def __init__(self, footprint: Regions, channels: int, *, at_once: int = 8) -> None:

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 def round_mantissa(values: NDArray[Any], *, bits: int = 12) -> NDArray[np.float32]:
     """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN.
 
-    Parameters
-    ----------
-    values
-        Numbers of any shape.
-    bits
-        Bits of the mantissa that are kept, of 23: a relative error below 0.02 %.
+    ``bits`` of the mantissa are kept, of 23: a relative error below 0.02 %.
     """
     return round_in_place(np.array(values, dtype=np.float32, order="C"), bits=bits)
 
@@ -24,12 +19,7 @@ def round_mantissa(values: NDArray[Any], *, bits: int = 12) -> NDArray[np.float3
 def round_in_place(values: NDArray[np.float32], *, bits: int = 12, at_once: int = 2**15) -> NDArray[np.float32]:
     """Round as :func:`round_mantissa` does, in contiguous memory that is given; return it.
 
-    Parameters
-    ----------
-    values, bits
-        As there.
-    at_once
-        Values that are rounded together: so few that they and a copy stay in the processor's own memory.
+    So few, ``at_once``, are rounded together that they and a copy stay in the processor's own memory.
     """
     drop = np.uint32(23 - bits)
     least, kept = (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1), ~np.uint32((1 << drop) - 1)

@@ -9,14 +9,7 @@ from numpy.typing import NDArray
 def random_spots(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw single spots.
 
-    Parameters
-    ----------
-    n
-        Number of spots.
-    share
-        Share of them to hold out, above 0 and below 1.
-    rng
-        Where chance comes from.
+    ``share`` is that of the n spots to hold out, above 0 and below 1.
 
     Returns
     -------
@@ -38,27 +31,12 @@ def spot_blocks(
 ) -> NDArray[np.bool_]:
     """Draw square blocks of about 5 x 5 spots.
 
-    Parameters
-    ----------
-    centers
-        (n, 2) spot centres.
-    pitch
-        Distance of neighbouring spots, unit of ``centers``.
-    share
-        Share of the spots to hold out, above 0 and below 1.
-    rng
-        Where chance comes from: both where the blocks begin and which are drawn.
-    pitches
-        Side of a block in pitches: it holds about 5 x 5 spots, so that the one in its middle has no neighbour left.
+    ``pitches`` is the side of a block: the spot in its middle has no neighbour left. Chance decides where blocks begin,
+    and which are drawn.
 
     Returns
     -------
     (n,) True where a spot is held out: as many whole blocks as come nearest to the share, at least one.
-
-    Raises
-    ------
-    ValueError
-        If a single block holds all spots.
     """
     _check(len(centers), share)
     side = pitches * pitch

@@ -9,16 +9,8 @@ from numpy.typing import NDArray
 def in_squares(centers: NDArray[np.floating], pitch: float, side: int, *, turn: float = 0.0) -> NDArray[np.int64]:
     """Number the squares that (n, 2) places (y, x) lie in, of those that hold any: (n,), without gaps.
 
-    Parameters
-    ----------
-    centers
-        The places, on a square lattice that need not be full.
-    pitch
-        Distance of its rows, unit of the places.
-    side
-        Rows and columns of a square.
-    turn
-        Degrees by which the lattice is turned, from the x axis towards the y axis, as in :class:`sphisto.core.spot.Spot`.
+    Places lie on a square lattice that need not be full, rows a ``pitch`` apart, turned by degrees from the x axis
+    towards the y axis; ``side`` of them lie along a square.
     """
     if not len(centers):
         return np.zeros(0, dtype=np.int64)

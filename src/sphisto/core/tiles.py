@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 TILE = 512
 """Side in px of what is computed, read and written at a time, and of the chunks of a store: a tile fills whole chunks."""
@@ -48,10 +46,7 @@ class Window:
 
     def within(self, outer: Window) -> tuple[slice, slice]:
         """Index of this window in a (y, x) array that holds ``outer``."""
-        return (
-            slice(self.y0 - outer.y0, self.y1 - outer.y0),
-            slice(self.x0 - outer.x0, self.x1 - outer.x0),
-        )
+        return (slice(self.y0 - outer.y0, self.y1 - outer.y0), slice(self.x0 - outer.x0, self.x1 - outer.x0))
 
 
 @dataclass(frozen=True)

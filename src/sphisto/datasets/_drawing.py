@@ -6,25 +6,21 @@ any order, and a pixel always gets the same value. All lengths are in um, order 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice, product
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.tiles import Window
 from sphisto.datasets._noise import GridNoise, PointNoise, hashed, uniform
 from sphisto.datasets.config import DrawingConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.tiles import Window
-
-    Floats = NDArray[np.floating[Any]]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,7 @@ class Drawing:
 
     def layers(self, window: Window) -> Layers:
         """Draw the layers of a window."""
-        y = (np.arange(window.y0, window.y1) + 0.5) * self.um_per_px
-        x = (np.arange(window.x0, window.x1) + 0.5) * self.um_per_px
+        y, x = self._middles(window)
         noise = GridNoise(self.seed, y, x)
         nuclei, chromatin = self._nuclei(window)
         tissue = self._tissue(noise)
@@ -146,6 +141,14 @@ class Drawing:
     def _size(self) -> tuple[float, float]:
         return self.height * self.um_per_px, self.width * self.um_per_px
 
+    def _middles(self, window: Window) -> tuple[Floats, Floats]:
+        """Middles of the rows and of the columns of a window in um."""
+        y, x = (
+            (np.arange(first, end) + 0.5) * self.um_per_px
+            for first, end in ((window.y0, window.y1), (window.x0, window.x1))
+        )
+        return y, x
+
     def _random(self, stream: int, n: int) -> Floats:
         return uniform(hashed(self.seed, stream, np.arange(n)))
 
@@ -191,8 +194,7 @@ class Drawing:
 
     def _stain(self, layers: Layers, window: Window) -> tuple[Floats, Floats]:
         """Optical density of haematoxylin and eosin in a window; none on glass."""
-        y = (np.arange(window.y0, window.y1) + 0.5) * self.um_per_px
-        x = (np.arange(window.x0, window.x1) + 0.5) * self.um_per_px
+        y, x = self._middles(window)
         noise = GridNoise(self.seed, y, x)
         haematoxylin = np.array([c.haematoxylin for c in CLASSES])[layers.label] * layers.strength
         eosin = np.array([c.eosin for c in CLASSES])[layers.label] * layers.strength
@@ -217,10 +219,7 @@ class Drawing:
 
     def _membranes(self, y: Floats, x: Floats, eosin: Floats) -> Floats:
         """Thin membranes around the empty vacuoles of fat: where the two nearest seeds are equally far."""
-        row, column = (
-            np.floor(y / self.config.vacuole_um).astype(np.int64),
-            np.floor(x / self.config.vacuole_um).astype(np.int64),
-        )
+        row, column = (np.floor(at / self.config.vacuole_um).astype(np.int64) for at in (y, x))
         first = np.full(y.shape, np.inf)
         second = np.full(y.shape, np.inf)
         for down, right in product((-1, 0, 1), repeat=2):
@@ -260,13 +259,11 @@ class Drawing:
     def _nuclei_near(self, window: Window) -> tuple[Floats, ...]:
         """Centre (y, x), radius, elongation, angle and darkness of the nuclei that may touch a window."""
         um, margin = self.um_per_px, 2
-        rows = np.arange(
-            int(window.y0 * um // self.config.lattice_um) - margin,
-            int(window.y1 * um // self.config.lattice_um) + margin + 1,
-        )
-        columns = np.arange(
-            int(window.x0 * um // self.config.lattice_um) - margin,
-            int(window.x1 * um // self.config.lattice_um) + margin + 1,
+        rows, columns = (
+            np.arange(
+                int(first * um // self.config.lattice_um) - margin, int(end * um // self.config.lattice_um) + margin + 1
+            )
+            for first, end in ((window.y0, window.y1), (window.x0, window.x1))
         )
         row, column = (index.ravel() for index in np.meshgrid(rows, columns, indexing="ij"))
         u = [uniform(hashed(self.seed, _NUCLEUS + i, row, column)) for i in range(6)]

@@ -97,7 +97,10 @@ def toy(
     (1, 48, 48)
     """
     spot_um = pitch_um * VISIUM.spot_um / VISIUM.pitch_um if spot_um is None else spot_um
-    _check(height, width, um_per_px, pitch_um, spot_um, n_noise, mean_counts, min_tissue)
+    _check(
+        n_noise, min_tissue, height=height, width=width, um_per_px=um_per_px, pitch_um=pitch_um, spot_um=spot_um,
+        mean_counts=mean_counts,
+    )  # fmt: skip
     seed = seed_of(rng)
     drawing = Drawing(int(height), int(width), float(um_per_px), int(n_noise), float(mean_counts), seed)
     unit = Spot(spot_um)
@@ -200,24 +203,7 @@ def toy_truth(adata: AnnData, genes: str | Sequence[str] | None = None) -> xr.Da
     return xr.DataArray(rates, dims=("gene", "y", "x"), coords=coords, name="rate", attrs=attrs)
 
 
-def _check(
-    height: int,
-    width: int,
-    um_per_px: float,
-    pitch_um: float,
-    spot_um: float,
-    n_noise: int,
-    mean_counts: float,
-    min_tissue: float,
-) -> None:
-    positive = {
-        "height": height,
-        "width": width,
-        "um_per_px": um_per_px,
-        "pitch_um": pitch_um,
-        "spot_um": spot_um,
-        "mean_counts": mean_counts,
-    }
+def _check(n_noise: int, min_tissue: float, **positive: float) -> None:
     for name, value in positive.items():
         if not (np.isfinite(value) and value > 0):
             msg = f"`{name}` must be a positive number, found {value}."
@@ -271,12 +257,7 @@ def _pooled(
     margin = int(np.ceil(spot.reach_um / drawing.um_per_px)) + 1
     for part in plan_tiles((drawing.height, drawing.width), size=tile):
         core = part.core
-        inside = (
-            (centers[:, 0] >= core.y0)
-            & (centers[:, 0] < core.y1)
-            & (centers[:, 1] >= core.x0)
-            & (centers[:, 1] < core.x1)
-        )
+        inside = ((centers >= (core.y0, core.x0)) & (centers < (core.y1, core.x1))).all(axis=1)
         if not inside.any():
             continue
         window = core.grown(margin)

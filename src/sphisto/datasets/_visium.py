@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,14 +9,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sphisto._progress import shows_progress
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from anndata import AnnData
-
-logger = logging.getLogger("sphisto")
 
 _BASE = "https://cf.10xgenomics.com/samples/spatial-exp"
 _COUNTS, _SPATIAL = "filtered_feature_bc_matrix.h5", "spatial.tar.gz"
@@ -168,16 +165,12 @@ def visium(name: str, *, path: str | Path | None = None) -> AnnData:
         msg = f"There is no section {name!r}. There are: {', '.join(SECTIONS)}."
         raise ValueError(msg)
     section = SECTIONS[name]
-    folder = _folder(path) / name
+    folder = (settings.cachedir / "visium" if path is None else Path(path)) / name
     for file, sha256 in section.files(name).items():
         _fetch(f"{_BASE}/{section.spaceranger}/{name}/{file}", sha256, folder)
     if not (folder / "spatial").is_dir():
         _unpack(folder / f"{name}_{_SPATIAL}", folder / "spatial")
     return read_visium(folder, library_id=name)
-
-
-def _folder(path: str | Path | None) -> Path:
-    return Path(path) if path is not None else settings.cachedir / "visium"
 
 
 def _fetch(url: str, sha256: str | None, folder: Path) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._settings import logger
+from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.core.upsample import at_points, block_middles
+from sphisto.features.source import FeatureSource, PixelFeatures
 from sphisto.features.stain import FineStain, StainMaps, stain_maps
-
-if TYPE_CHECKING:
-    from sphisto.core.spot import Spot
-    from sphisto.features.source import FeatureSource, PixelFeatures
-    from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
+from sphisto.slide.slide import Slide
 
 _AROUND = 128  # px around tiles with tissue that a network sees, or less
 _LEAST_FEATURE = 0.02  # of the largest principal component
@@ -29,30 +24,15 @@ _EXTREME = 4.0  # standard deviations over spots at which features are cut off
 
 @dataclass(frozen=True, eq=False)
 class FeatureMaps:
-    """Features of a part of a section.
+    """Features of a part of a section."""
 
-    Parameters
-    ----------
-    values
-        (p, h, w) float32 features of blocks of px. Beyond them those of the border go on.
-    corner
-        (y, x) px where the first block begins.
-    stride
-        Px along a side of a block.
-    spot
-        Over which area features are averaged at a spot.
-    um_per_px
-        Of the section's grid.
-    weight
-        (p,) by which features are multiplied once they are standardised, so that each of several sources counts as much
-        as another, however many features it has; ``None``: 1.
-    """
-
-    values: NDArray[np.float32]
-    corner: tuple[int, int]
-    stride: int
-    spot: Spot
-    um_per_px: float
+    values: NDArray[np.float32]  # (p, h, w) float32 features of blocks of px. Beyond them those of the border go on
+    corner: tuple[int, int]  # (y, x) px where the first block begins
+    stride: int  # px along a side of a block
+    spot: Spot  # over which area features are averaged at a spot
+    um_per_px: float  # of the section's grid
+    # (p,) by which features are multiplied once they are standardised, so that each of several sources counts as much
+    # as another, however many features it has; None: 1
     weight: NDArray[np.float32] | None = None
 
     def over(self, area: float) -> FeatureMaps:
@@ -74,18 +54,10 @@ class FeatureMaps:
 
 @dataclass(frozen=True, eq=False)
 class SectionFeatures:
-    """Features of a section, computed once, when they are first asked for.
+    """Features of a section, computed once, when they are first asked for."""
 
-    Parameters
-    ----------
-    slide
-        Of which the image is read.
-    sources
-        At least one; their features are brought to the finest of their grids.
-    """
-
-    slide: Slide
-    sources: tuple[FeatureSource, ...]
+    slide: Slide  # of which the image is read
+    sources: tuple[FeatureSource, ...]  # at least one; their features are brought to the finest of their grids
 
     @cached_property
     def maps(self) -> FeatureMaps:
@@ -162,12 +134,7 @@ def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tup
 
     Each is weighted by the root of its spread: between whitened components and those as they come.
 
-    Parameters
-    ----------
-    maps
-        Features as they were read.
-    centers
-        (n, 2) centres (y, x) in px of the spots by which features are standardised.
+    Features are as they were read, and standardised by spots around (n, 2) centres (y, x) in px.
 
     Returns
     -------

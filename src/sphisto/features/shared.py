@@ -6,21 +6,18 @@ regression on them costs the same whatever the number of observations that taugh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from sphisto.core.lazy_footprint import LazyFootprint
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.features.config import DriftConfig
-    from sphisto.features.maps import FeatureMaps
-    from sphisto.slide.slide import Slide
+from sphisto.features.config import DriftConfig
+from sphisto.features.maps import FeatureMaps
+from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 Scaling = Literal["section", "pooled"]
@@ -35,43 +32,21 @@ _MOST_SITES = 5_000
 
 @dataclass(frozen=True, eq=False)
 class SharedFeatures:
-    """How features of any section become functions that a regression over sections is linear in.
+    """How features of any section become functions that a regression over sections is linear in."""
 
-    Parameters
-    ----------
-    mean, sd
-        (p,) of the features over sites on the tissue of all sections that taught.
-    weight
-        (p,) of each feature once it is standardised.
-    basis
-        (p, q) from weighted features to components of a mean squared length of 1.
-    landmarks
-        (m, q) components at some sites.
-    whitening
-        (m, r) by which likeness to landmarks becomes r functions.
-    length
-        Squared length of differences in components over which likeness fades.
-    linear
-        Weight of functions that are linear in components.
-    known
-        (s, p) standardised features of some sites, as far as they are known to the sections that taught.
-    usual
-        Distance of features to ``known`` ones that 99 % of the sites keep to.
-    scaling
-        ``"section"``: features are standardised in each section by itself; ``"pooled"``: as in all that taught.
-    """
-
+    # mean, sd: (p,) of the features over sites on the tissue of all sections that taught
     mean: Floats
     sd: Floats
-    weight: Floats
-    basis: Floats
-    landmarks: Floats
-    whitening: Floats
-    length: float
-    linear: float
+    weight: Floats  # (p,) of each feature once it is standardised
+    basis: Floats  # (p, q) from weighted features to components of a mean squared length of 1
+    landmarks: Floats  # (m, q) components at some sites
+    whitening: Floats  # (m, r) by which likeness to landmarks becomes r functions
+    length: float  # squared length of differences in components over which likeness fades
+    linear: float  # weight of functions that are linear in components
+    # (s, p) standardised features of some sites, as far as they are known to the sections that taught
     known: NDArray[np.float32]
-    usual: float
-    scaling: Scaling
+    usual: float  # distance of features to known ones that 99 % of the sites keep to
+    scaling: Scaling  # "section": features are standardised in each section by itself; "pooled": as in all that taught
 
     @property
     def n_functions(self) -> int:
@@ -109,23 +84,12 @@ _FARTHEST = 50.0  # standard deviations: beyond, a place is as strange as it can
 
 @dataclass(frozen=True, eq=False)
 class BoundFeatures:
-    """Shared features of one section.
+    """Shared features of one section."""
 
-    Parameters
-    ----------
-    name
-        Of the section.
-    shared
-        Of which they are.
-    maps
-        Features of the section as they were read.
-    mean, sd
-        (p,) by which they are standardised.
-    """
-
-    name: str
-    shared: SharedFeatures
-    maps: FeatureMaps
+    name: str  # of the section
+    shared: SharedFeatures  # of which they are
+    maps: FeatureMaps  # features of the section as they were read
+    # mean, sd: (p,) by which they are standardised
     mean: Floats
     sd: Floats
 
@@ -169,24 +133,11 @@ def sites(slide: Slide) -> NDArray[np.float64]:
 
 
 def share_features(
-    slides: Sequence[Slide],
-    maps: Sequence[FeatureMaps],
-    scaling: Scaling,
-    config: DriftConfig,
-    seed: int,
+    slides: Sequence[Slide], maps: Sequence[FeatureMaps], scaling: Scaling, config: DriftConfig, seed: int
 ) -> SharedFeatures:
     """Find components and functions that the features of several sections share, from sites on their tissue.
 
-    Parameters
-    ----------
-    slides, maps
-        Sections, and the features of each as they were read.
-    scaling
-        How features are standardised.
-    config
-        Of the regression.
-    seed
-        Of the landmarks.
+    ``maps`` are the features of each section as they were read.
     """
     found = [each.at_spots(sites(slide)) for slide, each in zip(slides, maps, strict=True)]
     mean, sd = _moments(np.concatenate(found))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.tiles import Window
-
-if TYPE_CHECKING:
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 
 class PixelFeatures(Protocol):

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from sphisto.features.source import FeatureSource
 from sphisto.features.texture import Texture
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 def sources_of(features: str | FeatureSource | Sequence[FeatureSource]) -> tuple[FeatureSource, ...]:
-    """Return the sources that ``features=`` asks for.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is another word than ``"texture"``, something that is no source, or if two sources have one name.
-    """
+    """Return the sources that ``features=`` asks for."""
     asked: Any = [features] if isinstance(features, str | FeatureSource) else features
     found: list[FeatureSource] = []
     for one in asked:

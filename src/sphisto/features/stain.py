@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,7 @@ from scipy import ndimage
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import Window, on_tissue, plan_tiles, read_window
 from sphisto.slide.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 
 @dataclass(frozen=True)
@@ -23,16 +20,11 @@ class FineStain:
     """Logarithms of the local mean and of the local spread of optical density, at every pixel.
 
     A :class:`sphisto.features.source.FeatureSource`.
-
-    Parameters
-    ----------
-    um
-        Standard deviation of the Gaussian surroundings in um: about half the radius of a nucleus.
-    faint_mean, faint_spread
-        Optical density that is added to the mean and to the spread before their logarithms are taken.
     """
 
-    um: float = 1.5
+    um: float = 1.5  # standard deviation of the Gaussian surroundings in um: about half the radius of a nucleus
+    # faint_mean, faint_spread: optical density that is added to the mean and to the spread before their logarithms are
+    # taken
     faint_mean: float = 0.02
     faint_spread: float = 0.01
     name = "stain"
@@ -49,21 +41,11 @@ class FineStain:
 
 @dataclass(frozen=True, eq=False)
 class FineStainOf:
-    """Stain of a section.
+    """Stain of a section."""
 
-    Parameters
-    ----------
-    slide
-        Of which the image is read.
-    source
-        Settings.
-    sigma
-        Standard deviation of the surroundings in px.
-    """
-
-    slide: Slide
+    slide: Slide  # of which the image is read
     source: FineStain
-    sigma: float
+    sigma: float  # standard deviation of the surroundings in px
     stride = 1
     channels = ("mean", "spread")
 
@@ -86,25 +68,14 @@ class FineStainOf:
 
 @dataclass(frozen=True, eq=False)
 class StainMaps:
-    """Stain of a section in units of its spread within spots, centred at the spots' mean.
+    """Stain of a section in units of its spread within spots, centred at the spots' mean."""
 
-    Parameters
-    ----------
-    stain
-        Of the section.
-    center, scale
-        (2,) mean over the spots; standard deviation within spots.
-    within
-        (2, 2) covariance within spots.
-    at_spots
-        (n, 2) means over the tissue under each spot of the slide; 0 where there is none.
-    """
-
-    stain: FineStainOf
+    stain: FineStainOf  # of the section
+    # center, scale: (2,) mean over the spots; standard deviation within spots
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
-    within: NDArray[np.float64]
-    at_spots: NDArray[np.float64]
+    within: NDArray[np.float64]  # (2, 2) covariance within spots
+    at_spots: NDArray[np.float64]  # (n, 2) means over the tissue under each spot of the slide; 0 where there is none
 
     def within_all(self, members: tuple[NDArray[np.int64], NDArray[np.int64]]) -> StainMaps:
         """Return the same stain with its spread within groups of spots: which spots, and the group of each."""

@@ -7,33 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sphisto.core.tiles import Window
 from sphisto.core.upsample import COARSEST
 from sphisto.slide.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 _GAPS = 2  # blocks over which gaps in the tissue are closed
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Distance to the tissue's edge, and share of tissue around, as a :class:`sphisto.features.source.FeatureSource`.
+    """Distance to the tissue's edge, and share of tissue around, as a :class:`sphisto.features.source.FeatureSource`."""
 
-    Parameters
-    ----------
-    widths_um
-        Standard deviations of the surroundings, in um.
-    """
-
-    widths_um: tuple[float, ...] = (200.0, 500.0, 1000.0)
+    widths_um: tuple[float, ...] = (200.0, 500.0, 1000.0)  # standard deviations of the surroundings, in um
     name = "surroundings"
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,7 @@ from sphisto.core.tiles import Window, plan_tiles, read_window
 from sphisto.core.upsample import stride_for
 from sphisto.features.config import TextureConfig
 from sphisto.slide.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 _LEAST = 1e-5  # energy of an image without grain
 _LEAST_UM = 8.0  # across, that the smallest bins are taken for: less than a cell has no texture
@@ -26,15 +23,9 @@ _LEAST_UM = 8.0  # across, that the smallest bins are taken for: less than a cel
 
 @dataclass(frozen=True)
 class Texture:
-    """Texture as a :class:`sphisto.features.source.FeatureSource`: what is used unless others are named.
+    """Texture as a :class:`sphisto.features.source.FeatureSource`: what is used unless others are named."""
 
-    Parameters
-    ----------
-    config
-        Scales and grains.
-    """
-
-    config: TextureConfig = field(default_factory=TextureConfig)
+    config: TextureConfig = field(default_factory=TextureConfig)  # scales and grains
     name = "texture"
 
     @property
@@ -135,7 +126,7 @@ def texture(
         features = _features(_averaged(image, view, block, strip_blocks), radius / block, stride // block, config)
         if len(out) == 0:
             out = np.empty((len(features), height, width), dtype=np.float32)
-        y, x = ((at - begin) // stride for at, begin in zip(_corner(tile.core), _corner(tile.view), strict=True))
+        y, x = (tile.core.y0 - tile.view.y0) // stride, (tile.core.x0 - tile.view.x0) // stride
         y0, x0 = tile.core.y0 // stride, tile.core.x0 // stride
         part = out[:, y0 : y0 - (-tile.core.shape[0] // stride), x0 : x0 - (-tile.core.shape[1] // stride)]
         part[:] = features[:, y : y + part.shape[1], x : x + part.shape[2]]
@@ -203,7 +194,3 @@ def _blocks(raster: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Average blocks of ``side`` x ``side`` px; the raster measures whole blocks."""
     height, width = (length // side for length in raster.shape)
     return np.asarray(raster.reshape(height, side, width, side).mean(axis=(1, 3)))
-
-
-def _corner(window: Any) -> tuple[int, int]:
-    return window.y0, window.x0

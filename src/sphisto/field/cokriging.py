@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.splits import evenly_spread
-from sphisto.features.maps import principal_components
+from sphisto.core.tiles import Window
+from sphisto.features.maps import FeatureMaps, SectionFeatures, principal_components
+from sphisto.field.config import FieldConfig
 from sphisto.field.detail import Detail, choose_slope
-from sphisto.field.equations import solve
+from sphisto.field.drift import Drift
+from sphisto.field.equations import Equations, solve
 from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turned
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors
 from sphisto.field.windows import around
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.maps import FeatureMaps, SectionFeatures
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.drift import Drift
-    from sphisto.field.equations import Equations
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
 
 Floats = NDArray[np.floating]
 
@@ -32,39 +27,21 @@ _MOST_GAIN = 10.0
 
 @dataclass(frozen=True, eq=False)
 class CoKriging:
-    """Co-kriged roots of densities and of their sum, fitted to n observations.
+    """Co-kriged roots of densities and of their sum, fitted to n observations."""
 
-    Parameters
-    ----------
-    roots
-        From densities to what is kriged.
-    kriging
-        Of the quantities.
-    features
-        Principal components of the section's features; ``None`` where they are not used.
-    gain_seen, gain_hidden
-        Factors that make roots and root of the sum right on average, at spots that are known and where none is near: a
-        square of a mean is less than the mean of squares, the more so the less is known.
-    detail
-        How the total varies within spots; ``None`` where the stain does not help.
-    trend
-        (n, K + 1) part of the quantities at the observations that is not kriged: what other sections tell, and what of the
-        total follows the stain.
-    drift
-        What other sections tell; ``None`` of a section alone.
-    slope
-        Share of it that is used.
-    """
-
-    roots: Roots
-    kriging: Kriging
-    features: FeatureMaps | None
+    roots: Roots  # from densities to what is kriged
+    kriging: Kriging  # of the quantities
+    features: FeatureMaps | None  # principal components of the section's features; None where they are not used
+    # gain_seen, gain_hidden: factors that make roots and root of the sum right on average, at spots that are known and
+    # where none is near: a square of a mean is less than the mean of squares, the more so the less is known
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
-    detail: Detail | None = None
+    detail: Detail | None = None  # how the total varies within spots; None where the stain does not help
+    # (n, K + 1) part of the quantities at the observations that is not kriged: what other sections tell, and what of
+    # the total follows the stain
     trend: Floats | None = None
-    drift: Drift | None = None
-    slope: float = 0.0
+    drift: Drift | None = None  # what other sections tell; None of a section alone
+    slope: float = 0.0  # share of it that is used
 
     @property
     def uses_features(self) -> bool:

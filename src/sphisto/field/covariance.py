@@ -8,36 +8,25 @@ normal (kriging with random external drift).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import KDTree
 
-if TYPE_CHECKING:
-    from sphisto.field.config import FieldConfig
+from sphisto.field.config import FieldConfig
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """Covariance of places, of variance 1 where the features are usual.
+    """Covariance of places, of variance 1 where the features are usual."""
 
-    Parameters
-    ----------
-    pitch
-        Usual distance of neighbouring spots.
-    likeness
-        Squared length of differences in features over which likeness fades; infinite if features are not used.
-    config
-        Ranges and weights.
-    """
-
-    pitch: float
+    pitch: float  # usual distance of neighbouring spots
+    # squared length of differences in features over which likeness fades; infinite if features are not used
     likeness: float
-    config: FieldConfig
+    config: FieldConfig  # ranges and weights
 
     @property
     def reach(self) -> float:

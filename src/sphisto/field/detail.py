@@ -9,43 +9,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.stain import StainMaps
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.equations import Equations
-    from sphisto.slide.slide import Slide
+from sphisto.core.tiles import Window
+from sphisto.features.stain import StainMaps
+from sphisto.field.config import FieldConfig
+from sphisto.field.equations import Equations
+from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
 class Detail:
-    """How the total varies within spots.
+    """How the total varies within spots."""
 
-    Parameters
-    ----------
-    stain
-        Of the section.
-    slope
-        (2,) change of the root of the total with the stain.
-    n_plain
-        Number of factors that make up the total, the first ones.
-    offset
-        That is added to a total before its root is taken.
-    most
-        Largest ratio of a pixel to its surroundings, and of these to a pixel: nuclei against cytoplasm differ less.
-    """
-
-    stain: StainMaps
-    slope: NDArray[np.float64]
-    n_plain: int
-    offset: float
+    stain: StainMaps  # of the section
+    slope: NDArray[np.float64]  # (2,) change of the root of the total with the stain
+    n_plain: int  # number of factors that make up the total, the first ones
+    offset: float  # that is added to a total before its root is taken
+    # largest ratio of a pixel to its surroundings, and of these to a pixel: nuclei against cytoplasm differ less
     most: float = 20.0
 
     def on(self, slide: Slide) -> Detail:
@@ -74,16 +59,8 @@ def choose_slope(
 
     Errors at left-out spots have a closed form: the stain adds two columns to the covariance (Woodbury's identity).
 
-    Parameters
-    ----------
-    equations
-        Solved for columns among which are the component's and those of the stain.
-    mixing, stain
-        (c,) and (c, 2) combinations of the columns that are the component and the stain.
-    shares
-        (g,) weights of the nuggets.
-    config
-        Weights of the stain that are tried.
+    ``mixing`` (c,) and ``stain`` (c, 2) combine columns of the equations to the component and its stain; ``shares``
+    (g,) are the weights of the nuggets.
     """
     values, at_spots = (equations.columns[equations.rows] @ some for some in (mixing, stain))
     alphas, knowns = equations.weights(mixing), equations.weights(stain)

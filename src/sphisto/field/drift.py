@@ -10,21 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.splits import evenly_spread
+from sphisto.features.shared import BoundFeatures
 from sphisto.field.neighbours import Neighbours, upon
 from sphisto.field.roots import Roots, composition_errors
-
-if TYPE_CHECKING:
-    from sphisto.features.shared import BoundFeatures
-    from sphisto.field.taught import Taught
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
-    from sphisto.slide.frames import GridInFrame
+from sphisto.field.taught import Taught
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
+from sphisto.slide.frames import GridInFrame
 
 Floats = NDArray[np.floating]
 
@@ -36,24 +33,13 @@ _MOST_SHIFT = 10.0  # times that a deviation grows at most where features are li
 
 @dataclass(frozen=True, eq=False)
 class Drift:
-    """What other sections tell about one.
+    """What other sections tell about one."""
 
-    Parameters
-    ----------
-    taught
-        By the others.
-    features
-        Of the section.
-    placed
-        The section where it lies upon others; ``None`` if it does not, or that is not to be used.
-    refuted
-        Whether that is not used because the section's own spots speak against it.
-    """
-
-    taught: Taught
-    features: BoundFeatures
+    taught: Taught  # by the others
+    features: BoundFeatures  # of the section
+    # the section where it lies upon others; None if it does not, or that is not to be used
     placed: GridInFrame | None = None
-    refuted: bool = False
+    refuted: bool = False  # whether that is not used because the section's own spots speak against it
 
     @property
     def roots(self) -> Roots:
@@ -123,18 +109,10 @@ class Drift:
 
 @dataclass(frozen=True, eq=False)
 class Drifted:
-    """Densities by the drift alone: a solution as of :class:`sphisto.field.posterior.Solution`.
-
-    Parameters
-    ----------
-    drift
-        The drift.
-    mean
-        (K + 1,) mean of the quantities in this section.
-    """
+    """Densities by the drift alone: a solution as of :class:`sphisto.field.posterior.Solution`."""
 
     drift: Drift
-    mean: Floats
+    mean: Floats  # (K + 1,) mean of the quantities in this section
 
     def density(self, points: NDArray[np.float64]) -> Floats:
         """(m, K) densities at (m, 2) points."""
@@ -150,21 +128,11 @@ class Drifted:
 
 @dataclass(frozen=True, eq=False)
 class DriftSolver:
-    """Few spots of a section: its drift, with a mean to which they contribute.
+    """Few spots of a section: its drift, with a mean to which they contribute."""
 
-    Parameters
-    ----------
-    drift
-        By other sections.
-    centers
-        (n, 2) centres (y, x) of the spots in px.
-    rest
-        (n, K + 1) what the spots measured beyond drift and mean.
-    """
-
-    drift: Drift
-    centers: NDArray[np.float64]
-    rest: Floats
+    drift: Drift  # by other sections
+    centers: NDArray[np.float64]  # (n, 2) centres (y, x) of the spots in px
+    rest: Floats  # (n, K + 1) what the spots measured beyond drift and mean
 
     uses_features = True
 

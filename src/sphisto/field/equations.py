@@ -11,19 +11,16 @@ fitted to. Dubrule (1983) and Ginsbourger and Schaerer (2021) for left-out obser
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
+from sphisto.core.places import Places
+from sphisto.field.config import FieldConfig
+from sphisto.field.covariance import Covariance
 from sphisto.field.windows import Windows, everywhere, windows_over
-
-if TYPE_CHECKING:
-    from sphisto.core.places import Places
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.covariance import Covariance
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
@@ -34,39 +31,21 @@ _DRAWING = 0  # seed of the windows that are solved of very many: any will do, a
 
 @dataclass(frozen=True, eq=False)
 class Equations:
-    """Solved for each of g nuggets and some columns, for s of n observations.
+    """Solved for each of g nuggets and some columns, for s of n observations."""
 
-    Parameters
-    ----------
-    places, features
-        (n, 2) centres and (n, p) features of the observations.
-    covariance
-        Of places.
-    windows
-        In which they were solved.
-    nuggets
-        (g,) variances at a single observation.
-    columns
-        (n, c) right-hand sides.
-    rows
-        (s,) observations that were solved for.
-    solved, drift
-        (g, s, c) and (g, s, t) float32 inverse covariance, without the trend, times columns and the t functions of the
-        trend.
-    diagonal
-        (g, s) of that inverse.
-    """
-
+    # places, features: (n, 2) centres and (n, p) features of the observations
     places: Places
     features: Floats
-    covariance: Covariance
-    windows: Windows
-    nuggets: Floats
-    columns: Floats
-    rows: Rows
+    covariance: Covariance  # of places
+    windows: Windows  # in which they were solved
+    nuggets: Floats  # (g,) variances at a single observation
+    columns: Floats  # (n, c) right-hand sides
+    rows: Rows  # (s,) observations that were solved for
+    # solved, drift: (g, s, c) and (g, s, t) float32 inverse covariance, without the trend, times columns and the t
+    # functions of the trend
     solved: NDArray[np.float32]
     drift: NDArray[np.float32]
-    diagonal: Floats
+    diagonal: Floats  # (g, s) of that inverse
 
     @property
     def times(self) -> float:
@@ -76,17 +55,8 @@ class Equations:
     def of(self, nuggets: Floats) -> Equations:
         """Keep some of the nuggets."""
         kept = np.isin(self.nuggets, nuggets)
-        parts = (each[kept] for each in (self.solved, self.drift, self.diagonal))
-        return Equations(
-            self.places,
-            self.features,
-            self.covariance,
-            self.windows,
-            self.nuggets[kept],
-            self.columns,
-            self.rows,
-            *parts,
-        )
+        some = {name: getattr(self, name)[kept] for name in ("nuggets", "solved", "drift", "diagonal")}
+        return replace(self, **some)
 
     def weights(self, mixing: Floats) -> Floats:
         """(g, s, k) inverse covariance, with the trend, times the columns' (c, k) combinations."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.tiles import Window
 from sphisto.core.upsample import stride_for
+from sphisto.features.maps import SectionFeatures
+from sphisto.field.config import FieldConfig
+from sphisto.field.drift import Drift
 from sphisto.field.posterior import Posterior, prior_mean
-from sphisto.field.solvers import fit_with_drift, solver_for
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.maps import SectionFeatures
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.drift import Drift
-    from sphisto.field.solvers import Solver
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
+from sphisto.field.solvers import Solver, fit_with_drift, solver_for
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
 
 
 class LeftOut(NamedTuple):
@@ -32,29 +29,14 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A field fitted to observations. It gives densities only once it is conditioned on known observations.
+    """A field fitted to observations. It gives densities only once it is conditioned on known observations."""
 
-    Parameters
-    ----------
-    observations
-        What it was fitted to.
-    solver
-        Fitted.
-    mean
-        (K,) prior mean density.
-    stride
-        Px between the points at which densities are computed.
-    config
-        Settings.
-    drift
-        What other sections tell, which holds where no observation is known, too; ``None`` of a section alone.
-    """
-
-    observations: Observations
-    solver: Solver
-    mean: NDArray[np.float64]
-    stride: int
+    observations: Observations  # what it was fitted to
+    solver: Solver  # fitted
+    mean: NDArray[np.float64]  # (K,) prior mean density
+    stride: int  # px between the points at which densities are computed
     config: FieldConfig
+    # what other sections tell, which holds where no observation is known, too; None of a section alone
     drift: Drift | None = None
 
     @classmethod
@@ -67,16 +49,7 @@ class Field:
     ) -> Field:
         """Fit a field to observations, its free numbers chosen by leaving out one at a time.
 
-        Parameters
-        ----------
-        observations
-            Of one section, at least one.
-        features
-            Of its image; ``None`` to use positions alone.
-        config
-            Settings, among them the name of the solver.
-        drift
-            What other sections tell about this one.
+        Without ``features`` by positions alone; a ``drift`` is what other sections tell about this one.
         """
         if drift is None:
             solver = solver_for(len(observations), config)(observations, features, config)
@@ -126,21 +99,11 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """A field around a window.
-
-    Parameters
-    ----------
-    field
-        The field.
-    window
-        Where it will be read.
-    rows
-        (m,) rows of its observations that matter for the window.
-    """
+    """A field around a window."""
 
     field: Field
-    window: Window
-    rows: NDArray[np.int64]
+    window: Window  # where it will be read
+    rows: NDArray[np.int64]  # (m,) rows of its observations that matter for the window
 
     def given(self, known: NDArray[np.bool_]) -> Posterior:
         """Condition on the ``known`` (m,) of these observations; if none of them is known, nothing is."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,11 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from sphisto.core.splits import column_pieces, evenly_spread
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.features.maps import SectionFeatures
-    from sphisto.field.config import FieldConfig
-    from sphisto.genes.model import GeneModel
-    from sphisto.genes.observations import Observations
+from sphisto.core.tiles import Window
+from sphisto.features.maps import SectionFeatures
+from sphisto.field.config import FieldConfig
+from sphisto.genes.model import GeneModel
+from sphisto.genes.observations import Observations
 
 Floats = NDArray[np.float64]
 
@@ -30,16 +27,8 @@ def gaussian_weights(points: Floats, centers: Floats, width: float, *, neighbour
 
     Far from all spots the nearest one decides, so that every point gets a value.
 
-    Parameters
-    ----------
-    points
-        (m, 2) places, same unit as ``centers``.
-    centers
-        (n, 2) spot centres, n >= 1.
-    width
-        Standard deviation of the Gaussian; 0 gives the nearest spot.
-    neighbours
-        Spots that have any weight: a hexagonal array holds 18 within two pitches and a bit, farther ones hardly count.
+    (m, 2) points and (n, 2) centres, n >= 1, are of one unit, and so is the standard deviation ``width``; 0 gives the
+    nearest spot. Of ``neighbours`` a hexagonal array holds 18 within two pitches and a bit; farther ones hardly count.
     """
     near = min(neighbours if width > 0 else 1, len(centers))
     distance, spot = cKDTree(centers).query(points, k=near)
@@ -60,20 +49,7 @@ def choose_width(
 
     The error is measured on square roots, which evens out the noise of counts.
 
-    Parameters
-    ----------
-    centers
-        (n, 2) spot centres.
-    values
-        (n, k) non-negative values at the spots.
-    pitch
-        Distance of neighbouring spots.
-    widths
-        Candidates, in pitches.
-    neighbours
-        As in :func:`gaussian_weights`.
-    at_once
-        Values that are in memory together.
+    (n, k) values are not negative; ``widths`` are tried, in pitches; ``at_once`` values are in memory together.
     """
     if len(centers) < 3:
         return pitch * widths[-1]
@@ -92,23 +68,12 @@ def choose_width(
 
 @dataclass(frozen=True, eq=False)
 class Averaged:
-    """Weighted averages of densities, by position alone.
+    """Weighted averages of densities, by position alone."""
 
-    Parameters
-    ----------
-    centers
-        (n, 2) centres of the known observations in px.
-    densities
-        (n, K) theirs.
-    width
-        Standard deviation of the Gaussian weights in px.
-    spread
-        (K,) variance of a spot's density around what the others predict, noise of counting aside if that is known.
-    """
-
-    centers: Floats
-    densities: Floats
-    width: float
+    centers: Floats  # (n, 2) centres of the known observations in px
+    densities: Floats  # (n, K) theirs
+    width: float  # standard deviation of the Gaussian weights in px
+    # (K,) variance of a spot's density around what the others predict, noise of counting aside if that is known
     spread: Floats
     uses_features = False
 

@@ -14,10 +14,11 @@ Cressie (1993), Statistics for Spatial Data.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +27,10 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 
 from sphisto._cores import in_parts
 from sphisto.core.places import Places
+from sphisto.field.config import FieldConfig
 from sphisto.field.covariance import Covariance, spherical
-from sphisto.field.equations import decomposed, solve, trend_spread
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sphisto.field.config import FieldConfig
-    from sphisto.field.equations import Equations
-    from sphisto.field.windows import Windows
+from sphisto.field.equations import Equations, decomposed, solve, trend_spread
+from sphisto.field.windows import Windows
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
@@ -50,36 +46,16 @@ _KEPT = 16  # windows that are kept once they are conditioned: tiles that follow
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Uncorrelated components of K quantities, and what was learned of each.
+    """Uncorrelated components of K quantities, and what was learned of each."""
 
-    Parameters
-    ----------
-    nuggets
-        (g,) variances at a single spot that are averaged over.
-    shares
-        (g, q) weights of the nuggets for each component; they sum to one.
-    scales
-        (g, q) variance of each component, against that of the covariance.
-    locals
-        (g, q) part of each nugget that is tissue around the spot; the rest is noise.
-    slopes
-        (q,) slope of left-out values on their predictions.
-    noise
-        (q,) variance of each component by noise of counting.
-    rotation
-        (q, K) from components to quantities.
-    mean
-        (K,) mean of the quantities.
-    """
-
-    nuggets: Floats
-    shares: Floats
-    scales: Floats
-    locals: Floats
-    slopes: Floats
-    noise: Floats
-    rotation: Floats
-    mean: Floats
+    nuggets: Floats  # (g,) variances at a single spot that are averaged over
+    shares: Floats  # (g, q) weights of the nuggets for each component; they sum to one
+    scales: Floats  # (g, q) variance of each component, against that of the covariance
+    locals: Floats  # (g, q) part of each nugget that is tissue around the spot; the rest is noise
+    slopes: Floats  # (q,) slope of left-out values on their predictions
+    noise: Floats  # (q,) variance of each component by noise of counting
+    rotation: Floats  # (q, K) from components to quantities
+    mean: Floats  # (K,) mean of the quantities
 
     def quantities(self, components: Floats) -> Floats:
         """(m, K) quantities of (m, q) components."""
@@ -88,51 +64,31 @@ class Components:
 
 @dataclass(frozen=True, eq=False)
 class Kriging:
-    """A covariance fitted to n spots, and what leaving out each of s of them predicts.
+    """A covariance fitted to n spots, and what leaving out each of s of them predicts."""
 
-    Parameters
-    ----------
-    places, features
-        (n, 2) spot centres, and (n, p) features there, scaled to a mean squared length of 1.
-    covariance
-        Of places.
-    windows
-        In which spots are solved together.
-    components
-        (n, q) components at the spots, each of variance 1.
-    model
-        What else the field at other places depends on.
-    rows
-        (s,) spots that were solved for: all, or those in some windows of very many.
-    solved, drift
-        (g, s, q) and (g, s, t) float32 inverse covariance, without the trend, times components and the trend.
-    at_spots, left_out
-        (s, K) field at each of these spots given all, and predicted from all the others.
-    left_out_variance
-        (s, q) variance of the components there, noise of counting aside, when all others are known.
-    """
-
+    # places, features: (n, 2) spot centres, and (n, p) features there, scaled to a mean squared length of 1
     places: Places
     features: Floats
-    covariance: Covariance
-    windows: Windows
-    components: Floats
-    model: Components
-    rows: Rows
+    covariance: Covariance  # of places
+    windows: Windows  # in which spots are solved together
+    components: Floats  # (n, q) components at the spots, each of variance 1
+    model: Components  # what else the field at other places depends on
+    rows: Rows  # (s,) spots that were solved for: all, or those in some windows of very many
+    # solved, drift: (g, s, q) and (g, s, t) float32 inverse covariance, without the trend, times components and the
+    # trend
     solved: NDArray[np.float32]
     drift: NDArray[np.float32]
+    # at_spots, left_out: (s, K) field at each of these spots given all, and predicted from all the others
     at_spots: Floats
     left_out: Floats
+    # (s, q) variance of the components there, noise of counting aside, when all others are known
     left_out_variance: Floats
 
     def given(self, hidden: Rows, windows: Windows | None = None) -> Kriged:
         """Condition on all but the ``hidden`` (h,) spots, as if these had not been measured.
 
-        Parameters
-        ----------
-        windows
-            Where the field will be read, and what around it matters; ``None``: anywhere. Such a window is solved in
-            single precision, in half the time: what it is read for, a crop of the training, needs no more.
+        With ``windows`` the field is read there only, and solved in single precision, in half the time: what it is read
+        for, a crop of the training, needs no more.
         """
         if windows is None:
             return Kriged(self, hidden, self.windows)
@@ -167,24 +123,12 @@ class Kriging:
 
 @dataclass(frozen=True, eq=False)
 class Kriged:
-    """The field given some spots: each window is conditioned when a place in it is first asked for.
-
-    Parameters
-    ----------
-    kriging
-        Fitted.
-    hidden
-        (h,) spots on which it is not conditioned.
-    windows
-        In which spots are solved together.
-    precision
-        In which they are solved.
-    """
+    """The field given some spots: each window is conditioned when a place in it is first asked for."""
 
     kriging: Kriging
-    hidden: Rows
-    windows: Windows
-    precision: type[np.floating] = np.float64
+    hidden: Rows  # (h,) spots on which it is not conditioned
+    windows: Windows  # in which spots are solved together
+    precision: type[np.floating] = np.float64  # in which they are solved
     _recent: OrderedDict[int, Piece] = field(default_factory=OrderedDict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -233,30 +177,20 @@ class Kriged:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """What is needed to compute the field in one window, given m spots in and around it.
+    """What is needed to compute the field in one window, given m spots in and around it."""
 
-    Parameters
-    ----------
-    covariance, model
-        As in :class:`Kriging`.
-    places, features
-        Of the spots.
-    smooth, local
-        (m, q) weights of the spots: of the covariance between spots, and of that within the surroundings of one.
-    slopes
-        (t, q) mean coefficients of the trend.
-    spreads
-        (g, t, t) covariance of the trend's coefficients.
-    """
-
+    # covariance, model: as in Kriging
     covariance: Covariance
     model: Components
+    # places, features: of the spots
     places: Places
     features: Floats
+    # smooth, local: (m, q) weights of the spots: of the covariance between spots, and of that within the surroundings
+    # of one
     smooth: NDArray[np.float32]
     local: NDArray[np.float32]
-    slopes: Floats
-    spreads: Floats
+    slopes: Floats  # (t, q) mean coefficients of the trend
+    spreads: Floats  # (g, t, t) covariance of the trend's coefficients
 
     @cached_property
     def _decomposed(self) -> tuple[Floats, NDArray[np.float32], NDArray[np.float32]]:
@@ -371,16 +305,8 @@ def choose_covariance(
 ) -> Covariance:
     """Use features if that helps to predict left-out spots of a compact piece of the section.
 
-    Parameters
-    ----------
-    places, features, components
-        (n, 2) spot centres, (n, p) features and (n, q) components there.
-    sizes
-        (q,) variance of the quantities by each component.
-    pitch
-        Usual distance of neighbouring spots, unit of the centres.
-    config
-        Of the covariance.
+    (n, 2) places with (n, p) features and (n, q) components there, of (q,) ``sizes``: the variance of the quantities by
+    each.
     """
     by_position, centers = Covariance(pitch, np.inf, config), places.centers
     if not (config.use_features and features.any()):
@@ -411,21 +337,10 @@ def fit_kriging(
 ) -> Kriging:
     """Fit the co-kriging of K quantities to observations whose equations are solved.
 
-    Parameters
-    ----------
-    equations
-        Their columns, mixed, are the quantities without their mean.
-    mixing
-        (c, K) from columns to quantities.
-    mean
-        (K,) mean of the quantities.
-    config
-        Of the covariance.
-    halves
-        (n, K) difference of the quantities between two halves of the counts, each half taken for the whole; ``None``
-        if the noise is not known: then all that is particular to a spot counts as noise.
-    apart
-        Number of quantities, the last ones, that are components of their own.
+    The equations' columns, mixed by (c, K), are the quantities without their (K,) mean; the last ``apart`` of them are
+    components of their own. (n, K) ``halves`` are the difference of the quantities between two halves of the counts,
+    each half taken for the whole; ``None`` if the noise is not known: then all that is particular to a spot counts as
+    noise.
     """
     centred, nuggets, rows = equations.columns @ mixing, equations.nuggets, equations.rows
     rotation, turn = turned(centred, apart)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-if TYPE_CHECKING:
-    from sphisto.features.config import DriftConfig
-    from sphisto.slide.frames import Frame
+from sphisto.features.config import DriftConfig
+from sphisto.slide.frames import Frame
 
 Floats = NDArray[np.floating]
 
@@ -29,26 +27,13 @@ _LEAST_WEIGHT = 0.1  # of a section that is so many away that no more of it is u
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """What one section measured, where it lies among others.
+    """What one section measured, where it lies among others."""
 
-    Parameters
-    ----------
-    frame
-        Of the section.
-    places
-        (n, 2) its observations y, x in um of the common frame.
-    pitch_um
-        Usual distance of neighbouring ones.
-    features
-        (n, q) components of the features there.
-    components
-        (n, Q) what they measured, as components of the quantities, as far as they differ from the section's mean.
-    """
-
-    frame: Frame
-    places: NDArray[np.float64]
-    pitch_um: float
-    features: NDArray[np.float32]
+    frame: Frame  # of the section
+    places: NDArray[np.float64]  # (n, 2) its observations y, x in um of the common frame
+    pitch_um: float  # usual distance of neighbouring ones
+    features: NDArray[np.float32]  # (n, q) components of the features there
+    # (n, Q) what they measured, as components of the quantities, as far as they differ from the section's mean
     components: NDArray[np.float32]
 
     @cached_property
@@ -59,24 +44,12 @@ class Neighbour:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """What the sections that lie upon one say of its places.
+    """What the sections that lie upon one say of its places."""
 
-    Parameters
-    ----------
-    frame
-        Of the section that is told.
-    sections
-        Those that lie upon it.
-    rest
-        Of each: (n, Q) what its observations measured beyond what features tell.
-    config
-        How far and how firmly they count.
-    """
-
-    frame: Frame
-    sections: Sequence[Neighbour]
-    rest: Sequence[Floats]
-    config: DriftConfig
+    frame: Frame  # of the section that is told
+    sections: Sequence[Neighbour]  # those that lie upon it
+    rest: Sequence[Floats]  # of each: (n, Q) what its observations measured beyond what features tell
+    config: DriftConfig  # how far and how firmly they count
 
     def at(self, places: NDArray[np.float64]) -> Floats:
         """(m, Q) expected beyond features at (m, 2) places y, x in um of the common frame."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,10 @@ from sphisto.core.upsample import (
     middles_around,
     weights_at_pixels,
 )
-from sphisto.genes.model import rates
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sphisto.field.detail import Detail
-    from sphisto.field.drift import Drift
-    from sphisto.genes.model import GeneModel
-    from sphisto.slide.slide import Slide
+from sphisto.field.detail import Detail
+from sphisto.field.drift import Drift
+from sphisto.genes.model import GeneModel, rates
+from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.floating]
 VarianceOfPiece = tuple[NDArray[np.intp], Callable[[Floats], Floats]]
@@ -52,24 +47,12 @@ class Solution(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Densities given the observations that are known.
+    """Densities given the observations that are known."""
 
-    Parameters
-    ----------
-    mean
-        (K,) prior mean density, which holds where no observation is known.
-    stride
-        Px between the points at which densities are computed.
-    solution
-        Given the observations; ``None`` if none is known.
-    detail
-        How the total varies within spots; ``None`` if that is not known.
-    """
-
-    mean: NDArray[np.float64]
-    stride: int
-    solution: Solution | None
-    detail: Detail | None = None
+    mean: NDArray[np.float64]  # (K,) prior mean density, which holds where no observation is known
+    stride: int  # px between the points at which densities are computed
+    solution: Solution | None  # given the observations; None if none is known
+    detail: Detail | None = None  # how the total varies within spots; None if that is not known
 
     def on(self, slide: Slide) -> Posterior:
         """Return the same posterior, whose detail is read from the image of another copy of the slide."""
@@ -91,14 +74,7 @@ class Posterior:
     def ratio(self, window: Window, around: Window, maps: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """(h, w) total at the pixels of a window over the interpolated one; ``None`` if no detail is known.
 
-        Parameters
-        ----------
-        window
-            Of pixels.
-        around
-            Of the blocks of ``maps``; it holds the window.
-        maps
-            What :meth:`maps` gives there.
+        ``maps`` are what :meth:`maps` gives of the blocks of a window ``around`` that one.
         """
         if self.detail is None:
             return None

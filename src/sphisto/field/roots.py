@@ -24,22 +24,12 @@ class Roots:
     The kriged densities give the composition of the tissue, the kriged sum the amount of RNA: the sum of kriged parts
     would estimate that less well. Contrasts are kriged as they are, each for itself. Where a spot's sum depends more on
     how well it was measured than on its tissue, densities are first brought to a common sum.
-
-    Parameters
-    ----------
-    mean
-        (K,) mean density.
-    n_contrasts
-        Number of factors, the last ones, that are contrasts.
-    level
-        Sum to which densities are brought; ``None`` to leave them as they are.
-    offset
-        That is added to densities before their roots are taken: of observations of several areas of a spot, less.
     """
 
-    mean: NDArray[np.float64]
-    n_contrasts: int
-    level: float | None
+    mean: NDArray[np.float64]  # (K,) mean density
+    n_contrasts: int  # number of factors, the last ones, that are contrasts
+    level: float | None  # sum to which densities are brought; None to leave them as they are
+    # that is added to densities before their roots are taken: of observations of several areas of a spot, less
     offset: float = ANSCOMBE
 
     @property

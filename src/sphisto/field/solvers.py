@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.tiles import Window
 from sphisto.features.maps import SectionFeatures
 from sphisto.field.cokriging import fit_cokriging
 from sphisto.field.config import FieldConfig
-from sphisto.field.drift import few_spots
+from sphisto.field.drift import Drift, few_spots
 from sphisto.field.gaussian import fit_gaussian
+from sphisto.field.posterior import Solution
+from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import Observations
-
-if TYPE_CHECKING:
-    from sphisto.core.tiles import Window
-    from sphisto.field.drift import Drift
-    from sphisto.field.posterior import Solution
-    from sphisto.genes.model import GeneModel
 
 
 class Solver(Protocol):
@@ -58,13 +55,7 @@ def require_solver(config: FieldConfig) -> None:
 
 
 def solver_for(n: int, config: FieldConfig) -> FitSolver:
-    """Return the solver for n observations: the one that the settings name, unless there are too few for kriging.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name; the message lists those there are.
-    """
+    """Return the solver for n observations: the one that the settings name, unless there are too few for kriging."""
     require_solver(config)
     if config.solver == "kriging" and n < config.least_spots:
         return SOLVERS["gaussian"]
@@ -74,13 +65,7 @@ def solver_for(n: int, config: FieldConfig) -> FitSolver:
 def fit_with_drift(
     observations: Observations, features: SectionFeatures | None, config: FieldConfig, drift: Drift
 ) -> Solver:
-    """Fit a solver to a section of which others tell something: co-kriging, or where there are too few spots their mean.
-
-    Raises
-    ------
-    ValueError
-        If the settings name another solver: it could not use what other sections tell.
-    """
+    """Fit a solver to a section of which others tell something: co-kriging, or where there are too few spots their mean."""
     if config.solver != "kriging":
         msg = (
             f"Found solver={config.solver!r} for several sections; expected 'kriging', which alone can use the others."

@@ -10,47 +10,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.features.config import DriftConfig
-    from sphisto.features.shared import SharedFeatures
-    from sphisto.field.neighbours import Neighbour
-    from sphisto.field.roots import Roots
+from sphisto.features.config import DriftConfig
+from sphisto.features.shared import SharedFeatures
+from sphisto.field.neighbours import Neighbour
+from sphisto.field.roots import Roots
 
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What one section, or a piece of it, says: n observations as sums of products.
+    """What one section, or a piece of it, says: n observations as sums of products."""
 
-    Parameters
-    ----------
-    n
-        Number of observations.
-    moments
-        (T, T) of the functions with each other.
-    products
-        (T, Q) of the functions with the components.
-    squares
-        (Q,) of the components.
-    """
-
-    n: int
-    moments: Floats
-    products: Floats
-    squares: Floats
+    n: int  # number of observations
+    moments: Floats  # (T, T) of the functions with each other
+    products: Floats  # (T, Q) of the functions with the components
+    squares: Floats  # (Q,) of the components
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
-            self.n + other.n,
-            self.moments + other.moments,
-            self.products + other.products,
-            self.squares + other.squares,
+            self.n + other.n, self.moments + other.moments, self.products + other.products, self.squares + other.squares
         )
 
     def errors(self, coefficients: Floats) -> Floats:
@@ -61,41 +44,18 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """What sections teach about others: arrays alone.
+    """What sections teach about others: arrays alone."""
 
-    Parameters
-    ----------
-    features
-        How features of a section become functions.
-    roots
-        From densities to what is regressed.
-    mean
-        (K + 1,) mean of these quantities over sections.
-    second
-        (K + 1,) mean of their squares.
-    rotation
-        (Q, K + 1) from components to quantities.
-    noise
-        (Q,) variance of each component by noise of counting.
-    sections
-        Names of the sections.
-    pieces
-        Of each section: its sums, as one or several pieces.
-    config
-        Of the regression.
-    neighbours
-        Of each section what it measured, where it lies upon others; empty where no section lies upon another.
-    """
-
-    features: SharedFeatures
-    roots: Roots
-    mean: Floats
-    second: Floats
-    rotation: Floats
-    noise: Floats
-    sections: tuple[str, ...]
-    pieces: tuple[tuple[Sums, ...], ...]
-    config: DriftConfig
+    features: SharedFeatures  # how features of a section become functions
+    roots: Roots  # from densities to what is regressed
+    mean: Floats  # (K + 1,) mean of these quantities over sections
+    second: Floats  # (K + 1,) mean of their squares
+    rotation: Floats  # (Q, K + 1) from components to quantities
+    noise: Floats  # (Q,) variance of each component by noise of counting
+    sections: tuple[str, ...]  # names of the sections
+    pieces: tuple[tuple[Sums, ...], ...]  # of each section: its sums, as one or several pieces
+    config: DriftConfig  # of the regression
+    # of each section what it measured, where it lies upon others; empty where no section lies upon another
     neighbours: tuple[Neighbour, ...] = ()
 
     def without(self, section: str) -> Taught:
@@ -118,8 +78,8 @@ class Taught:
         likelihood = -self.config.trust * every.n * np.log(np.maximum(errors, 1e-12))
         weights = np.exp(likelihood - likelihood.max(axis=0))
         weights /= weights.sum(axis=0)
-        found = np.stack([_ridge(every, ridge) for ridge in tried])
         eye = np.eye(self.features.n_functions)
+        found = np.stack([np.linalg.solve(every.moments + ridge * eye, every.products) for ridge in tried])
         spreads = np.stack([np.linalg.inv(every.moments / ridge + eye) for ridge in tried])
         # of a place that is like those that taught: the variance of a spot, and that of the regression there
         usual = np.array([np.einsum("st,st->", spread, every.moments) for spread in spreads]) / every.n
@@ -131,27 +91,13 @@ class Taught:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """A regression on functions of features.
+    """A regression on functions of features."""
 
-    Parameters
-    ----------
-    coefficients
-        (T, Q).
-    left
-        (Q,) mean squared error at sections that were left out.
-    firm
-        (Q,) part of it that is neither noise of counting nor the regression's own uncertainty.
-    scales
-        (r, Q) variance of the regression by each ridge, times its weight.
-    spreads
-        (r, T, T) covariance of the coefficients by each ridge, in these units.
-    """
-
-    coefficients: Floats
-    left: Floats
-    firm: Floats
-    scales: Floats
-    spreads: Floats
+    coefficients: Floats  # (T, Q)
+    left: Floats  # (Q,) mean squared error at sections that were left out
+    firm: Floats  # (Q,) part of it that is neither noise of counting nor the regression's own uncertainty
+    scales: Floats  # (r, Q) variance of the regression by each ridge, times its weight
+    spreads: Floats  # (r, T, T) covariance of the coefficients by each ridge, in these units
 
 
 def _added(sums: Sequence[Sums]) -> Sums:
@@ -159,10 +105,6 @@ def _added(sums: Sequence[Sums]) -> Sums:
     for other in others:
         first = first + other
     return first
-
-
-def _ridge(sums: Sums, ridge: float) -> Floats:
-    return np.linalg.solve(sums.moments + ridge * np.eye(len(sums.moments)), sums.products)
 
 
 def _left_out(every: Sums, groups: Sequence[Sums], ridge: float) -> Floats:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.features.config import DriftConfig
+from sphisto.features.shared import BoundFeatures, SharedFeatures
 from sphisto.field.drift import Drift
 from sphisto.field.kriging import turned
 from sphisto.field.neighbours import Neighbour
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error
 from sphisto.field.taught import Sums, Taught
-
-if TYPE_CHECKING:
-    from sphisto.features.config import DriftConfig
-    from sphisto.features.shared import BoundFeatures, SharedFeatures
-    from sphisto.genes.observations import Observations
-    from sphisto.slide.frames import GridInFrame
+from sphisto.genes.observations import Observations
+from sphisto.slide.frames import GridInFrame
 
 Floats = NDArray[np.floating]
 
@@ -35,18 +32,9 @@ def teach(
 ) -> Taught:
     """Sum up what c sections say about how factors follow features.
 
-    Parameters
-    ----------
-    features
-        Shared by the sections.
-    sections
-        Name, observations at the usual depth, and features of each.
-    config
-        Of the regression.
-    least_sum
-        Counts in the usual spot from which densities may be brought to a common sum.
-    placed
-        Each section where it lies upon others; empty if what they measured is not to be kept.
+    Each section has a name, observations at the usual depth, and features. ``least_sum`` is counts in the usual spot
+    from which densities may be brought to a common sum; ``placed`` is empty if what sections measured is not to be
+    kept.
     """
     density = np.concatenate([observations.density for _, observations, _ in sections])
     mean, n_contrasts = density.mean(axis=0), sections[0][1].n_contrasts

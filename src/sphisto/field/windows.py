@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from sphisto.core.places import Places
-    from sphisto.field.config import FieldConfig
+from sphisto.core.places import Places
+from sphisto.field.config import FieldConfig
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
@@ -24,27 +22,13 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A lattice of cores, ``shape`` of them along both axes; those at its border reach on without end.
+    """A lattice of cores, ``shape`` of them along both axes; those at its border reach on without end."""
 
-    Parameters
-    ----------
-    low
-        (2,) corner where the first core begins.
-    side
-        (2,) sides of a core.
-    shape
-        Number of cores along y and x.
-    halo
-        Distance from its core to which a window reaches; infinite for a window that holds everything.
-    blend
-        Distance from the border of two cores within which both count.
-    """
-
-    low: Floats
-    side: Floats
-    shape: tuple[int, int]
-    halo: float
-    blend: float = 0.0
+    low: Floats  # (2,) corner where the first core begins
+    side: Floats  # (2,) sides of a core
+    shape: tuple[int, int]  # number of cores along y and x
+    halo: float  # distance from its core to which a window reaches; infinite for a window that holds everything
+    blend: float = 0.0  # distance from the border of two cores within which both count
 
     def __len__(self) -> int:
         return self.shape[0] * self.shape[1]

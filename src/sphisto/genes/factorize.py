@@ -9,19 +9,17 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
 
+from sphisto.genes.config import GeneModelConfig
+from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import GeneModel
-
-if TYPE_CHECKING:
-    from sphisto.genes.config import GeneModelConfig
-    from sphisto.genes.loadings import Loadings
-    from sphisto.slide.slide import Measured
+from sphisto.slide.slide import Measured
 
 
 def fit_factors(
@@ -179,21 +177,11 @@ def _factorised(
 
 
 class _Prior(NamedTuple):
-    """Gamma prior of loadings.
+    """Gamma prior of loadings."""
 
-    Parameters
-    ----------
-    mean
-        (G, K) or (G, 1); over the ``named`` genes each column sums to one.
-    shape
-        (G, 1): the firmer, the larger; infinite where loadings are their mean.
-    named
-        (G,) bool: genes by whose counts the values of a factor are measured.
-    """
-
-    mean: NDArray[np.float64]
-    shape: NDArray[np.float64]
-    named: NDArray[np.bool_]
+    mean: NDArray[np.float64]  # (G, K) or (G, 1); over the named genes each column sums to one
+    shape: NDArray[np.float64]  # (G, 1): the firmer, the larger; infinite where loadings are their mean
+    named: NDArray[np.bool_]  # (G,) bool: genes by whose counts the values of a factor are measured
 
 
 def _prior_of(values: NDArray[np.float32], given: NDArray[np.float64] | None, config: GeneModelConfig) -> _Prior:

@@ -6,39 +6,28 @@ which multiplies its loadings; what is left to the factors is what the tissue is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors, refit_factors, scores
+from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Measured
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.genes.config import GeneModelConfig
-    from sphisto.genes.loadings import Loadings
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class SharedModel:
-    """Loadings that sections share, and the level of each gene in each section.
+    """Loadings that sections share, and the level of each gene in each section."""
 
-    Parameters
-    ----------
-    shared
-        The gene model of a section of usual levels.
-    levels
-        (c, G) logarithm of each gene's level in each section over the usual one, the section's depth included.
-    """
-
-    shared: GeneModel
+    shared: GeneModel  # the gene model of a section of usual levels
+    # (c, G) logarithm of each gene's level in each section over the usual one, the section's depth included
     levels: Floats
 
     def of(self, section: int) -> GeneModel:
@@ -63,18 +52,8 @@ def fit_shared(
     Levels begin with what tells the sections' sums apart, so that no factor is a section. Then what the sections are made
     of takes its part of that: levels keep what composition does not explain.
 
-    Parameters
-    ----------
-    measured
-        Counts of each section, of the same genes in the same order.
-    kept
-        Spots of each that may be used; none of a section whose spots are to be predicted: its levels are the usual ones.
-    config
-        Of the gene model.
-    seed
-        Of everything random.
-    given
-        Loadings at usual levels that take the place of factors.
+    All have the same genes in the same order. A section of which none is kept, as its spots are to be predicted, gets
+    the usual levels. ``given`` loadings, at usual levels, take the place of factors.
     """
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
     rows = [np.flatnonzero(each) for each in kept]
@@ -132,16 +111,8 @@ def _expected(
 def levels_of(model: GeneModel, counts: Floats, expected: Floats, config: GeneModelConfig) -> Floats:
     """(G,) levels of genes in a section that was not among those a model is of.
 
-    Parameters
-    ----------
-    model
-        Shared by the others.
-    counts
-        (G,) sums over the section's spots; NaN of genes that it lacks, whose level is that of all others.
-    expected
-        (G,) of that under usual levels.
-    config
-        How firmly a level is held to that of all genes.
+    From (G,) sums of counts over its spots, NaN of genes that it lacks, whose level is that of all others, and what is
+    expected of them under usual levels.
     """
     measured = np.isfinite(counts)
     depth = counts[measured].sum() / max(float(expected[measured].sum()), 1e-12)

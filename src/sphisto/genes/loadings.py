@@ -26,31 +26,15 @@ _OF_CONTRAST = re.compile(r"contrast\d+")  # as channels of contrasts are called
 
 @dataclass(frozen=True, eq=False)
 class Loadings:
-    """Programmes of genes.
+    """Programmes of genes."""
 
-    Parameters
-    ----------
-    genes
-        Names of the G' genes, each once.
-    programmes
-        Names of the K programmes, each once.
-    values
-        (G', K) float64, not negative; each column sums to one.
-    """
-
-    genes: tuple[str, ...]
-    programmes: tuple[str, ...]
-    values: NDArray[np.float64]
+    genes: tuple[str, ...]  # names of the G' genes, each once
+    programmes: tuple[str, ...]  # names of the K programmes, each once
+    values: NDArray[np.float64]  # (G', K) float64, not negative; each column sums to one
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Loadings:
-        """Read a table of genes x programmes of any scale.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it cannot be loadings; the message says what was found and what to do.
-        """
+        """Read a table of genes x programmes of any scale."""
         import pandas as pd
 
         if not isinstance(frame, pd.DataFrame):
@@ -73,13 +57,7 @@ class Loadings:
         return fingerprint([self.genes, self.programmes, np.ascontiguousarray(self.values)])
 
     def require(self, sections: Mapping[str, Sequence[str]]) -> None:
-        """Refuse genes that one of the sections, given with its genes, does not have.
-
-        Raises
-        ------
-        KeyError
-            Saying how many there are, some of their names, and what to do.
-        """
+        """Refuse genes that one of the sections, given with its genes, does not have."""
         for section, genes in sections.items():
             there = set(genes)
             missing = [gene for gene in self.genes if gene not in there]

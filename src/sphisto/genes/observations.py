@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +12,10 @@ from scipy import sparse
 
 from sphisto.core.places import Places
 from sphisto.core.squares import in_squares
+from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import scores, split_counts
-
-if TYPE_CHECKING:
-    from sphisto.genes.config import GeneModelConfig
-    from sphisto.genes.model import GeneModel
-    from sphisto.slide.slide import Slide
+from sphisto.genes.model import GeneModel
+from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.float64]
 

@@ -6,9 +6,5 @@ from sphisto._lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {
-        "spaceranger": ["read_visium"],
-        "sections": ["Section", "section"],
-        "raster_features": ["RasterFeatures"],
-    },
+    {"spaceranger": ["read_visium"], "sections": ["Section", "section"], "raster_features": ["RasterFeatures"]},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,13 @@ import numpy as np
 from scipy import sparse
 
 from sphisto._checks import require_positive
+from sphisto._settings import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from anndata import AnnData
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 BIN_UM = 8.0
 """Side of the bins that are taken where nothing states another: a cell is about as large."""
@@ -30,19 +28,8 @@ _PLACE = re.compile(r"s_\d{3}um_(\d+)_(\d+)")
 def choose_bins(sizes: Iterable[float], wanted: float | None, where: str) -> tuple[float, int]:
     """Return which of the sizes there are to read, and how many of these bins lie along the side of one that is taken.
 
-    Parameters
-    ----------
-    sizes
-        Sides in um of the bins that there are.
-    wanted
-        Side in um; ``None`` for 8 um, or if these cannot be had, the smallest there are.
-    where
-        Where they are, for the message.
-
-    Raises
-    ------
-    ValueError
-        If the wanted size is neither there nor a multiple of one that is.
+    Sides are in um; ``None`` is wanted for 8 um, or if these cannot be had, the smallest there are. ``where`` they are
+    is for the message.
     """
     there = sorted(set(sizes))
     side = BIN_UM if wanted is None else require_positive(wanted, "bin_um")
@@ -61,13 +48,7 @@ def choose_bins(sizes: Iterable[float], wanted: float | None, where: str) -> tup
 
 
 def places_of(adata: AnnData, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-    """(n, 2) array_row and array_col of some rows, from ``obs`` or the names of bins.
-
-    Raises
-    ------
-    ValueError
-        If neither states them.
-    """
+    """(n, 2) array_row and array_col of some rows, from ``obs`` or the names of bins."""
     if {"array_row", "array_col"} <= set(adata.obs):
         columns = adata.obs[["array_row", "array_col"]]
         return np.stack([columns[name].to_numpy(dtype=np.float64)[rows] for name in columns], axis=1).astype(np.int64)
@@ -120,16 +101,8 @@ def _lattice(
 def summed(adata: AnnData, factor: int, bin_um: float, centers: NDArray[np.float64] | None = None) -> AnnData:
     """Sum the counts of bins up into larger ones, ``factor`` x ``factor`` of them each.
 
-    Parameters
-    ----------
-    adata
-        Bins x genes, all of one section, with positions on the array. Bins that are missing count as empty.
-    factor
-        Bins along the side of a larger one: array_row and array_col are divided by it.
-    bin_um
-        Side of the larger bins in um.
-    centers
-        (n, 2) centres (y, x) of the bins; without them the larger ones have no place.
+    ``adata`` holds bins of one section with positions on the array; those that are missing count as empty. Without (n,
+    2) ``centers`` (y, x) of them the larger ones have no place.
 
     Returns
     -------

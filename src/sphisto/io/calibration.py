@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import require_positive
 from sphisto.core.grid import SAME_SCALE
-from sphisto.io.layouts import valid_scale
+from sphisto.core.spot import SpotShape
+from sphisto.io.layouts import Layout, valid_scale
 from sphisto.slide.calibration import Calibration, calibrate
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.spot import SpotShape
-    from sphisto.io.layouts import Layout
 
 
 def calibration_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,11 @@ import numpy as np
 from scipy import sparse
 
 from sphisto._checks import check_counts, require_counts, unmasked
+from sphisto._settings import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 RAW = "raw"
 """Name of ``layer`` for ``adata.raw``."""
@@ -66,15 +64,7 @@ def raw_counts(adata: AnnData) -> Any:
 
 
 def matrix_of(table: AnnData, layer: str | None) -> tuple[Any, str]:
-    """Return a matrix of the table as it lies there, spots x genes of ``var``, and what messages call it.
-
-    Raises
-    ------
-    KeyError
-        If there is no such layer.
-    ValueError
-        If ``layer="raw"`` and genes of the table are not in ``table.raw``.
-    """
+    """Return a matrix of the table as it lies there, spots x genes of ``var``, and what messages call it."""
     if layer is None:
         return table.X, _name(layer)
     if layer in table.layers:
@@ -91,11 +81,6 @@ def in_memory(matrix: Any, where: str) -> Any:
     """Return a matrix that is lazy, in its file or of another kind as a numpy array, or as scipy sparse rows or columns.
 
     Values that are stored twice for one place of a sparse matrix are added, as scipy does.
-
-    Raises
-    ------
-    ValueError
-        If it holds no values, or none that are numbers.
     """
     if hasattr(matrix, "to_memory"):  # sparse, in a file
         matrix = matrix.to_memory()
@@ -169,7 +154,7 @@ def gene_names(table: AnnData) -> tuple[str, ...]:
     if repeated:
         msg = f"Found duplicated gene names ({', '.join(repeated[:5])}); run `adata.var_names_make_unique()` first."
         raise ValueError(msg)
-    broken = [name for name in names if not _can_be_written(name)]
+    broken = [name for name in names if "\0" in name or any("\ud800" <= sign <= "\udfff" for sign in name)]
     if broken:
         msg = (
             f"Found gene names that are no text ({', '.join(map(ascii, broken[:5]))}): they hold surrogates or a null "
@@ -259,7 +244,3 @@ def _refuse(values: sparse.csr_array, where: str, hint: str) -> None:
     if not values.data.any():
         msg = f"Found only zeros in {where}; expected counts. Choose the `layer` that holds them."
         raise ValueError(msg + hint)
-
-
-def _can_be_written(name: str) -> bool:
-    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-logger = logging.getLogger("sphisto")
+from sphisto._settings import logger
 
 
 def require_room(folder: Path, least: float, most: float, *, needs: str, mend: str) -> None:
     """Refuse what a disk surely cannot hold, and warn of what it may not.
 
-    Parameters
-    ----------
-    folder
-        Where it will be written.
-    least, most
-        Bytes that it will take.
-    needs, mend
-        Words of the message: what needs how much, and what to do.
-
-    Raises
-    ------
-    OSError
-        If less than ``least`` is free.
+    It will take from ``least`` to ``most`` bytes; ``needs`` and ``mend`` are the words of what needs them, and of what
+    to do.
     """
     free = shutil.disk_usage(folder).free
     if free >= most:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.core.grid import SAME_SCALE
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def matrix_to(element: Any, system: str) -> NDArray[np.float64]:

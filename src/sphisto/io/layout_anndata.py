@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import require_positive
+from sphisto._settings import logger
 from sphisto.io.counts import require_frames
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import Series
-
-logger = logging.getLogger("sphisto")
 
 STORED = {"fullres": "", "hires": "tissue_hires_scalef", "lowres": "tissue_lowres_scalef"}
 """Images of ``uns["spatial"]``, finest first, and the scale factors that they come with; a full-resolution one needs none."""
@@ -33,13 +31,7 @@ _AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "
 def layout_of_anndata(
     adata: AnnData, *, image: Any = None, image_scale: float | None = None, library_id: str | None = None
 ) -> Layout:
-    """Find rows, places, image and scales of one section in an AnnData.
-
-    Raises
-    ------
-    ValueError, KeyError
-        If something is missing or ambiguous; the message says what was found and what to do.
-    """
+    """Find rows, places, image and scales of one section in an AnnData."""
     spots = spots_of_anndata(adata, library_id)
     _, library = library_of(adata, library_id)
     pyramid, scale, which = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
@@ -47,13 +39,7 @@ def layout_of_anndata(
 
 
 def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
-    """Find rows, places and scales of one section in an AnnData, without its image.
-
-    Raises
-    ------
-    ValueError, KeyError
-        As :func:`layout_of_anndata`.
-    """
+    """Find rows, places and scales of one section in an AnnData, without its image."""
     require_frames(adata)
     if "spatial" not in adata.obsm:
         msg = (
@@ -87,13 +73,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
 
 
 def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
-    """Return the libraries of ``uns["spatial"]``, and the names of flags beside them, such as CELLxGENE's ``is_single``.
-
-    Raises
-    ------
-    ValueError
-        If an entry is neither a library nor a flag.
-    """
+    """Return the libraries of ``uns["spatial"]``, and the names of flags beside them, such as CELLxGENE's ``is_single``."""
     if not isinstance(spatial, Mapping):
         raise ValueError(_other_form(type(spatial).__name__))
     parts = [name for name in ("images", "scalefactors") if name in spatial]
@@ -117,13 +97,7 @@ def _other_form(found: str) -> str:
 
 
 def part_of(library: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the images, scalefactors or metadata of a library; empty where there are none.
-
-    Raises
-    ------
-    ValueError
-        If they are no dict.
-    """
+    """Return the images, scalefactors or metadata of a library; empty where there are none."""
     part = library.get(name)
     if part is None:
         return {}
@@ -133,13 +107,7 @@ def part_of(library: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str, Any]]:
-    """Return the name and the entry of one library of ``uns["spatial"]``; an empty entry where there are none.
-
-    Raises
-    ------
-    ValueError, KeyError
-        If there are several and none is chosen, or none of that name.
-    """
+    """Return the name and the entry of one library of ``uns["spatial"]``; an empty entry where there are none."""
     libraries, _ = libraries_of(adata.uns.get("spatial", {}))
     if library_id is None and len(libraries) > 1:
         msg = f"Found several libraries in uns['spatial']: {', '.join(libraries)}. Choose one with `library_id`."
@@ -158,11 +126,6 @@ def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> 
 
     A column of ``obs`` whose values name libraries decides: usually ``library_id``, as
     ``anndata.concat(label="library_id")`` and squidpy write it.
-
-    Raises
-    ------
-    ValueError
-        If the table is joined and nothing, or more than one thing, decides which rows they are.
     """
     every = np.arange(adata.n_obs)
     by_column: dict[str, NDArray[np.bool_]] = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.counts import require_frames
 from sphisto.io.elements import is_shifted, matrix_to, scale_and_shift
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
-logger = logging.getLogger("sphisto")
-
 _REDUCED = re.compile(r"(downscaled|_hires|_lowres)")  # coordinate systems that are pixels of a reduced image
 INTRINSIC = "the shapes' own coordinates"
 
@@ -38,13 +36,7 @@ def layout_of_spatialdata(
     library_id: str | None = None,
     bin_um: float | None = None,
 ) -> Layout:
-    """Find rows, places, image and scales of one section in a SpatialData; of bins of several sizes those of ``bin_um``.
-
-    Raises
-    ------
-    ValueError
-        If something is missing or ambiguous; the message says what was found and what to do.
-    """
+    """Find rows, places, image and scales of one section in a SpatialData; of bins of several sizes those of ``bin_um``."""
     name, table, region = choose_region(sdata, library_id, bin_um)
     require_frames(table)
     shapes = sdata.shapes[region]

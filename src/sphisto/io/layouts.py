@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto._settings import logger
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import as_pyramid
 from sphisto.io.paths import user_path
@@ -24,69 +24,34 @@ if TYPE_CHECKING:
     from sphisto.core.spot import SpotShape
     from sphisto.io.image.pyramid import Pyramid
 
-logger = logging.getLogger("sphisto")
-
 _ON_TISSUE = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _BIN = re.compile(r"s_(\d{3})um_\d+_\d+")  # how Space Ranger names bins of a side in um
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What an AnnData or a SpatialData holds of one section.
-
-    Parameters
-    ----------
-    library_id
-        Name of the section.
-    adata
-        The very table that was given, perhaps with rows of other sections.
-    rows
-        (n,) rows of the table that are spots of this section, under tissue.
-    centers
-        (n, 2) their centres (y, x) in full-resolution px.
-    image
-        The image in all its resolutions; ``None`` where it was not requested.
-    image_scale
-        Image px per full-resolution px; ``None`` where nothing states it, so that it is 1 unless it is stated.
-    spot_px
-        Diameter of a spot, or side of a bin, in full-resolution px.
-    spot_px_is_true
-        Whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one.
-    drawn
-        Shape that was drawn, where shapes were.
-    turn
-        Degrees by which squares that were drawn are turned, from x towards y.
-    bin_um
-        Stated side of a bin in um.
-    microns_per_px
-        Stated um per full-resolution px.
-    concluded
-        What was concluded and from what, by decision, in words.
-    """
+    """What an AnnData or a SpatialData holds of one section."""
 
     library_id: str
-    adata: AnnData
-    rows: NDArray[np.intp]
-    centers: NDArray[np.float64]
-    image: Pyramid | None = None
+    adata: AnnData  # the very table that was given, perhaps with rows of other sections
+    rows: NDArray[np.intp]  # (n,) rows of the table that are spots of this section, under tissue
+    centers: NDArray[np.float64]  # (n, 2) their centres (y, x) in full-resolution px
+    image: Pyramid | None = None  # the image in all its resolutions; None where it was not requested
+    # image px per full-resolution px; None where nothing states it, so that it is 1 unless it is stated
     image_scale: float | None = None
-    spot_px: float | None = None
+    spot_px: float | None = None  # diameter of a spot, or side of a bin, in full-resolution px
+    # whether that is the size of shapes that were drawn, and not Space Ranger's theoretical one
     spot_px_is_true: bool = False
-    drawn: SpotShape | None = None
-    turn: float = 0.0
-    bin_um: float | None = None
-    microns_per_px: float | None = None
+    drawn: SpotShape | None = None  # shape that was drawn, where shapes were
+    turn: float = 0.0  # degrees by which squares that were drawn are turned, from x towards y
+    bin_um: float | None = None  # stated side of a bin in um
+    microns_per_px: float | None = None  # stated um per full-resolution px
+    # what was concluded and from what, by decision, in words
     concluded: Mapping[str, str] = field(default_factory=dict)
 
 
 def centers_of(xy: Any) -> NDArray[np.float64]:
-    """Turn (n, 2) x, y into y, x: the only place where the order changes.
-
-    Raises
-    ------
-    ValueError
-        If they are no finite numbers.
-    """
+    """Turn (n, 2) x, y into y, x: the only place where the order changes."""
     try:
         points = np.asarray(xy, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -103,13 +68,7 @@ def centers_of(xy: Any) -> NDArray[np.float64]:
 
 
 def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], str]:
-    """Leave out rows beside the tissue by ``obs["in_tissue"]``; also return what was done, in words.
-
-    Raises
-    ------
-    ValueError
-        If the column is neither 0 and 1 nor false and true, or no spot lies under tissue.
-    """
+    """Leave out rows beside the tissue by ``obs["in_tissue"]``; also return what was done, in words."""
     whole = f"{'all ' if len(rows) == adata.n_obs else ''}{len(rows)} of the table's {adata.n_obs} rows"
     if "in_tissue" not in adata.obs:
         return rows, whole
@@ -140,13 +99,7 @@ def under_tissue(adata: AnnData, rows: NDArray[np.intp]) -> tuple[NDArray[np.int
 
 
 def bin_um_of(names: Any, most: int = 1000) -> float | None:
-    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's.
-
-    Raises
-    ------
-    ValueError
-        If they are of several sizes.
-    """
+    """Side of the bins in um by their names, of which about ``most`` are read; ``None`` if they are not Space Ranger's."""
     matches = {_BIN.match(str(name)) for name in names[:: max(1, len(names) // most)]}
     sides = {None if match is None else match.group(1) for match in matches}
     stated = sorted(side for side in sides if side is not None)
@@ -161,13 +114,7 @@ def bin_um_of(names: Any, most: int = 1000) -> float | None:
 
 
 def opened(image: Any, known: Iterable[str]) -> tuple[Pyramid, str]:
-    """Open an image that was given, and return which it is.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it is the path of no file; the message names the images of the data.
-    """
+    """Open an image that was given, and return which it is."""
     if not isinstance(image, str | Path):
         return as_pyramid(image), "the array that was given"
     path = user_path(image)

@@ -17,17 +17,7 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 def read_loadings(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read genes x programmes from a table whose first column names the genes and whose first row the programmes.
 
-    Parameters
-    ----------
-    path
-        A csv file, or one separated by tabs (tsv, txt), also compressed (``.gz``).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it has another ending or is no such table.
+    ``path`` is a csv file, or one separated by tabs (tsv, txt), also compressed (``.gz``).
     """
     import pandas as pd
 

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.paths import user_path
-
-if TYPE_CHECKING:
-    import os
-
-    from numpy.typing import NDArray
 
 
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.bool_]:
     """Read a mask: ``True`` where the file holds anything else than 0.
 
-    Parameters
-    ----------
-    path
-        An npy file or an image (png, tif, ...) of shape (y, x). Channels are taken for one if they are all alike.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it holds no mask.
+    ``path`` is an npy file or an image (png, tif, ...) of shape (y, x). Channels are taken for one if they are all
+    alike.
     """
     file = user_path(path)
     if file.suffix.lower() == ".npy" and file.is_file():

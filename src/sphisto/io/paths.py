@@ -15,15 +15,7 @@ _LONGEST_NAME = 255 - 5
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path as it was meant: ``~`` is the home folder.
-
-    Raises
-    ------
-    TypeError
-        If it is no path.
-    ValueError
-        If it is an address of the web or of an object store.
-    """
+    """Return a path as it was meant: ``~`` is the home folder."""
     text: Any = os.fspath(path)  # bytes are paths, too
     if not isinstance(text, str):
         msg = f"Found a path of type {type(text).__name__}; expected str or Path: {path!r}."
@@ -39,15 +31,6 @@ def store_path(store: str | os.PathLike[str]) -> Path:
 
     A store that is a link stays one, and what it points to is written. Links among the folders above are left in the
     path: they change neither folder nor file system of what is in them.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no path on this machine.
-    FileNotFoundError
-        If it is a link into a folder that is not there: its disk may not be mounted.
-    OSError
-        If it is a link that leads back to itself.
     """
     path = user_path(store)
     if not path.is_symlink():
@@ -71,13 +54,7 @@ def located(store: str | os.PathLike[str] | SpatialData) -> Any:
 
 
 def beside(store: Path, key: str, suffix: str) -> Path:
-    """Name a file of a projection beside its store, see :func:`store_path`.
-
-    Raises
-    ------
-    ValueError
-        If that name is too long for a file: better now than after the work.
-    """
+    """Name a file of a projection beside its store, see :func:`store_path`."""
     path = store.with_name(f"{store.name.removesuffix('.zarr')}.{key}.{suffix}")
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         msg = (

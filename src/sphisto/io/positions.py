@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import gzip
-import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sphisto._settings import logger
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 _SEURAT = {
@@ -44,13 +43,6 @@ def read_positions(spatial: Path, near: tuple[float, float, float, float] | None
 
     Of a parquet file, in which there may be ten million, only those in the window ``near`` are read, if it is given:
     (x_min, y_min, x_max, y_max) in full-resolution px.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there are none, or they cannot be read as what they should be.
-    ImportError
-        If they are in parquet, and no library is there that reads it.
     """
     import pandas as pd
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
 
 _KNOWN = (
     "Consolidated metadata",  # zarr 3: consolidation is not yet in the specification; SpatialData relies on it

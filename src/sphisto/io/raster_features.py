@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import at_points, block_middles
 from sphisto.io.elements import finest, matrix_to, scale_and_shift
 from sphisto.slide.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from sphisto.core.grid import Grid
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 _SAME_SIDES = 0.02  # relative: height and width of a raster of the whole image may be rounded to whole pixels
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sphisto.io.paths import user_path
+from sphisto.io.spaceranger_folder import ZARR
 
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
-_ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")  # one of which is in every folder of a zarr store
 
 
 def refuse_other_files(data: Any) -> None:
@@ -40,7 +40,7 @@ def refuse_other_files(data: Any) -> None:
             "have them. Use the cells' counts as they are."
         )
         raise ValueError(msg)
-    if path.is_dir() and not any((path / name).is_file() for name in _ZARR):
+    if path.is_dir() and not any((path / name).is_file() for name in ZARR):
         holds = ", ".join(sorted(each.name for each in path.iterdir())[:10]) or "nothing"
         msg = (
             f"Found a folder that is neither a Space Ranger run nor an OME-Zarr image, {str(data)!r} (it holds: {holds}). "

@@ -52,11 +52,6 @@ def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
     """Name a coordinate system of its SpatialData in which a section lies, and the (3, 3) matrix to its full-resolution px.
 
     That bears its name, or holds no spots of another section: where several share one, their elements cannot be told apart.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
     """
     from spatialdata.transformations import get_transformation
 
@@ -100,16 +95,8 @@ def write_transformations(
 
     Where the SpatialData is that of a zarr store, their metadata there are written, too; no image is.
 
-    Parameters
-    ----------
-    sdata
-        In which the section lies.
-    own
-        What :func:`own_system` returned.
-    matrix
-        (3, 3) from x, y in the section's full-resolution px.
-    system
-        Name of the coordinate system.
+    ``own`` is what :func:`own_system` returned, ``matrix`` (3, 3) from x, y in the section's full-resolution px to the
+    ``system``.
     """
     from spatialdata.transformations import Affine, Sequence, get_transformation, set_transformation
 

@@ -20,14 +20,7 @@ _GAP = 64  # rows that are read although they are not wanted, rather than read w
 def read_rows(read: Callable[[int, int], Any], rows: NDArray[np.intp], n_columns: int) -> sparse.csr_matrix:
     """Read some rows of a matrix, of which ``read(first, end)`` gives those from ``first`` to before ``end``.
 
-    Parameters
-    ----------
-    read
-        Gives (end - first, n_columns), sparse or dense.
-    rows
-        (n,) rows that are wanted, ascending.
-    n_columns
-        Columns of the matrix.
+    Rows are ascending; what is read may be sparse or dense.
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from sphisto._checks import require_positive
 from sphisto._facts import as_html, as_text
+from sphisto._settings import logger
 from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.bins import said_of_empty
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from sphisto.io.layouts import Layout
     from sphisto.io.window import BBox
     from sphisto.slide.registration import Registration
-
-logger = logging.getLogger("sphisto")
 
 _LEAST_SPOTS = 2
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
@@ -263,7 +261,9 @@ def section(
         return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     if of_run is None:
         found, others = part_of_section(found, bin_um, window)
-    _require_some(found)
+    if len(found.rows) < _LEAST_SPOTS:
+        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
+        raise ValueError(msg)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     pyramid = found.image
@@ -303,20 +303,8 @@ def section(
     )
 
 
-def _require_some(found: Layout) -> None:
-    if len(found.rows) < _LEAST_SPOTS:
-        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
-        raise ValueError(msg)
-
-
 def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:
-    """Return data as a section: one as it is, anything else by :func:`section`.
-
-    Raises
-    ------
-    ValueError
-        If a section comes with what was decided in it, or its table has changed since.
-    """
+    """Return data as a section: one as it is, anything else by :func:`section`."""
     if not isinstance(data, Section):
         return section(data, image=image, library_id=library_id)
     if image is not None or library_id is not None:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import number_of
+from sphisto._settings import logger
 from sphisto.core.grid import Grid
+from sphisto.core.mask import Mask
 from sphisto.core.spot import Spot
 from sphisto.core.squares import in_squares
 from sphisto.core.tiles import TILE
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
-from sphisto.slide.placement import check_alignment, explain, explain_scale
+from sphisto.io.sections import Section
+from sphisto.slide.placement import Alignment, check_alignment, explain, explain_scale
 from sphisto.slide.slide import Slide
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.mask import Mask
-    from sphisto.io.sections import Section
-    from sphisto.slide.placement import Alignment
-
-logger = logging.getLogger("sphisto")
 
 _PX_PER_BIN = 4  # along a side: at two um per px the bins of 8 um show cells, and rasters are finer than they are
 
@@ -49,11 +43,6 @@ def make_slide(
     repair
         Whether the area of spots that measured RNA off the tissue is added to it, and a section without a spot
         that measured anything on the image is refused.
-
-    Raises
-    ------
-    ValueError
-        If the input cannot be right; the message says what was found and what to do.
     """
     if um_per_px is None:
         um_per_px = _default_um_per_px(section)

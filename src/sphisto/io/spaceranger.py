@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._checks import number_of
+from sphisto._settings import logger
 from sphisto.io.bins import BIN_UM, block_centers, block_keys, choose_bins, summed
 from sphisto.io.image.open import read_image
 from sphisto.io.positions import decoded, find_one, read_positions
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.io.window import BBox
-
-logger = logging.getLogger("sphisto")
 
 _SUFFIX = r"-\d+$"  # of a barcode: the number of its section
 _BARCODE = rf"^(?:[ACGT]+|s_\d+um_\d+_\d+)({_SUFFIX})"
@@ -115,8 +113,8 @@ def read_run(
             msg = f"Found counts of none of the {len(positions)} positions in bbox={bbox}; expected some. Choose a window on the tissue."
             raise ValueError(msg)
     adata = _placed(adata, positions, is_raw=is_raw)
-    library = library_id or attributes.pop("library_id", None) or _folder_name(run)
-    attributes.pop("library_id", None)
+    named, outs = attributes.pop("library_id", None), run.resolve()
+    library = library_id or named or (outs.parent.name if outs.name == "outs" else outs.name)
     if source_image is not None:
         attributes["source_image_path"] = source_image
     images = _read_images(spatial if folder == run or any(spatial.glob("*tissue_*res_image*")) else run / "spatial")
@@ -286,13 +284,12 @@ def _read_images(spatial: Path) -> dict[str, Any]:
         if found is not None:
             images[kind] = np.asarray(read_image(found))
     packed = ", ".join(sorted(path.name for path in spatial.glob("*tissue_*res_image.*.gz")))
+    hint = f" Unpack {packed}." if packed else ""
     if not images:
-        hint = f" Unpack {packed}." if packed else ""
         logger.warning(
             "Found neither a hires nor a lowres tissue image in %s.%s A fit needs one, or `image`.", spatial, hint
         )
     elif "hires" not in images:
-        hint = f" Unpack {packed}." if packed else ""
         logger.info("Found no hires tissue image in %s: the lowres one is taken.%s", spatial, hint)
     return images
 
@@ -306,8 +303,3 @@ def _existing_image(image: str | Path) -> str:
         )
         raise FileNotFoundError(msg)
     return str(path.resolve())
-
-
-def _folder_name(folder: Path) -> str:
-    resolved = folder.resolve()
-    return resolved.parent.name if resolved.name == "outs" else resolved.name

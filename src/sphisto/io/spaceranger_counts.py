@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sphisto._settings import logger
 from sphisto.io.positions import decoded, find_one
 from sphisto.io.rows import read_rows
 from sphisto.io.spaceranger_folder import COUNTS, refuse_aggregated
@@ -22,32 +22,26 @@ if TYPE_CHECKING:
 
     Choose = Callable[[NDArray[np.bytes_]], NDArray[np.intp]]
 
-logger = logging.getLogger("sphisto")
-
 _GENES = "Gene Expression"
 
 
 def read_counts(path: Path, choose: Choose | None = None) -> tuple[AnnData, dict[str, str]]:
     """Read counts of genes, with what the file states about the run.
 
-    Parameters
-    ----------
-    path
-        The h5 file, or the folder of the mtx matrix.
-    choose
-        Gives the rows to read (ascending) of all barcodes (n,) of bytes. Of an h5 file no others are read.
+    ``path`` is the h5 file, or the folder of the mtx matrix. ``choose`` gives the rows to read (ascending) of all
+    barcodes (n,) of bytes; of an h5 file no others are read.
     """
     from scipy import sparse
 
     attributes: dict[str, str] = {}
-    if path.is_dir():
-        adata = _read_mtx(path)
-        if choose is not None:
-            adata = adata[choose(np.array(adata.obs_names, dtype="S"))].copy()
-    else:
-        adata, attributes = _read_h5(path, choose)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* names are not unique")
+        if path.is_dir():
+            adata = _read_mtx(path)
+            if choose is not None:
+                adata = adata[choose(np.array(adata.obs_names, dtype="S"))].copy()
+        else:
+            adata, attributes = _read_h5(path, choose)
         adata = _genes_only(adata, path)
     genomes = sorted(set(adata.var["genome"].astype(str)) - {""}) if "genome" in adata.var else []
     if len(genomes) > 1:
@@ -99,9 +93,7 @@ def _read_mtx(folder: Path) -> AnnData:
         described["feature_types"] = features[2].to_numpy()
     names = features[1 if features.shape[1] > 1 else 0].astype(str)
     obs = pd.DataFrame(index=pd.Index(barcodes[0].astype(str).to_numpy()))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* names are not unique")
-        return ad.AnnData(matrix, obs=obs, var=pd.DataFrame(described, index=pd.Index(names.to_numpy())))
+    return ad.AnnData(matrix, obs=obs, var=pd.DataFrame(described, index=pd.Index(names.to_numpy())))
 
 
 def _read_h5(path: Path, choose: Choose | None) -> tuple[AnnData, dict[str, str]]:
@@ -140,9 +132,7 @@ def _read_h5(path: Path, choose: Choose | None) -> tuple[AnnData, dict[str, str]
         refuse_aggregated(path.parent, libraries)
         if some is not None:
             return some, attributes
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".* names are not unique")
-            return sc.read_10x_h5(path, gex_only=False), attributes
+        return sc.read_10x_h5(path, gex_only=False), attributes
     except OSError as error:
         msg = f"{str(path)!r} cannot be read ({error}); the copy or download may be broken. Fetch it again."
         raise ValueError(msg) from error
@@ -167,13 +157,11 @@ def _rows_of_h5(matrix: Any, choose: Choose) -> AnnData:
         ours: matrix[f"features/{name}"].asstr()[:] for name, ours in kinds.items() if name in matrix["features"]
     }
     names = matrix["features/name" if "name" in matrix["features"] else "features/id"].asstr()[:]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* names are not unique")
-        return ad.AnnData(
-            read_rows(read, rows, n_genes).astype(np.float32),
-            obs=pd.DataFrame(index=pd.Index([_text(each) for each in barcodes[rows]])),
-            var=pd.DataFrame(described, index=pd.Index(names)),
-        )
+    return ad.AnnData(
+        read_rows(read, rows, n_genes).astype(np.float32),
+        obs=pd.DataFrame(index=pd.Index([_text(each) for each in barcodes[rows]])),
+        var=pd.DataFrame(described, index=pd.Index(names)),
+    )
 
 
 def _text(value: Any) -> str:

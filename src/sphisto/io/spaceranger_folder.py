@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import logging
 from pathlib import Path
 from typing import Any
 
+from sphisto._settings import logger
 from sphisto.io.positions import decoded
 
-logger = logging.getLogger("sphisto")
-
 COUNTS = "feature_bc_matrix"
+ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+"""Files, one of which is in every folder of a zarr store."""
 _CELLS = "feature_cell_matrix"
 
 
@@ -24,7 +24,7 @@ def is_spaceranger_folder(path: str | Path) -> bool:
         folder = existing_path(path)
     except TypeError:
         return False
-    if not folder.is_dir() or any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray")):
+    if not folder.is_dir() or any((folder / name).exists() for name in ZARR):
         return False
     if (folder / "outs").is_dir() and is_spaceranger_folder(folder / "outs"):
         return True
@@ -82,13 +82,7 @@ def _run_above(path: Path) -> str:
 
 
 def bins_in(folder: Path) -> dict[float, Path]:
-    """Folders of bins with counts in a Visium HD run, or in its ``binned_outputs``, by the side of the bins in um.
-
-    Raises
-    ------
-    ValueError
-        If there are folders for bins, and counts in none of them.
-    """
+    """Folders of bins with counts in a Visium HD run, or in its ``binned_outputs``, by the side of the bins in um."""
     found = _folders_of_bins(folder)
     bins = {
         float(side): each for each in found if (side := each.name[7:-2]).isdigit() and any(each.glob(f"*{COUNTS}*"))

@@ -35,20 +35,17 @@ def choose_image(
             return pyramid, None, which
         stated = valid_scale(image_scale, "image_scale")
         return pyramid, stated, f"{which}, image_scale={stated:g} as stated"
-    if image is not None:
+    others: list[str] = []
+    if image is None:
+        name, others = _own_image(sdata, region)
+        element = sdata.images[name]
+    else:
         name, element = (image, sdata.images[image]) if named else ("the image element that was given", image)
-        scale = _image_scale(element, name, sdata.shapes[region], region) / to_fullres
-        scale = scale if image_scale is None else valid_scale(image_scale, "image_scale")
-        return as_pyramid(element), scale, f"{name!r} as given, {scale:.4g} px per full-resolution px"
-    name, others = _own_image(sdata, region)
-    scale = _image_scale(sdata.images[name], name, sdata.shapes[region], region) / to_fullres
+    scale = _image_scale(element, name, sdata.shapes[region], region) / to_fullres
     scale = scale if image_scale is None else valid_scale(image_scale, "image_scale")
+    given = "" if image is None else " as given"
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
-    return (
-        as_pyramid(sdata.images[name]),
-        scale,
-        f"{name!r}, {scale:.4g} px per full-resolution px{also}",
-    )
+    return as_pyramid(element), scale, f"{name!r}{given}, {scale:.4g} px per full-resolution px{also}"
 
 
 def _is_placed(image: Any) -> bool:
@@ -127,11 +124,6 @@ def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str, *, mo
     """Px of an image per unit of a region's own coordinates, in the coordinate systems that both have.
 
     Scales in several coordinate systems differ by rounding only: by no more than ``most``, largest over smallest.
-
-    Raises
-    ------
-    ValueError
-        If they share no coordinate system, or more than a scale is between them.
     """
     from spatialdata.transformations import get_transformation
 

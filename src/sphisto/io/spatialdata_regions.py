@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.io.bins import choose_bins
 from sphisto.io.layouts import under_tissue
 from sphisto.slide.lattice import turn_of
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from sphisto.core.spot import SpotShape
-
-logger = logging.getLogger("sphisto")
 
 BINS = re.compile(r"(?:^|_)square_(\d{3})um(?:-.+)?$")
 """What spatialdata-io and Space Ranger call bins, with their side in um."""
@@ -164,14 +162,8 @@ def size_of(
 
     Outlines of cells, which differ, are refused.
 
-    Parameters
-    ----------
-    shapes, region
-        The region's shapes, and its name.
-    spread
-        Relative spread of sizes up to which shapes are spots or bins; cells differ by more.
-    skew
-        Share of its side by which the sides and the diagonals of a square may differ.
+    Sizes of spots and bins differ by no more than ``spread``, sides and diagonals of a square by no more than ``skew``,
+    as shares.
     """
     import shapely
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,21 +19,13 @@ if TYPE_CHECKING:
 
     from sphisto.io.layouts import Layout
 
-logger = logging.getLogger("sphisto")
-
 BBox = tuple[float, float, float, float]
 
 _RUNS, _RUN = 64, 64  # of rows that follow each other, drawn at random: 4,096, as many as a gene model is fitted to
 
 
 def as_bbox(bbox: Sequence[float]) -> BBox:
-    """Return (x_min, y_min, x_max, y_max) as numbers.
-
-    Raises
-    ------
-    ValueError
-        If it is no window.
-    """
+    """Return (x_min, y_min, x_max, y_max) as numbers."""
     try:
         x_min, y_min, x_max, y_max = (float(each) for each in bbox)
     except (TypeError, ValueError) as error:
@@ -56,23 +47,12 @@ def inside(centers: NDArray[np.float64], bbox: BBox) -> NDArray[np.bool_]:
 def within(found: Layout, bbox: BBox, factor: int = 1) -> tuple[Layout, AnnData | None]:
     """Cut a section to the rows of which the centre lies in a window; also return a sample of the others.
 
-    Parameters
-    ----------
-    found
-        The section; of a table that stays in its file only rows that are needed are read.
-    bbox
-        The window, in full-resolution px.
-    factor
-        Bins along the side of the larger ones that will be summed up: of these the centre decides.
+    Of a table that stays in its file only rows that are needed are read. ``factor`` is bins along the side of the
+    larger ones that will be summed up: of these the centre decides.
 
     Returns
     -------
     The section with a table of its own, and a table of about 4,000 other rows in runs at random places; ``None`` if there are none.
-
-    Raises
-    ------
-    ValueError
-        If no row lies in it.
     """
     places = None if factor == 1 else places_of(found.adata, found.rows)
     centers = found.centers if places is None else block_centers(found.centers, places, factor)
@@ -90,7 +70,10 @@ def within(found: Layout, bbox: BBox, factor: int = 1) -> tuple[Layout, AnnData 
         concluded={**found.concluded, "rows": f"{found.concluded['rows']}; {words}"},
     )
     beside = np.flatnonzero(~kept)
-    keys = np.arange(len(found.rows)) if places is None else _keys_of(places // factor)
+    keys = np.arange(len(found.rows))
+    if places is not None:  # one whole number for each larger bin, in their order
+        blocks = places // factor
+        keys = blocks[:, 0] * (blocks[:, 1].max() + 1) + blocks[:, 1]
     beside = beside[sample_of(keys[beside])]
     return cut, taken(found.adata, np.sort(found.rows[beside])) if len(beside) else None
 
@@ -118,19 +101,8 @@ def sample_of(keys: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.intp]:
     return np.flatnonzero(chosen[place] == keys)
 
 
-def _keys_of(blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One whole number for each larger bin, in their order."""
-    return np.asarray(blocks[:, 0] * (blocks[:, 1].max() + 1) + blocks[:, 1])
-
-
 def part_of_section(found: Layout, bin_um: float | None, bbox: BBox | None) -> tuple[Layout, AnnData | None]:
-    """Take bins of a size, and rows in a window; also return a sample of the other rows, if there is a window.
-
-    Raises
-    ------
-    ValueError
-        If bins of that size cannot be had, or nothing lies in the window.
-    """
+    """Take bins of a size, and rows in a window; also return a sample of the other rows, if there is a window."""
     factor, others = 1, None
     if bin_um is not None:
         if found.bin_um is None:

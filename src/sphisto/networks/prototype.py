@@ -8,24 +8,18 @@ the neighbouring spots, models each gene by itself, and was fitted to means over
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor, nn
 
 from sphisto.core.spot import Spot
 from sphisto.networks.interpolation import values_at
-from sphisto.networks.losses import dissimilarity, scaled_squares
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-    from scipy import sparse
-
-    from sphisto.networks.interpolation import values_at
-from sphisto.networks.losses import SpotLoss
+from sphisto.networks.losses import SpotLoss, dissimilarity, scaled_squares
 
 
 class Prototype:
@@ -63,10 +57,7 @@ class Prototype:
 class PrototypeModule(nn.Module):
     """Image (b, 3, h, w) and an unused prior to redrawn image (b, 3, h, w) and genes (b, K, h, w).
 
-    Parameters
-    ----------
-    largest
-        (K,) value that the sigmoid's 1 stands for.
+    ``largest`` (K,) is the value that the sigmoid's 1 stands for.
     """
 
     widths: ClassVar = (16, 32, 64, 128)

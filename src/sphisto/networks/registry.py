@@ -77,13 +77,7 @@ _ALIASES = {"seed": "prototype"}  # former names, which models and scripts may h
 
 
 def network(name: str) -> Network:
-    """Look a network up by name.
-
-    Raises
-    ------
-    ValueError
-        If there is none; the message lists those there are.
-    """
+    """Look a network up by name."""
     known = NETWORKS.get(_ALIASES.get(name, name))
     if known is None:
         msg = f"Found network={name!r}; expected one of {', '.join(map(repr, NETWORKS))}."

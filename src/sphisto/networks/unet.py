@@ -12,25 +12,20 @@ the tile it was computed in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sphisto.core.spot import Spot
 from sphisto.networks.interpolation import drawn_out, drawn_out_at, rows_drawn_out, values_at, without_border
-from sphisto.networks.losses import dissimilarity, poisson_deviance, scaled_squares
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-    from scipy import sparse
-
-    from sphisto.core.spot import Spot
-    from sphisto.networks.losses import SpotLoss
+from sphisto.networks.losses import SpotLoss, dissimilarity, poisson_deviance, scaled_squares
 
 _AT_PIXELS = 16  # channels at each pixel from which all maps are read
 _ROWS = 8  # of a tile: with all maps of a row of 512 px half a MB

@@ -102,7 +102,8 @@ def comparison(
     axes = panels(ax, titles, ncols=2, size=panel_size(extent), bars=1)
     for i in range(len(names)):
         column, raster = values[:, i], rasters[i]
-        clim = _common(limits(column[shown], vmin, vmax), limits(raster.values, vmin, vmax))
+        lows, highs = zip(limits(column[shown], vmin, vmax), limits(raster.values, vmin, vmax), strict=True)
+        clim = min(lows), max(highs)
         left, right = axes[2 * i : 2 * i + 2]
         draw_spots(left, spots, column, tissue, cmap=cmap, clim=clim)
         image = draw_raster(right, raster, cmap=cmap, clim=clim)
@@ -119,8 +120,3 @@ def _inside(xy: NDArray[np.float64], extent: tuple[float, float, float, float]) 
     x, y = xy.T
     inside: NDArray[np.bool_] = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
     return inside
-
-
-def _common(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
-    """Limits that hold both."""
-    return min(first[0], second[0]), max(first[1], second[1])

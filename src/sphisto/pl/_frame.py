@@ -82,22 +82,8 @@ def panels(
 ) -> list[Axes]:
     """Return one axes a panel: the given ones if their number is right, else those of a new figure.
 
-    Parameters
-    ----------
-    ax
-        What the user gave.
-    names
-        What each panel shows.
-    ncols
-        Panels in a row.
-    size
-        (width, height) of a panel in inches.
-    bars
-        Columns whose panels have colour bars.
-    bar
-        Width of a colour bar with its label in inches.
-    subplots
-        Passed to :func:`matplotlib.pyplot.subplots`.
+    ``names`` say what each shows, ``size`` is (width, height) of one in inches; ``bars`` columns have colour bars, with
+    their labels ``bar`` inches wide. What else is given goes to :func:`matplotlib.pyplot.subplots`.
     """
     from matplotlib import pyplot as plt
 
@@ -138,13 +124,7 @@ def finish(axes: Sequence[Axes], *, ax: AnyAxes | None, show: bool | None, save:
 
 
 def limits(values: NDArray[Any], vmin: float | str, vmax: float | str) -> Limits:
-    """Turn numbers or percentiles such as ``"p99"`` of the values (any shape, NaN left out) into colour limits.
-
-    Raises
-    ------
-    ValueError
-        If they cannot be read, or leave no room between them.
-    """
+    """Turn numbers or percentiles such as ``"p99"`` of the values (any shape, NaN left out) into colour limits."""
     known = values[np.isfinite(values)]
     low, high = _limit(known, vmin, "vmin"), _limit(known, vmax, "vmax")
     if high > low:
@@ -184,16 +164,7 @@ def draw_raster(ax: Axes, raster: DataArray, *, cmap: Any, clim: Limits, alpha: 
 def dress(ax: Axes, title: str, extent: Extent, um_per_px: float) -> None:
     """Give a map its title, window, equal sides and scale bar; no ticks.
 
-    Parameters
-    ----------
-    ax
-        Axes of the map.
-    title
-        What it shows.
-    extent
-        (left, right, bottom, top) in full-resolution px.
-    um_per_px
-        Um per full-resolution px.
+    ``extent`` is (left, right, bottom, top) in full-resolution px, of which ``um_per_px`` is the size.
     """
     ax.set_title(title)
     ax.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
@@ -212,12 +183,7 @@ def extent_of(raster: DataArray) -> Extent:
     """(left, right, bottom, top) of a raster's pixels, whose centres are its coordinates."""
     height, width = pixel_size(raster)
     y, x = raster["y"].values, raster["x"].values
-    return (
-        float(x[0] - width / 2),
-        float(x[-1] + width / 2),
-        float(y[-1] + height / 2),
-        float(y[0] - height / 2),
-    )
+    return (float(x[0] - width / 2), float(x[-1] + width / 2), float(y[-1] + height / 2), float(y[0] - height / 2))
 
 
 def known_extent(raster: DataArray) -> Extent:

@@ -8,6 +8,7 @@ import numpy as np
 
 from sphisto.io.store.data import table_of
 from sphisto.pl._frame import PANEL, colour_bar, describe, finish, limits, panels
+from sphisto.pl._measured import discs
 from sphisto.pl._sources import counts_of, groups_of
 
 if TYPE_CHECKING:
@@ -210,16 +211,13 @@ def _draw_map(
     ax: Axes, xy: NDArray[np.float64], values: NDArray[np.float64], cmap: Any, clim: tuple[float, float]
 ) -> Any:
     """Draw spots of one section as discs that nearly touch."""
-    from matplotlib.collections import EllipseCollection
-
     from sphisto.core.spot import median_pitch
 
-    size = np.full(len(xy), 0.95 * median_pitch(xy))
-    spots = EllipseCollection(size, size, np.zeros(len(xy)), units="xy", offsets=xy, offset_transform=ax.transData)
+    size = 0.95 * median_pitch(xy)
+    spots = discs(ax, xy, size)
     spots.set(array=values, cmap=cmap, clim=clim, linewidth=0)
     ax.add_collection(spots)
-    margin = size[0]
-    (left, top), (right, bottom) = xy.min(axis=0) - margin, xy.max(axis=0) + margin
+    (left, top), (right, bottom) = xy.min(axis=0) - size, xy.max(axis=0) + size
     ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
     ax.set_axis_off()
     return spots

@@ -10,15 +10,7 @@ from sphisto import _keys
 from sphisto.io.store import read as stores
 from sphisto.io.store.data import is_anndata, store_of, table_of
 from sphisto.pl._frame import colour_bar, describe, dress, finish, limits, panel_size, panels, window_of
-from sphisto.pl._sources import (
-    counts_of,
-    groups_of,
-    is_numeric,
-    names_of,
-    section_image,
-    spots_of,
-    stored_image,
-)
+from sphisto.pl._sources import counts_of, groups_of, is_numeric, names_of, section_image, spots_of, stored_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,13 +151,19 @@ def outline_spots(ax: Axes, spots: Spots) -> None:
 
 def _shapes(ax: Axes, spots: Spots) -> Collection:
     """Discs or squares of the spots' size, not yet in the axes."""
-    from matplotlib.collections import EllipseCollection, PolyCollection
+    from matplotlib.collections import PolyCollection
 
     from sphisto.core.footprint import unit_square
 
     if spots.shape == "disc":
-        n = len(spots.xy)
-        size = np.full(n, spots.size)
-        return EllipseCollection(size, size, np.zeros(n), units="xy", offsets=spots.xy, offset_transform=ax.transData)
+        return discs(ax, spots.xy, spots.size)
     corners = spots.size * unit_square(spots.turn)[:, ::-1]
     return PolyCollection(list(spots.xy[:, None] + corners))
+
+
+def discs(ax: Axes, xy: NDArray[np.float64], size: float) -> Collection:
+    """Discs of that diameter around (n, 2) x, y, not yet in the axes."""
+    from matplotlib.collections import EllipseCollection
+
+    sizes = np.full(len(xy), size)
+    return EllipseCollection(sizes, sizes, np.zeros(len(xy)), units="xy", offsets=xy, offset_transform=ax.transData)

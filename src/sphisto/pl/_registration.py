@@ -107,13 +107,7 @@ def registration(
 
 
 class _Side:
-    """What is drawn of a section.
-
-    Parameters
-    ----------
-    section
-        The section.
-    """
+    """What is drawn of a section."""
 
     def __init__(self, section: Section) -> None:
         from skimage.measure import find_contours

@@ -87,11 +87,7 @@ def report(
     >>> sphisto.pl.report("toy.zarr", "toy.html", genes=["class1_a", "nuclei_a"])  # doctest: +SKIP
     """
     path = user_path(path)
-    require_free(
-        path,
-        overwrite=overwrite,
-        mend="Choose another `path`, or replace it by `overwrite=True` (in a shell `--overwrite`)",
-    )
+    require_free(path, overwrite=overwrite)
     plan = plan_of(store_of(data, key), genes, key=key, library_id=library_id, max_side=max_side)
     write_page(path, *content_of(plan, title))
     return path

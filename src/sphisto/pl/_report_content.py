@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from sphisto import __version__, _keys
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.core.tiles import Window
 from sphisto.genes.model import require_genes
 from sphisto.io.counts import in_memory, matrix_of
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from sphisto.core.grid import Grid
     from sphisto.io.store.read import Store
     from sphisto.io.store.stored_raster import StoredRaster
-
-logger = logging.getLogger("sphisto")
 
 MOST_SIDE = 2048  # px: more than a screen shows at once
 SD_STRIDE = 8  # px; deviations are smooth

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 _ORDER = (
     "layout",
@@ -94,16 +91,8 @@ def spots(
 ) -> str:
     """Counts and genes of each spot, as histograms and in place.
 
-    Parameters
-    ----------
-    totals, detected
-        (n,) counts of each spot, and genes that have any.
-    n_genes
-        Genes of the table.
-    removed
-        What quality control took out, by reason; ``None`` where nobody knows.
-    xy, size, is_disc
-        (n, 2) centres and the side of spots in full-resolution px, and whether they are discs.
+    (n,) ``totals`` of counts, and ``detected`` genes that have any, of spots around (n, 2) centres, of a size in
+    full-resolution px; what quality control ``removed``, by reason, ``None`` where nobody knows.
     """
     about = {
         "spots": f"{len(totals):,}", "genes measured": f"{n_genes:,}",

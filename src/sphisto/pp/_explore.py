@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from scipy import sparse
 
 from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
+from sphisto._settings import logger
 from sphisto.io.counts import in_memory, require_loaded
 from sphisto.io.store.tables import become, flags, is_record, require_own
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 
 def explore(
@@ -168,16 +166,8 @@ def _check_input(
 ) -> None:
     """Raise if the table is too small, not log-normalised, or a number is too small.
 
-    Parameters
-    ----------
-    adata, values
-        The table and its values.
-    least_spots
-        The first number of spots that has two groups of two.
-    most_log
-        No logarithm of counts is larger: it is log(1 + x) of 1e13.
-    **at_least_one
-        Numbers that must not be too small, by name.
+    Two groups of two need ``least_spots``; no logarithm of counts is larger than ``most_log``: it is log(1 + x) of
+    1e13.
     """
     for name, value in at_least_one.items():
         if value < (0 if name == "n_markers" else 1):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from sphisto._checks import check_counts
+from sphisto._settings import logger
 from sphisto.io.counts import in_memory, raw_counts, require_loaded
 from sphisto.io.store.tables import become, is_record, require_own
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from anndata import AnnData
-
-logger = logging.getLogger("sphisto")
 
 
 def normalize(adata: AnnData, *, target_sum: float = 1e4, copy: bool = False) -> AnnData | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
+from sphisto._settings import logger
 from sphisto.io.counts import raw_counts
 from sphisto.io.layouts import bin_um_of
 from sphisto.io.store.tables import become, flags, is_record, require_own
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import DataFrame
-
-logger = logging.getLogger("sphisto")
 
 _LEAST_GENES = 200
 

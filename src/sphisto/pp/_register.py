@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 from sphisto._naming import naming
+from sphisto._settings import logger
 from sphisto.io.registration import map_of, own_system, write_transformations
 from sphisto.io.sections import as_section
 from sphisto.io.store.tables import require_own
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from sphisto.slide.poses import AtSpots, Model
 
     Floats = NDArray[np.float64]
-
-logger = logging.getLogger("sphisto")
 
 _SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])  # (x, y, 1) and (y, x, 1)
 _CELL_UM = 100.0  # bins are summed over squares of that side: one alone holds too few counts

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._cores import one_blas_thread
+from sphisto._settings import logger
+from sphisto.config import FitConfig
 from sphisto.core.upsample import COARSEST
 from sphisto.features.maps import SectionFeatures
+from sphisto.features.shared import Scaling
+from sphisto.features.source import FeatureSource
 from sphisto.features.sources import require_same
 from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior, prior_mean
+from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import informative, observe
+from sphisto.predict.fitted import Fitted
 from sphisto.predict.sections import field_with, taught_about, uses_neighbours
 from sphisto.scoring.skill import left_out_skill
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.config import FitConfig
-    from sphisto.features.shared import Scaling
-    from sphisto.features.source import FeatureSource
-    from sphisto.genes.model import GeneModel
-    from sphisto.predict.fitted import Fitted
-    from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
+from sphisto.slide.slide import Slide
 
 
 def features_of(slide: Slide, sources: Sequence[FeatureSource], config: FitConfig) -> SectionFeatures | None:
@@ -57,11 +50,6 @@ def posterior_for(
     Returns
     -------
     The projection as it is in this section, and the posterior.
-
-    Raises
-    ------
-    ValueError
-        If the sources of features are not those of the fit.
     """
     require_same(sources, fitted.features)
     known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from sphisto import __version__
 from sphisto._facts import as_html, as_text, gate_words, some
@@ -16,7 +17,9 @@ from sphisto.config import FitConfig, as_plain, from_plain
 from sphisto.core.atomic import whole_file
 from sphisto.core.spot import Spot
 from sphisto.features import sources
+from sphisto.features.shared import Scaling
 from sphisto.features.texture import Texture
+from sphisto.field.taught import Taught
 from sphisto.genes.levels import at_levels
 from sphisto.genes.model import GeneModel
 from sphisto.networks.precision import channels_last
@@ -24,46 +27,25 @@ from sphisto.networks.registry import network
 from sphisto.predict.taught_content import as_content, from_content
 from sphisto.scoring.skill import Skill
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from sphisto.features.shared import Scaling
-    from sphisto.field.taught import Taught
-
 _FORMAT = 4  # which versions must refuse that know no other layout of the network than the first
 _OLDER = (2, 3)  # without a layout; of one section, of several
 
 
 @dataclass(frozen=True, eq=False)
 class SectionFit:
-    """What a projection that several sections share knows of one of them.
+    """What a projection that several sections share knows of one of them."""
 
-    Parameters
-    ----------
-    levels
-        (G,) logarithm of each gene's level in the section over its usual one, the section's depth included.
-    gate
-        Share of what the network adds that is used.
-    mean
-        (K,) mean density of each factor.
-    spot
-        Of the section.
-    skill
-        Of each gene at the section's left-out spots.
-    counts, image
-        Digests by which the section is told from another one of its name; empty in models of before they were kept.
-    registered_used
-        Whether sections that it is registered to are used place by place; ``None`` if there are none, or that was not kept.
-    """
-
+    # (G,) logarithm of each gene's level in the section over its usual one, the section's depth included
     levels: NDArray[np.float64]
-    gate: float
-    mean: NDArray[np.float64]
-    spot: Spot
-    skill: Skill
+    gate: float  # share of what the network adds that is used
+    mean: NDArray[np.float64]  # (K,) mean density of each factor
+    spot: Spot  # of the section
+    skill: Skill  # of each gene at the section's left-out spots
+    # counts, image: digests by which the section is told from another one of its name; empty in models of before they
+    # were kept
     counts: str = ""
     image: str = ""
+    # whether sections that it is registered to are used place by place; None if there are none, or that was not kept
     registered_used: bool | None = None
 
 
@@ -271,15 +253,7 @@ def read_safely(path: Path, what: str) -> Any:
 
 
 def load_fitted(path: Path) -> Fitted:
-    """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not a fitted projection, or of a newer format.
-    """
+    """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed."""
     if not path.is_file():
         beside = sorted(each.name for each in path.parent.glob(f"{path.stem}.*.pt")) if path.is_dir() else []
         what = f"Found {path}, a store" if beside else f"Found no file {path}"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from sphisto._naming import naming
+from sphisto._settings import logger
+from sphisto.config import FitConfig
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import block_middles
 from sphisto.features.config import TextureConfig
-from sphisto.features.maps import SectionFeatures
+from sphisto.features.maps import FeatureMaps, SectionFeatures
 from sphisto.features.shared import SCALINGS, BoundFeatures, Scaling, share_features, sites
+from sphisto.features.source import FeatureSource
 from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
 from sphisto.field.drift import Drift, checked
@@ -23,51 +24,27 @@ from sphisto.field.field import Field
 from sphisto.field.taught import Taught
 from sphisto.field.teach import teach
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
+from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import rates
-from sphisto.genes.observations import observe
+from sphisto.genes.observations import Observations, observe
+from sphisto.predict.fitted import Fitted, SectionFit
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.slide.frames import Frame, GridInFrame, require_fixed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphisto.config import FitConfig
-    from sphisto.features.maps import FeatureMaps
-    from sphisto.features.source import FeatureSource
-    from sphisto.genes.loadings import Loadings
-    from sphisto.genes.observations import Observations
-    from sphisto.predict.fitted import Fitted, SectionFit
-    from sphisto.slide.registration import Registration
-    from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
+from sphisto.slide.registration import Registration
+from sphisto.slide.slide import Slide
 
 _LEAST_SHARED = 0.5  # of a section's counts are of genes that all have, at least
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """What c sections share.
+    """What c sections share."""
 
-    Parameters
-    ----------
-    model
-        Loadings, and each section's levels.
-    lessons
-        What all of them teach, by how features are standardised.
-    scaling
-        How features are standardised among these sections.
-    bound
-        Features of each, so standardised.
-    placed
-        Each where it lies upon others; ``None`` of one that does not.
-    """
-
-    model: SharedModel
-    lessons: dict[Scaling, Taught]
-    scaling: Scaling
-    bound: tuple[BoundFeatures, ...]
-    placed: tuple[GridInFrame | None, ...]
+    model: SharedModel  # loadings, and each section's levels
+    lessons: dict[Scaling, Taught]  # what all of them teach, by how features are standardised
+    scaling: Scaling  # how features are standardised among these sections
+    bound: tuple[BoundFeatures, ...]  # features of each, so standardised
+    placed: tuple[GridInFrame | None, ...]  # each where it lies upon others; None of one that does not
 
     @property
     def taught(self) -> Taught:
@@ -95,22 +72,8 @@ def fit_together(
 ) -> Shared:
     """Fit what sections share to the ``kept`` (n,) spots of each, all of the same genes.
 
-    Parameters
-    ----------
-    slides
-        Sections with measured spots, of different names.
-    kept
-        Spots that may be used; none of a section that is to be predicted without spots.
-    sources, config, seed
-        As of a single section.
-    scaling
-        How features are standardised among these sections.
-    loadings
-        Given ones, which take the place of factors.
-    model
-        Loadings and levels that stay as they are; ``None`` to find them.
-    maps
-        What :func:`wide_maps` read; ``None`` to read it.
+    None is kept of a section that is to be predicted without spots. ``loadings`` are given ones, which take the place
+    of factors; a ``model`` stays as it is. ``maps`` are what :func:`wide_maps` read, read here if not given.
     """
     if model is None:
         model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed, loadings)
@@ -193,25 +156,17 @@ def uses_neighbours(field: Field, slide: Slide) -> bool | None:
 
 
 def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
-    """Bring sections to the genes that all of them have, in the order of the first; what is left out is said.
-
-    Raises
-    ------
-    ValueError
-        If they have too few in common; the message says what their names look like.
-    """
+    """Bring sections to the genes that all of them have, in the order of the first; what is left out is said."""
     common = set(slides[0].spots.genes).intersection(*(slide.spots.genes for slide in slides[1:]))
     genes = tuple(gene for gene in slides[0].spots.genes if gene in common)
     out = []
     for slide in slides:
-        spots = slide.spots
-        position = {gene: i for i, gene in enumerate(spots.genes)}
-        values = sparse.csr_array(spots.values[:, [position[gene] for gene in genes]]) if genes else spots.values[:, :0]
-        share = float(values.sum()) / max(float(spots.values.sum()), 1e-12)
+        spots, shared = slide.spots, slide.spots.of(genes)
+        share = float(shared.values.sum()) / max(float(spots.values.sum()), 1e-12)
         if share < _LEAST_SHARED:
             other = min(
                 (each for each in slides if each is not slide),
-                key=lambda each: len(set(each.spots.genes) & set(position)),
+                key=lambda each: len(set(each.spots.genes) & set(spots.genes)),
                 default=slide,
             )
             msg = (
@@ -226,7 +181,7 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
                 "%s: %d of %d genes are in all sections and are used; they carry %.1f %% of its counts.",
                 slide.name, len(genes), len(spots.genes), 100 * share,
             )  # fmt: skip
-        out.append(replace(slide, measured=replace(spots, values=values, genes=genes, others=None)))
+        out.append(replace(slide, measured=shared))
     return out
 
 
@@ -267,13 +222,7 @@ def taught_about(
 
 
 def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Frame | None:
-    """Return where a section lies among those that a projection was fitted to; ``None`` if it does not, or that is not known.
-
-    Raises
-    ------
-    ValueError
-        If it is registered to a section that is not among them, or of which no factors at spots were kept.
-    """
+    """Return where a section lies among those that a projection was fitted to; ``None`` if it does not, or that is not known."""
     taught = next(iter(fitted.lessons.values()))
     frames = {own: each.frame for own, each in zip(taught.sections, taught.neighbours, strict=False)}
     if name in fitted.sections:
@@ -296,13 +245,7 @@ def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Fr
 
 
 def require_same_section(known: SectionFit, slide: Slide) -> None:
-    """Refuse a section that bears the name of one of the fit and holds other counts; warn of an image that is another.
-
-    Raises
-    ------
-    ValueError
-        If its counts are others: its levels would be those of the section of the fit.
-    """
+    """Refuse a section that bears the name of one of the fit and holds other counts; warn of an image that is another."""
     if slide.measured is not None and known.counts not in ("", fingerprint_of_counts(slide.spots)):
         msg = (
             f"Found counts of {slide.name!r} that are not those of the section of that name which the projection was fitted "

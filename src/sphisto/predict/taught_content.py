@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,6 @@ from sphisto.field.neighbours import Neighbour
 from sphisto.field.roots import Roots
 from sphisto.field.taught import Sums, Taught
 from sphisto.slide.frames import Frame
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def as_content(taught: Taught) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from sphisto._forks import is_forked
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 from sphisto.core.tiles import TILE, Tile, Window, plan_tiles, read_window
 from sphisto.networks.interpolation import drawn_out_at
 from sphisto.networks.precision import computed, fastest
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
     Points = tuple[Tile, NDArray[np.integer], NDArray[np.integer]]  # a tile, and rows and columns in its core
 
-logger = logging.getLogger("sphisto")
-
 _entering = Lock()
 _inside: list[int] = []  # of each that has entered `a_core_left`: threads there were before the first
 _LEAST_PIECE = 64  # px; with the halo around them, smaller pieces take hardly less memory
@@ -44,28 +41,14 @@ _KEPT_BYTES, _LEAST_KEPT, _MOST_KEPT = 2**25, 36, 128  # of blocks; a view has 3
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """What is known of a tile's core.
+    """What is known of a tile's core."""
 
-    Parameters
-    ----------
-    factors
-        (K, h, w) float32 density, counts per spot area; NaN outside tissue.
-    image
-        (3, h, w) float32 redrawn image, 0 to 1.
-    """
-
-    factors: NDArray[np.float32]
-    image: NDArray[np.float32]
+    factors: NDArray[np.float32]  # (K, h, w) float32 density, counts per spot area; NaN outside tissue
+    image: NDArray[np.float32]  # (3, h, w) float32 redrawn image, 0 to 1
 
 
 class SharedPrior:
-    """Maps of a posterior for views that overlap: each block of them is computed once while it is kept.
-
-    Parameters
-    ----------
-    posterior
-        That is read.
-    """
+    """Maps of a posterior for views that overlap: each block of them is computed once while it is kept."""
 
     def __init__(self, posterior: Posterior) -> None:
         self.posterior = posterior
@@ -111,11 +94,6 @@ def predict_tiles(
 
     Convolutions are of a given precision, or of that of :func:`precision_of`. A tile for which the memory does not
     suffice is computed in smaller pieces, and so are those after it.
-
-    Raises
-    ------
-    MemoryError
-        If it does not suffice for the smallest pieces either.
     """
     module, spec = fitted.module().to(device), network(fitted.network)
     precision = precision_of(fitted.params, device) if precision is None else precision
@@ -221,13 +199,9 @@ def _maps(
 def _pieces(whole: Tile, side: int | None, spec: Network) -> list[Tile]:
     if side is None:
         return [whole]
-    y, x = whole.core.y0, whole.core.x0
-
-    def moved(window: Window) -> Window:
-        return Window(window.y0 + y, window.x0 + x, window.y1 + y, window.x1 + x)
-
+    at = whole.core.y0, whole.core.x0
     planned = plan_tiles(whole.core.shape, size=side, halo=spec.reach, multiple=spec.stride)
-    return [Tile(moved(piece.core), moved(piece.view)) for piece in planned]
+    return [Tile(piece.core.moved(*at), piece.view.moved(*at)) for piece in planned]
 
 
 def _smaller(side: int, spec: Network, device: torch.device, reason: str) -> int:
@@ -273,13 +247,7 @@ def a_core_left(device: torch.device) -> Iterator[None]:
 
 
 def device_of(name: str | None) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there; ``None``: as ``sphisto.settings`` says.
-
-    Raises
-    ------
-    ValueError
-        If the device is unknown or not there.
-    """
+    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that is there; ``None``: as ``sphisto.settings`` says."""
     if is_forked() and torch.get_num_threads() > 1:
         logger.info("This process was forked, and the network runs on one core; processes that are spawned use more.")
         torch.set_num_threads(1)  # OpenMP's threads stayed behind: more than one would wait for them for ever

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.core.tiles import Tile
-    from sphisto.field.posterior import Posterior
-    from sphisto.slide.slide import Slide
+from sphisto.core.footprint import Footprint
+from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.tiles import Tile
+from sphisto.field.posterior import Posterior
+from sphisto.slide.slide import Slide
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a method predicts at m spots.
+    """What a method predicts at m spots."""
 
-    Parameters
-    ----------
-    values
-        (m, G) expected values.
-    seconds
-        That it took.
-    """
-
-    values: NDArray[np.float32]
-    seconds: float
+    values: NDArray[np.float32]  # (m, G) expected values
+    seconds: float  # that it took
 
     def of(self, genes: NDArray[np.bool_]) -> Prediction:
         """Keep the values of some genes."""

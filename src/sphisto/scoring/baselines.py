@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.field.gaussian import choose_width, gaussian_weights
 from sphisto.scoring.at_spots import Prediction
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 
 def nearest(train: Slide, spots: LazyFootprint) -> Prediction:

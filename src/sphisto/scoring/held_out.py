@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.core.splits import random_spots, spot_blocks
 from sphisto.core.spot import median_pitch
 from sphisto.genes.observations import informative
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 SPLITS = ("random", "blocks")
 
@@ -35,13 +30,7 @@ def check_split(split: str, share: float, *, known: Sequence[str] = SPLITS) -> N
 def hold_out(
     slide: Slide, split: str, share: float, rng: np.random.Generator, *, least: int = 5, least_left: int = 10
 ) -> NDArray[np.bool_]:
-    """Choose the (n,) spots to hold out, among those that measured something, be it nothing.
-
-    Raises
-    ------
-    ValueError
-        If fewer than ``least`` are held out, over which no correlation means anything, or fewer than ``least_left`` left.
-    """
+    """Choose the (n,) spots to hold out, among those that measured something, be it nothing."""
     spots = slide.spots
     known = np.flatnonzero(informative(slide))
     drawn = (

@@ -7,16 +7,13 @@ mixing of neighbours) and conservation of biology (silhouette of labels, graph c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-if TYPE_CHECKING:
-    from scipy import sparse
-
-    Floats = NDArray[np.float64]
-    Codes = NDArray[np.intp]
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
 
 FIGURES = (
     "section_accuracy",
@@ -31,36 +28,17 @@ FIGURES = (
 
 @dataclass(frozen=True, eq=False)
 class Representation:
-    """Spots in some space.
+    """Spots in some space."""
 
-    Parameters
-    ----------
-    values
-        (n, K) coordinates; distances are Euclidean.
-    sections
-        (n,) number of each spot's section.
-    labels
-        (n,) number of each spot's label, -1 for none; ``None`` if there are no labels.
-    """
-
-    values: Floats
-    sections: Codes
-    labels: Codes | None = None
+    values: Floats  # (n, K) coordinates; distances are Euclidean
+    sections: Codes  # (n,) number of each spot's section
+    labels: Codes | None = None  # (n,) number of each spot's label, -1 for none; None if there are no labels
 
 
 def figures_of(what: Representation, alone: Codes, n_neighbors: int, seed: int) -> list[float]:
     """Return all figures in the order of :data:`FIGURES`; NaN for those of labels if there are none.
 
-    Parameters
-    ----------
-    what
-        The representation.
-    alone
-        (n,) clusters found in each section alone.
-    n_neighbors
-        Neighbours of each spot.
-    seed
-        Of the folds and the clusters.
+    ``alone`` are (n,) clusters found in each section alone.
     """
     nearest = _nearest(what.values, n_neighbors)
     together = leiden(what.values, np.zeros(len(what.values), dtype=np.intp), n_neighbors, seed)
@@ -145,21 +123,14 @@ def label_connectivity(nearest: Codes, labels: Codes) -> float:
     """Mean over labels of the share of their spots in the largest connected part of the graph of their neighbours."""
     from scipy.sparse.csgraph import connected_components
 
-    graph = _graph(nearest)
+    n, k = nearest.shape
+    graph = sparse.csr_array((np.ones(n * k), (np.repeat(np.arange(n), k), nearest.ravel())), shape=(n, n))
     shares = []
     for label in np.unique(labels[labels >= 0]):
         own = np.flatnonzero(labels == label)
         part = connected_components(graph[own][:, own], directed=False)[1]
         shares.append(np.bincount(part).max() / len(own))
     return float(np.mean(shares))
-
-
-def _graph(nearest: Codes) -> sparse.csr_array:
-    from scipy import sparse
-
-    n, k = nearest.shape
-    places = (np.repeat(np.arange(n), k), nearest.ravel())
-    return sparse.csr_array((np.ones(n * k), places), shape=(n, n))
 
 
 def _nearest(values: Floats, n_neighbors: int) -> Codes:

@@ -105,13 +105,6 @@ def ceiling_of_halves(first: NDArray[np.floating], second: NDArray[np.floating])
         return np.where(r > 0, np.sqrt(2 * r / (1 + r)), np.nan)
 
 
-def spearman(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
-    """Spearman correlation of each column of two (n, G) tables; constant columns as in :func:`pearson`."""
-    from scipy.stats import rankdata
-
-    return pearson(rankdata(predicted, axis=0), rankdata(truth, axis=0))
-
-
 def deviance_explained(
     predicted: NDArray[np.floating], truth: NDArray[np.floating], constant: NDArray[np.floating]
 ) -> Floats:
@@ -123,17 +116,3 @@ def deviance_explained(
     flat = poisson_deviance(np.broadcast_to(constant, truth.shape), truth)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(flat > 0, 1 - poisson_deviance(predicted, truth) / flat, np.nan)
-
-
-def min_max(values: NDArray[np.floating]) -> Floats:
-    """Stretch each column of a (n, G) table from its least to its greatest value onto 0 to 1."""
-    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-    return np.asarray((values - low) / (high - low + 1e-12), dtype=np.float64)
-
-
-def min_max_rmse(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
-    """Root mean squared difference of the columns of two (n, G) tables, each stretched by :func:`min_max`.
-
-    It rewards flat predictions of sparse genes; read it beside the deviance.
-    """
-    return np.asarray(np.sqrt(np.nanmean(np.square(min_max(predicted) - min_max(truth)), axis=0)))

@@ -30,26 +30,13 @@ PRIOR = "prior"
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of g genes.
+    """Scores of g genes."""
 
-    Parameters
-    ----------
-    pearson
-        (g,) correlation over the spots, by method.
-    explained
-        (g,) share of the deviance that is explained, by method.
-    deviance
-        (g,) deviance of the constant.
-    ceiling
-        (g,) noise ceiling of the correlation.
-    coverage
-        (g,) share of the counts inside the predictive interval, by method, of those that give one.
-    """
-
-    pearson: dict[str, Floats]
-    explained: dict[str, Floats]
-    deviance: Floats
-    ceiling: Floats
+    pearson: dict[str, Floats]  # (g,) correlation over the spots, by method
+    explained: dict[str, Floats]  # (g,) share of the deviance that is explained, by method
+    deviance: Floats  # (g,) deviance of the constant
+    ceiling: Floats  # (g,) noise ceiling of the correlation
+    # (g,) share of the counts inside the predictive interval, by method, of those that give one
     coverage: dict[str, Floats]
 
 

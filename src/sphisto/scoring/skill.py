@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from sphisto.core.splits import column_pieces
-from sphisto.genes.model import rates
+from sphisto.field.field import Field
+from sphisto.genes.model import GeneModel, rates
 from sphisto.scoring import metrics
-
-if TYPE_CHECKING:
-    from sphisto.field.field import Field
-    from sphisto.genes.model import GeneModel
-    from sphisto.slide.slide import Slide
+from sphisto.slide.slide import Slide
 
 
 @dataclass(frozen=True, eq=False)
 class Skill:
-    """Estimates by leaving out one spot at a time, from the prior: the network adds detail within spots, not skill.
+    """Estimates by leaving out one spot at a time, from the prior: the network adds detail within spots, not skill."""
 
-    Parameters
-    ----------
-    pearson
-        (G,) correlation of log-normalised predictions and measurements at left-out spots, tempered by how far the
-        predictions spread.
-    deviance_explained
-        (G,) share of the Poisson deviance of a constant map which left-out predictions explain.
-    dispersion
-        (G,) variance of a spot's true rate that neither spots nor image foresee, over the squared rate; 0 if unknown. Not
-        below what is uncertain about a gene's level by the number of its counts.
-    """
-
+    # (G,) correlation of log-normalised predictions and measurements at left-out spots, tempered by how far the
+    # predictions spread
     pearson: NDArray[np.float64]
+    # (G,) share of the Poisson deviance of a constant map which left-out predictions explain
     deviance_explained: NDArray[np.float64]
+    # (G,) variance of a spot's true rate that neither spots nor image foresee, over the squared rate; 0 if unknown. Not
+    # below what is uncertain about a gene's level by the number of its counts
     dispersion: NDArray[np.float64]
 
     def unknown(self) -> Skill:

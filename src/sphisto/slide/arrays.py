@@ -87,11 +87,6 @@ def recognise_array(
         Stated diameter or side in um.
     config
         How well they must agree.
-
-    Raises
-    ------
-    ValueError
-        If the scale factors are those of bins, and the centres those of cells.
     """
     if bin_um is not None:
         cells = None if size_is_true else _cells(lattice, centers, size_px, bin_um, spot_um, config)
@@ -105,12 +100,7 @@ def recognise_array(
 
 
 def _cells(
-    lattice: Lattice | None,
-    centers: Floats,
-    size_px: float,
-    bin_um: float,
-    spot_um: float | None,
-    config: ArrayConfig,
+    lattice: Lattice | None, centers: Floats, size_px: float, bin_um: float, spot_um: float | None, config: ArrayConfig
 ) -> RecognisedArray | None:
     """Cells that were made of bins, and kept their scale factors: refused unless their size is stated."""
     if _on_bins(lattice, config) or not np.isfinite(size_px) or lie_on_lattice(centers, size_px, config=config):

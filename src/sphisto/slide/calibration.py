@@ -6,13 +6,13 @@ RNA; the distance between spots is the more reliable scale, because the arrays a
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sphisto._checks import number_of, require_positive
+from sphisto._settings import logger
 from sphisto.core.spot import median_pitch
 from sphisto.slide.arrays import (
     CELLS_HINT,
@@ -27,41 +27,19 @@ from sphisto.slide.arrays import (
 from sphisto.slide.config import ArrayConfig
 from sphisto.slide.lattice import Floats, Lattice, fit_lattice, positions_on_array, refuse_exchanged_rows
 
-logger = logging.getLogger("sphisto")
-
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scale of the full-resolution image, and the spots on it.
+    """Scale of the full-resolution image, and the spots on it."""
 
-    Parameters
-    ----------
-    um_per_px
-        Micrometres per full-resolution pixel.
-    scale_source
-        A phrase: what ``um_per_px`` was taken from.
-    spot_um
-        Diameter of a spot, or side of a bin, in um.
-    spot_shape
-        ``"disc"`` or ``"square"``.
-    spot_source
-        A phrase: what size and shape were taken from.
-    pitch_um
-        Distance of neighbouring spots in um (infinite for a single spot).
-    array
-        Name of the array that was recognised, such as ``"Visium, 11 mm"``; ``"unknown"`` if none was.
-    turn
-        Degrees by which squares are turned, from x towards y.
-    """
-
-    um_per_px: float
-    scale_source: str
-    spot_um: float
-    spot_shape: Shape
-    spot_source: str
-    pitch_um: float
-    array: str
-    turn: float = 0.0
+    um_per_px: float  # micrometres per full-resolution pixel
+    scale_source: str  # a phrase: what um_per_px was taken from
+    spot_um: float  # diameter of a spot, or side of a bin, in um
+    spot_shape: Shape  # "disc" or "square"
+    spot_source: str  # a phrase: what size and shape were taken from
+    pitch_um: float  # distance of neighbouring spots in um (infinite for a single spot)
+    array: str  # name of the array that was recognised, such as "Visium, 11 mm"; "unknown" if none was
+    turn: float = 0.0  # degrees by which squares are turned, from x towards y
 
 
 def calibrate(
@@ -114,12 +92,6 @@ def calibrate(
         Stated diameter (or side) in um and shape of what a spot captures; they win over everything else.
     turn
         Degrees by which squares that were drawn are turned; positions on the array tell it of others.
-
-    Raises
-    ------
-    ValueError
-        If nothing states the scale or the size of the spots, if the statements contradict each other (such as bins that lie
-        on no lattice, which are cells), or if spots share their place, in px or on the array, with others.
     """
     centers = np.asarray(centers, dtype=np.float64)
     nearest_px = median_pitch(centers)
@@ -145,13 +117,7 @@ def calibrate(
     if steps is not None and lattice is None:
         refuse_exchanged_rows(centers, steps, config)
     found = recognise_array(
-        lattice,
-        centers,
-        size_px=size_px,
-        size_is_true=spot_px_is_true,
-        bin_um=bin_um,
-        spot_um=spot_um,
-        config=config,
+        lattice, centers, size_px=size_px, size_is_true=spot_px_is_true, bin_um=bin_um, spot_um=spot_um, config=config
     )
     if microns_per_px is None and not np.isfinite(found.um_per_px):
         raise ValueError(_missing_scale(found, lattice, size_px, len(centers), config))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
-
-    from sphisto.slide.slide import Measured, Slide
+from sphisto.slide.slide import Measured, Slide
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
@@ -31,14 +28,8 @@ def fingerprint(parts: Iterable[Any]) -> str:
 def fingerprint_of_slide(slide: Slide, *, places: int = 5, side: int = 16, strip: int = 1024) -> str:
     """Digest of all that a slide holds; of its image some places only, as it may be lazy and large.
 
-    Parameters
-    ----------
-    slide
-        The slide.
-    places, side
-        Places along each axis at which the image is read, and the side of each in px.
-    strip
-        Rows of the mask that are read at a time; part of the digest, as the other two are.
+    The image is read at ``places`` along each axis, ``side`` px large, the mask by ``strip`` rows: all three are part
+    of the digest.
     """
     parts: list[Any] = [slide.name, slide.grid, slide.spot, slide.image.shape]
     parts += [np.packbits(slide.tissue[y : y + strip, :]) for y in range(0, slide.grid.shape[0], strip)]

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto._settings import logger
+from sphisto.core.grid import Grid
 from sphisto.slide.poses import moved
-
-if TYPE_CHECKING:
-    from sphisto.core.grid import Grid
-    from sphisto.slide.registration import Registration
-
-logger = logging.getLogger("sphisto")
+from sphisto.slide.registration import Registration
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where a section lies among those that lie upon each other.
+    """Where a section lies among those that lie upon each other."""
 
-    Parameters
-    ----------
-    group
-        Name of the section whose own frame is the common one.
-    matrix
-        (3, 3) from (y, x, 1) in um of the section to um of the common frame.
-    step
-        Place of the section in the order in which sections were given: that in which they were cut.
-    apart
-        Sections between it and the one at its ``step``: 0, or 1 of a section that was laid upon that one later.
-    """
-
-    group: str
-    matrix: Floats
-    step: int
+    group: str  # name of the section whose own frame is the common one
+    matrix: Floats  # (3, 3) from (y, x, 1) in um of the section to um of the common frame
+    step: int  # place of the section in the order in which sections were given: that in which they were cut
+    # sections between it and the one at its step: 0, or 1 of a section that was laid upon that one later
     apart: int = 0
 
     def steps_to(self, other: Frame) -> int:
@@ -57,18 +41,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class GridInFrame:
-    """A section's grid where it lies among others.
+    """A section's grid where it lies among others."""
 
-    Parameters
-    ----------
-    frame
-        Of the section.
-    grid
-        Over it.
-    """
-
-    frame: Frame
-    grid: Grid
+    frame: Frame  # of the section
+    grid: Grid  # over it
 
     def common(self, points: Floats) -> Floats:
         """Bring (m, 2) y, x in px of the grid to um of the common frame."""
@@ -86,15 +62,8 @@ def in_um(registration: Registration) -> Floats:
 def frames_of(registrations: Mapping[str, Registration | None]) -> dict[str, Frame]:
     """Join sections by their registrations, as far as these are trusted: each gets a frame.
 
-    Parameters
-    ----------
-    registrations
-        Of each section by name, in the order in which they were cut; ``None`` of one that was not laid upon another.
-
-    Raises
-    ------
-    ValueError
-        If one is registered to a section that is not among them.
+    ``registrations`` are by name, in the order in which sections were cut; ``None`` of one that was not laid upon
+    another.
     """
     names = list(registrations)
     links: dict[str, list[tuple[str, Floats]]] = {name: [] for name in names}

@@ -5,21 +5,16 @@ Everything is in (y, x) pixels of one raster: the tissue mask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.mask import Mask
 from sphisto.slide.config import PlacementConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.mask import Mask
-
 
 SCALE = "that the scale factor is the one of this image (hires and lowres have their own, the full-resolution image 1)"
 
@@ -112,11 +107,6 @@ def check_alignment(
     Returns
     -------
     The :class:`Alignment`. Tissue beyond the rectangle around the spots is not counted: it may lie beyond the array.
-
-    Raises
-    ------
-    ValueError
-        If there are no spots, or the arrays or the pitch are not as described.
 
     Examples
     --------
@@ -218,12 +208,7 @@ def explain(
 def explain_scale(alignment: Alignment, image_scale: float, factors: Mapping[str, float]) -> str:
     """Return which scale factor would fit the outline of the tissue better, as a sentence; empty if none would.
 
-    Parameters
-    ----------
-    alignment
-        The result of :func:`check_alignment`.
-    image_scale, factors
-        As in :func:`explain`.
+    Parameters as of :func:`explain`.
     """
     if alignment.scale == 1:
         return ""
@@ -314,11 +299,7 @@ def _turn(centers: NDArray[np.float64], turn: _Turn, shape: tuple[int, ...]) -> 
 
 
 def _fit(
-    centers: NDArray[np.float64],
-    mask: Mask | NDArray[np.bool_],
-    pitch: float,
-    config: PlacementConfig,
-    step: int = 1,
+    centers: NDArray[np.float64], mask: Mask | NDArray[np.bool_], pitch: float, config: PlacementConfig, step: int = 1
 ) -> float:
     """Return the intersection over union of the spots' cells and the mask, in the rectangle around the cells.
 

@@ -7,9 +7,10 @@ are often nearly symmetric, and also mirrored: whatever fits nearly as well some
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +18,17 @@ from scipy import ndimage
 
 from sphisto.slide.config import RegistrationConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
 Floats = NDArray[np.float64]
 Model = Literal["rigid", "affine"]
 
 
 @dataclass(frozen=True, eq=False)
 class TissueMap:
-    """Tissue of a section in coarse pixels.
+    """Tissue of a section in coarse pixels."""
 
-    Parameters
-    ----------
-    tissue
-        (h, w) share of each pixel on tissue.
-    stain
-        (h, w) optical density without its slow drift, in units of its spread over the tissue; 0 outside.
-    um_per_px
-        Side of a pixel in um.
-    """
-
-    tissue: Floats
-    stain: Floats
-    um_per_px: float
+    tissue: Floats  # (h, w) share of each pixel on tissue
+    stain: Floats  # (h, w) optical density without its slow drift, in units of its spread over the tissue; 0 outside
+    um_per_px: float  # side of a pixel in um
 
     @cached_property
     def pixels(self) -> tuple[NDArray[np.intp], ...]:
@@ -75,21 +62,7 @@ def tissue_map(
 ) -> TissueMap:
     """Make the coarse map of a section.
 
-    Parameters
-    ----------
-    image
-        (3, y, x) uint8.
-    tissue
-        (y, x) bool.
-    um_per_px
-        Side of their pixels in um.
-    config
-        Settings.
-
-    Raises
-    ------
-    ValueError
-        If there is no tissue.
+    From its (3, y, x) uint8 image and (y, x) bool tissue, in pixels of ``um_per_px``.
     """
     block = max(1, round(config.um_per_px / um_per_px))
     share = _means(np.asarray(tissue, dtype=np.float64), block)
@@ -124,18 +97,10 @@ def _mean_within(values: Floats, weight: Floats, sigma: float) -> Floats:
 
 
 class Fit(NamedTuple):
-    """How well two sections lie upon each other.
+    """How well two sections lie upon each other."""
 
-    Parameters
-    ----------
-    overlap
-        Dice of the two outlines, 0 to 1.
-    stain
-        Pearson correlation of stain where both have tissue.
-    """
-
-    overlap: float
-    stain: float
+    overlap: float  # Dice of the two outlines, 0 to 1
+    stain: float  # Pearson correlation of stain where both have tissue
 
     def score(self, config: RegistrationConfig) -> float:
         """What is sought to be highest."""
@@ -257,20 +222,11 @@ class AtSpots(NamedTuple):
     """How well expression agrees at spots that lie upon each other: means over genes of Spearman's correlation.
 
     By ranks, as a single pair of spots of very few counts, which differ from all others in every gene, can carry Pearson's.
-
-    Parameters
-    ----------
-    agreement
-        As registered; NaN if too few spots lie upon each other.
-    elsewhere
-        The best of eight places two pitches away.
-    mean_elsewhere
-        Mean over these places.
     """
 
-    agreement: float
-    elsewhere: float
-    mean_elsewhere: float
+    agreement: float  # as registered; NaN if too few spots lie upon each other
+    elsewhere: float  # the best of eight places two pitches away
+    mean_elsewhere: float  # mean over these places
 
 
 def agreement_at_spots(
@@ -278,14 +234,8 @@ def agreement_at_spots(
 ) -> AtSpots:
     """Compare expression of spots that lie upon each other with that of spots two pitches away.
 
-    Parameters
-    ----------
-    moving, fixed
-        Of each section (n, 2) places (y, x) in um of the fixed section, and (n, G) log-normalised counts of common genes.
-    pitch
-        Distance of neighbouring spots in um, the larger of the two sections'.
-    config
-        Settings.
+    Of each section (n, 2) places (y, x) in um of the fixed section, and (n, G) log-normalised counts of common genes;
+    ``pitch`` is the larger distance of neighbouring spots in um.
     """
     from scipy.spatial import cKDTree
     from scipy.stats import rankdata

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._facts import as_html, as_text
 from sphisto.slide.config import RegistrationConfig
-from sphisto.slide.poses import distance, find_poses, fit_of, moved, pose_of_landmarks, refined
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sphisto.slide.poses import AtSpots, Fit, Floats, Model, TissueMap
+from sphisto.slide.poses import (
+    AtSpots,
+    Fit,
+    Floats,
+    Model,
+    TissueMap,
+    distance,
+    find_poses,
+    fit_of,
+    moved,
+    pose_of_landmarks,
+    refined,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,31 +140,16 @@ class Registration:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A pose and how well it fits, before it is judged.
+    """A pose and how well it fits, before it is judged."""
 
-    Parameters
-    ----------
-    pose
-        (3, 3) from (y, x, 1) in um of the moving section to those of the fixed one.
-    fit
-        Overlap and stain.
-    rival_score, rival
-        Score of the best other place, and that place in words.
-    off_um
-        Um to the place near by that fits best.
-    by_landmarks
-        Whether landmarks decided the pose.
-    has_outlines
-        Whether both images show where the tissue ends.
-    """
-
-    pose: Floats
-    fit: Fit
+    pose: Floats  # (3, 3) from (y, x, 1) in um of the moving section to those of the fixed one
+    fit: Fit  # overlap and stain
+    # rival_score, rival: score of the best other place, and that place in words
     rival_score: float
     rival: str
-    off_um: float
-    by_landmarks: bool
-    has_outlines: bool
+    off_um: float  # um to the place near by that fits best
+    by_landmarks: bool  # whether landmarks decided the pose
+    has_outlines: bool  # whether both images show where the tissue ends
 
     def margin(self, config: RegistrationConfig) -> float:
         """Lead over any other place."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,6 +53,12 @@ class Measured:
     def places(self) -> Places:
         """Centres, found by where they are."""
         return Places(self.centers)
+
+    def of(self, genes: Sequence[str]) -> Measured:
+        """Return what these spots measured of some genes."""
+        position = {gene: i for i, gene in enumerate(self.genes)}
+        columns = np.array([position[gene] for gene in genes], dtype=np.intp)
+        return replace(self, values=sparse.csr_array(self.values[:, columns]), genes=tuple(genes), others=None)
 
 
 @dataclass(frozen=True, eq=False)

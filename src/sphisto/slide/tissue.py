@@ -9,23 +9,19 @@ thin or grey among coloured ones are dropped, gaps narrower than a fat cell are 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from sphisto.core.mask import Mask
 from sphisto.slide.config import TissueConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
-    from numpy.typing import NDArray
-
-    Bools = NDArray[np.bool_]
-    Floats = NDArray[np.float32]
-    Value = TypeVar("Value", bound=np.generic)
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Value = TypeVar("Value", bound=np.generic)
 
 
 def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConfig()) -> Mask:
@@ -46,11 +42,6 @@ def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConf
     -------
     (y, x) mask on the pixels of ``rgb``, in blocks of as many pixels as the edge was drawn at.
 
-    Raises
-    ------
-    ValueError
-        If the image is not (y, x, 3) uint8 or the pixel size is not a positive number.
-
     Examples
     --------
     >>> import numpy as np
@@ -64,7 +55,7 @@ def find_tissue(rgb: Any, um_per_px: float, *, config: TissueConfig = TissueConf
     _check(rgb, um_per_px)
     factor = edge_factor(rgb.shape, um_per_px, config=config)
     px = um_per_px * factor
-    fine = _optical_density(_shrink_by_strips(rgb, factor, config))
+    fine = -np.log((_shrink_by_strips(rgb, factor, config) + 1) / 256)  # natural optical density: stains add in it
     step = _factor(config.texture_um / px, fine.shape)
     coarse = _shrink(fine, step)
     glass = _glass(coarse, px * step, config)
@@ -122,11 +113,6 @@ def _grown(image: NDArray[Value], factor: int, shape: tuple[int, ...]) -> NDArra
     grown = image.repeat(factor, 0).repeat(factor, 1)
     rest = [(0, shape[0] - grown.shape[0]), (0, shape[1] - grown.shape[1])] + [(0, 0)] * (image.ndim - 2)
     return np.pad(grown, rest, mode="edge")
-
-
-def _optical_density(rgb: Floats) -> Floats:
-    """Return the natural optical density (y, x, 3): stains add in it."""
-    return -np.log((rgb + 1) / 256)
 
 
 def _norm(vectors: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from sphisto import _keys
 from sphisto._former import former_keywords, named
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.core.bins import square_bins
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from sphisto.io.store.data import Data
     from sphisto.io.store.read import Store
     from sphisto.io.store.stored_raster import StoredRaster
-
-logger = logging.getLogger("sphisto")
 
 
 @former_keywords(bins_um=named("square_um"))

@@ -29,15 +29,7 @@ _ENDING = 30  # seconds that workers are given for the tile they are at, once a 
 
 
 def check_client(client: Any) -> None:
-    """Refuse what is no client of a running cluster that waits for results.
-
-    Raises
-    ------
-    ImportError
-        If distributed is not installed.
-    TypeError, ValueError
-        If it is something else, asynchronous or closed.
-    """
+    """Refuse what is no client of a running cluster that waits for results."""
     if client is None:
         return
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from sphisto._progress import stage
 from sphisto._rng import RNG, seed_of
+from sphisto._settings import logger
 from sphisto.features.sources import record_of, sources_of
 from sphisto.genes.model import require_genes
 from sphisto.io.sections import Section
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from sphisto.config import FitConfig, PresetName
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
-
-logger = logging.getLogger("sphisto")
 
 
 def evaluate(

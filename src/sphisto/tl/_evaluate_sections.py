@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from sphisto import _keys
 from sphisto._naming import naming
+from sphisto._settings import logger
 from sphisto.features.sources import record_of
 from sphisto.genes.model import require_genes
 from sphisto.io.store.tables import require_free_key
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from sphisto.io.sections import Section
     from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 SECTION = "section"
 """The split that leaves out whole sections."""

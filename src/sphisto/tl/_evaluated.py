@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto import __version__, _keys
-from sphisto.scoring.scores import OWN
+from sphisto.io.sections import Section
+from sphisto.scoring.scores import OWN, Scores
+from sphisto.slide.slide import Slide
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.io.sections import Section
-    from sphisto.scoring.scores import Scores
-    from sphisto.slide.slide import Slide
-
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """Scores of a section and what is recorded beside them.
-
-    Parameters
-    ----------
-    section
-        Of which.
-    scores, genes
-        Scores of genes, and their names.
-    held_out
-        (n,) bool spots that were held out.
-    record, key
-        Entry of ``uns``, and its name.
-    """
+    """Scores of a section and what is recorded beside them."""
 
     section: Section
+    # scores, genes: scores of genes, and their names
     scores: Scores
     genes: list[str]
-    held_out: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]  # (n,) bool spots that were held out
+    # record, key: entry of uns, and its name
     record: dict[str, Any]
     key: str
 

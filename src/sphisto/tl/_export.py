@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from sphisto import __version__, _keys
+from sphisto._settings import logger
 from sphisto.core.atomic import require_free
 from sphisto.core.tiles import Window
 from sphisto.io.disk import require_room
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from sphisto.io.export.geojson import Objects
     from sphisto.io.store.data import Data
     from sphisto.io.store.read import Store
-
-logger = logging.getLogger("sphisto")
 
 # kind of file: how its name ends, and which keywords are for it beside those that are for all
 _KINDS = {
@@ -141,11 +139,7 @@ def export(
         "classification": classification, "objects": None if objects == "annotation" else objects, "over": over, "url": url,
     }  # fmt: skip
     kind = _kind(path, [name for name, value in stated.items() if value is not None])
-    require_free(
-        path,
-        overwrite=overwrite,
-        mend="Choose another `path`, or replace it by `overwrite=True` (in a shell `--overwrite`)",
-    )
+    require_free(path, overwrite=overwrite)
     names = [genes] if isinstance(genes, str) else None if genes is None else list(genes)
     store = store_of(store, key)
     key = stores.projection(store, key, library_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from sphisto.io.paths import beside, store_path
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import write as building
 from sphisto.io.store.space import check_space
-from sphisto.io.store.tables import flags, require_free_key
+from sphisto.io.store.tables import require_free_key
 from sphisto.io.store.transaction import replacing
 from sphisto.networks.registry import current_name
 from sphisto.networks.registry import network as network_of
@@ -32,8 +31,8 @@ from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
-from sphisto.tl._fit_sections import as_given, describe, fit_several, sections_of
-from sphisto.tl._genes import default_genes, names_of
+from sphisto.tl._fit_sections import as_given, chosen_genes, describe, fit_several, sections_of
+from sphisto.tl._genes import names_of
 from sphisto.tl._loadings import loadings_of, most_maps
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.train.fit import fit
@@ -53,9 +52,6 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.io.sections import Section
-    from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _PREPARED = "slide"  # in the journal
 
@@ -232,7 +228,8 @@ def fit_projection(
     (section,) = sections
     section.require_spots()
     require_free_key(section.table, key_added)
-    named = _named(genes, section)
+    named = names_of(genes)
+    require_genes(named, section.measured.genes if section.measured else ())  # before the image is read
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
     if um_per_px is None and settings.train.longest_side is not None:
@@ -241,7 +238,7 @@ def fit_projection(
         slide = make_slide(section, um_per_px=um_per_px)
     if copy:
         section = section.copy()
-    chosen = named or _default_genes(section.table, slide)
+    chosen = named or chosen_genes(None, [section], [slide])
     n_maps = len(chosen) if spec.one_map_per_gene else most_maps(settings.genes, given)
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
@@ -290,19 +287,6 @@ def fit_projection(
     checkpoint.unlink(missing_ok=True)
     print_line(f"Projection {key_added!r} of {slide.name!r} written to {path}")  # the user must find it
     return section.adata if copy else None
-
-
-def _named(genes: str | Sequence[str] | None, section: Section) -> tuple[str, ...]:
-    """Names of the genes asked for; refused before the image is read if they are not there."""
-    names = names_of(genes)
-    require_genes(names, section.measured.genes if section.measured else ())
-    return names
-
-
-def _default_genes(adata: AnnData, slide: Slide) -> tuple[str, ...]:
-    marked = flags(adata.var, "marker", "var")
-    markers = () if marked is None else tuple(map(str, adata.var_names[marked]))
-    return default_genes(markers, slide.spots.values, slide.spots.genes)
 
 
 def _phase_seconds(history: dict[str, Any], total: float) -> dict[str, float]:

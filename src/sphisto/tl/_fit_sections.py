@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from scipy import sparse
 from sphisto import __version__, _keys
 from sphisto._naming import naming
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.config import by_name
 from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
@@ -54,19 +54,11 @@ if TYPE_CHECKING:
     from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
 
-logger = logging.getLogger("sphisto")
-
 _MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same detail
 
 
 def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> tuple[list[Section], bool]:
-    """Return the section, or the several ones, that a call is about; and whether they are to teach, as a list is.
-
-    Raises
-    ------
-    ValueError, KeyError
-        If a list is empty; of a list, if one lacks counts, or two have one name.
-    """
+    """Return the section, or the several ones, that a call is about; and whether they are to teach, as a list is."""
     if isinstance(data, list | tuple):
         if library_id is not None or library_key is not None:
             msg = "Found several sections together with library_id= or library_key=; expected them in `sphisto.io.section(...)`."
@@ -228,7 +220,7 @@ def fit_several(
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     if copy:
         sections = copied(sections)
-    chosen = _genes(genes, sections, slides)
+    chosen = chosen_genes(genes, sections, slides)
     model = beside(path, key_added, "pt")
     checkpoint, draft, state = (beside(path, key_added, suffix) for suffix in ("ckpt", "fit.pt", "sections"))
     call = {
@@ -304,7 +296,8 @@ def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
 def comparable_slides(sections: Sequence[Section], um_per_px: float | None, longest_side: int | None) -> list[Slide]:
     """Return the slides of sections at one scale and of common genes; refuse those that cannot be compared."""
     frames = frames_of({section.library_id: section.registration for section in sections})
-    common = um_per_px or _common_scale(sections, longest_side)
+    own = (um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections)
+    common = um_per_px or max(own)  # that of the coarsest image
     with stage("images and tissue"):
         made = []
         for section in sections:
@@ -313,12 +306,6 @@ def comparable_slides(sections: Sequence[Section], um_per_px: float | None, long
         slides = of_common_genes(made)
     _refuse_other_scales(slides)
     return [replace(slide, frame=frames[slide.name]) for slide in slides]
-
-
-def _common_scale(sections: Sequence[Section], longest_side: int | None) -> float:
-    """Um per px at which all sections are worked at: that of the coarsest image."""
-    own = [um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections]
-    return max(own)
 
 
 def _refuse_other_scales(slides: Sequence[Slide]) -> None:
@@ -333,7 +320,9 @@ def _refuse_other_scales(slides: Sequence[Slide]) -> None:
         raise ValueError(msg)
 
 
-def _genes(genes: str | Sequence[str] | None, sections: Sequence[Section], slides: Sequence[Slide]) -> tuple[str, ...]:
+def chosen_genes(
+    genes: str | Sequence[str] | None, sections: Sequence[Section], slides: Sequence[Slide]
+) -> tuple[str, ...]:
     """Genes whose rasters are written: those asked for, markers that all sections have, or the most variable ones."""
     known = slides[0].spots.genes
     names = names_of(genes)
@@ -354,7 +343,8 @@ def _genes(genes: str | Sequence[str] | None, sections: Sequence[Section], slide
         if found is not None:
             marked += [str(name) for name in section.table.var_names[found]]
     there = set(known)
-    every = sparse.vstack([slide.spots.values for slide in slides], format="csr")
+    values = [slide.spots.values for slide in slides]
+    every = values[0] if len(values) == 1 else sparse.vstack(values, format="csr")  # which copies
     return default_genes(tuple(dict.fromkeys(name for name in marked if name in there)), every, known)
 
 

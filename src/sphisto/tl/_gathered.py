@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 
 
 def column(tables: Tables, name: str) -> Series:
-    """Values of a column of ``obs``, of all spots.
-
-    Raises
-    ------
-    KeyError
-        If a table lacks it.
-    """
+    """Values of a column of ``obs``, of all spots."""
     import pandas as pd
 
     for table in tables:
@@ -41,13 +35,7 @@ def column(tables: Tables, name: str) -> Series:
 
 
 def sections(tables: Tables, projection: str) -> Series:
-    """Name the section of each spot: that of a projection of several, else the only library of its table.
-
-    Raises
-    ------
-    KeyError
-        If neither tells.
-    """
+    """Name the section of each spot: that of a projection of several, else the only library of its table."""
     import pandas as pd
 
     found = []
@@ -73,13 +61,6 @@ def values(tables: Tables, name: str) -> Floats:
 
     That is roots of the shares that factors have in each spot, contrasts left out: how many counts a spot has is left out, and
     factors mean the same in all sections. NaN where a spot is of none of them.
-
-    Raises
-    ------
-    KeyError
-        If a table has neither.
-    ValueError
-        If tables have entries of different widths.
     """
     found = []
     plain = _plain(tables, name)
@@ -133,13 +114,7 @@ def own(tables: Tables, projection: str, layer: str) -> Floats | None:
 
 
 def counts(tables: Tables, layer: str) -> sparse.csr_matrix:
-    """(n, G) raw counts of the genes that all tables have: of a layer if there is one, else ``X``.
-
-    Raises
-    ------
-    ValueError
-        If they are no counts, or tables have no gene in common.
-    """
+    """(n, G) raw counts of the genes that all tables have: of a layer if there is one, else ``X``."""
     genes = tables[0].var_names
     for table in tables[1:]:
         genes = genes.intersection(table.var_names, sort=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from copy import deepcopy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from sphisto._rng import RNG, seed_of
+from sphisto._settings import logger
 from sphisto.io.counts import require_loaded
 from sphisto.io.store.tables import is_record, require_own
 from sphisto.scoring.integration import FIGURES, Representation, figures_of, leiden
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pandas import Series
 
     Floats = NDArray[np.float64]
-
-logger = logging.getLogger("sphisto")
 
 COUNTS = "counts"
 _BEFORE, _SPOTS, _AFTER, _REFERENCE = "before", "spots", "after", "harmony"

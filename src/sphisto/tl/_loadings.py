@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
+from sphisto._settings import logger
 from sphisto.genes.loadings import Loadings
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sphisto.io.sections import Section
     from sphisto.networks.registry import Network
 
-logger = logging.getLogger("sphisto")
-
 
 def most_maps(config: GeneModelConfig, loadings: Loadings | None) -> int:
     """Return how many factors and contrasts a fit has at most."""
@@ -27,13 +25,7 @@ def most_maps(config: GeneModelConfig, loadings: Loadings | None) -> int:
 def loadings_of(
     frame: pd.DataFrame | None, sections: Sequence[Section], network: str, spec: Network
 ) -> Loadings | None:
-    """Return the loadings of a table, ``None`` if there is none; refuse those that cannot hold for the sections.
-
-    Raises
-    ------
-    TypeError, ValueError, KeyError
-        If they cannot be loadings, are of genes that a section lacks, or there are no factors or counts to be told by them.
-    """
+    """Return the loadings of a table, ``None`` if there is none; refuse those that cannot hold for the sections."""
     if frame is None:
         return None
     found = Loadings.from_frame(frame)

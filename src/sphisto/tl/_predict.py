@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from sphisto._progress import stage
+from sphisto._settings import logger
 from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
 from sphisto.io.sections import Section, as_section
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _SAME_SIZE = 0.02  # relative
 _APART, _MOST_APART = 1.25, 1.5  # ratio of um per px that is warned of; that averaging whole blocks of pixels can leave
@@ -221,8 +219,7 @@ def _refuse_other_values(section: Section, fitted: Fitted) -> None:
 def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
     """Keep the values of the model's genes, in its order; what the slide lacks of them is said, and told by the others."""
     spots = slide.spots
-    position = {gene: i for i, gene in enumerate(spots.genes)}
-    shared = np.array([gene in position for gene in fitted.model.genes])
+    shared = np.isin(fitted.model.genes, spots.genes)
     weight = np.nan_to_num(fitted.model.loadings) @ fitted.mean
     share = weight[shared].sum() / weight.sum()
     if share < _LEAST_SHARED:
@@ -236,9 +233,8 @@ def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
             "%s lacks %d of the %d genes of the projection, which carry %.1f %% of its counts; what is drawn of them is told "
             "by the others.", slide.name, (~shared).sum(), len(shared), 100 * (1 - share),
         )  # fmt: skip
-    genes = tuple(gene for gene, has in zip(fitted.model.genes, shared, strict=True) if has)
-    values = sparse.csr_array(spots.values[:, [position[gene] for gene in genes]])
-    return replace(slide, measured=replace(spots, values=values, genes=genes, others=None))
+    genes = [gene for gene, has in zip(fitted.model.genes, shared, strict=True) if has]
+    return replace(slide, measured=spots.of(genes))
 
 
 def _empty_table(fitted: Fitted) -> AnnData:

@@ -39,26 +39,15 @@ _BEHIND = 1  # tiles that are not yet written while the next one is computed
 
 @dataclass(frozen=True, eq=False)
 class Writing:
-    """What is written, and where.
+    """What is written, and where."""
 
-    Parameters
-    ----------
-    fitted, slide, posterior
-        What the rasters are made of.
-    staging
-        Store that is being built; it holds the projection's empty rasters.
-    key
-        Name of the projection.
-    precision
-        Of the network's convolutions: the same for all regions, whoever computes them.
-    """
-
+    # fitted, slide, posterior: what the rasters are made of
     fitted: Fitted
     slide: Slide
     posterior: Posterior
-    staging: Path
-    key: str
-    precision: Precision
+    staging: Path  # store that is being built; it holds the projection's empty rasters
+    key: str  # name of the projection
+    precision: Precision  # of the network's convolutions: the same for all regions, whoever computes them
 
     def pool(self) -> TilePool:
         """Sums of factor maps over the spots, still empty."""
@@ -73,16 +62,7 @@ def write_regions(
     What is written does not depend on which regions are written together. While a tile is compressed and written the
     next one is computed.
 
-    Parameters
-    ----------
-    writing
-        What is written.
-    regions
-        Tiles by the number of their region.
-    device
-        Where tiles are computed.
-    done
-        Called by the writing thread as soon as all of a region is written.
+    ``done`` is called by the writing thread as soon as all of a region is written.
     """
     rasters = building.open_rasters(writing.staging, writing.key)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from sphisto import _keys
 from sphisto._progress import stage
 from sphisto._terminal import print_line
 from sphisto.io.paths import store_path
 from sphisto.io.store.convert import convert
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def upgrade(store: str | Path) -> None:

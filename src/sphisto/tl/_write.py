@@ -54,26 +54,9 @@ def write_section(
 ) -> None:
     """Predict a section and write its rasters into a store, and what describes them into its table.
 
-    Parameters
-    ----------
-    fitted
-        The projection.
-    section, slide
-        The section, and its arrays at the projection's resolution and of its genes.
-    sources, scaling
-        Of features; how they are standardised.
-    path, key
-        Of the store; name of the projection.
-    model
-        File in which the projection is kept; ``None``: its user knows.
-    resume, device, client
-        As the user said.
-    started
-        When the work began, by the performance counter.
-    posterior
-        Of a section of the fit, given all its spots; ``None`` to make it.
-    joint
-        Name that the projections of sections share that were fitted together.
+    ``slide`` is at the projection's resolution and of its genes. ``model`` is the file in which the projection is kept,
+    ``None`` where its user knows; ``started`` when the work began, by the performance counter. Of a section of the fit
+    ``posterior`` is given all its spots; ``joint`` is what the projections of sections share that were fitted together.
     """
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     levels = [own.levels for own in fitted.sections.values()]

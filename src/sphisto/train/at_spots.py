@@ -105,18 +105,8 @@ def at_spots(
 ) -> AtSpots:
     """Average what a projection predicts of a slide over spots, with and without its network.
 
-    Parameters
-    ----------
-    fitted, posterior
-        The projection as it is in the slide, and what it is predicted under.
-    slide
-        The slide.
-    spots
-        Where; only tiles that they touch are predicted.
-    device
-        Where to compute.
-    seconds
-        That it took until now, with and without the network.
+    Only tiles that the ``spots`` touch are predicted. ``seconds`` is what it took until now, with and without the
+    network.
     """
     began = time.perf_counter()
     tiles = [tile for tile in tiles_of(fitted, slide) if len(spots.within(tile.core).weight)]

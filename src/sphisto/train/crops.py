@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,45 +11,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sphisto.config import TrainConfig
+from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.tiles import Window, read_window
-
-if TYPE_CHECKING:
-    from sphisto.config import TrainConfig
-    from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.field.field import Field
-    from sphisto.slide.slide import Slide
+from sphisto.field.field import Field
+from sphisto.slide.slide import Slide
 
 
 @dataclass
 class Batch:
-    """Crops and the m spots inside them.
+    """Crops and the m spots inside them."""
 
-    Parameters
-    ----------
-    image
-        (b, 3, h, w) float32, 0 to 1.
-    prior
-        (b, K, h / s, w / s) float32, counts per spot area.
-    pixel, region, weight
-        (nnz,) entries of the footprints: flat index into (b, h, w), spot, share of the spot's area or 0 off tissue, times
-        the total there over that of the interpolated prior where such detail is known.
-    values
-        (m, G) float32 measured values.
-    hidden, held_out
-        (m,) bool: hidden from the prior of their crop; never learned from.
-    section
-        () number of the section that all crops are of.
-    """
-
-    image: Tensor
-    prior: Tensor
+    image: Tensor  # (b, 3, h, w) float32, 0 to 1
+    prior: Tensor  # (b, K, h / s, w / s) float32, counts per spot area
+    # pixel, region, weight: (nnz,) entries of the footprints: flat index into (b, h, w), spot, share of the spot's area
+    # or 0 off tissue, times the total there over that of the interpolated prior where such detail is known
     pixel: Tensor
     region: Tensor
     weight: Tensor
-    values: Tensor
+    values: Tensor  # (m, G) float32 measured values
+    # hidden, held_out: (m,) bool: hidden from the prior of their crop; never learned from
     hidden: Tensor
     held_out: Tensor
-    section: Tensor
+    section: Tensor  # () number of the section that all crops are of
 
     def pin_memory(self) -> Batch:
         """Copy to memory from which a GPU fetches while it computes; data loaders call this."""
@@ -68,46 +52,21 @@ def pool(values: Tensor, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Crops(Dataset[Batch]):
-    """The batches of one epoch; each is decided by (seed, epoch, number) alone, so that a resumed run repeats them.
+    """The batches of one epoch; each is decided by (seed, epoch, number) alone, so that a resumed run repeats them."""
 
-    Parameters
-    ----------
-    slide
-        With measured spots.
-    footprint
-        Footprints of the spots, as the loss sees them.
-    field
-        Fitted to the spots that may be learned from.
-    genes
-        Indices of the genes that are fitted.
-    learned
-        (n,) bool: spots that may be learned from.
-    held_out
-        (n,) bool: spots that are only watched.
-    shape
-        (height, width) of a crop in px.
-    config
-        How many crops make a batch, and how many spots are hidden from them.
-    n_batches
-        In the epoch.
-    seed, epoch
-        What is drawn depends on.
-    section
-        Number of the slide among those that train together.
-    """
-
-    slide: Slide
-    footprint: LazyFootprint
-    field: Field
-    genes: NDArray[np.int64]
-    learned: NDArray[np.bool_]
-    held_out: NDArray[np.bool_]
-    shape: tuple[int, int]
-    config: TrainConfig
-    n_batches: int
+    slide: Slide  # with measured spots
+    footprint: LazyFootprint  # footprints of the spots, as the loss sees them
+    field: Field  # fitted to the spots that may be learned from
+    genes: NDArray[np.int64]  # indices of the genes that are fitted
+    learned: NDArray[np.bool_]  # (n,) bool: spots that may be learned from
+    held_out: NDArray[np.bool_]  # (n,) bool: spots that are only watched
+    shape: tuple[int, int]  # (height, width) of a crop in px
+    config: TrainConfig  # how many crops make a batch, and how many spots are hidden from them
+    n_batches: int  # in the epoch
+    # seed, epoch: what is drawn depends on
     seed: int
     epoch: int
-    section: int = 0
+    section: int = 0  # number of the slide among those that train together
 
     def __len__(self) -> int:
         return self.n_batches
@@ -197,18 +156,10 @@ class Crops(Dataset[Batch]):
 
 @dataclass(frozen=True, eq=False)
 class CropsOfSections(Dataset[Batch]):
-    """The batches of one epoch of several sections: each is of one of them, drawn by their areas.
+    """The batches of one epoch of several sections: each is of one of them, drawn by their areas."""
 
-    Parameters
-    ----------
-    parts
-        Crops of each section, as many batches of each as in the epoch.
-    shares
-        (c,) chance of each.
-    """
-
-    parts: tuple[Crops, ...]
-    shares: NDArray[np.float64]
+    parts: tuple[Crops, ...]  # crops of each section, as many batches of each as in the epoch
+    shares: NDArray[np.float64]  # (c,) chance of each
 
     def __len__(self) -> int:
         return self.parts[0].n_batches

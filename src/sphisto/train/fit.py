@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sphisto import __version__
 from sphisto._cores import one_blas_thread
 from sphisto._naming import naming
 from sphisto._progress import stage
-from sphisto.config import by_name
+from sphisto._settings import logger
+from sphisto.config import FitConfig, TrainConfig, by_name
+from sphisto.features.maps import SectionFeatures
+from sphisto.features.shared import Scaling
+from sphisto.features.source import FeatureSource
 from sphisto.features.sources import record_of
+from sphisto.field.field import Field
+from sphisto.field.posterior import Posterior
 from sphisto.genes.factorize import fit_factors, gene_factors, refit_factors
 from sphisto.genes.levels import fit_shared
-from sphisto.genes.loadings import hash_of
+from sphisto.genes.loadings import Loadings, hash_of
 from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
+from sphisto.networks.registry import Network
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import features_of, fit_field, warn_without_features
 from sphisto.predict.fitted import Fitted, SectionFit
-from sphisto.predict.sections import field_of, fit_together, uses_neighbours, wide_maps
+from sphisto.predict.sections import Shared, field_of, fit_together, uses_neighbours, wide_maps
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
+from sphisto.slide.slide import Slide
 from sphisto.train.loop import Part, Task, train
 from sphisto.train.shrinkage import gated, report_gate
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from sphisto.config import FitConfig, TrainConfig
-    from sphisto.features.maps import SectionFeatures
-    from sphisto.features.shared import Scaling
-    from sphisto.features.source import FeatureSource
-    from sphisto.field.field import Field
-    from sphisto.field.posterior import Posterior
-    from sphisto.genes.loadings import Loadings
-    from sphisto.networks.registry import Network
-    from sphisto.predict.sections import Shared
-    from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
 
 _SOME_BESIDE = (
     0.1  # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
@@ -70,24 +61,9 @@ def fit(
 ) -> tuple[Fitted, Posterior]:
     """Fit a network to one slide; return it with the posterior, given all spots, under which the slide is predicted.
 
-    Parameters
-    ----------
-    slide
-        With measured spots.
-    network
-        Its name.
-    genes
-        Genes whose rasters are wanted; a network with a map for each gene models only these.
-    config
-        Settings; the number of epochs is decided.
-    sources
-        Of features of the image.
-    seed, device
-        Seed of everything random, where to compute.
-    checkpoint, resume
-        File that keeps the state after each epoch, and whether to go on from it.
-    loadings
-        Given ones, which take the place of factors.
+    A network with a map for each gene models only the ``genes``, whose rasters are wanted. The number of epochs is
+    decided in ``config``. ``checkpoint`` keeps the state after each epoch, and ``resume`` goes on from it. Given
+    ``loadings`` take the place of factors.
     """
     measured, spec = slide.spots, network_of(network)
     if spec.one_map_per_gene:  # such maps do not start from the prior, whose detail is therefore not theirs
@@ -177,14 +153,8 @@ def fit_sections(
 
     Also returns the posterior of each given all spots.
 
-    Parameters
-    ----------
-    slides
-        With counts, of different names.
-    scaling
-        How features of sections are standardised.
-    network, genes, config, sources, seed, device, checkpoint, resume, loadings
-        As of :func:`fit`; the network makes factor maps.
+    Slides have counts, and different names; ``scaling`` is how features of sections are standardised. Other parameters
+    are those of :func:`fit`; the network makes factor maps.
     """
     spec = network_of(network)
     parts = []

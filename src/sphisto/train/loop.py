@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import time
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sphisto._progress import shows_progress, stage
+from sphisto._settings import logger
 from sphisto.genes.model import rates
 from sphisto.networks.interpolation import drawn_out_at
 from sphisto.networks.precision import computed
@@ -41,69 +41,36 @@ if TYPE_CHECKING:
     from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
 
-logger = logging.getLogger("sphisto")
-
 _LOSSES = ("loss", "image_loss", "spot_loss", "held_out_loss", "held_out_interpolated")
 HISTORY = ("epoch", "phase", *_LOSSES, "learning_rate", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One section of a training.
+    """One section of a training."""
 
-    Parameters
-    ----------
-    slide
-        With measured spots.
-    model
-        Of its genes: the same ones, in the same factors, in every part.
-    field
-        Fitted to the spots to learn from.
-    learned, held_out
-        (n,) bool: spots to learn from; spots only watched.
-    """
-
-    slide: Slide
-    model: GeneModel
-    field: Field
+    slide: Slide  # with measured spots
+    model: GeneModel  # of its genes: the same ones, in the same factors, in every part
+    field: Field  # fitted to the spots to learn from
+    # learned, held_out: (n,) bool: spots to learn from; spots only watched
     learned: NDArray[np.bool_]
     held_out: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Everything a training needs.
+    """Everything a training needs."""
 
-    Parameters
-    ----------
-    parts
-        The sections, at least one.
-    network
-        Which network.
-    module
-        The network itself.
-    config
-        Settings.
-    seed
-        Of everything random.
-    precision
-        Of the convolutions, unless the training goes on from a checkpoint: then its own.
-    call
-        Plain values that name this training: a checkpoint of another one is refused.
-    past
-        Entries of the history that earlier rounds left. Only the first round begins with the image alone.
-    notes
-        What the caller keeps from round to round, plain values and tensors: checkpoints hold it.
-    """
-
-    parts: tuple[Part, ...]
+    parts: tuple[Part, ...]  # the sections, at least one
     network: Network
     module: nn.Module
     config: TrainConfig
-    seed: int
-    precision: Precision
-    call: dict[str, Any]
+    seed: int  # of everything random
+    precision: Precision  # of the convolutions, unless the training goes on from a checkpoint: then its own
+    call: dict[str, Any]  # plain values that name this training: a checkpoint of another one is refused
+    # entries of the history that earlier rounds left. Only the first round begins with the image alone
     past: tuple[dict[str, Any], ...] = ()
+    # what the caller keeps from round to round, plain values and tensors: checkpoints hold it
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -6,7 +6,8 @@ import os
 import pickle
 import socket
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import distributed
@@ -14,20 +15,9 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from sphisto._cores import n_cores
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 def check_devices(device: torch.device, n: int) -> None:
-    """Refuse to train on more devices than there are, or where processes cannot be started.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer of that kind, or they cannot train together.
-    RuntimeError
-        If this process is itself one that was started and reads the user's script anew.
-    """
+    """Refuse to train on more devices than there are, or where processes cannot be started."""
     if n == 1:
         return
     if n < 1:
@@ -63,11 +53,6 @@ def run_together(function: Callable[..., Any], n: int, *args: Any) -> None:
 
     They are spawned, not forked: this process may hold threads and a GPU, of which a fork would inherit broken copies.
     If one ends early, all are ended.
-
-    Raises
-    ------
-    RuntimeError
-        If one fails or is killed.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

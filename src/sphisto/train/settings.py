@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from sphisto.config import PRESETS, FitConfig, PresetName
 from sphisto.field.solvers import require_solver
-
-if TYPE_CHECKING:
-    from sphisto.networks.registry import Network
+from sphisto.networks.registry import Network
 
 
 def chosen(config: FitConfig | PresetName) -> FitConfig:
-    """Return the settings that are given, or that a preset's name stands for.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there is no such preset, or it is something else; the message lists those there are.
-    """
+    """Return the settings that are given, or that a preset's name stands for."""
     found = PRESETS.get(config) if isinstance(config, str) else config
     if not isinstance(found, FitConfig):
         presets = ", ".join(map(repr, get_args(PresetName)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,19 +10,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sphisto._progress import stage
-from sphisto.genes.model import rates
+from sphisto._settings import logger
+from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.tiles import Tile
+from sphisto.field.posterior import Posterior
+from sphisto.genes.model import GeneModel, rates
+from sphisto.predict.fitted import Fitted
 from sphisto.predict.tiles import predict_points, tiles_of
 from sphisto.scoring import metrics
-
-if TYPE_CHECKING:
-    from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.core.tiles import Tile
-    from sphisto.field.posterior import Posterior
-    from sphisto.genes.model import GeneModel
-    from sphisto.predict.fitted import Fitted
-    from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
+from sphisto.slide.slide import Slide
 
 _AT_ONCE = 2**22  # counts in memory: spots and genes
 

@@ -90,7 +90,7 @@ def test_folder_and_object_say_the_same(store, fitted):
     sdata = sd.read_zarr(store)
     for source in (store, sdata):
         assert stores.library_id(source) == "toy"
-        assert stores.levels(source, "projection_factors") == [(96, 112)]
+        assert stores.raster(source, "projection_factors").shapes == [(96, 112)]
         raster = stores.raster(source, "projection")
         assert raster.channels == tuple(fitted.uns["projection"]["params"]["genes"])
         assert stores.table(source).shape == fitted.shape

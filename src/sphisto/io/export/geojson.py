@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 Objects = Literal["annotation", "detection"]
 _DIGITS = 4  # after the point: 1/10,000 px
@@ -19,42 +17,20 @@ _DIGITS = 4  # after the point: 1/10,000 px
 
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """A region: its outline, its name, and what is known of it.
+    """A region: its outline, its name, and what is known of it."""
 
-    Parameters
-    ----------
-    outline
-        Polygon or polygons, in full-resolution px.
-    name
-        Name of the region.
-    classification
-        Its class, if it has one.
-    color
-        Red, green and blue (0 to 255) of that class, if they are known.
-    measurements
-        Numbers by name; those that are NaN are left out, as JSON has none.
-    """
-
-    outline: Any
+    outline: Any  # polygon or polygons, in full-resolution px
     name: str
-    classification: str | None = None
-    color: tuple[int, int, int] | None = None
+    classification: str | None = None  # its class, if it has one
+    color: tuple[int, int, int] | None = None  # red, green and blue (0 to 255) of that class, if they are known
+    # numbers by name; those that are NaN are left out, as JSON has none
     measurements: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_geojson(path: Path, features: Sequence[Feature], *, per_px: tuple[float, float], objects: Objects) -> None:
     """Write regions as a collection of features, one on a line.
 
-    Parameters
-    ----------
-    path
-        The file.
-    features
-        The regions.
-    per_px
-        Full-resolution px per pixel of the image over which they are to lie, along (y, x).
-    objects
-        What QuPath makes of them.
+    ``per_px`` is full-resolution px per pixel of the image over which they are to lie, along (y, x).
     """
     import shapely
 

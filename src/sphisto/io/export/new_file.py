@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from sphisto.core.atomic import whole_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextlib.contextmanager

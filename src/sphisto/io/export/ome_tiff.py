@@ -7,25 +7,20 @@ Bio-Formats, and with it QuPath and Fiji, reads a pyramid.
 
 from __future__ import annotations
 
-import logging
 import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto import __version__
 from sphisto._cores import n_cores
+from sphisto._settings import logger
 from sphisto.core.tiles import TILE, Window
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 _TILES_AT_ONCE = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
 _AT_ONCE = 2**24  # bytes that wait to be compressed; the default is half a gigabyte
@@ -38,32 +33,17 @@ _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Channels of an image at several resolutions, read by window.
+    """Channels of an image at several resolutions, read by window."""
 
-    Parameters
-    ----------
-    names
-        Names of the channels.
-    shapes
-        (height, width) of each level, finest first.
-    um_per_px
-        Size of a pixel of the finest level along (y, x).
-    dtype
-        Of their values.
-    read
-        Reads a window of a level of a channel: ``read(level, channel, window)`` gives (height, width), or of an image in
-        colours, which is one channel, (height, width, 3). Where it is NaN, 0 is written: NaN would spoil the
-        ranges and means that QuPath computes of a channel.
-    is_rgb
-        Whether it is an image in colours.
-    """
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, int], ...]
-    um_per_px: tuple[float, float]
-    dtype: np.dtype[Any]
+    names: tuple[str, ...]  # names of the channels
+    shapes: tuple[tuple[int, int], ...]  # (height, width) of each level, finest first
+    um_per_px: tuple[float, float]  # size of a pixel of the finest level along (y, x)
+    dtype: np.dtype[Any]  # of their values
+    # reads a window of a level of a channel: read(level, channel, window) gives (height, width), or of an image in
+    # colours, which is one channel, (height, width, 3). Where it is NaN, 0 is written: NaN would spoil the ranges and
+    # means that QuPath computes of a channel
     read: Callable[[int, int, Window], NDArray[Any]]
-    is_rgb: bool = False
+    is_rgb: bool = False  # whether it is an image in colours
 
     @property
     def n_bytes(self) -> int:
@@ -83,16 +63,7 @@ class Planes:
 def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, about: Mapping[str, str]) -> None:
     """Write an image as OME-TIFF; a few tiles of one channel are in memory at a time.
 
-    Parameters
-    ----------
-    path
-        The file.
-    planes
-        The image.
-    name, description
-        Of the image, in OME-XML.
-    about
-        Whatever else is to be kept there, by name: a ``MapAnnotation``.
+    Whatever it is ``about`` is kept by name: a ``MapAnnotation``.
     """
     from tifffile import TiffWriter
 

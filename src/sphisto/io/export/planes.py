@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
+from sphisto.core.tiles import Window
 from sphisto.io.export.ome_tiff import Planes
 from sphisto.io.store import read as stores
 from sphisto.io.store.stored_genes import stored_genes
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-    from sphisto.core.tiles import Window
-
 
 def gene_planes(store: stores.Store, key: str, genes: Sequence[str]) -> Planes:
-    """Genes of a projection as planes, each made of the factor maps when it is read.
-
-    Raises
-    ------
-    KeyError
-        If a gene is not in the table or not modelled.
-    """
+    """Genes of a projection as planes, each made of the factor maps when it is read."""
     whole = stored_genes(store, key, genes)
     each = [whole.of(gene) for gene in genes]  # a file holds one channel after the other
 
@@ -37,13 +27,7 @@ def gene_planes(store: stores.Store, key: str, genes: Sequence[str]) -> Planes:
 
 
 def raster_planes(store: stores.Store, name: str, channels: Sequence[str] | None) -> Planes:
-    """A raster of a store as planes: one in colours, or one for each channel.
-
-    Raises
-    ------
-    KeyError
-        If there is no such raster, or it has no such channel.
-    """
+    """A raster of a store as planes: one in colours, or one for each channel."""
     stored = stores.raster(store, name)
     dtype = np.dtype(stored.levels[0].dtype)
     dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 # The schema of the view configs that Vitessce's own example of a SpatialData store has; newer releases convert older
 # schemas themselves. https://github.com/vitessce/vitessce/tree/main/examples/configs (spatialdataBlobsConfig),
@@ -30,39 +28,17 @@ class Channel:
 
 @dataclass(frozen=True)
 class View:
-    """What is to be seen of a store.
+    """What is to be seen of a store."""
 
-    Parameters
-    ----------
-    url
-        Where a browser finds the store.
-    name
-        Title.
-    description
-        A sentence about it.
-    system
-        Coordinate system of the section.
-    image
-        Name of the section's image.
-    genes
-        Name of the rasters of genes.
-    channels
-        Genes to draw.
-    spots
-        Name of the circles of the spots, if there are any.
-    table
-        Name of the table of these spots.
-    """
-
-    url: str
+    url: str  # where a browser finds the store
     name: str
-    description: str
-    system: str
-    image: str
-    genes: str
-    channels: tuple[Channel, ...]
-    spots: str | None = None
-    table: str | None = None
+    description: str  # a sentence about it
+    system: str  # coordinate system of the section
+    image: str  # name of the section's image
+    genes: str  # name of the rasters of genes
+    channels: tuple[Channel, ...]  # genes to draw
+    spots: str | None = None  # name of the circles of the spots, if there are any
+    table: str | None = None  # name of the table of these spots
 
 
 def write_view_config(path: Path, view: View) -> None:

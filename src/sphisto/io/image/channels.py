@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
+from typing import Any, Literal
 
 CHANNELS = (1, 3, 4)
 """Grey; red, green, blue; the same with alpha."""
@@ -35,19 +33,7 @@ def named(names: Sequence[Any] | None) -> list[str] | None:
 def colour_order(n_channels: int, names: Sequence[Any] | None, what: str) -> tuple[list[int], str | None]:
     """Return where grey, or red, green, blue (and alpha) lie among the channels, and a note if names had to be read.
 
-    Parameters
-    ----------
-    n_channels
-        How many there are.
-    names
-        What they are called, if anything.
-    what
-        The image, for messages.
-
-    Raises
-    ------
-    ValueError
-        If the channels are no colours.
+    ``what`` is the image, for messages.
     """
     order = list(range(n_channels))
     texts = named(names)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 BYTE = 255  # white of 8 bits
 # to linear sRGB from CIE XYZ under D50, the white of print; adapted after Bradford, as colour management does it
@@ -25,20 +22,11 @@ _KNEE = 6 / 29  # of the cube root in CIE L*a*b*, below which it is a line
 
 @dataclass(frozen=True, eq=False)
 class Recoloured:
-    """A level whose windows are converted as they are read.
+    """A level whose windows are converted as they are read."""
 
-    Parameters
-    ----------
-    level
-        What is stored, (y, x, samples).
-    convert
-        Turns a block of it into (y, x, channels).
-    channels, dtype
-        Of what comes out.
-    """
-
-    level: Any
-    convert: Callable[[NDArray[Any]], NDArray[Any]]
+    level: Any  # what is stored, (y, x, samples)
+    convert: Callable[[NDArray[Any]], NDArray[Any]]  # turns a block of it into (y, x, channels)
+    # channels, dtype: of what comes out
     channels: int
     dtype: np.dtype[Any]
 
@@ -80,12 +68,7 @@ def from_ycbcr(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def from_lab(values: NDArray[Any], *, signed: bool) -> NDArray[np.uint8]:
     """Turn CIE L*a*b* under D50, of 8 or 16 bits, into sRGB.
 
-    Parameters
-    ----------
-    values
-        uint8 or uint16.
-    signed
-        Whether a* and b* are signed numbers (CIELAB of TIFF), or have their zero in the middle (ICCLAB).
+    ``signed`` says whether a* and b* are signed numbers (CIELAB of TIFF), or have their zero in the middle (ICCLAB).
     """
     bits = values.dtype.itemsize * 8
     lightness = values[..., 0] * np.float32(100 / (2**bits - 1))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.channels import CHANNELS, MULTI_CHANNEL, colour_order, named_alpha
 from sphisto.io.image.colours import Recoloured
 from sphisto.io.image.pyramid import Pyramid
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
 
 _METADATA = ("zarr.json", ".zarray")
 # what zarr and its codecs raise for chunks that cannot be read
@@ -25,13 +22,7 @@ _UNREADABLE = (ValueError, RuntimeError, OSError, KeyError, IndexError, TypeErro
 
 
 def open_ngff(path: Path) -> Pyramid:
-    """Open an OME-Zarr image: a folder whose metadata have ``multiscales``.
-
-    Raises
-    ------
-    ValueError
-        If the folder is no OME-Zarr image, or holds several planes.
-    """
+    """Open an OME-Zarr image: a folder whose metadata have ``multiscales``."""
     import zarr
 
     try:
@@ -58,11 +49,13 @@ def open_ngff(path: Path) -> Pyramid:
     levels = tuple(_open_level(path, group, dataset["path"], found) for dataset in found["datasets"])
     names = _names(attributes.get("ome", attributes))
     order, note = colour_order(levels[0].shape[2], names, f"The OME-Zarr image {str(path)!r}")
-    token, notes = f"{path.resolve()} {_changed(levels[0].folder)}", (note,) if note else ()
-    if order == sorted(order):
-        return Pyramid(levels, token, notes, named_alpha(len(order), names))
-    moved = tuple(Recoloured(level, itemgetter((..., order)), len(order), level.dtype) for level in levels)
-    return Pyramid(moved, token, notes, named_alpha(len(order), names))
+    metadata = (levels[0].folder / name for name in _METADATA)
+    changed = max(file.stat().st_mtime_ns for file in metadata if file.exists())
+    ordered: tuple[Any, ...] = levels
+    if order != sorted(order):
+        ordered = tuple(Recoloured(level, itemgetter((..., order)), len(order), level.dtype) for level in levels)
+    token = f"{path.resolve()} {changed}"
+    return Pyramid(ordered, token, (note,) if note else (), named_alpha(len(order), names))
 
 
 def _names(attributes: Mapping[str, Any]) -> list[str] | None:
@@ -72,27 +65,13 @@ def _names(attributes: Mapping[str, Any]) -> list[str] | None:
     return names if names and all(names) else None
 
 
-def _changed(folder: Path) -> int:
-    return max(file.stat().st_mtime_ns for file in (folder / name for name in _METADATA) if file.exists())
-
-
 @dataclass(frozen=True, eq=False)
 class NgffLevel:
-    """One resolution of an OME-Zarr image, (y, x, c), of which windows are read chunk by chunk.
+    """One resolution of an OME-Zarr image, (y, x, c), of which windows are read chunk by chunk."""
 
-    Parameters
-    ----------
-    folder
-        Of the zarr array.
-    array
-        The zarr array.
-    order
-        Its axes y, x and, if there is one, that of channels; the others have length 1.
-    """
-
-    folder: Path
+    folder: Path  # of the zarr array
     array: Any
-    order: tuple[int, ...]
+    order: tuple[int, ...]  # its axes y, x and, if there is one, that of channels; the others have length 1
 
     ndim = 3
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sphisto._settings import logger
 from sphisto.io.image.config import FileConfig
 from sphisto.io.image.ome_zarr import open_ngff
 from sphisto.io.image.openslide import SUFFIXES, needs_extra, open_vendor
 from sphisto.io.image.pyramid import Pyramid
 from sphisto.io.image.tiff import STARTS, open_tiff, stored_as
 from sphisto.io.image.whole_file import decode
-
-logger = logging.getLogger("sphisto")
 
 
 def open_image(path: str | Path, *, config: FileConfig = FileConfig()) -> Pyramid:
@@ -30,15 +28,6 @@ def open_image(path: str | Path, *, config: FileConfig = FileConfig()) -> Pyrami
         applied: spot positions count in stored pixels.
     config
         What is read at a time, and which files are doubted.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file holds no image that can be read here, or more than one plane; the message says which and what to do.
-    OSError
-        If it must be decoded whole and the temporary folder has no room.
     """
     path = Path(path)
     if path.is_dir():

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.pyramid import Pyramid
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 SUFFIXES = frozenset({".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu"})
 """Names of files that OpenSlide is tried for first."""
@@ -21,13 +18,7 @@ EXTRA = 'pip install "sphisto[slides]"'
 
 
 def open_vendor(path: Path) -> Pyramid | None:
-    """Open a whole slide with OpenSlide; ``None`` if OpenSlide is not installed or does not know the format.
-
-    Raises
-    ------
-    ValueError
-        If OpenSlide knows the format and cannot open the file.
-    """
+    """Open a whole slide with OpenSlide; ``None`` if OpenSlide is not installed or does not know the format."""
     try:
         import openslide
     except ImportError:  # also if its C library is missing
@@ -44,21 +35,11 @@ def open_vendor(path: Path) -> Pyramid | None:
 
 @dataclass(frozen=True, eq=False)
 class VendorLevel:
-    """One resolution of a slide, (y, x, 4): red, green, blue and whether anything was scanned there.
+    """One resolution of a slide, (y, x, 4): red, green, blue and whether anything was scanned there."""
 
-    Parameters
-    ----------
-    path
-        Of the slide.
-    slide
-        The opened slide.
-    level
-        Number of the resolution, 0 the finest.
-    """
-
-    path: Path
-    slide: Any
-    level: int
+    path: Path  # of the slide
+    slide: Any  # the opened slide
+    level: int  # number of the resolution, 0 the finest
 
     ndim = 3
     dtype = np.dtype(np.uint8)

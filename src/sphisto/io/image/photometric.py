@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from sphisto.io.image.channels import MULTI_CHANNEL
 from sphisto.io.image.colours import Recoloured, from_cmyk, from_lab, from_palette, from_ycbcr, spread, to_byte
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.io.image.rgb import Alpha
+from sphisto.io.image.rgb import Alpha
 
 _GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
 _N_COLOURS: dict[int, int] = {
@@ -36,25 +32,15 @@ _WHOLE_BITS = (1, 8, 16, 32, 64)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """How what a tif stores becomes grey, RGB or RGBA.
+    """How what a tif stores becomes grey, RGB or RGBA."""
 
-    Parameters
-    ----------
-    convert
-        Turns blocks (y, x, samples) into (y, x, channels); ``None`` if they are so already.
-    channels, dtype
-        Of what comes out.
-    alpha
-        What the file states about a fourth channel; ``None`` if nothing.
-    notes
-        What is done.
-    """
-
+    # turns blocks (y, x, samples) into (y, x, channels); None if they are so already
     convert: Callable[[NDArray[Any]], NDArray[Any]] | None
+    # channels, dtype: of what comes out
     channels: int
     dtype: np.dtype[Any]
-    alpha: Alpha | None = None
-    notes: tuple[str, ...] = ()
+    alpha: Alpha | None = None  # what the file states about a fourth channel; None if nothing
+    notes: tuple[str, ...] = ()  # what is done
 
     def of(self, level: Any) -> Any:
         """Return a level that gives converted blocks."""
@@ -64,19 +50,8 @@ class Samples:
 def samples_of(frame: Any, n_pages: int = 1, order: Sequence[int] | None = None) -> Samples:
     """Find out what the samples of a tif are.
 
-    Parameters
-    ----------
-    frame
-        What tifffile knows of its page.
-    n_pages
-        Pages that are channels of one image.
-    order
-        Where red, green, blue (and alpha) lie among these pages, if they have names.
-
-    Raises
-    ------
-    ValueError
-        If they are no image, or of a kind that is not read here; the message goes on after the name of the file.
+    From what tifffile knows of its page; of ``n_pages`` that are channels of one image, ``order`` says where red,
+    green, blue (and alpha) lie, if they have names.
     """
     kind, n_samples = int(frame.photometric), int(frame.samplesperpixel) * n_pages
     if frame.dtype is None or frame.dtype.kind not in "buif":

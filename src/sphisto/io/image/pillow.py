@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.colours import from_lab
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _PLAIN = frozenset({"1", "L", "RGB", "RGBA", "I", "F"})
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How images of one of Pillow's modes become arrays.
+    """How images of one of Pillow's modes become arrays."""
 
-    Parameters
-    ----------
-    steps
-        Modes to convert to, one after another.
-    lab
-        Whether it is CIE L*a*b*, which Pillow itself does not convert.
-    note
-        What is done, if anything.
-    bits
-        Of the values of the array.
-    """
-
-    steps: tuple[str, ...] = ()
-    lab: bool = False
-    note: str | None = None
-    bits: int = 8
+    steps: tuple[str, ...] = ()  # modes to convert to, one after another
+    lab: bool = False  # whether it is CIE L*a*b*, which Pillow itself does not convert
+    note: str | None = None  # what is done, if anything
+    bits: int = 8  # of the values of the array
 
     def array(self, image: Any) -> NDArray[Any]:
         """Return an image as (y, x, 1 | 3 | 4)."""

@@ -6,13 +6,15 @@ An image at some resolution is made of the coarsest level that is still as fine,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from os import PathLike
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import unmasked
 from sphisto.core.resize import coarse_window
@@ -22,39 +24,21 @@ from sphisto.io.image.config import PyramidConfig
 from sphisto.io.image.pillow import mode_of
 from sphisto.io.image.rgb import Alpha, Conversion, channels_last, conversion_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-
 _CHANNEL_DIMS = frozenset({"c", "channel", "channels", "s", "band", "bands", "rgb", "rgba"})
 _FILL = "Fill what is masked, for instance with white (`image.filled(255)`, `dask.array.ma.filled(image, 255)`)."
 
 
 @dataclass(frozen=True, eq=False)
 class Pyramid:
-    """An image in one or several resolutions.
+    """An image in one or several resolutions."""
 
-    Parameters
-    ----------
-    levels
-        Finest first, each (y, x, c) with ``shape``, ``dtype`` and windows by ``level[rows, columns]``: numpy, dask,
-        zarr or what :func:`sphisto.io.image.open.open_image` makes of files.
-    token
-        What names the pixels: two pyramids with one token hold the same.
-    notes
-        What was done to the pixels to have these levels.
-    alpha
-        What the source states about a fourth channel; ``None`` if nothing.
-    config
-        How its images of other resolutions are made.
-    """
-
+    # finest first, each (y, x, c) with shape, dtype and windows by level[rows, columns]: numpy, dask, zarr or what
+    # sphisto.io.image.open.open_image makes of files
     levels: tuple[Any, ...]
-    token: str = ""
-    notes: tuple[str, ...] = ()
-    alpha: Alpha | None = None
-    config: PyramidConfig = PyramidConfig()
+    token: str = ""  # what names the pixels: two pyramids with one token hold the same
+    notes: tuple[str, ...] = ()  # what was done to the pixels to have these levels
+    alpha: Alpha | None = None  # what the source states about a fourth channel; None if nothing
+    config: PyramidConfig = PyramidConfig()  # how its images of other resolutions are made
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -112,14 +96,7 @@ class Pyramid:
 class Blocks:
     """A (3, y, x) uint8 image that is made block by block when windows of it are read; the last blocks are kept.
 
-    Parameters
-    ----------
-    make
-        Gives a window as (h, w, 3); called from several threads.
-    shape
-        (height, width) in pixels.
-    config
-        How large blocks are, and how many are made at a time and kept.
+    ``make`` gives a window as (h, w, 3), and is called from several threads; ``shape`` is (height, width) in pixels.
     """
 
     dtype = np.dtype(np.uint8)
@@ -161,13 +138,6 @@ def as_pyramid(image: Any) -> Pyramid:
         A pyramid; an image element of SpatialData or another ``DataArray`` or ``DataTree`` of xarray, whose axes are
         recognised by their names; an image of Pillow; a dask array, or what ``numpy.asarray`` takes: (y, x),
         (y, x, 1 | 3 | 4) or (1 | 3 | 4, y, x). Where both ends of the shape could be channels, the last is taken.
-
-    Raises
-    ------
-    ValueError
-        If the shape or the channels are not those of an image.
-    TypeError
-        If it is a path or an open file.
     """
     if isinstance(image, Pyramid):
         return image
@@ -180,7 +150,8 @@ def as_pyramid(image: Any) -> Pyramid:
     if isinstance(image, np.ndarray) or _is_dask(image):
         return _of_array(image)
     if hasattr(image, "getbands") and hasattr(image, "convert"):  # of Pillow, which need not be loaded to recognise it
-        return _of_pillow(image)
+        mode = mode_of(image)
+        return Pyramid((mode.array(image),), notes=(mode.note,) if mode.note else ())
     if hasattr(image, "data_vars") or (hasattr(image, "dims") and hasattr(image, "isel")):
         return _of_xarray(image)
     array = np.asarray(image)
@@ -195,11 +166,6 @@ def _of_array(array: Any) -> Pyramid:
         array = unmasked(array, "the image", _FILL)
     level, moved = channels_last(array)
     return Pyramid((level,), str(level.name) if _is_dask(level) else "", (moved,) if moved else ())
-
-
-def _of_pillow(image: Any) -> Pyramid:
-    mode = mode_of(image)
-    return Pyramid((mode.array(image),), notes=(mode.note,) if mode.note else ())
 
 
 def _of_xarray(element: Any) -> Pyramid:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.channels import CHANNELS, MULTI_CHANNEL
 from sphisto.io.image.colours import BYTE
 from sphisto.io.image.config import ColourConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
 
 Alpha = Literal["straight", "premultiplied"]
 """Whether the colours of an image with alpha have been multiplied with it."""
@@ -23,27 +20,13 @@ Alpha = Literal["straight", "premultiplied"]
 
 @dataclass(frozen=True)
 class Conversion:
-    """How blocks of one image become 8-bit RGB.
+    """How blocks of one image become 8-bit RGB."""
 
-    Parameters
-    ----------
-    white
-        The value that becomes 255.
-    note
-        A sentence on what is converted, or None.
-    alpha
-        What is done with a fourth channel; ``None`` to leave it out.
-    opaque
-        The value of the fourth channel where nothing shines through.
-    config
-        How far values may lie beyond white.
-    """
-
-    white: float
-    note: str | None
-    alpha: Alpha | None = None
-    opaque: float = BYTE
-    config: ColourConfig = ColourConfig()
+    white: float  # the value that becomes 255
+    note: str | None  # a sentence on what is converted, or None
+    alpha: Alpha | None = None  # what is done with a fourth channel; None to leave it out
+    opaque: float = BYTE  # the value of the fourth channel where nothing shines through
+    config: ColourConfig = ColourConfig()  # how far values may lie beyond white
 
     def __call__(self, block: NDArray[Any]) -> NDArray[np.uint8]:
         """Convert a (y, x, c) block; impossible values raise ValueError."""
@@ -100,11 +83,6 @@ def conversion_of(
         The same image, coarser, to judge beside the windows of a lazy one.
     config
         How values are taken for colours.
-
-    Raises
-    ------
-    ValueError
-        If values are NaN, infinite, far below 0 or beyond 16 bits, or of another type; if a fourth channel is not alpha.
     """
     if array.dtype.kind not in "buif":
         msg = f"Found values of type {array.dtype} in place of an image. Expected bool, integers or floats."

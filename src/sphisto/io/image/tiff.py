@@ -8,26 +8,22 @@ from __future__ import annotations
 import lzma
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.io.image.channels import CHANNELS, MULTI_CHANNEL, colour_order, named_alpha
 from sphisto.io.image.config import FileConfig
 from sphisto.io.image.photometric import decodes_samples, samples_of
 from sphisto.io.image.pyramid import Pyramid
 from sphisto.io.image.whole_file import kept, orientation_note, refuse_bomb
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import BinaryIO
-
-    from numpy.typing import NDArray
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a tif; the last two are BigTIFF."""
@@ -40,13 +36,7 @@ _UNDECODABLE = (ValueError, RuntimeError, OSError, IndexError, TypeError, zlib.e
 
 
 def open_tiff(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid | None:
-    """Open the largest image of a tif; ``None`` if it is compressed in a way that cannot be decoded here.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or holds several planes.
-    """
+    """Open the largest image of a tif; ``None`` if it is compressed in a way that cannot be decoded here."""
     import tifffile
 
     try:
@@ -172,16 +162,8 @@ class _Page:
 class TiffLevel:
     """One resolution of a tif, (y, x, c), of which windows are read tile by tile (or strip by strip).
 
-    Parameters
-    ----------
-    file
-        Where it is.
-    keyframe
-        What tifffile knows of its pages.
-    pages
-        One, or one for each channel.
-    config
-        What is kept of its tiles.
+    ``keyframe`` is what tifffile knows of its pages, one, or one for each channel; ``config`` says what is kept of its
+    tiles.
     """
 
     ndim = 3
@@ -235,16 +217,8 @@ class TiffLevel:
 class ContiguousLevel:
     """One resolution of a tif that is neither tiled nor compressed, (y, x, c): rows are read where they lie.
 
-    Parameters
-    ----------
-    file
-        Where it is.
-    shape
-        (y, x, c).
-    stored
-        Type of the values in the file, with its order of bytes.
-    planes
-        Where each plane of (y, x, samples) begins.
+    ``stored`` is the type of the values in the file, with its order of bytes; ``planes`` say where each plane of (y, x,
+    samples) begins.
     """
 
     ndim = 3

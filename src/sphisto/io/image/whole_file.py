@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import warnings
 import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.io.image.config import FileConfig
 from sphisto.io.image.openslide import EXTRA
 from sphisto.io.image.pillow import Mode, mode_of
 from sphisto.io.image.pyramid import Pyramid
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-    from typing import IO
-
-    from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 _PNG_BITS = 24  # place of the byte of a png that holds the bits of a sample
 _JP2_MARK, _JP2_BITS = b"\xff\x4f\xff\x51", 42  # begin of a JPEG 2000 code stream, and place of the bits from there
@@ -36,12 +30,7 @@ class FileLevel:
 
     The file is mapped again for each window: what is read of it does not stay in memory.
 
-    Parameters
-    ----------
-    file
-        Its values in order, and nothing else.
-    shape, dtype
-        Of the image.
+    The file holds its values in order, and nothing else.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -69,13 +58,6 @@ def decode(path: Path, *, config: FileConfig = FileConfig()) -> Pyramid:
 
     Orientation tags are not applied. Of several frames the largest is taken. What was done is in the pyramid's notes;
     its one level is (y, x, 1 | 3 | 4) in the file's own type.
-
-    Raises
-    ------
-    ValueError
-        If the file holds no image that can be read, or declares one that it cannot hold.
-    OSError
-        If the temporary folder cannot hold it.
     """
     with _any_size():
         image, mode, notes = _loaded(path, config)
@@ -94,13 +76,7 @@ def kept(
     *,
     config: FileConfig = FileConfig(),
 ) -> NDArray[Any] | FileLevel:
-    """Join strips of rows (h, x, c) in memory, or above 64 MB in a temporary file.
-
-    Raises
-    ------
-    OSError
-        If the temporary folder cannot hold them.
-    """
+    """Join strips of rows (h, x, c) in memory, or above 64 MB in a temporary file."""
     nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if nbytes <= config.in_memory:
         return np.concatenate(list(strips))
@@ -125,13 +101,7 @@ def kept(
 
 
 def refuse_bomb(path: Path, shape: tuple[int, ...], itemsize: int, *, config: FileConfig = FileConfig()) -> None:
-    """Raise for a file that declares far more pixels than its bytes can hold; whole slides pass.
-
-    Raises
-    ------
-    ValueError
-        If the image would take above 1 GB and more than 500 times its file.
-    """
+    """Raise for a file that declares far more pixels than its bytes can hold; whole slides pass."""
     declared = int(np.prod(shape, dtype=object)) * itemsize
     size = path.stat().st_size
     if declared > max(config.harmless, config.plausible * size):

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._checks import require_positive
+from sphisto._settings import logger
 from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.mask import Mask
 from sphisto.core.resize import coarse_window
 from sphisto.core.tiles import Window
 from sphisto.io.image.colours import BYTE
+from sphisto.io.image.pyramid import Pyramid
 from sphisto.slide.tissue import edge_factor, find_tissue
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.io.image.pyramid import Pyramid
-
-logger = logging.getLogger("sphisto")
 
 
 def working_image(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tuple[Any, Grid, int]:
@@ -29,14 +24,7 @@ def working_image(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tu
 
     A few px that fill no block are cut off at the far edges.
 
-    Parameters
-    ----------
-    pyramid
-        The image.
-    native
-        Where its finest level lies.
-    um_per_px
-        Wanted um per px; ``None`` for the image's own.
+    ``native`` is where its finest level lies; without ``um_per_px`` its own scale is wanted.
 
     Returns
     -------
@@ -70,12 +58,7 @@ def working_image(pyramid: Pyramid, native: Grid, um_per_px: float | None) -> tu
 def tissue_in(pyramid: Pyramid, image: Any, grid: Grid, block: int = 1) -> Mask:
     """Find the tissue in an image on its grid: by a coarser level, if the pyramid has one that is fine enough.
 
-    Parameters
-    ----------
-    pyramid
-        The image in all resolutions.
-    image, grid, block
-        What :func:`working_image` made of it.
+    ``image``, ``grid`` and ``block`` are what :func:`working_image` made of it.
     """
     factor = edge_factor(grid.shape, grid.um_per_px)
     if pyramid.level_for(block * factor) == pyramid.level_for(block):
@@ -89,17 +72,7 @@ def tissue_in(pyramid: Pyramid, image: Any, grid: Grid, block: int = 1) -> Mask:
 def resized_mask(tissue: Any, grid: Grid, block: int = 1) -> Mask:
     """Bring a mask of the whole image to a grid: what most of a pixel is, or the pixel of a coarser mask it lies in.
 
-    Parameters
-    ----------
-    tissue
-        (y, x) bool, of any size.
-    grid, block
-        What :func:`working_image` made of the image.
-
-    Raises
-    ------
-    ValueError
-        If it is no mask, or not of that image.
+    ``grid`` and ``block`` are what :func:`working_image` made of the image.
     """
     mask = np.asarray(tissue)
     if mask.ndim != 2 or not mask.size:

@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.io.regions.placing import some
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
 
 _CORNERS_OF_A_QUARTER = 16  # of a circle that is drawn as a polygon
 
 
 @dataclass(frozen=True, eq=False)
 class Circles:
-    """Circles.
+    """Circles."""
 
-    Parameters
-    ----------
-    xy
-        (n, 2) centres x, y in full-resolution px.
-    radii
-        (n,) in full-resolution px.
-    names
-        (n,) of the regions.
-    """
-
-    xy: NDArray[np.float64]
-    radii: NDArray[np.float64]
-    names: NDArray[Any]
+    xy: NDArray[np.float64]  # (n, 2) centres x, y in full-resolution px
+    radii: NDArray[np.float64]  # (n,) in full-resolution px
+    names: NDArray[Any]  # (n,) of the regions
 
     def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
         """Footprints on a grid, and the names of the regions."""

@@ -39,13 +39,6 @@ def read_regions(path: str | os.PathLike[str]) -> GeoDataFrame:
         Outlines: GeoJSON (as QuPath and napari export), GeoParquet, or whatever else geopandas reads. Circles: csv with
         columns ``x``, ``y`` and perhaps ``radius``. A column ``id``, or a feature's id, gives the regions their names;
         without one they are numbered.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it holds no regions.
     """
     import geopandas as gpd
 

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.core.outline import Rings, rings
 from sphisto.io.elements import finest
 from sphisto.io.regions.placing import matrix_to, some
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-
-logger = logging.getLogger("sphisto")
-
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Labels.
+    """Labels."""
 
-    Parameters
-    ----------
-    pixels
-        (y, x) whole numbers, 0 where there is none.
-    matrix
-        (3, 3) from their x, y to full-resolution px: scale and shift.
-    """
-
-    pixels: NDArray[Any]
-    matrix: NDArray[np.float64]
+    pixels: NDArray[Any]  # (y, x) whole numbers, 0 where there is none
+    matrix: NDArray[np.float64]  # (3, 3) from their x, y to full-resolution px: scale and shift
 
     def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
         """Read labels of any resolution at the middles of the grid's pixels."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.core.grid import SAME_SCALE
 from sphisto.io.elements import is_shifted
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-logger = logging.getLogger("sphisto")
 
 KINDS = (
     "an (n, 2) array of x, y with `radius=`, a GeoDataFrame of polygons (or of points with a radius), or a shapes or labels "

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto._settings import logger
 from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.io.regions.circles import Circles, circles_of
 from sphisto.io.regions.placing import KINDS, matrix_to, refuse_radius, scale_of_circles, some
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-
-logger = logging.getLogger("sphisto")
 
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
-    """Polygons.
+    """Polygons."""
 
-    Parameters
-    ----------
-    shapes
-        Valid ones in full-resolution px, ``None`` for a region without an area.
-    names
-        (n,) of the regions.
-    """
-
-    shapes: list[Any]
-    names: NDArray[Any]
+    shapes: list[Any]  # valid ones in full-resolution px, None for a region without an area
+    names: NDArray[Any]  # (n,) of the regions
 
     def on(self, grid: Grid) -> tuple[Footprint, NDArray[Any]]:
         """Footprints on a grid, and the names of the regions."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.footprint import Footprint
+from sphisto.core.grid import Grid
 from sphisto.io.paths import located
 from sphisto.io.regions.circles import circles_of
 from sphisto.io.regions.labels import labels_of
 from sphisto.io.regions.placing import KINDS, refuse_radius
 from sphisto.io.regions.shapes import shapes_of
 from sphisto.io.store import read as stores
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.footprint import Footprint
-    from sphisto.core.grid import Grid
 
 
 class Regions(Protocol):
@@ -36,15 +33,7 @@ class Regions(Protocol):
 def footprint(
     store: stores.Store, regions: Any, grid: Grid, radius: Any, system: str
 ) -> tuple[Footprint, NDArray[Any]]:
-    """Footprints of regions on a grid, and their names.
-
-    Raises
-    ------
-    KeyError
-        If the store has no element of that name.
-    ValueError
-        If the regions are of no known kind, empty, without a place in the section, or none of them lies on the grid.
-    """
+    """Footprints of regions on a grid, and their names."""
     made, names = understood(store, regions, radius, system).on(grid)
     if len(made) == 0 or len(made.weight) == 0:
         far = grid.to_fullres(np.array([grid.shape]))[0]
@@ -60,29 +49,28 @@ def understood(store: stores.Store, regions: Any, radius: Any, system: str) -> R
     """Find out what regions are, and where: whatever :func:`sphisto.tl.aggregate` takes.
 
     Elements lie where their transformation to ``system`` puts them, which is that of the section.
-
-    Raises
-    ------
-    KeyError
-        If the store has no element of that name.
-    ValueError
-        If the regions are of no known kind, or without a place in the section.
     """
-    element = element_of(store, regions) if isinstance(regions, str) else regions
-    name = repr(regions) if isinstance(regions, str) else "regions"
-    return _understood(element, name, radius, system)
+    name = "regions"
+    if isinstance(regions, str):
+        name, regions = repr(regions), element_of(store, regions)
+    if hasattr(regions, "geometry"):
+        return shapes_of(regions, name, radius, system)
+    if hasattr(regions, "dims") or hasattr(regions, "children"):
+        refuse_radius(radius, "labels")
+        return labels_of(regions, name, system)
+    if hasattr(regions, "dask") and hasattr(regions, "columns"):
+        msg = f"Found a points element as {name}; expected {KINDS}. Points have no area."
+        raise ValueError(msg)
+    points = np.asarray(regions)
+    if points.ndim == 2 and points.shape[1] == 2 and radius is not None:
+        return circles_of(points, radius, np.arange(len(points)))
+    without = " without `radius=`" if radius is None else ""
+    msg = f"Found regions of type {type(regions).__name__}, shape {points.shape}{without}; expected {KINDS}."
+    raise ValueError(msg)
 
 
 def element_of(store: stores.Store, name: str) -> Any:
-    """Labels or shapes of a store by name, also those that somebody else added; labels are not read.
-
-    Raises
-    ------
-    KeyError
-        If there is no element of that name.
-    ValueError
-        If it is neither.
-    """
+    """Labels or shapes of a store by name, also those that somebody else added; labels are not read."""
     sdata = located(store)
     if isinstance(sdata, Path):
         from spatialdata import read_zarr
@@ -99,20 +87,3 @@ def element_of(store: stores.Store, name: str) -> Any:
         msg = f"{name!r} is one of the {kind} of the store; expected labels or shapes, which have an area."
         raise ValueError(msg)
     return kinds[kind][name]
-
-
-def _understood(regions: Any, name: str, radius: Any, system: str) -> Regions:
-    if hasattr(regions, "geometry"):
-        return shapes_of(regions, name, radius, system)
-    if hasattr(regions, "dims") or hasattr(regions, "children"):
-        refuse_radius(radius, "labels")
-        return labels_of(regions, name, system)
-    if hasattr(regions, "dask") and hasattr(regions, "columns"):
-        msg = f"Found a points element as {name}; expected {KINDS}. Points have no area."
-        raise ValueError(msg)
-    points = np.asarray(regions)
-    if points.ndim == 2 and points.shape[1] == 2 and radius is not None:
-        return circles_of(points, radius, np.arange(len(points)))
-    without = " without `radius=`" if radius is None else ""
-    msg = f"Found regions of type {type(regions).__name__}, shape {points.shape}{without}; expected {KINDS}."
-    raise ValueError(msg)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Job = Callable[[], None]
+Job = Callable[[], None]
 
 
 @contextlib.contextmanager

@@ -24,20 +24,11 @@ class ChunkFiles:
     """Reads and writes parts of a (c, y, x) or (y, x) array that lie within one chunk of rows and columns.
 
     zarr goes through an event loop and copies each chunk more than once; here one thread does one chunk.
-
-    Parameters
-    ----------
-    array
-        One that :func:`chunk_files` found to be nothing but such files.
-    folder
-        Where they are.
-    codec
-        Packs and unpacks them.
     """
 
-    array: Any
-    folder: Path
-    codec: Blosc
+    array: Any  # one that chunk_files found to be nothing but such files
+    folder: Path  # where they are
+    codec: Blosc  # packs and unpacks them
 
     def read(self, part: Window, channels: slice | NDArray[np.integer]) -> NDArray[Any]:
         """Read some channels (of a (c, y, x) array) of what lies within one chunk of rows and columns."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto._cores import n_cores
 from sphisto.core.tiles import Window
@@ -15,14 +17,8 @@ from sphisto.io.store.chunk_codec import ChunkFiles, chunk_files
 from sphisto.io.store.config import ReadConfig
 from sphisto.io.store.errors import naming_chunk
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
-
-    from numpy.typing import NDArray
-
-    Channels = slice | NDArray[np.integer]
-    Make = Callable[[NDArray[Any]], NDArray[Any]]
+Channels = slice | NDArray[np.integer]
+Make = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def chunks(
@@ -35,24 +31,8 @@ def chunks(
 ) -> Iterator[tuple[Window, NDArray[Any]]]:
     """Yield a window of a (c, y, x) or (y, x) raster chunk by chunk; a few chunks are in memory at a time.
 
-    Parameters
-    ----------
-    array
-        A zarr array, or a dask array of one.
-    window
-        Pixels inside the raster.
-    channels
-        Those wanted of a (c, y, x) raster.
-    make
-        Makes of each part's values what is wanted of them, by the threads that read: what it makes may have fewer
-        channels, and is what waits in memory.
-    config
-        How many are read by how many threads.
-
-    Raises
-    ------
-    ValueError
-        If a chunk is damaged; its file is named.
+    ``array`` is a zarr array, or a dask array of one. What is wanted of each part's values, those that ``make`` makes
+    by the threads that read, waits in memory: it may have fewer channels.
     """
     files = chunk_files(array)
 
@@ -85,16 +65,8 @@ def write_chunks(
 ) -> None:
     """Write a window of a (c, y, x) raster chunk by chunk, by one thread: more would keep memory of their own.
 
-    Parameters
-    ----------
-    array
-        A zarr array.
-    window
-        Pixels inside the raster.
-    make
-        Makes the values of some channels and a part of the window, within one chunk.
-    files
-        What :func:`sphisto.io.store.chunk_codec.chunk_files` found; looked for if not given.
+    ``make`` makes the values of some channels and a part of the window, within one chunk. ``files`` are what
+    :func:`sphisto.io.store.chunk_codec.chunk_files` found; looked for if not given.
     """
     files = chunk_files(array) if files is None else files
     n_channels, *sides = array.chunks
@@ -125,10 +97,7 @@ def _is_whole(part: Window, array: Any) -> bool:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor,
-    read: Callable[[Window], NDArray[Any]],
-    windows: Iterable[Window],
-    most: int,
+    pool: ThreadPoolExecutor, read: Callable[[Window], NDArray[Any]], windows: Iterable[Window], most: int
 ) -> Iterator[tuple[Window, NDArray[Any]]]:
     """Yield what is read of each window in their order; at most so many are read ahead."""
     waiting: deque[tuple[Window, Future[NDArray[Any]]]] = deque()

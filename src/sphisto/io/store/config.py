@@ -7,18 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ReadConfig:
-    """How many chunks are read by how many threads.
+    """How many chunks are read by how many threads."""
 
-    Parameters
-    ----------
-    few
-        Chunks that one thread reads: more threads would be started for nothing, and keep memory of their own.
-    most_threads
-        More would wait for the disk, and for whatever takes what they read.
-    ahead
-        Chunks for each thread that are decoded or wait to be taken: few, as each is in memory.
-    """
-
+    # chunks that one thread reads: more threads would be started for nothing, and keep memory of their own
     few: int = 4
-    most_threads: int = 8
-    ahead: int = 2
+    most_threads: int = 8  # more would wait for the disk, and for whatever takes what they read
+    ahead: int = 2  # chunks for each thread that are decoded or wait to be taken: few, as each is in memory

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto import __version__, _keys
 from sphisto.core.tiles import Window, plan_tiles
@@ -14,27 +16,13 @@ from sphisto.io.store import read as stores
 from sphisto.io.store import write as building
 from sphisto.io.store.chunks import read_window, write_chunks
 from sphisto.io.store.raster import create_raster, write_mask
+from sphisto.io.store.stored_raster import StoredRaster
 from sphisto.io.store.transaction import replacing
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from sphisto.io.store.stored_raster import StoredRaster
 
 
 @quiet()
 def convert(store: Path) -> bool:
-    """Write a store anew in today's format, all at once; whether there was anything to do.
-
-    Raises
-    ------
-    ValueError
-        If it is no store of sphisto, or of a newer format.
-    FileExistsError
-        If it holds an element of a name that the new format takes.
-    """
+    """Write a store anew in today's format, all at once; whether there was anything to do."""
     about = stores.mark(store)
     if stores.format_of(about) == _keys.FORMAT:
         return False

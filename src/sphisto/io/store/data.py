@@ -26,13 +26,7 @@ def is_anndata(data: Any) -> bool:
 
 
 def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """Return what a fit left in ``uns[key]``.
-
-    Raises
-    ------
-    KeyError
-        If it left nothing there.
-    """
+    """Return what a fit left in ``uns[key]``."""
     record = adata.uns.get(key)
     if not _is_projection(record):
         raise KeyError(_missing(adata, key))
@@ -42,21 +36,7 @@ def record_of(adata: AnnData, key: str) -> Mapping[str, Any]:
 def store_of(data: Data, key: str | None = None) -> Store:
     """Return the store itself, or the one that an AnnData was fitted into.
 
-    Parameters
-    ----------
-    data
-        Path of a store, the SpatialData read from it, or the AnnData of a fit.
-    key
-        Which of the projections of an AnnData; ``None``: all that there are must lie in one store.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    KeyError
-        If an AnnData holds no such projection.
-    ValueError
-        If its projections lie in several stores.
+    Without a ``key``, all projections of the AnnData must lie in one store.
     """
     if isinstance(data, str | os.PathLike) or _is_spatialdata(data):
         return data

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from sphisto.io.store.groups import open_group
 
 
 def add_element(store: Path, kind: str, name: str, element: Any) -> None:
@@ -51,8 +51,6 @@ def _beside(store: Path) -> Path:
 
 def _list_labels(store: Path) -> None:
     """Name all labels elements where the format of images wants them named."""
-    import zarr
-
-    group: Any = zarr.open_group(store / "labels", mode="r+", use_consolidated=False)
+    group = open_group(store / "labels", "r+")
     names = sorted(path.parent.name for path in (store / "labels").glob("*/zarr.json"))
     group.attrs["ome"] = {**group.attrs.get("ome", {}), "labels": names}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 MEND = (
     "Copy that file back from a backup, or write the projection again: `sphisto.tl.fit_projection` or `sphisto.tl.predict` "
@@ -26,19 +24,8 @@ RESTORE = "Copy that file back from a backup, or fit again into another `store`.
 def naming_damage(folder: Path, groups: Sequence[str] = (".",), *, advice: str) -> Iterator[None]:
     """Turn an error while a folder of a store is read into one that names the damaged file, if there is one.
 
-    Parameters
-    ----------
-    folder
-        A store, or an element or table in one.
-    groups
-        Folders in it of which chunks were read; by default all. Metadata are always checked.
-    advice
-        What to do.
-
-    Raises
-    ------
-    ValueError
-        If a file is damaged; any other error goes through as it is.
+    ``groups`` are the folders of which chunks were read, by default all; metadata are always checked. ``advice`` says
+    what to do.
     """
     try:
         yield
@@ -54,17 +41,7 @@ def naming_damage(folder: Path, groups: Sequence[str] = (".",), *, advice: str) 
 def naming_chunk(array: Any, place: tuple[Any, ...]) -> Iterator[None]:
     """Turn an error while a place of a raster's array is read into one that names the damaged chunk, if there is one.
 
-    Parameters
-    ----------
-    array
-        A zarr array, or a dask array of one.
-    place
-        Index of what is read.
-
-    Raises
-    ------
-    ValueError
-        If a chunk is damaged; any other error goes through as it is.
+    ``array`` is a zarr array, or a dask array of one; ``place`` the index of what is read.
     """
     try:
         yield

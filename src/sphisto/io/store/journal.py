@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sphisto.core.atomic import whole_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _REGION = "region "
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -20,20 +18,11 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass
 class Journal:
-    """Lines in a file, each written when what it names is.
-
-    Parameters
-    ----------
-    path
-        The file.
-    about
-        What the version belongs to, plain values: first line of the file.
-    done
-        Names of what is done, in order.
-    """
+    """Lines in a file, each written when what it names is."""
 
     path: Path
-    about: dict[str, Any]
+    about: dict[str, Any]  # what the version belongs to, plain values: first line of the file
+    # names of what is done, in order
     done: dict[str, None] = field(default_factory=dict)  # as a set that keeps its order
 
     def note(self, name: str) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from sphisto import _keys
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-logger = logging.getLogger("sphisto")
+from sphisto._settings import logger
 
 KINDS = ("images", "labels", "points", "shapes", "tables")
 _LONGEST = 100  # characters: file systems take 255 bytes, with what is added to a name
@@ -19,13 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also safe as part of a file
 
 
 def check_name(name: str, what: str) -> None:
-    """Refuse a name that cannot be part of an element's or a file's.
-
-    Raises
-    ------
-    ValueError
-        If it is empty or too long, or holds or begins with something else than it may.
-    """
+    """Refuse a name that cannot be part of an element's or a file's."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST:
         shown = repr(name) if len(str(name)) <= _LONGEST else f"{str(name)[:20]!r}... of {len(name)} characters"
         msg = (
@@ -63,15 +53,7 @@ def table_of(mark: dict[str, Any] | None, library_id: str) -> str:
 
 
 def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: str) -> None:
-    """Refuse names that would take the place of what belongs to another library, projection or program.
-
-    Raises
-    ------
-    ValueError
-        If names are impossible, or those of the library and of its projection are the same.
-    FileExistsError
-        If an element of the store that is not theirs has such a name.
-    """
+    """Refuse names that would take the place of what belongs to another library, projection or program."""
     check_name(library_id, "library_id")
     check_name(key, "key_added")
     of_library = [*_keys.of_library(library_id), table_of(mark, library_id)]

@@ -15,6 +15,7 @@ from sphisto.core.tiles import TILE, Window, nested, plan_tiles
 from sphisto.io.store.chunk_codec import ChunkFiles, chunk_files
 from sphisto.io.store.chunks import cut, read_window, write_chunks
 from sphisto.io.store.elements import add_element
+from sphisto.io.store.groups import open_group, open_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,17 +42,11 @@ class RasterWriter:
     Made by :func:`create_raster` or :func:`open_raster`. Coarser levels are made chunk by chunk of the next finer one
     (:meth:`coarsen`), once that is complete there (:func:`completed`): nothing of them is held in memory, whatever the
     size of the raster.
-
-    Parameters
-    ----------
-    levels
-        Finest first.
-    tissue
-        The mask outside of which the raster holds 0; without any, it holds what is written everywhere. Coarser levels
-        are means over tissue only.
     """
 
-    levels: tuple[zarr.Array[Any], ...]
+    levels: tuple[zarr.Array[Any], ...]  # finest first
+    # the mask outside of which the raster holds 0; without any, it holds what is written everywhere. Coarser levels are
+    # means over tissue only
     tissue: Tissue | None = None
 
     @property
@@ -116,13 +111,7 @@ class RasterWriter:
 
 
 class Coarser:
-    """Makes coarser levels of a region of what is written of it; chunks are kept until all their parts have come.
-
-    Parameters
-    ----------
-    raster
-        To which they belong.
-    """
+    """Makes coarser levels of a region of what is written of it; chunks are kept until all their parts have come."""
 
     def __init__(self, raster: RasterWriter) -> None:
         self.raster, self.levels = raster, range(1, min(WITHIN + 1, len(raster.levels)))
@@ -161,10 +150,7 @@ class Coarser:
 class Tissue:
     """Where a slide holds tissue, read once of each window for all its rasters.
 
-    Parameters
-    ----------
-    levels
-        Of the mask, finest first.
+    The ``levels`` of the mask are finest first.
     """
 
     def __init__(self, levels: tuple[zarr.Array[Any], ...]) -> None:
@@ -179,12 +165,7 @@ class Tissue:
 def completed(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> list[list[tuple[int, Window]]]:
     """Tell which chunks of coarser levels are complete after each window, as (level, window of the level), finer first.
 
-    Parameters
-    ----------
-    windows
-        All windows that are ever written, in the order of writing.
-    shapes
-        (height, width) of the levels, finest first.
+    ``windows`` are all that are ever written, in that order; ``shapes`` (height, width) of the levels, finest first.
     """
     done: list[list[tuple[int, Window]]] = [[] for _ in windows]
     for level, (height, width) in enumerate(shapes[1:], start=1):
@@ -221,11 +202,10 @@ def create_raster(
     SpatialData itself writes the element's metadata, from a blank with one channel; the arrays are then replaced by
     ones with all channels, a fill value and a codec for rounded floats (bytes compress no worse by it).
     """
-    import zarr
     from zarr.codecs import BloscCodec
 
     add_element(store, "images", name, _blank(grid, systems))
-    group: Any = zarr.open_group(store / "images" / name, mode="r+", use_consolidated=False)
+    group = open_group(store / "images" / name, "r+")
     ome = dict(group.attrs["ome"])
     ome["omero"] = {"channels": [{"label": channel} for channel in channels]}
     group.attrs["ome"] = ome
@@ -257,30 +237,28 @@ def _chunk_shape(
 
 def open_raster(store: Path, name: str, tissue: Tissue | None = None) -> RasterWriter:
     """Open a raster that :func:`create_raster` made, to go on writing; of some only what lies on ``tissue`` counts."""
-    return RasterWriter(_levels(store / "images" / name), tissue)
+    return RasterWriter(tuple(open_levels(store / "images" / name, "r+")), tissue)
 
 
 def open_tissue(store: Path, name: str, halvings: int = 0) -> Tissue | None:
     """Open a mask that :func:`write_mask` wrote, from a coarser level on; ``None`` if it has no such level."""
-    levels = _levels(store / "labels" / name)[halvings:]
+    levels = tuple(open_levels(store / "labels" / name)[halvings:])
     return Tissue(levels) if levels else None
 
 
-def _levels(element: Path) -> tuple[zarr.Array[Any], ...]:
-    import zarr
-
-    group: Any = zarr.open_group(element, mode="r+", use_consolidated=False)
-    return tuple(group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"])
+def write_all(raster: RasterWriter, read: Callable[[Window], Any], *, size: int = TILE) -> None:
+    """Write a raster block by block of what ``read`` gives of each, coarser levels with it."""
+    windows = [tile.core for tile in nested(plan_tiles(raster.shapes[0], size=size))]
+    for window, chunks in zip(windows, completed(windows, raster.shapes), strict=True):
+        raster.write(window, read(window))
+        for level, coarse in chunks:
+            raster.coarsen(level, coarse)
 
 
 def write_image(store: Path, name: str, image: Any, grid: Grid, systems: Sequence[str] = (GLOBAL,)) -> None:
     """Write a (3, y, x) uint8 image, numpy or lazy, block by block: SpatialData's own writer holds much of it at once."""
     writer = create_raster(store, name, ("r", "g", "b"), grid, fill=0, dtype="uint8", together=True, systems=systems)
-    windows = [tile.core for tile in nested(plan_tiles(grid.shape, size=_BLOCK))]
-    for window, chunks in zip(windows, completed(windows, writer.shapes), strict=True):
-        writer.write(window, np.asarray(image[:, *window.slices]))
-        for level, coarse in chunks:
-            writer.coarsen(level, coarse)
+    write_all(writer, lambda window: np.asarray(image[:, *window.slices]), size=_BLOCK)
 
 
 def write_mask(store: Path, name: str, mask: Any, grid: Grid, systems: Sequence[str] = (GLOBAL,)) -> None:
@@ -298,15 +276,13 @@ def write_mask(store: Path, name: str, mask: Any, grid: Grid, systems: Sequence[
         transformations={system: Scale(list(grid.fullres_per_px), axes=("y", "x")) for system in systems},
     )
     add_element(store, "labels", name, _emptied(tree, np.uint8))
-    levels = _levels(store / "labels" / name)
+    levels = open_levels(store / "labels" / name, "r+")
     for i, level in enumerate(levels):
         for window in (tile.core for tile in plan_tiles((level.shape[0], level.shape[1]), size=_BLANK_BLOCK)):
             if i == 0:
                 level[window.slices] = mask[window.slices].astype(np.uint8)
             else:
-                finer = np.asarray(levels[i - 1][twice(window).slices])
-                rows = finer[0::2] | finer[1::2]
-                level[window.slices] = rows[:, 0::2] | rows[:, 1::2]
+                level[window.slices] = any_of_four(np.asarray(levels[i - 1][twice(window).slices]))
 
 
 def _blank(grid: Grid, systems: Sequence[str]) -> Any:

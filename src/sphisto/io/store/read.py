@@ -19,6 +19,7 @@ from sphisto.core.spot import Spot
 from sphisto.io.paths import located
 from sphisto.io.store import names as claims
 from sphisto.io.store.errors import MEND, RESTORE, naming_damage
+from sphisto.io.store.groups import open_group, open_levels
 from sphisto.io.store.stored_raster import StoredRaster
 
 if TYPE_CHECKING:
@@ -34,15 +35,7 @@ _RASTERS = ("images", "labels")
 
 
 def mark(store: Store) -> dict[str, Any]:
-    """Return what the store records of itself: library id, keys, grids, version.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing at that path.
-    ValueError
-        If it is not a store of sphisto, or one of a newer format.
-    """
+    """Return what the store records of itself: library id, keys, grids, version."""
     store = located(store)
     if not isinstance(store, Path):
         found = store.attrs.get(_keys.MARK)
@@ -88,15 +81,7 @@ def table_name(store: Store, key: str | None = None) -> str:
 
 
 def projection(store: Store, key: str, library_id: str | None = None) -> str:
-    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name, or none of that library.
-    ValueError
-        If it is of several sections and none is chosen.
-    """
+    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own."""
     about = mark(store)
     named = {
         name: claims.library_of(about, name)
@@ -137,17 +122,16 @@ def unit(store: Store, key: str) -> str:
 
 def record(store: Store, key: str) -> dict[str, Any]:
     """Return ``uns[key]`` of a projection's table without its history; empty where there is no table."""
-    store = located(store)
+    store, name = located(store), table_name(store, key)
     if not isinstance(store, Path):
-        found = store.tables[table_name(store, key)].uns.get(key, {}) if table_name(store, key) in store.tables else {}
+        found = store.tables[name].uns.get(key, {}) if name in store.tables else {}
         return {name: value for name, value in found.items() if name != "history"}
-    import zarr
     from anndata.io import read_elem
 
-    folder = store / "tables" / table_name(store, key) / "uns" / key
+    folder = store / "tables" / name / "uns" / key
     if not folder.is_dir():
         return {}
-    group = zarr.open_group(folder, mode="r", use_consolidated=False)
+    group = open_group(folder)
     return {name: read_elem(group[name]) for name in sorted(group) if name != "history"}
 
 
@@ -174,14 +158,19 @@ def table(store: Store, key: str | None = None) -> AnnData:
 
     It holds loadings, fitted values and parameters.
     """
-    store, name = located(store), table_name(store, key)
-    if not isinstance(store, Path):
-        return store.tables[name]
+    held = _table(store, key)
+    if not isinstance(held, Path):
+        return held
     from anndata.io import read_zarr
 
-    folder = store / "tables" / name
-    with naming_damage(folder, advice=RESTORE):
-        return read_zarr(folder)
+    with naming_damage(held, advice=RESTORE):
+        return read_zarr(held)
+
+
+def _table(store: Store, key: str | None) -> Any:
+    """Table of a projection's library: the folder in which it lies, or of a SpatialData itself."""
+    store, name = located(store), table_name(store, key)
+    return store / "tables" / name if isinstance(store, Path) else store.tables[name]
 
 
 def factors(store: Store, key: str) -> GeneModel:
@@ -190,16 +179,13 @@ def factors(store: Store, key: str) -> GeneModel:
 
     contrasts, channels = n_contrasts(store, key), raster(store, _keys.factors(key)).channels
     named = channels[: len(channels) - contrasts]
-    store, name = located(store), table_name(store, key)
-    if not isinstance(store, Path):
-        whole = store.tables[name]
-        return GeneModel(tuple(whole.var_names), np.asarray(whole.varm[_keys.loadings(key)]), contrasts, named)
-    import zarr
+    held = _table(store, key)
+    if not isinstance(held, Path):
+        return GeneModel(tuple(held.var_names), np.asarray(held.varm[_keys.loadings(key)]), contrasts, named)
     from anndata.io import read_elem
 
-    folder = store / "tables" / name
-    with naming_damage(folder, ("var", "varm"), advice=RESTORE):
-        group = zarr.open_group(folder, mode="r", use_consolidated=False)
+    with naming_damage(held, ("var", "varm"), advice=RESTORE):
+        group = open_group(held)
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
         loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
     return GeneModel(tuple(map(str, names)), loadings, contrasts, named)
@@ -207,30 +193,24 @@ def factors(store: Store, key: str) -> GeneModel:
 
 def fitted(store: Store, key: str) -> NDArray[np.float32]:
     """(spots, K) fitted factor values of a projection's spots; none for an image alone."""
-    store, name = located(store), table_name(store, key)
-    if not isinstance(store, Path):
-        return np.asarray(store.tables[name].obsm[_keys.fitted(key)])
-    import zarr
+    held = _table(store, key)
+    if not isinstance(held, Path):
+        return np.asarray(held.obsm[_keys.fitted(key)])
     from anndata.io import read_elem
 
-    folder = store / "tables" / name
-    with naming_damage(folder, ("obsm",), advice=RESTORE):
-        group = zarr.open_group(folder, mode="r", use_consolidated=False)
-        return np.asarray(read_elem(group[f"obsm/{_keys.fitted(key)}"]))
+    with naming_damage(held, ("obsm",), advice=RESTORE):
+        return np.asarray(read_elem(open_group(held)[f"obsm/{_keys.fitted(key)}"]))
 
 
 def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, Any]:
     """Column of ``var`` of a projection's table by gene, without reading counts; empty where there is none."""
-    store = located(store)
-    if not isinstance(store, Path):
-        whole = store.tables[table_name(store, key)].var
-        return dict(zip(map(str, whole.index), whole[name], strict=True)) if name in whole else {}
-    import zarr
+    held = _table(store, key)
+    if not isinstance(held, Path):
+        return dict(zip(map(str, held.var_names), held.var[name], strict=True)) if name in held.var else {}
     from anndata.io import read_elem
 
-    folder = store / "tables" / table_name(store, key) / "var"
-    with naming_damage(folder, advice=RESTORE):
-        var: Any = zarr.open_group(folder, mode="r", use_consolidated=False)
+    with naming_damage(held / "var", advice=RESTORE):
+        var = open_group(held / "var")
         if name not in var:
             return {}
         genes = read_elem(var[var.attrs["_index"]])
@@ -238,13 +218,7 @@ def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, An
 
 
 def raster(store: Store, name: str) -> StoredRaster:
-    """Open a raster element by name, without reading its pixels.
-
-    Raises
-    ------
-    KeyError
-        If there is no such raster; the message lists those there are.
-    """
+    """Open a raster element by name, without reading its pixels."""
     store, about = located(store), mark(store)
     grids, found = about["grids"], _open(store, name)
     if name not in grids or found is None:
@@ -276,28 +250,19 @@ def has_shapes(store: Store, name: str) -> bool:
     return (store / "shapes" / name).is_dir() if isinstance(store, Path) else name in store.shapes
 
 
-def levels(store: Store, name: str) -> list[tuple[int, int]]:
-    """(height, width) of each pyramid level of a raster, finest first."""
-    return raster(store, name).shapes
-
-
 def _open(store: Path | SpatialData, name: str) -> tuple[list[Any], list[str]] | None:
     """Levels and channel names of a raster element; ``None`` if there is none of that name."""
     return _open_folder(store, name) if isinstance(store, Path) else _open_element(store, name)
 
 
 def _open_folder(store: Path, name: str) -> tuple[list[Any], list[str]] | None:
-    import zarr
-
     for kind in _RASTERS:
         folder = store / kind / name
         if not folder.exists():
             continue
         with naming_damage(folder, (), advice=MEND):
-            group = zarr.open_group(folder, mode="r", use_consolidated=False)
-            ome: Any = group.attrs["ome"]
-            channels = [str(channel["label"]) for channel in ome.get("omero", {}).get("channels", [])]
-            return [group[dataset["path"]] for dataset in ome["multiscales"][0]["datasets"]], channels
+            named = open_group(folder).attrs["ome"].get("omero", {}).get("channels", [])
+            return open_levels(folder), [str(channel["label"]) for channel in named]
     return None
 
 

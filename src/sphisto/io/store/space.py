@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.core.tiles import on_tissue, plan_tiles
 from sphisto.io.disk import require_room
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sphisto.slide.slide import Slide
-
-logger = logging.getLogger("sphisto")
+from sphisto.slide.slide import Slide
 
 # Share of its raw bytes that a raster takes on disk, coarser levels included: a third more than its finest level, of
 # which rounding and compression leave a fifth to a half.
@@ -29,11 +23,6 @@ def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
     """Refuse to start when the disk surely cannot hold the rasters, and warn when it may not.
 
     Only tiles that hold tissue are written.
-
-    Raises
-    ------
-    OSError
-        If less is free than the rasters need at the least.
     """
     tiles = on_tissue(plan_tiles(slide.grid.shape), slide.tissue)
     pixels = sum(math.prod(tile.core.shape) for tile in tiles)
@@ -44,19 +33,7 @@ def check_space(staging: Path, slide: Slide, n_channels: int) -> None:
 def check_rest(staging: Path, key: str, written: float) -> None:
     """Refuse to go on when the disk surely cannot hold the rest of a projection's rasters, and warn when it may not.
 
-    Parameters
-    ----------
-    staging
-        Store that is being built.
-    key
-        Projection.
-    written
-        Share of the tissue whose rasters are written, above 0 and at most 1.
-
-    Raises
-    ------
-    OSError
-        If less is free than the rest needs, by what the first ones took.
+    ``written`` is the share of the tissue whose rasters are written, above 0 and at most 1.
     """
     folders = [staging / "images" / name for name in _keys.elements(key)]
     taken = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sphisto import _keys
 from sphisto._cores import one_blas_thread
+from sphisto.core.tiles import Window
+from sphisto.genes.model import GeneModel
 from sphisto.io.store import read as stores
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.tiles import Window
-    from sphisto.genes.model import GeneModel
-    from sphisto.io.store.stored_raster import StoredRaster
+from sphisto.io.store.stored_raster import StoredRaster
 
 
 @dataclass(frozen=True, eq=False)
 class StoredGenes:
-    """Rasters of genes of a projection; made by :func:`stored_genes`.
+    """Rasters of genes of a projection; made by :func:`stored_genes`."""
 
-    Parameters
-    ----------
-    maps
-        Factor maps of the projection.
-    model
-        What makes the genes of them.
-    """
-
-    maps: StoredRaster
-    model: GeneModel
+    maps: StoredRaster  # factor maps of the projection
+    model: GeneModel  # what makes the genes of them
 
     def of(self, gene: str) -> StoredGenes:
         """Return one of the genes."""
@@ -53,11 +40,5 @@ class StoredGenes:
 
 
 def stored_genes(store: stores.Store, key: str, genes: Sequence[str]) -> StoredGenes:
-    """Open genes of a projection, without reading pixels.
-
-    Raises
-    ------
-    KeyError
-        If a gene is not in the table or not modelled, or there is no such projection.
-    """
+    """Open genes of a projection, without reading pixels."""
     return StoredGenes(stores.raster(store, _keys.factors(key)), stores.factors(store, key).of(list(genes)))

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import at_pixels, blocks_around
-from sphisto.io.store.chunks import chunks, read_window
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-    from sphisto.io.store.chunks import Make
+from sphisto.io.store.chunks import Make, chunks, read_window
 
 
 @dataclass(frozen=True)
 class StoredRaster:
-    """A raster element of a store, NaN where it holds nothing.
+    """A raster element of a store, NaN where it holds nothing."""
 
-    Parameters
-    ----------
-    levels
-        Pyramid levels as they are stored, finest first.
-    channels
-        Their names; none for a mask.
-    grid
-        The finest level's grid.
-    tissue
-        Levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside.
-    finer
-        Levels of the grid that come before the first one that is stored: they are interpolated.
-    """
-
-    levels: tuple[Any, ...]
-    channels: tuple[str, ...]
-    grid: Grid
+    levels: tuple[Any, ...]  # pyramid levels as they are stored, finest first
+    channels: tuple[str, ...]  # their names; none for a mask
+    grid: Grid  # the finest level's grid
+    # levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside
     tissue: tuple[Any, ...] = ()
-    finer: int = 0
+    finer: int = 0  # levels of the grid that come before the first one that is stored: they are interpolated
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -101,16 +83,8 @@ class StoredRaster:
 class _Outside:
     """Where parts of a window of a raster hold no tissue: read for a whole row of chunks at once, which many parts share.
 
-    Parameters
-    ----------
-    level
-        (y, x) mask, 0 where there is none.
-    window
-        What is read, in px of the raster.
-    shape
-        (height, width) of the raster.
-    step
-        Px of the mask along a side of one of the raster, which holds tissue if any of them does.
+    The ``level`` (y, x) of the mask is 0 where there is none. A ``window`` is read of a raster of (height, width)
+    ``shape``; ``step`` px of the mask lie along a side of one of the raster, which holds tissue if any of them does.
     """
 
     def __init__(self, level: Any, window: Window, shape: tuple[int, int], step: int) -> None:

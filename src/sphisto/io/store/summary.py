@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,7 @@ from sphisto import _keys
 from sphisto.io.paths import user_path
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from sphisto.io.store.groups import open_group
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,7 @@ class StoreSummary:
 
 
 def summarise(store: str | Path) -> StoreSummary:
-    """Summarise a store.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing at that path.
-    ValueError
-        If it is not a store of sphisto.
-    """
+    """Summarise a store."""
     store = user_path(store)
     mark = stores.mark(store)
     return StoreSummary(
@@ -72,7 +63,11 @@ def summarise(store: str | Path) -> StoreSummary:
         ),
         version=str(mark.get("version", "unknown")),
         format=stores.format_of(mark),
-        rasters=tuple(_raster(store, name) for name in mark["grids"] if _is_there(store, name)),
+        rasters=tuple(
+            _raster(store, name)
+            for name in mark["grids"]
+            if any((store / kind / name).is_dir() for kind in ("images", "labels"))
+        ),
         projections={key: plain(stores.record(store, key)) for key in mark["keys"]},
         skill={key: _skill(store, key) for key in mark["keys"]},
         written={key: _written(store, key) for key in mark["keys"]},
@@ -92,10 +87,6 @@ def _written(store: Path, key: str) -> str:
     return datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "minutes") if file.is_file() else ""
 
 
-def _is_there(store: Path, name: str) -> bool:
-    return any((store / kind / name).is_dir() for kind in ("images", "labels"))
-
-
 def _raster(store: Path, name: str) -> RasterSummary:
     raster = stores.raster(store, name)
     grids = [raster.grid_at(scale) for scale in range(len(raster.shapes))]
@@ -103,12 +94,10 @@ def _raster(store: Path, name: str) -> RasterSummary:
 
 
 def _table_shape(store: Path, name: str) -> tuple[int | None, int | None]:
-    import zarr
-
     folder = store / "tables" / name
     if not folder.is_dir():
         return None, None
-    table = zarr.open_group(folder, mode="r", use_consolidated=False)
+    table = open_group(folder)
     n_obs, n_var = (_length(table[frame]) for frame in ("obs", "var"))
     return n_obs, n_var
 

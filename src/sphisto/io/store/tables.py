@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sphisto import _keys
+from sphisto._settings import logger
+from sphisto.io.store.groups import open_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,26 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-logger = logging.getLogger("sphisto")
-
 _SAME_PX = 1.0  # full-resolution px by which a spot may lie off where it lay
 
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
-    """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots.
-
-    Raises
-    ------
-    ValueError
-        If the table lacks genes that they model: their loadings would be lost.
-    """
+    """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots."""
     if not keys or not earlier.is_dir():
         return
     import pandas as pd
-    import zarr
     from anndata.io import read_elem
 
-    group: Any = zarr.open_group(earlier, mode="r", use_consolidated=False)
+    group = open_group(earlier)
     var, obs = read_elem(group["var"]), read_elem(group["obs"])
     _refuse_other_spots(table, obs.index, group, keys)
     genes, spots = (
@@ -106,26 +98,14 @@ def become(adata: AnnData, content: AnnData) -> None:
 
 
 def require_own(held: Mapping[str, Any], name: str, own: bool, *, where: str, remedy: str) -> None:
-    """Refuse to write over what the user holds under a name, unless sphisto wrote it.
-
-    Raises
-    ------
-    ValueError
-        If something of that name is there that is not our own.
-    """
+    """Refuse to write over what the user holds under a name, unless sphisto wrote it."""
     if name in held and not own:
         msg = f"Found {where}[{name!r}], which sphisto did not write and would overwrite. {remedy}"
         raise ValueError(msg)
 
 
 def require_free_key(table: AnnData, key: str) -> None:
-    """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are logged.
-
-    Raises
-    ------
-    ValueError
-        If ``uns[key]`` is no record of a projection or of an evaluation.
-    """
+    """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are logged."""
     record = table.uns.get(key)
     own = is_record(record) and ("store" in record or "version" in record["params"])
     require_own(table.uns, key, own, where="uns", remedy="Choose another `key_added`, or rename that entry.")
@@ -152,13 +132,7 @@ def is_record(entry: Any) -> bool:
 
 
 def flags(frame: DataFrame, name: str, what: str) -> NDArray[np.bool_] | None:
-    """Return a column of true and false, unknown being false; ``None`` where there is no column of that name.
-
-    Raises
-    ------
-    ValueError
-        If the column holds something else.
-    """
+    """Return a column of true and false, unknown being false; ``None`` where there is no column of that name."""
     from pandas.api.types import infer_dtype
 
     if name not in frame:
@@ -232,16 +206,11 @@ def _plain_frame(frame: DataFrame) -> DataFrame:
     index = _as_index(_plain_array(frame.index.array), frame.index.name)
     columns = [frame.iloc[:, i].array for i in range(frame.shape[1])]
     # with its type stated, as pandas 3 would make its own kind of text of objects again
-    series = {i: _as_series(_plain_array(column), index) for i, column in enumerate(columns)}
+    arrays = [_plain_array(column) for column in columns]
+    series = {i: pd.Series(array, index=index, dtype=array.dtype) for i, array in enumerate(arrays)}
     made = pd.DataFrame(series, index=index)
     made.columns = frame.columns
     return made
-
-
-def _as_series(array: Any, index: Any) -> Any:
-    import pandas as pd
-
-    return pd.Series(array, index=index, dtype=array.dtype)
 
 
 def _as_index(array: Any, name: Any = None) -> Any:

@@ -12,41 +12,29 @@ import ctypes
 import errno
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sphisto._settings import logger
 from sphisto.io.store.journal import Journal, read_journal, start_journal
 from sphisto.io.store.lock import locked
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-logger = logging.getLogger("sphisto")
+from sphisto.io.store.names import KINDS
 
 _METADATA = "zarr.json"  # rewritten in place by some writers, so never shared between versions
-_KINDS = ("images", "labels", "points", "shapes", "tables")
 
 
 @dataclass(frozen=True)
 class Work:
-    """A new version of a store while it is built.
+    """A new version of a store while it is built."""
 
-    Parameters
-    ----------
-    folder
-        Where all that belongs to it lies, hidden beside the store.
-    journal
-        What is already written.
-    """
-
-    folder: Path
-    journal: Journal
+    folder: Path  # where all that belongs to it lies, hidden beside the store
+    journal: Journal  # what is already written
 
     @property
     def staging(self) -> Path:
@@ -68,14 +56,8 @@ def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool =
     there is something to go on from, and removed if not. A killed process leaves it as it is; the next call for the
     same store goes on from it, with ``resume``, or clears it away.
 
-    Parameters
-    ----------
-    store
-        The store.
-    call
-        Plain values that name what is written: an unfinished version of another call is not continued.
-    resume
-        Go on with the unfinished version that another call left.
+    ``call`` holds plain values that name what is written: an unfinished version of another call is not continued, and
+    refused with ``resume``.
 
     Raises
     ------
@@ -255,7 +237,7 @@ def _stamps(store: Path) -> dict[str, list[int]]:
     """When each element was last written, by its metadata."""
     if not store.is_dir():
         return {}
-    files = [store / _METADATA, *(path for kind in _KINDS for path in store.glob(f"{kind}/*/{_METADATA}"))]
+    files = [store / _METADATA, *(path for kind in KINDS for path in store.glob(f"{kind}/*/{_METADATA}"))]
     return {
         str(path.relative_to(store)): [path.stat().st_mtime_ns, path.stat().st_size] for path in files if path.is_file()
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto import __version__, _keys
-from sphisto._settings import settings
+from sphisto._settings import logger, settings
 from sphisto.core.footprint import unit_square
 from sphisto.core.grid import SAME_PLACE_PX, Grid
-from sphisto.core.tiles import Window, nested, plan_tiles
+from sphisto.core.tiles import Window
 from sphisto.io.quiet import quiet
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
 from sphisto.io.store.elements import add_element, make_blank
 from sphisto.io.store.errors import RESTORE, naming_damage
+from sphisto.io.store.groups import open_group, open_levels
 from sphisto.io.store.raster import (
     RasterWriter,
-    completed,
     create_raster,
     open_raster,
     open_tissue,
+    write_all,
     write_image,
     write_mask,
 )
@@ -45,22 +45,12 @@ if TYPE_CHECKING:
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
-logger = logging.getLogger("sphisto")
-
 _PICTURE_PX = 1_000  # longest side of the picture in the table
 
 
 @quiet()
 def check_target(store: Path, library_id: str, key: str) -> None:
-    """Refuse a path that holds something else than a store of sphisto, and names that are taken there.
-
-    Raises
-    ------
-    ValueError
-        If a name is impossible, the store damaged or of another format.
-    FileExistsError
-        If the path is taken by something that sphisto did not write, or a name by another library, projection or program.
-    """
+    """Refuse a path that holds something else than a store of sphisto, and names that are taken there."""
     mark = read_mark(store) if store.is_dir() else None
     if mark is None and store.exists():
         msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
@@ -148,11 +138,7 @@ def write_shift(staging: Path, slide: Slide, key: str, values: NDArray[np.float3
         systems = (_keys.system(slide.name, mark["keys"][key].get("joint")),)
     create_raster(staging, name, ("shift",), grid, systems=systems)
     raster = open_raster(staging, name, open_tissue(staging, _keys.tissue(key), halvings))
-    windows = [tile.core for tile in nested(plan_tiles(grid.shape))]
-    for window, chunks in zip(windows, completed(windows, raster.shapes), strict=True):
-        raster.write(window, values[None, *window.slices])
-        for level, coarse in chunks:
-            raster.coarsen(level, coarse)
+    write_all(raster, lambda window: values[None, *window.slices])
 
 
 def open_rasters(staging: Path, key: str) -> tuple[RasterWriter, RasterWriter, RasterWriter, RasterWriter]:
@@ -170,13 +156,13 @@ def stored_slide(staging: Path, slide: Slide) -> Slide:
     measured = slide.measured
     if measured is not None:
         measured = replace(measured, values=measured.values[:, :0], genes=(), others=None)
-    tissue = _finest(staging / "labels" / _keys.of_library(slide.name)[1])
+    tissue = open_levels((staging / "labels" / _keys.of_library(slide.name)[1]).resolve())[0]
     return replace(slide, image=stored_image(staging, slide), tissue=tissue, measured=measured)
 
 
 def stored_image(staging: Path, slide: Slide) -> Any:
     """Return the (3, y, x) image of a slide that :func:`write_slide` wrote, lazy; it can be sent to other processes."""
-    return _finest(staging / "images" / _keys.of_library(slide.name)[0])
+    return open_levels((staging / "images" / _keys.of_library(slide.name)[0]).resolve())[0]
 
 
 @quiet()
@@ -187,11 +173,6 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
     numbers of pandas' newer types become plain ones, which every version of anndata reads. What the table in ``store``, the
     version that is replaced, holds of other projections is kept; that in ``staging`` may be half of one, from a run that was
     killed.
-
-    Raises
-    ------
-    ValueError
-        If the table holds names or values that cannot be written.
     """
     linked, link = _linked(table, slide)
     if slide.measured is not None:
@@ -201,13 +182,7 @@ def write_table(staging: Path, store: Path, slide: Slide, table: AnnData, key: s
 
 @quiet()
 def check_table(store: Path, slide: Slide, table: AnnData, key: str) -> None:
-    """Refuse a table that :func:`write_table` could not write: it is written beside the store, and removed again.
-
-    Raises
-    ------
-    ValueError
-        As of :func:`write_table`.
-    """
+    """Refuse a table that :func:`write_table` could not write: it is written beside the store, and removed again."""
     mark = read_mark(store) if store.is_dir() else None
     with TemporaryDirectory(prefix=f".{store.name}.", dir=store.parent) as folder, settings.override(verbosity="error"):
         staging = Path(folder) / "tried"
@@ -263,11 +238,10 @@ def _add_table(
 def add_results(staging: Path, slide: Slide, table: AnnData, key: str) -> None:
     """Add what a projection left in a table to the one that :func:`write_table` wrote, whose counts are not written again."""
     import anndata
-    import zarr
     from anndata.io import read_elem, write_elem
 
     name = claims.table_of(read_mark(staging) or {}, slide.name)
-    group: Any = zarr.open_group(staging / "tables" / name, mode="r+", use_consolidated=False)
+    group = open_group(staging / "tables" / name, "r+")
     columns = {column: table.var[column].to_numpy() for column in _keys.skills(key)}
     with anndata.settings.override(allow_write_nullable_strings=True):
         write_elem(group, "var", plain(read_elem(group["var"]).assign(**columns)))
@@ -287,11 +261,10 @@ def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
 @quiet()
 def renew_table(staging: Path, library_id: str, spot: Spot, units: Mapping[str, str]) -> None:
     """Give the table of a library its picture, and its projections their units."""
-    import zarr
     from anndata.io import read_elem, write_elem
 
     name = claims.table_of(read_mark(staging), library_id)
-    table: Any = zarr.open_group(staging / "tables" / name, mode="r+", use_consolidated=False)
+    table = open_group(staging / "tables" / name, "r+")
     if (staging / "shapes" / _keys.spots(library_id)).exists():
         held = read_elem(table["uns/spatial"]) if "uns/spatial" in table else {}
         write_elem(table["uns"], "spatial", _with_picture(held, staging, library_id, spot))
@@ -359,20 +332,10 @@ def _spots_element(slide: Slide, systems: Sequence[str]) -> Any:
     return ShapesModel.parse(squares, transformations={system: Identity() for system in systems})
 
 
-def _finest(element: Path) -> Any:
-    """Open the finest level of a raster element."""
-    import zarr
-
-    group: Any = zarr.open_group(element.resolve(), mode="r", use_consolidated=False)
-    return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]]
-
-
 @contextlib.contextmanager
 def marked(store: Path) -> Iterator[dict[str, Any]]:
     """What a store records of itself, to be changed: written once the block has ended."""
-    import zarr
-
-    root: Any = zarr.open_group(store, mode="r+", use_consolidated=False)
+    root = open_group(store, "r+")
     mark = copy.deepcopy(dict(root.attrs[_keys.MARK]))
     yield mark
     root.attrs[_keys.MARK] = mark

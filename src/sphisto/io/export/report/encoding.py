@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 TOP = 255
 """Highest code; a value is ``low + (high - low) * (code / TOP) ** 2``."""
@@ -32,17 +29,10 @@ _MOST_FITTED = 60_000  # pixels that weights are fitted to
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """A raster in codes of 8 bits, even steps of the square root: fine where values are small, as counts scatter less there.
+    """A raster in codes of 8 bits, even steps of the square root: fine where values are small, as counts scatter less there."""
 
-    Parameters
-    ----------
-    codes
-        (y, x) uint8, 0 where nothing is known.
-    low, high
-        Values of the codes 0 and 255, in the raster's unit.
-    """
-
-    codes: NDArray[np.uint8]
+    codes: NDArray[np.uint8]  # (y, x) uint8, 0 where nothing is known
+    # low, high: values of the codes 0 and 255, in the raster's unit
     low: float
     high: float
 
@@ -80,26 +70,16 @@ def block_means(values: NDArray[np.floating], side: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """Codes of a raster, packed: what a page needs to predict each pixel, and how far each is from that.
+    """Codes of a raster, packed: what a page needs to predict each pixel, and how far each is from that."""
 
-    Parameters
-    ----------
-    text
-        Differences from what was predicted, in deflate: those of the first class, of the second and so on, then
-        the differences, modulo 256, of pixels that lie too far off for a level.
-    weights
-        Of the neighbours, and a constant, in parts of 4096.
-    levels
-        Differences go from ``1 - levels // 2`` on; the last level says that it lies further off. As many as fit
-        into a byte are in a byte, the first in its lowest digit.
-    ends
-        Where each class ends, in bytes.
-    """
-
+    # differences from what was predicted, in deflate: those of the first class, of the second and so on, then the
+    # differences, modulo 256, of pixels that lie too far off for a level
     text: str
-    weights: tuple[int, ...]
+    weights: tuple[int, ...]  # of the neighbours, and a constant, in parts of 4096
+    # differences go from 1 - levels // 2 on; the last level says that it lies further off. As many as fit into a byte
+    # are in a byte, the first in its lowest digit
     levels: int
-    ends: tuple[int, ...]
+    ends: tuple[int, ...]  # where each class ends, in bytes
 
 
 def packed_codes(codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> Packed:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sphisto.core.grid import Grid
 from sphisto.core.outline import rings
 from sphisto.io.regions.labels import labels_within
 from sphisto.io.regions.shapes import shapes_of
 from sphisto.io.regions.understand import element_of
+from sphisto.io.store import read as stores
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sphisto.core.grid import Grid
-    from sphisto.io.store import read as stores
-
-    Lines: TypeAlias = list[NDArray[np.float64]]  # (n, 2) x, y in full-resolution px, the first again at the end
+Lines: TypeAlias = list[NDArray[np.float64]]  # (n, 2) x, y in full-resolution px, the first again at the end
 
 MOST_CORNERS = 300_000  # of an element: more are slow to draw, and large
 
@@ -36,21 +33,8 @@ def mask_outline(mask: NDArray[np.bool_], grid: Grid) -> Lines:
 def element_outlines(store: stores.Store, name: str, system: str, *, px: float, most_side: int) -> Lines:
     """Outlines of a labels or shapes element, told as finely as pixels of that size can show.
 
-    Parameters
-    ----------
-    store, name
-        Where it is.
-    system
-        The section's coordinate system: its full-resolution px.
-    px
-        Size of the pixels, in full-resolution px.
-    most_side
-        Labels are read at the finest level that has no more px on a side.
-
-    Raises
-    ------
-    ValueError
-        If it has no place in the section, no area, or more corners than can be drawn.
+    ``px`` is the size of these pixels in full-resolution px, of which ``system`` is the coordinate system; labels are
+    read at the finest level that has no more than ``most_side`` px on a side.
     """
     import shapely
 

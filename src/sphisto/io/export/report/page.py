@@ -8,14 +8,12 @@ import html
 import json
 import re
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sphisto.io.export.new_file import new_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _DATA = "\0data\0"  # no text holds this
 
@@ -35,16 +33,8 @@ class Blobs:
 def write_page(path: Path, about: dict[str, Any], panels: list[dict[str, str]], blobs: Blobs) -> None:
     """Write a page, as a whole or not at all.
 
-    Parameters
-    ----------
-    path
-        File to write.
-    about
-        What the script reads, and the ``title``; plain values, numpy's too. NaN becomes null.
-    panels
-        HTML of the tabs below the map, by tab, for each section.
-    blobs
-        What ``about`` refers to by number.
+    Its script reads what it is ``about``: plain values, numpy's too, the ``title`` among them, and numbers of
+    ``blobs``; NaN becomes null. ``panels`` are the HTML of the tabs below the map, by tab, for each section.
     """
     style, script = _part("report.css"), _part("report.js")
     # the policy lets the page run this script and nothing else, and lets it ask for nothing outside of itself
