@@ -20,17 +20,27 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _SAME_PX = 1.0  # full-resolution px by which a spot may lie off where it lay
+_MOST = 0.5  # of the spots, by which a section is known again
 
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
-    """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots."""
-    if not keys or not earlier.is_dir():
+    """Add to a table what an earlier one on disk holds of some projections, by names of genes and spots.
+
+    Raises
+    ------
+    ValueError
+        If the earlier one is of another section, or values that it holds at spots or genes would be lost.
+    """
+    if not earlier.is_dir():
         return
     import pandas as pd
     from anndata.io import read_elem
 
     group = open_group(earlier)
     var, obs = read_elem(group["var"]), read_elem(group["obs"])
+    if not keys:  # all that is there gives way to this table
+        _refuse_another_section(table, obs.index, group)
+        return
     _refuse_other_spots(table, obs.index, group, keys)
     genes, spots = (
         pd.Index(old.index).get_indexer(new) for old, new in ((var, table.var_names), (obs, table.obs_names))
@@ -55,6 +65,32 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
                 getattr(table, part)[name] = _reordered(read_elem(group[f"{part}/{name}"]), order)
         if f"uns/{key}" in group:
             table.uns[key] = read_elem(group[f"uns/{key}"])
+
+
+def _refuse_another_section(table: AnnData, names: Any, group: Any) -> None:
+    """Refuse a table of another section than the earlier one, by names, places and counts of spots: each may have been mended."""
+    import pandas as pd
+    from anndata.io import read_elem
+    from scipy.spatial import cKDTree
+
+    if not len(table) or not len(names) or "obsm/spatial" not in group:  # a slide without spots
+        return
+    here, there = (np.asarray(places)[:, :2] for places in (table.obsm["spatial"], read_elem(group["obsm/spatial"])))
+    near = cKDTree(there).query(here)[0] <= _SAME_PX
+    if near.mean() > _MOST:
+        return
+    rows = pd.Index(names).get_indexer(table.obs_names) if pd.Index(names).is_unique else np.full(len(table), -1)
+    shared = rows >= 0
+    if shared.any() and "X" in group:
+        sums = [np.asarray(matrix.sum(axis=1)).ravel() for matrix in (table.X, read_elem(group["X"]))]
+        if np.isclose(sums[0][shared], sums[1][rows[shared]], rtol=1e-3).mean() > _MOST:
+            return
+    msg = (
+        f"The store holds a projection of another section of that library's name: of {len(names)} spots, with {int(near.sum())} "
+        f"of the {len(table)} here at the same place, and other counts. It is left alone. Choose another `library_id` or `store`, or "
+        "remove the store if it is not needed any more."
+    )
+    raise ValueError(msg)
 
 
 def _refuse_other_spots(table: AnnData, names: Any, group: Any, keys: Sequence[str]) -> None:
@@ -83,6 +119,13 @@ def _refuse_other_spots(table: AnnData, names: Any, group: Any, keys: Sequence[s
         msg = (
             f"The store holds {kept} of a library of that name, with {what}; expected the same section, as its image, spots and "
             "counts would take the place of theirs. Choose another `library_id` or `store`."
+        )
+        raise ValueError(msg)
+    if lost := len(names) - int((rows >= 0).sum()):
+        msg = (
+            f"The table lacks {lost} of {len(names)} spots ({', '.join(map(str, pd.Index(names).difference(table.obs_names)[:3]))}, "
+            f"...) of the projections {kept} in the same store, whose values there would be lost. Give a table with these spots, "
+            "or choose another `store`."
         )
         raise ValueError(msg)
 
