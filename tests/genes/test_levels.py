@@ -122,3 +122,17 @@ def test_what_sections_are_made_of_stays_in_factors(rng):
     levels = (shared.levels[0] - shared.levels[1])[often]
     assert 0.6 < found @ true / (true @ true) < 1.2
     assert 0.6 < levels @ yielded / (yielded @ yielded) < 1.4
+
+
+def test_levels_of_spots_of_several_areas_are_per_area(tissue):
+    """Sections of the same depth, one of which has spots of four times the area: it counts four times as much, and no more."""
+    rate, _, _ = tissue
+    rng = np.random.default_rng(0)
+    sections = [measured(rate[0], rng), measured(4 * rate[1], rng), measured(rate[2], rng)]
+    kept = everything(sections)
+    kept[2][:] = False
+    found = fit_shared(sections, kept, CONFIG, 0, areas=[0.25, 1.0, 0.5])
+    np.testing.assert_allclose(found.levels[2], np.log(0.5), atol=1e-12)  # of which nothing but the area is known
+    sums = np.stack([each.values.sum(axis=0) for each in sections[:2]])
+    depth = np.log(np.exp(found.levels[:2]) @ (sums.sum(axis=0) / sums.sum()))
+    np.testing.assert_allclose(depth, np.log([0.25, 1.0]), atol=0.05)

@@ -35,7 +35,7 @@ def predictions(monkeypatch):
     score = _evaluate_sections.score
 
     def noting(predicted, truth, *rest, **options):
-        noted.append((predicted, truth))
+        noted.append((predicted, truth.toarray()))
         return score(predicted, truth, *rest, **options)
 
     monkeypatch.setattr(_evaluate_sections, "score", noting)

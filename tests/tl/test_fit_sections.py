@@ -439,6 +439,33 @@ def test_a_new_section_with_few_spots_and_with_many(pair, new, tmp_path, n_spots
     assert 0 <= some.uns["projection"]["params"]["strange"] < 0.3
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_levels_of_an_image_alone_do_not_depend_on_the_size_of_the_spots_that_teach(tmp_path, order):
+    """Spots of 55 and of 100 um of one tissue, as deeply sequenced: a slide has the counts per area that both have."""
+    area = (100 / 55) ** 2
+    about = {"small": (128, 100, 55, 10), "large": (160, 200, 100, 10 * area), "slide": (128, 100, 55, 10)}
+    drawn = {
+        name: sp.datasets.toy(side, side, um_per_px=8.0, pitch_um=pitch, spot_um=um, mean_counts=counts, rng=side + um)
+        for name, (side, pitch, um, counts) in about.items()
+    }
+    for name, adata in drawn.items():
+        adata.uns["spatial"] = {name: adata.uns["spatial"]["toy"]}
+    third = drawn.pop("slide")
+    given = [sp.io.section(each, spot_um=about[name][2], image_um_per_px=8.0) for name, each in drawn.items()]
+    fit([given[i] for i in order], tmp_path / "a.zarr")
+    slide = sp.io.section(
+        np.asarray(third.uns["spatial"]["slide"]["images"]["hires"]), image_um_per_px=8.0, library_id="slide"
+    )
+    model = sp.tl.load(tmp_path / "a.projection.pt")
+    assert model.spot.um == 100
+    sp.tl.predict(model, slide, store=tmp_path / "b.zarr", scaling="section", device="cpu")
+    names = ["noise_a", "noise_b", "total_a"]
+    found = sp.get.gene_raster(tmp_path / "b.zarr", names).values
+    inside = np.isfinite(found[0])
+    expected = np.asarray(sp.datasets.toy_truth(third, names))[:, inside].mean() * area
+    assert found[:, inside].mean() == pytest.approx(expected, rel=0.15)
+
+
 def test_the_skill_in_a_new_section_is_that_of_its_own_spots(pair, new, tmp_path):
     gene = SHOWN[0]
     column = new.var_names.get_loc(gene)

@@ -46,6 +46,8 @@ def fit_shared(
     config: GeneModelConfig,
     seed: int,
     given: Loadings | None = None,
+    *,
+    areas: Sequence[float] | None = None,
 ) -> SharedModel:
     """Find loadings that c sections share, and their levels, from the ``kept`` (n,) spots of each.
 
@@ -53,12 +55,14 @@ def fit_shared(
     of takes its part of that: levels keep what composition does not explain.
 
     All have the same genes in the same order. A section of which none is kept, as its spots are to be predicted, gets
-    the usual levels. ``given`` loadings, at usual levels, take the place of factors.
+    the usual levels. ``given`` loadings, at usual levels, take the place of factors. Where spots are of several ``areas``
+    (c,), usual levels are those of spots of area 1.
     """
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
     rows = [np.flatnonzero(each) for each in kept]
     totals = np.stack([_total(each, some) for each, some in zip(measured, rows, strict=True)])
-    depths = _depths(totals, np.array([len(some) for some in rows]))
+    area = np.ones(len(measured)) if areas is None else np.asarray(areas, dtype=np.float64)
+    depths = _depths(totals, area * [len(some) for some in rows]) + np.log(area)
     some = [each if len(each) <= most else np.sort(rng.choice(each, most, replace=False)) for each in rows]
     usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
     levels = _levels(totals, totals.sum(axis=1, keepdims=True) * usual, usual, depths, config.firm)
@@ -124,11 +128,11 @@ def _total(measured: Measured, rows: NDArray[np.int64]) -> Floats:
     return np.asarray(measured.values[rows].sum(axis=0), dtype=np.float64).ravel()
 
 
-def _depths(totals: Floats, n_spots: NDArray[np.int64]) -> Floats:
-    """(c,) logarithms of the counts of a section's usual spot over those of the usual section; 0 of one without spots."""
-    known = n_spots > 0
-    depth = np.ones(len(n_spots))
-    depth[known] = totals.sum(axis=1)[known] / n_spots[known]
+def _depths(totals: Floats, areas: Floats) -> Floats:
+    """(c,) logarithms of a section's counts on the area that was measured over those of the usual section; 0 of one without."""
+    known = areas > 0
+    depth = np.ones(len(areas))
+    depth[known] = totals.sum(axis=1)[known] / areas[known]
     depth[~known] = depth[known].mean()
     return np.asarray(np.log(depth / depth[known].mean()))
 

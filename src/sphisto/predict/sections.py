@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sphisto._naming import naming
 from sphisto._settings import logger
 from sphisto.config import FitConfig
+from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import block_middles
 from sphisto.features.config import TextureConfig
@@ -76,7 +77,7 @@ def fit_together(
     of factors; a ``model`` stays as it is. ``maps`` are what :func:`wide_maps` read, read here if not given.
     """
     if model is None:
-        model = fit_shared([slide.spots for slide in slides], kept, config.genes, seed, loadings)
+        model = shared_model(slides, kept, config, seed, loadings)
     if maps is None:
         maps = wide_maps(slides, sources, config)
     teaching = [i for i, each in enumerate(kept) if each.any()]
@@ -99,6 +100,19 @@ def fit_together(
     features = lessons[scaling].features
     bound = tuple(features.of(slide, each) for slide, each in zip(slides, maps, strict=True))
     return Shared(model, lessons, scaling, bound, tuple(placed or [None] * len(slides)))
+
+
+def shared_model(
+    slides: Sequence[Slide], kept: Sequence[NDArray[np.bool_]], config: FitConfig, seed: int, loadings: Loadings | None
+) -> SharedModel:
+    """Find loadings that sections share, and their levels; the usual ones are those of :func:`largest_spot`."""
+    areas = [slide.spot.area_px(1.0) / largest_spot(slides).area_px(1.0) for slide in slides]
+    return fit_shared([slide.spots for slide in slides], kept, config.genes, seed, loadings, areas=areas)
+
+
+def largest_spot(slides: Sequence[Slide]) -> Spot:
+    """Return what counts are per area of where a section has no spots of its own: the largest of those of others."""
+    return max((slide.spot for slide in slides), key=lambda spot: spot.area_px(1.0))
 
 
 def _placed(slides: Sequence[Slide], config: FitConfig) -> list[GridInFrame]:
@@ -207,7 +221,9 @@ def taught_about(
     if drift is None or slide.name in fitted.sections:
         return fitted, drift
     if not known.any():
-        return replace(fitted, skill=fitted.skill.unknown()), drift
+        area = slide.spot.area_px(1.0) / fitted.spot.area_px(1.0)
+        usual = at_levels(fitted.model, np.full(len(fitted.model.genes), np.log(area)))
+        return replace(fitted, model=usual, skill=fitted.skill.unknown()), drift
     rows = np.flatnonzero(known)
     expected = drift.alone().density(slide.spots.centers[rows])
     share = np.clip(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.splits import random_spots, spot_blocks
-from sphisto.core.spot import median_pitch
+from sphisto.core.spot import Spot, median_pitch
 from sphisto.genes.observations import informative
 from sphisto.slide.slide import Slide
 
@@ -66,10 +66,11 @@ def without(slide: Slide, held_out: NDArray[np.bool_]) -> Slide:
     )
 
 
-def mean_counts(slides: Sequence[Slide]) -> NDArray[np.float64]:
-    """(G,) mean counts of each gene over the spots of some sections."""
+def mean_counts(slides: Sequence[Slide], spot: Spot) -> NDArray[np.float64]:
+    """(G,) mean counts of each gene over the spots of some sections, per area of a spot."""
     sums = np.sum([np.asarray(slide.spots.values.sum(axis=0)).ravel() for slide in slides], axis=0, dtype=np.float64)
-    return np.asarray(sums / sum(len(slide.spots.centers) for slide in slides))
+    area = sum(len(slide.spots.centers) * slide.spot.area_px(1.0) for slide in slides)
+    return np.asarray(sums / area * spot.area_px(1.0))
 
 
 def often_seen(slides: Sequence[Slide], names: Sequence[str] = (), *, least: float = 0.03) -> NDArray[np.bool_]:

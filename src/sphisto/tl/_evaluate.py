@@ -193,7 +193,7 @@ def evaluate(
     scored = often_seen([train], names) & modelled
     with stage("scores"):
         scores = score(
-            predicted, slide.spots.values[rows][:, modelled], mean_counts([train])[modelled], scored[modelled],
+            predicted, slide.spots.values[rows][:, modelled], mean_counts([train], slide.spot)[modelled], scored[modelled],
             is_counts=slide.spots.is_counts, rng=generator, variances=found.variances(scored),
         )  # fmt: skip
     table = methods_table(scores, {name: method.seconds for name, method in predicted.items()})

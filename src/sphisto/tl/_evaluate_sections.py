@@ -88,7 +88,7 @@ def evaluate_sections(
         train = [other for other in slides if other is not slide] if split == SECTION else [without(slide, held_out[i])]
         scored, (methods, projection) = often_seen(train, names), predicted[i]
         found = score(
-            methods, slide.spots.values[rows[i]], mean_counts(train), scored, is_counts=True,
+            methods, slide.spots.values[rows[i]], mean_counts(train, slide.spot), scored, is_counts=True,
             rng=np.random.default_rng(seed), variances=projection.variances(scored),
         )  # fmt: skip
         table = methods_table(found, {name: each.seconds for name, each in methods.items()})
@@ -144,7 +144,7 @@ def _left_out(
         before = max(took - float(fitted.history["seconds"].sum()), 0.0)
         spots = slide.footprint().select(some)
         found = at_spots(own, posterior, blank, spots, device=options["device"], seconds={OWN: took, PRIOR: before})
-        profile = np.tile(mean_counts(others).astype(np.float32), (len(some), 1))
+        profile = np.tile(mean_counts(others, slide.spot).astype(np.float32), (len(some), 1))
         out.append(({**found.predicted, "mean": Prediction(profile, 0.0)}, found))
     return out
 

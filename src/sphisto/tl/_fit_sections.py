@@ -28,7 +28,7 @@ from sphisto.io.store.lock import locked
 from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.predict.fitted import load_fitted, save_fitted
-from sphisto.predict.sections import of_common_genes
+from sphisto.predict.sections import largest_spot, of_common_genes
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.slide.frames import frames_of
 from sphisto.tl._genes import default_genes, names_of
@@ -218,6 +218,13 @@ def fit_several(
             building.check_target(path, section.library_id, key)
     _refuse_one_name_for_two(sections, key_added)
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
+    if len({slide.spot.area_px(1.0) for slide in slides}) > 1:
+        spot = largest_spot(slides)
+        logger.info(
+            "Spots differ in area: a slide without spots will have counts per area of a %s of %g um.",
+            spot.shape,
+            spot.um,
+        )
     if copy:
         sections = copied(sections)
     chosen = chosen_genes(genes, sections, slides)

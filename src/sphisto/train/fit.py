@@ -25,7 +25,6 @@ from sphisto.features.sources import record_of
 from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior
 from sphisto.genes.factorize import fit_factors, gene_factors, refit_factors
-from sphisto.genes.levels import fit_shared
 from sphisto.genes.loadings import Loadings, hash_of
 from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
@@ -33,7 +32,15 @@ from sphisto.networks.registry import Network
 from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import features_of, fit_field, warn_without_features
 from sphisto.predict.fitted import Fitted, SectionFit
-from sphisto.predict.sections import Shared, field_of, fit_together, uses_neighbours, wide_maps
+from sphisto.predict.sections import (
+    Shared,
+    field_of,
+    fit_together,
+    largest_spot,
+    shared_model,
+    uses_neighbours,
+    wide_maps,
+)
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.slide.slide import Slide
@@ -189,7 +196,7 @@ def fit_sections(
     for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
         fitted = Fitted(
             network=network, weights=_weights(module), model=shared.model.shared, level=level,
-            mean=shared.taught.roots.mean, um_per_px=slides[0].grid.um_per_px, spot=slides[0].spot, is_counts=True,
+            mean=shared.taught.roots.mean, um_per_px=slides[0].grid.um_per_px, spot=largest_spot(slides), is_counts=True,
             genes=genes, params={**params, "precision": precision, "scaling": scaling}, history=history,
             skill=unknown, config=config, features=record_of(sources),
         )  # fmt: skip
@@ -212,7 +219,7 @@ def fit_sections(
     with stage("factors and what sections share, of all spots"):
         model = shared.model
         if not any(gates):  # then factors need not be the network's own
-            found_anew = fit_shared([slide.spots for slide in slides], known, config.genes, seed, loadings)
+            found_anew = shared_model(slides, known, config, seed, loadings)
             model = replace(found_anew, shared=found_anew.shared.in_order_of(model.shared))
         shared = fit_together(slides, known, sources, config, scaling, seed, loadings=loadings, model=model, maps=maps)
     with stage("fields, of all spots"):
