@@ -161,3 +161,20 @@ def test_a_key_that_is_taken_is_refused_before_long_work(sections, monkeypatch):
     sections[1].uns["evaluation_two"] = "mine"
     with pytest.raises(ValueError, match="evaluation_two"):
         evaluate(sections)
+
+
+def test_a_left_out_section_is_told_what_was_measured_at_its_places(registration):
+    """Halves of the counts of one section: the other half tells more than the image does, also of two sections alone."""
+    drawn = sp.datasets.toy(160, 160, pitch_um=24, mean_counts=40, rng=1)
+    one, two = drawn.copy(), drawn.copy()
+    for name, adata in zip(NAMES, (one, two), strict=True):
+        adata.uns["spatial"] = {name: drawn.uns["spatial"]["toy"]}
+    half = np.random.default_rng(0).binomial(one.X.toarray().astype(int), 0.5)
+    one.X, two.X = type(one.X)((one.X.toarray() - half).astype(np.float32)), type(two.X)(half.astype(np.float32))
+    sections = [sp.io.section(each) for each in (one, two)]
+    um = tuple(each.grid.fullres_um_per_px for each in sections)
+    laid = [sections[0], sections[1].registered(registration("two", "one", 0, (0.0, 0.0), um))]
+    alone, together = (
+        evaluate(each, split="section")["mean_pearson"].xs("prior", level=1) for each in (sections, laid)
+    )
+    assert (together > alone + 0.01).all()

@@ -12,7 +12,9 @@ import pytest
 from scipy import sparse
 
 import sphisto as sp
+from sphisto.io.slides import make_slide
 from sphisto.io.store import read as stores
+from sphisto.tl._fit_sections import comparable_slides
 
 NAMES = ("one", "two")
 SEEDS = {"one": 1, "two": 2, "new": 5}
@@ -687,6 +689,17 @@ def test_images_of_another_scale_are_brought_to_the_coarsest(sections, tmp_path)
 
 
 # --- sections that lie upon each other -------------------------------------------------------------------------------
+
+
+def test_bins_of_several_sections_are_worked_at_as_those_of_one():
+    """The image is finer than bins can tell."""
+    bins = [sp.datasets.toy(48, 48, um_per_px=1.0, bin_um=8.0, rng=seed) for seed in (1, 2)]
+    given = [sp.io.section(each, image_um_per_px=1.0) for each in bins]
+    alone = make_slide(given[0]).grid.um_per_px
+    assert alone == 2.0
+    assert [slide.grid.um_per_px for slide in comparable_slides(given, None, None)] == [alone, alone]
+    with pytest.raises(ValueError, match="um_per_px=0"):
+        comparable_slides(given, 0, None)
 
 
 @pytest.fixture(scope="module")

@@ -60,9 +60,13 @@ def fit_shared(
     """
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
     rows = [np.flatnonzero(each) for each in kept]
-    totals = np.stack([_total(each, some) for each, some in zip(measured, rows, strict=True)])
+    totals = np.stack([_total(_known(each, some)) for each, some in zip(measured, rows, strict=True)])
     area = np.ones(len(measured)) if areas is None else np.asarray(areas, dtype=np.float64)
-    depths = _depths(totals, area * [len(some) for some in rows]) + np.log(area)
+    n_known = [
+        len(some) + (0 if each.others is None else each.others.shape[0])
+        for each, some in zip(measured, rows, strict=True)
+    ]
+    depths = _depths(totals, area * n_known) + np.log(area)
     some = [each if len(each) <= most else np.sort(rng.choice(each, most, replace=False)) for each in rows]
     usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
     levels = _levels(totals, totals.sum(axis=1, keepdims=True) * usual, usual, depths, config.firm)
@@ -83,15 +87,18 @@ def _all(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
 
 
 def _together(measured: Sequence[Measured], rows: Sequence[NDArray[np.int64]], levels: Floats) -> Measured:
-    """Counts of some rows of each section, divided by the levels there."""
-    values, centers = [], []
+    """Counts of some rows of each section, and of those outside a window of it, divided by the levels there."""
+    values, others, centers = [], [], []
     for number, (each, some) in enumerate(zip(measured, rows, strict=True)):
-        brought = each.values[some] @ sparse.diags_array(np.exp(-levels[number]))
-        values.append(sparse.csr_array(brought, dtype=np.float32))
+        weights = sparse.diags_array(np.exp(-levels[number]))
+        values.append(sparse.csr_array(each.values[some] @ weights, dtype=np.float32))
+        if each.others is not None:
+            others.append(sparse.csr_array(each.others @ weights, dtype=np.float32))
         # in pitches, and each section beside the others: neighbours are summed up within sections alone
         centers.append(each.centers[some] / each.pitch + (0.0, number * _FAR))
     counts, genes = sparse.vstack(values, format="csr"), measured[0].genes
-    return Measured(np.concatenate(centers), counts, genes, measured[0].is_counts, 1.0)
+    outside = sparse.vstack(others, format="csr") if others else None
+    return Measured(np.concatenate(centers), counts, genes, measured[0].is_counts, 1.0, outside)
 
 
 def _expected(
@@ -106,9 +113,10 @@ def _expected(
     plain = GeneModel(model.genes, model.loadings[:, :n_plain])
     found, expected = np.zeros_like(levels), np.zeros_like(levels)
     for i, (each, some) in enumerate(zip(measured, rows, strict=True)):
-        if len(some):
-            weights = scores(at_levels(plain, levels[i]), sparse.csr_array(each.values[some]), config, is_counts=True)
-            found[i], expected[i] = _total(each, some), plain.loadings.astype(np.float64) @ weights.sum(axis=0)
+        known = _known(each, some)
+        if known.shape[0]:
+            weights = scores(at_levels(plain, levels[i]), known, config, is_counts=True)
+            found[i], expected[i] = _total(known), plain.loadings.astype(np.float64) @ weights.sum(axis=0)
     return found, expected
 
 
@@ -124,8 +132,14 @@ def levels_of(model: GeneModel, counts: Floats, expected: Floats, config: GeneMo
     return np.where(np.isnan(model.loadings[:, 0]), 0.0, share + np.log(max(depth, 1e-12)))
 
 
-def _total(measured: Measured, rows: NDArray[np.int64]) -> Floats:
-    return np.asarray(measured.values[rows].sum(axis=0), dtype=np.float64).ravel()
+def _known(measured: Measured, rows: NDArray[np.int64]) -> sparse.csr_array:
+    """Counts of some rows of a section, and of those outside a window of it."""
+    parts = [measured.values[rows], *([] if measured.others is None else [measured.others])]
+    return sparse.csr_array(sparse.vstack(parts, format="csr"))
+
+
+def _total(values: sparse.csr_array) -> Floats:
+    return np.asarray(values.sum(axis=0), dtype=np.float64).ravel()
 
 
 def _depths(totals: Floats, areas: Floats) -> Floats:

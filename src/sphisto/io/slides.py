@@ -117,10 +117,10 @@ def _window_of(bbox: tuple[float, float, float, float], image: Any, grid: Grid, 
     return pad(kept, beyond).rechunk(image.chunks), cut
 
 
-def um_per_px_for(section: Section, longest_side: int) -> float:
-    """Um per px at which the image is at most so many px long, and bins no finer than by default."""
-    um_per_px = section.grid.um_per_px * max(1, -(-max(section.grid.shape) // longest_side))
-    return max(um_per_px, _default_um_per_px(section) or 0.0)
+def um_per_px_for(section: Section, longest_side: int | None) -> float:
+    """Um per px at which the image is at most so many px long, if that is limited, and bins no finer than by default."""
+    times = 1 if longest_side is None else max(1, -(-max(section.grid.shape) // longest_side))
+    return max(section.grid.um_per_px * times, _default_um_per_px(section) or 0.0)
 
 
 def misfit(section: Section, slide: Slide) -> tuple[Alignment, str | None]:

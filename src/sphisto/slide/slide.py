@@ -58,7 +58,10 @@ class Measured:
         """Return what these spots measured of some genes."""
         position = {gene: i for i, gene in enumerate(self.genes)}
         columns = np.array([position[gene] for gene in genes], dtype=np.intp)
-        return replace(self, values=sparse.csr_array(self.values[:, columns]), genes=tuple(genes), others=None)
+        values, others = (
+            None if table is None else sparse.csr_array(table[:, columns]) for table in (self.values, self.others)
+        )
+        return replace(self, values=values, genes=tuple(genes), others=others)
 
 
 @dataclass(frozen=True, eq=False)

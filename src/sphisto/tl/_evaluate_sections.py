@@ -135,6 +135,9 @@ def _left_out(
     out = []
     for slide, some in zip(slides, rows, strict=True):
         started, others = time.perf_counter(), [other for other in slides if other is not slide]
+        if _lies_upon_one_of(others, slide):  # which need not lie upon each other
+            drift = replace(options["config"].drift, keep_spots=True)
+            options = {**options, "config": replace(options["config"], drift=drift)}
         with tempfile.TemporaryDirectory() as folder:
             fitted, _ = fit_sections(others, checkpoint=Path(folder) / "evaluation.ckpt", **options)
         blank = replace(slide, measured=None)
@@ -147,6 +150,11 @@ def _left_out(
         profile = np.tile(mean_counts(others, slide.spot).astype(np.float32), (len(some), 1))
         out.append(({**found.predicted, "mean": Prediction(profile, 0.0)}, found))
     return out
+
+
+def _lies_upon_one_of(others: Sequence[Slide], slide: Slide) -> bool:
+    groups = {other.frame.group for other in others if other.frame is not None}
+    return slide.frame is not None and slide.frame.group in groups
 
 
 def _at_held_out(

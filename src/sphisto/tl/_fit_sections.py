@@ -303,8 +303,8 @@ def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
 def comparable_slides(sections: Sequence[Section], um_per_px: float | None, longest_side: int | None) -> list[Slide]:
     """Return the slides of sections at one scale and of common genes; refuse those that cannot be compared."""
     frames = frames_of({section.library_id: section.registration for section in sections})
-    own = (um_per_px_for(section, longest_side) if longest_side else section.grid.um_per_px for section in sections)
-    common = um_per_px or max(own)  # that of the coarsest image
+    own = (um_per_px_for(section, longest_side) for section in sections)
+    common = max(own) if um_per_px is None else um_per_px  # that of the coarsest image
     with stage("images and tissue"):
         made = []
         for section in sections:
