@@ -87,7 +87,10 @@ def test_noise_of_counting_alone_gives_no_contrasts(rng):
     """Neither with few spots and many genes nor the other way round, nor where genes and spots differ in level."""
     for n, g in ((60, 900), (300, 100)):
         level = np.outer(rng.gamma(2, 1, n), rng.gamma(0.5, 2, g))
-        assert _contrasts(rng.poisson(level).astype(np.float32), level, 20, GeneModelConfig()).shape == (g, 0)
+        assert _contrasts(rng.poisson(level).astype(np.float32), level, np.eye(g), 20, GeneModelConfig()).shape == (
+            g,
+            0,
+        )
 
 
 def test_what_factors_leave_over_is_found_as_contrasts(rng):
@@ -96,7 +99,7 @@ def test_what_factors_leave_over_is_found_as_contrasts(rng):
     direction, strength = rng.normal(size=200), rng.normal(size=300)
     direction *= 0.4 * np.sqrt(5) / np.sqrt(np.mean(direction**2))
     counts = rng.poisson(np.maximum(level + np.outer(strength, direction), 0)).astype(np.float32)
-    loadings = _contrasts(counts, level, 20, GeneModelConfig())
+    loadings = _contrasts(counts, level, np.eye(counts.shape[1]), 20, GeneModelConfig())
     assert loadings.shape == (200, 1)
     assert abs(np.corrcoef(loadings[:, 0], direction)[0, 1]) > 0.95
     flat = np.full((200, 1), 1 / 200)

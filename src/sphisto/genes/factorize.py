@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
 
+from sphisto.core.splits import column_pieces
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Measured
+
+_AT_ONCE = 2**22  # numbers of a table of spots and genes that are in memory together
 
 
 def fit_factors(
@@ -153,7 +156,7 @@ def _with_contrasts(
     config: GeneModelConfig,
     given: Loadings | None = None,
 ) -> GeneModel:
-    contrasts = _contrasts(values, weights @ loadings.T, most, config)
+    contrasts = _contrasts(values, weights, loadings, most, config)
     both = np.column_stack([loadings, contrasts]).astype(np.float32)
     return GeneModel(measured.genes, both, contrasts.shape[1], () if given is None else given.programmes)
 
@@ -214,14 +217,19 @@ def _shrunken(
     scale = np.maximum(loadings[prior.named].sum(axis=0), 1e-12)
     out, weights = loadings / scale, weights * scale
     exposure = weights.sum(axis=0)
+    pieces = column_pieces(len(out), len(values), _AT_ONCE)
     for _ in range(config.shrinking_passes):
-        ratio = values / np.maximum(weights @ out.T, 1e-12)
-        out = prior.mean * (1 + out * (ratio.T @ weights) / prior.shape) / (1 + prior.mean * exposure / prior.shape)
+        shares = [(values[:, some] / np.maximum(weights @ out[some].T, 1e-12)).T @ weights for some in pieces]
+        out = prior.mean * (1 + out * np.vstack(shares) / prior.shape) / (1 + prior.mean * exposure / prior.shape)
     return np.asarray(out / out.sum(axis=0))
 
 
 def _contrasts(
-    values: NDArray[np.float32], fitted: NDArray[np.float64], most: int, config: GeneModelConfig
+    values: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    loadings: NDArray[np.float64],
+    most: int,
+    config: GeneModelConfig,
 ) -> NDArray[np.float64]:
     """Find (G, R) loadings of what non-negative factors leave over, as far as it stands out from noise of counting.
 
@@ -229,18 +237,26 @@ def _contrasts(
     turns the singular vectors of what is left (Benaych-Georges and Nadakuditi 2012, J. Multivar. Anal.). The less
     certain a contrast is, the smaller its share that is used: shallow sections get none.
     """
-    gene, depth = fitted.mean(axis=0), fitted.sum(axis=1, keepdims=True) / fitted.sum() * len(fitted)
-    known = gene > 0
-    left = ((values - fitted) / np.sqrt((gene + config.faint) * np.maximum(depth, 1e-12)))[:, known]
-    n, g = left.shape
-    sizes, spots = eigh(left @ left.T, subset_by_index=(max(n - most, 0), n - 1), driver="evr")
+    gene, depth = loadings @ weights.mean(axis=0), weights @ loadings.sum(axis=0)
+    depth = np.maximum(depth / depth.mean(), 1e-12)[:, None]
+    known, n = np.flatnonzero(gene > 0), len(values)
+    g, pieces = len(known), [known[some] for some in column_pieces(len(known), n, _AT_ONCE)]
+
+    def left(some: NDArray[np.intp]) -> NDArray[np.float64]:
+        return (values[:, some] - weights @ loadings[some].T) / np.sqrt((gene[some] + config.faint) * depth)
+
+    together = np.zeros((n, n))
+    for some in pieces:
+        part = left(some)
+        together += part @ part.T
+    sizes, spots = eigh(together, subset_by_index=(max(n - most, 0), n - 1), driver="evr")
     sizes, spots = sizes[::-1], spots[:, ::-1]
     aspect, lifted = n / g, np.maximum(sizes / g, 1e-12) - 1
     beyond = lifted - aspect
     signal = np.where(beyond > 2 * np.sqrt(aspect), (beyond + np.sqrt(np.maximum(beyond**2 - 4 * aspect, 0))) / 2, 0)
     certain = np.maximum(signal**2 - aspect, 0) / np.maximum(signal**2 + signal, 1e-12)
     kept = certain > config.least_certain
-    axes = left.T @ spots[:, kept] / np.sqrt(sizes[kept])
+    axes = np.vstack([left(some).T @ spots[:, kept] for some in pieces]) / np.sqrt(sizes[kept])
     out = np.zeros((len(gene), int(kept.sum())))
     out[known] = config.contrast_share * certain[kept] ** 2 * axes * np.sqrt(gene[known] + config.faint)[:, None]
     return out
