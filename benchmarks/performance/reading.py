@@ -48,7 +48,7 @@ def times_of(store, window, n):
     from sphisto.io.store import read as stores
 
     rng, genes = np.random.default_rng(0), stores.factors(store, "projection").genes
-    sides = np.array(stores.levels(store, "projection_factors")[0])
+    sides = np.array(stores.raster(store, "projection_factors").shapes[0])
 
     def read(kind="", forgotten=False):
         step = TILE if kind == "chunk" else 1

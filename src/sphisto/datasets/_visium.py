@@ -165,12 +165,16 @@ def visium(name: str, *, path: str | Path | None = None) -> AnnData:
         msg = f"There is no section {name!r}. There are: {', '.join(SECTIONS)}."
         raise ValueError(msg)
     section = SECTIONS[name]
-    folder = (settings.cachedir / "visium" if path is None else Path(path)) / name
+    folder = _folder(path) / name
     for file, sha256 in section.files(name).items():
         _fetch(f"{_BASE}/{section.spaceranger}/{name}/{file}", sha256, folder)
     if not (folder / "spatial").is_dir():
         _unpack(folder / f"{name}_{_SPATIAL}", folder / "spatial")
     return read_visium(folder, library_id=name)
+
+
+def _folder(path: str | Path | None) -> Path:
+    return Path(path) if path is not None else settings.cachedir / "visium"
 
 
 def _fetch(url: str, sha256: str | None, folder: Path) -> None:

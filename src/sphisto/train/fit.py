@@ -47,9 +47,8 @@ from sphisto.slide.slide import Slide
 from sphisto.train.loop import Part, Task, train
 from sphisto.train.shrinkage import gated, report_gate
 
-_SOME_BESIDE = (
-    0.1  # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
-)
+# share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
+_SOME_BESIDE = 0.1
 
 
 @one_blas_thread()
