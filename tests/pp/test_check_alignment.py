@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 import sphisto as sp
+from sphisto.core.spot import median_pitch
 
 
 def test_a_section_that_fits_is_scored(small_toy):
@@ -41,3 +44,16 @@ def test_real_sections_fit_at_their_scale_and_not_a_tenth_beside_it(real_section
         assert f"The scale factor tissue_hires_scalef = {right:.4g} would fit" in caplog.text
     with pytest.raises(ValueError, match=f"tissue_hires_scalef = {right:.4g} would fit"):
         sp.pp.check_alignment(sp.io.section(adata, image="hires", image_scale=right / 2))
+
+
+@pytest.mark.parametrize("name", ["her2st_C2", "mob_st_1", "mouse_brain_coronal"])
+def test_real_sections_whose_image_was_cropped_are_refused_with_the_shift(real_section, name):
+    adata = sp.io.read_visium(real_section(name))
+    ((library, about),) = adata.uns["spatial"].items()
+    factor, image = about["scalefactors"]["tissue_hires_scalef"], np.asarray(about["images"]["hires"])
+    cut = round(3 * median_pitch(np.asarray(adata.obsm["spatial"], dtype=float)) * factor)
+    adata.uns["spatial"][library]["images"] = {"hires": image[cut:, cut:]}
+    with pytest.raises(ValueError, match=r"seem to be shifted.*before it was cropped") as refused:
+        sp.pp.check_alignment(sp.io.section(adata, image="hires", image_scale=factor))
+    words = re.search(r'"spatial"\] \+= \((-?\d+), (-?\d+)\)', str(refused.value)).groups()
+    np.testing.assert_allclose([int(word) for word in words], -cut / factor, rtol=0.2)

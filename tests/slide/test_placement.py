@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment, explain, explain_scale
+from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment, explain, explain_scale, explain_shift
 
 PITCH = 8.0
 DONE_TO_THE_PICTURE = {
@@ -192,6 +192,49 @@ def test_small_bins_are_taken_together_to_compare_scales():
     bins = np.argwhere(mask[1::3, 1::3]) * 3 + 1.5
     assert len(bins) > 5000
     assert check_alignment(bins * 0.9, mask, 3 * 0.9).scale * 0.9 == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("pitches", [(2, 0), (0, -3), (4, 5), (-6, 2)])
+def test_a_cropped_image_is_told_by_the_outline_of_the_tissue(pitches):
+    """The spots are moved, as if so much had been cut off the image, or added to it, at its upper left."""
+    mask = np.pad(section(), 60)
+    moved = np.multiply(pitches, PITCH)
+    centers = spots(mask) + moved
+    found = check_alignment(centers, mask, PITCH)
+    np.testing.assert_allclose(found.shift, -moved, atol=PITCH / 3)
+    assert found.shift_fit > 0.9 > found.fit + 0.1
+    message = explain(found, centers, mask.shape, fullres_per_px=(4.0, 4.0))
+    (x, y) = (int(word) for word in re.search(r'obsm\["spatial"\] \+= \((-?\d+), (-?\d+)\)', message).groups())
+    np.testing.assert_allclose((y, x), -4 * moved, atol=4 * PITCH / 3)
+    assert check_alignment(centers + np.array([y, x]) / 4, mask, PITCH).shift == (0, 0)
+    assert "flipped" not in message
+
+
+def test_a_small_shift_is_said_and_not_refused():
+    mask = np.pad(section(), 60)
+    centers = spots(mask) + (0.0, PITCH)
+    found = check_alignment(centers, mask, PITCH)
+    assert explain(found, centers, mask.shape) is None
+    assert re.search(r"with the spots -\d full-resolution px along x", explain_shift(found, (1.0, 1.0)))
+
+
+def test_spots_that_lie_right_or_are_some_of_a_sections_are_not_shifted(rng):
+    mask = section()
+    centers = spots(mask)
+    for kept in (centers[:, 0] > 0, rng.random(len(centers)) < 0.5, centers[:, 0] < 120, centers[:, 1] > 110):
+        assert check_alignment(centers[kept], mask, PITCH).shift == (0, 0)
+    full = np.ones((100, 180), bool)  # without any outline
+    assert check_alignment(spots(full), full, PITCH).shift == (0, 0)
+    far = np.concatenate([centers, [[1e7, 1e7]]])  # of which nothing is drawn
+    assert check_alignment(far, mask, PITCH).shift == (0, 0)
+
+
+def test_the_scale_factor_in_use_is_not_recommended():
+    mask = section()
+    found = check_alignment(spots(mask) * 0.9, mask, PITCH * 0.9)
+    own = 1 / found.scale
+    assert "image_scale=1`" not in explain_scale(found, 1.0, {"tissue_hires_scalef": 1.0 / 1.12})
+    assert "tissue_hires_scalef" not in explain_scale(found, own, {"tissue_hires_scalef": own})
 
 
 def test_shares_are_counted():

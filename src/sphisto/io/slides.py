@@ -19,7 +19,7 @@ from sphisto.core.squares import in_squares
 from sphisto.core.tiles import TILE
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
 from sphisto.io.sections import Section
-from sphisto.slide.placement import Alignment, check_alignment, explain, explain_scale
+from sphisto.slide.placement import Alignment, check_alignment, explain, explain_scale, explain_shift
 from sphisto.slide.slide import Slide
 
 _PX_PER_BIN = 4  # along a side: at two um per px the bins of 8 um show cells, and rasters are finer than they are
@@ -130,10 +130,13 @@ def misfit(section: Section, slide: Slide) -> tuple[Alignment, str | None]:
     """
     centers, own, factors = slide.spots.centers, _image_scale(section), _scale_factors(section)
     found = check_alignment(centers, slide.tissue, slide.spots.pitch)
-    problem = explain(found, centers, slide.grid.shape, image_scale=own, factors=factors)
+    px = slide.grid.fullres_per_px
+    problem = explain(found, centers, slide.grid.shape, image_scale=own, factors=factors, fullres_per_px=px)
     if problem is not None:
         return found, f"{section.library_id}: {problem}"
-    if better := explain_scale(found, own, factors):
+    if better := explain_shift(found, px):
+        logger.warning("%s: spots and tissue do not have the same outline. %s", section.library_id, better)
+    elif better := explain_scale(found, own, factors):
         logger.warning(
             "%s: spots and tissue do not have the same outline. %s If the spots are shifted rather than scaled, correct "
             "their positions; if the tissue was found wrongly, give `tissue`.", section.library_id, better,

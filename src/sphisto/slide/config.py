@@ -137,6 +137,12 @@ class PlacementConfig:
     # factor by which the positions are moved away from the best scale, and how much less these must explain: else the
     # tissue has no outline that could tell, as where it fills the image
     peak: tuple[float, float] = (1.25, 0.1)
+    # farthest shift of the spots that is tried, in pitches
+    farthest: int = 12
+    # how much more of the tissue a shift must explain to be warned of, and to be refused. Eight real sections and pieces
+    # of them gained at most 0.06 where they lay right, and 0.04 to 0.15 one pitch off, 0.07 to 0.3 two pitches off
+    shift_gain: tuple[float, float] = (0.06, 0.10)
+    shift_plausible: float = 0.8  # a shift that explains less is no explanation: the spots may be some of a section's
     most_cells: int = 5000  # more spots (small bins) are taken together in squares to compare scales
 
 

@@ -73,6 +73,11 @@ class Alignment:
         none, or the tissue shows no outline.
     scale_fit
         The fit with that factor.
+    shift
+        Px (y, x) of the mask by which the spots would have to be moved to follow the outline of the tissue clearly better, as
+        of an image that was cropped; 0 if there is none.
+    shift_fit
+        The fit there.
     """
 
     n_spots: int
@@ -84,6 +89,8 @@ class Alignment:
     ties: tuple[str, ...] = ()
     scale: float = 1.0
     scale_fit: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    shift_fit: float = 0.0
 
 
 def check_alignment(
@@ -127,6 +134,7 @@ def check_alignment(
     on_tissue = mask[tuple(np.floor(centers[inside]).astype(np.intp).T)]
     fits = {name: _fit(_turn(centers, turn, mask.shape), mask, pitch_px, config, step) for name, turn in TURNS.items()}
     best = max(fits, key=lambda name: fits[name])
+    shift, shift_fit = _better_shift(centers, mask, pitch_px, fits[AS_GIVEN], fits[best], config)
     scale, scale_fit = _better_scale(centers, mask, pitch_px, fits[AS_GIVEN], fits[best], config)
     return Alignment(
         n_spots=len(centers),
@@ -138,6 +146,8 @@ def check_alignment(
         ties=tuple(name for name, fit in fits.items() if name != best and fits[best] - fit < config.as_good),
         scale=scale,
         scale_fit=scale_fit,
+        shift=shift,
+        shift_fit=shift_fit,
     )
 
 
@@ -148,6 +158,7 @@ def explain(
     *,
     image_scale: float = 1.0,
     factors: Mapping[str, float] = MappingProxyType({}),
+    fullres_per_px: tuple[float, float] = (1.0, 1.0),
     config: PlacementConfig = PlacementConfig(),
 ) -> str | None:
     """Return what is wrong with the spots or the image and what to do about it, None if nothing is.
@@ -164,11 +175,13 @@ def explain(
         Scale factor by which the spots were laid on the image.
     factors
         Scale factors that are known, by name: one of them may be the right one.
+    fullres_per_px
+        Full-resolution px (y, x) of a pixel of the image.
 
     Returns
     -------
     Sentences for an error message, or None: spots beyond the image (more than 1 %), off the tissue (more than half),
-    or another orientation that explains at least 0.10 more of the tissue.
+    or another orientation or place that explains at least 0.10 more of the tissue.
 
     Examples
     --------
@@ -185,14 +198,18 @@ def explain(
     True
     """
     turned = alignment.best_fit >= max(alignment.fit + config.clearly_better, config.plausible)
+    by_shift = explain_shift(alignment, fullres_per_px, config=config)
+    shifted = bool(by_shift) and alignment.shift_fit >= alignment.fit + config.shift_gain[1]
     if alignment.inside < 1 - config.max_outside:
         found = f"{_count(1 - alignment.inside, alignment)} spots lie outside the image: {_extent(centers_yx, shape)}"
     elif alignment.on_tissue < config.min_on_tissue:
         found = f"{_count(1 - alignment.on_tissue, alignment)} spots lie off the tissue: {_extent(centers_yx, shape)}"
-    elif turned:
+    elif turned or shifted:
         found = f"The spots lie in the image, but do not follow the outline of the tissue: {_extent(centers_yx, shape)}"
     else:
         return None
+    if shifted:
+        return f"{found}. {by_shift}"
     if turned and alignment.scale == 1:
         return f"{found}. {_explain_turn(alignment, image_scale)} If the image is right as it is, check {SCALE}."
     outside = bool(np.any(np.asarray(centers_yx) >= shape))
@@ -205,6 +222,24 @@ def explain(
     )
 
 
+def explain_shift(
+    alignment: Alignment, fullres_per_px: tuple[float, float], *, config: PlacementConfig = PlacementConfig()
+) -> str:
+    """Return by how much the spots seem to be shifted against the image, as a sentence; empty if they do not.
+
+    That is not said where another scale factor explains as much. Parameters as of :func:`explain`.
+    """
+    scaled = alignment.scale != 1 and alignment.scale_fit + config.as_good >= alignment.shift_fit
+    if alignment.shift == (0.0, 0.0) or scaled:
+        return ""
+    y, x = (round(shift * px) for shift, px in zip(alignment.shift, fullres_per_px, strict=True))
+    return (
+        f"Spots and image seem to be shifted: with the spots {x:+d} full-resolution px along x and {y:+d} along y their overlap with the "
+        f"tissue would be {alignment.shift_fit:.2f} instead of {alignment.fit:.2f}. Give the image as it was before it was cropped, "
+        f'or move the spots, `adata.obsm["spatial"] += ({x}, {y})`; or give `tissue` if it was found wrongly.'
+    )
+
+
 def explain_scale(alignment: Alignment, image_scale: float, factors: Mapping[str, float]) -> str:
     """Return which scale factor would fit the outline of the tissue better, as a sentence; empty if none would.
 
@@ -214,7 +249,11 @@ def explain_scale(alignment: Alignment, image_scale: float, factors: Mapping[str
         return ""
     wanted = image_scale * alignment.scale
     gain = f"the overlap of spots and tissue would be {alignment.scale_fit:.2f} instead of {alignment.fit:.2f}"
-    known = [(name, factor) for name, factor in factors.items() if abs(factor / wanted - 1) < _SAME_FACTOR]
+    known = [
+        (name, factor)
+        for name, factor in factors.items()
+        if abs(factor / wanted - 1) < _SAME_FACTOR < abs(factor / image_scale - 1)
+    ]
     if known:
         name, factor = min(known, key=lambda item: abs(item[1] / wanted - 1))
         return f"The scale factor {name} = {factor:.4g} would fit ({_stated(factor)}): {gain}."
@@ -357,6 +396,68 @@ def _better_scale(
     is_peak = max(fit_at(best * away), fit_at(best / away)) <= found - less
     enough = max(fit_at(1.0) + config.scale_gain, config.scale_plausible, best_turn + config.as_good)
     return (best, found) if is_peak and found >= enough else (1.0, fit)
+
+
+def _better_shift(
+    centers: NDArray[np.float64],
+    mask: Mask | NDArray[np.bool_],
+    pitch: float,
+    fit: float,
+    best_turn: float,
+    config: PlacementConfig,
+) -> tuple[tuple[float, float], float]:
+    """Return the px (y, x) of the mask by which the positions would explain clearly more of the tissue, and the fit there; else 0."""
+    if fit + config.shift_gain[0] >= 1:
+        return (0.0, 0.0), fit
+    from scipy.signal import fftconvolve
+
+    reach = config.farthest * pitch
+    centers = centers[((centers >= -reach) & (centers < np.add(mask.shape, reach))).all(axis=1)]
+    if not len(centers):
+        return (0.0, 0.0), fit
+    centers, pitch = _taken_together(centers, pitch, config.most_cells)
+    step = max(1, int(pitch // config.steps_per_pitch))
+    cells, low = _cells(centers / step, config.cell_radius * pitch / step)
+    far = int(config.farthest * pitch / step)
+    tissue = _padded(mask, step, low - far, low + cells.shape + far)
+    both = fftconvolve(tissue, cells[::-1, ::-1], mode="valid")
+    sums = np.pad(tissue, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    h, w = cells.shape
+    around = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
+    fits = both / (cells.sum() + around - both)
+    place = np.unravel_index(int(fits.argmax()), fits.shape)
+    enough = max(fit + config.shift_gain[0], config.shift_plausible, best_turn + config.as_good)
+    if fits[place] < enough:
+        return (0.0, 0.0), fit
+    y, x = (float((at - far) * step) for at in place)
+    return (y, x), float(fits[place])
+
+
+def _cells(centers: NDArray[np.float64], radius: float) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Draw the cells of spots in the rectangle around them: 1 inside, and its first (y, x)."""
+    reach = np.arange(-int(radius) - 1, int(radius) + 2)
+    dy, dx = (d.ravel() for d in np.meshgrid(reach, reach, indexing="ij"))
+    near = dy**2 + dx**2 <= radius**2
+    at = np.floor(centers).astype(np.intp)
+    y, x = at[:, :1] + dy[near], at[:, 1:] + dx[near]
+    low = np.array([y.min(), x.min()])
+    cells = np.zeros((int(y.max()) - low[0] + 1, int(x.max()) - low[1] + 1))
+    cells[y - low[0], x - low[1]] = 1
+    return cells, low
+
+
+def _padded(
+    mask: Mask | NDArray[np.bool_], step: int, low: NDArray[np.intp], high: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Every ``step``-th px of a mask between two (y, x), 0 beyond its border."""
+    first = step // 2
+    shape = np.array([len(range(first, side, step)) for side in mask.shape])
+    begin, end = np.clip(low, 0, shape), np.clip(high, 0, shape)
+    rows, columns = (slice(first + a * step, first + b * step, step) for a, b in zip(begin, end, strict=True))
+    out = np.zeros(high - low)
+    (top, left), (bottom, right) = begin - low, end - low
+    out[top:bottom, left:right] = mask[rows, columns]
+    return out
 
 
 def _taken_together(centers: NDArray[np.float64], pitch: float, most: int) -> tuple[NDArray[np.float64], float]:
