@@ -51,7 +51,8 @@ def test_real_sections_whose_image_was_cropped_are_refused_with_the_shift(real_s
     adata = sp.io.read_visium(real_section(name))
     ((library, about),) = adata.uns["spatial"].items()
     factor, image = about["scalefactors"]["tissue_hires_scalef"], np.asarray(about["images"]["hires"])
-    cut = round(3 * median_pitch(np.asarray(adata.obsm["spatial"], dtype=float)) * factor)
+    pitches = 6 if name == "mob_st_1" else 3  # where three pitches, and a scale a tenth off, explain each other
+    cut = round(pitches * median_pitch(np.asarray(adata.obsm["spatial"], dtype=float)) * factor)
     adata.uns["spatial"][library]["images"] = {"hires": image[cut:, cut:]}
     with pytest.raises(ValueError, match=r"seem to be shifted.*before it was cropped") as refused:
         sp.pp.check_alignment(sp.io.section(adata, image="hires", image_scale=factor))

@@ -267,11 +267,13 @@ def split_counts(values: sparse.csr_array, seed: int) -> tuple[sparse.csr_array,
 
     The same counts give the same halves, in whatever order they are stored.
     """
-    values = values.sorted_indices()
-    first, second = values.copy(), values.copy()
-    first.data = np.random.default_rng(seed).binomial(np.rint(values.data).astype(np.int64), 0.5).astype(np.float32)
-    second.data = values.data - first.data
-    return first * 2, second * 2
+    values = values if values.has_sorted_indices else values.sorted_indices()
+    first = np.random.default_rng(seed).binomial(np.rint(values.data).astype(np.int64), 0.5).astype(np.float32)
+    one, other = (
+        sparse.csr_array((2 * data, values.indices, values.indptr), shape=values.shape)
+        for data in (first, values.data - first)
+    )
+    return one, other
 
 
 def gene_factors(measured: Measured, genes: list[str]) -> GeneModel:

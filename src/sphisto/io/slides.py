@@ -134,12 +134,11 @@ def misfit(section: Section, slide: Slide) -> tuple[Alignment, str | None]:
     problem = explain(found, centers, slide.grid.shape, image_scale=own, factors=factors, fullres_per_px=px)
     if problem is not None:
         return found, f"{section.library_id}: {problem}"
-    if better := explain_shift(found, px):
-        logger.warning("%s: spots and tissue do not have the same outline. %s", section.library_id, better)
-    elif better := explain_scale(found, own, factors):
+    ways = [way for way in (explain_scale(found, own, factors), explain_shift(found, px)) if way]
+    if ways:
         logger.warning(
-            "%s: spots and tissue do not have the same outline. %s If the spots are shifted rather than scaled, correct "
-            "their positions; if the tissue was found wrongly, give `tissue`.", section.library_id, better,
+            "%s: spots and tissue do not have the same outline. %s If the tissue was found wrongly, give `tissue`.",
+            section.library_id, " Or: ".join(ways),
         )  # fmt: skip
     return found, None
 

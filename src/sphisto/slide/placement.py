@@ -198,7 +198,7 @@ def explain(
     True
     """
     turned = alignment.best_fit >= max(alignment.fit + config.clearly_better, config.plausible)
-    by_shift = explain_shift(alignment, fullres_per_px, config=config)
+    by_shift = "" if explain_scale(alignment, image_scale, factors) else explain_shift(alignment, fullres_per_px)
     shifted = bool(by_shift) and alignment.shift_fit >= alignment.fit + config.shift_gain[1]
     if alignment.inside < 1 - config.max_outside:
         found = f"{_count(1 - alignment.inside, alignment)} spots lie outside the image: {_extent(centers_yx, shape)}"
@@ -225,27 +225,34 @@ def explain(
 def explain_shift(
     alignment: Alignment, fullres_per_px: tuple[float, float], *, config: PlacementConfig = PlacementConfig()
 ) -> str:
-    """Return by how much the spots seem to be shifted against the image, as a sentence; empty if they do not.
+    """Return by how much the spots seem to be shifted against the image, as a sentence; empty if another scale explains more.
 
-    That is not said where another scale factor explains as much. Parameters as of :func:`explain`.
+    Parameters as of :func:`explain`.
     """
-    scaled = alignment.scale != 1 and alignment.scale_fit + config.as_good >= alignment.shift_fit
+    scaled = alignment.scale != 1 and alignment.scale_fit >= alignment.shift_fit + config.as_good
     if alignment.shift == (0.0, 0.0) or scaled:
         return ""
     y, x = (round(shift * px) for shift, px in zip(alignment.shift, fullres_per_px, strict=True))
     return (
         f"Spots and image seem to be shifted: with the spots {x:+d} full-resolution px along x and {y:+d} along y their overlap with the "
         f"tissue would be {alignment.shift_fit:.2f} instead of {alignment.fit:.2f}. Give the image as it was before it was cropped, "
-        f'or move the spots, `adata.obsm["spatial"] += ({x}, {y})`; or give `tissue` if it was found wrongly.'
+        f'or move the spots, `adata.obsm["spatial"] += ({x}, {y})`.'
     )
 
 
-def explain_scale(alignment: Alignment, image_scale: float, factors: Mapping[str, float]) -> str:
-    """Return which scale factor would fit the outline of the tissue better, as a sentence; empty if none would.
+def explain_scale(
+    alignment: Alignment,
+    image_scale: float,
+    factors: Mapping[str, float],
+    *,
+    config: PlacementConfig = PlacementConfig(),
+) -> str:
+    """Return which scale factor would fit the outline of the tissue better, as a sentence; empty if a shift explains more.
 
     Parameters as of :func:`explain`.
     """
-    if alignment.scale == 1:
+    shifted = alignment.shift != (0.0, 0.0) and alignment.shift_fit >= alignment.scale_fit + config.as_good
+    if alignment.scale == 1 or shifted:
         return ""
     wanted = image_scale * alignment.scale
     gain = f"the overlap of spots and tissue would be {alignment.scale_fit:.2f} instead of {alignment.fit:.2f}"
