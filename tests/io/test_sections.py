@@ -176,6 +176,43 @@ def test_turned_elements_are_refused(sdata):
         sp.io.section(sdata)
 
 
+@pytest.mark.parametrize("units", [1, 4])
+def test_a_cropped_spatialdata_is_refused_with_the_window_that_gives_it(sdata, units):
+    """Units of the shapes: full-resolution px, or four of them."""
+    from shapely import box
+    from spatialdata import bounding_box_query, polygon_query
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Scale
+
+    places = np.array([[point.x, point.y] for point in sdata.shapes["toy_spots"].geometry])
+    del sdata.shapes["toy_spots"]
+    sdata.shapes["toy_spots"] = ShapesModel.parse(
+        places / units, geometry=0, radius=7.8 / units, transformations={"global": Scale([units, units], ("x", "y"))}
+    )
+    low, high = [22, 20], [80, 70]  # of 112 x 96 full-resolution px
+    ways = (
+        bounding_box_query(
+            sdata, axes=("x", "y"), min_coordinate=low, max_coordinate=high, target_coordinate_system="global"
+        ),
+        polygon_query(sdata, box(*low, *high), target_coordinate_system="global"),
+    )
+    centers = sp.io.section(sdata).measured.centers[:, ::-1]
+    for cropped in ways:
+        assert 2 < cropped["t"].n_obs < sdata["t"].n_obs
+        with pytest.raises(ValueError, match="by a scale and a shift.*give the whole and a window") as raised:
+            sp.io.section(cropped)
+        window = tuple(map(int, str(raised.value).partition("bbox=(")[2].partition(")")[0].split(",")))
+        assert window == (*low, *high)
+        inside = sp.io.section(sdata, bbox=window)
+        of_all = centers[((centers >= low) & (centers < high)).all(axis=1)]
+        np.testing.assert_allclose(inside.measured.centers[:, ::-1], of_all)  # in the frame of the whole
+    del cropped.images["toy_hires"]
+    with pytest.raises(
+        ValueError, match=r"Found no image.*cropped, give the whole and `sphisto.io.section\(whole, bbox="
+    ):
+        sp.io.section(cropped)
+
+
 # What the summary says, and from what. Each case changes one thing that a decision rests on.
 
 
