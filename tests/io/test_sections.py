@@ -35,6 +35,23 @@ def test_no_coordinates(small_toy):
         sp.io.section(small_toy)
 
 
+def test_coordinates_under_another_name_are_pointed_to(small_toy):
+    xy = small_toy.obsm.pop("spatial")
+    small_toy.obs["imagerow"], small_toy.obs["imagecol"] = xy[:, 1], xy[:, 0]
+    for found, kept in (
+        ("adata.obs['imagecol', 'imagerow'].to_numpy()", small_toy.copy()),
+        ("adata.obsm['X_spatial']", small_toy),
+    ):
+        if "X_spatial" in found:
+            small_toy.obsm["X_spatial"] = xy
+        with pytest.raises(ValueError, match=r'Found no obsm\["spatial"\].*holds these, take it') as raised:
+            sp.io.section(kept)
+        line = str(raised.value).split("`")[1]
+        assert line.replace("[[", "[").replace("]]", "]") == f'adata.obsm["spatial"] = {found}'
+        exec(line, {"adata": kept})
+        np.testing.assert_array_equal(kept.obsm["spatial"], xy)
+
+
 def test_coordinates_of_the_wrong_shape(small_toy):
     small_toy.obsm["spatial"] = small_toy.obsm["spatial"][:, :1]
     with pytest.raises(ValueError, match=r"coordinates of shape \(\d+, 1\); expected \(spots, 2\)"):
@@ -58,6 +75,19 @@ def test_several_libraries(small_toy):
     with pytest.raises(ValueError, match="several libraries.*toy, other.*library_id"):
         sp.io.section(small_toy)
     assert sp.io.section(small_toy, library_id="other").library_id == "other"
+
+
+@pytest.mark.parametrize("column", ["library_id", "region"])
+def test_rows_that_are_all_of_one_of_several_libraries_choose_it_and_it_is_said(small_toy, caplog, column):
+    small_toy.uns["spatial"] = {"other": {}, "toy": library(small_toy)}
+    small_toy.obs[column] = pd.Categorical(["toy"] * small_toy.n_obs, categories=["other", "toy"])  # of a joined table
+    with caplog.at_level("INFO", logger="sphisto"):
+        section = sp.io.section(small_toy)
+    assert (section.library_id, len(section.rows)) == ("toy", small_toy.n_obs)
+    assert caplog.text.count(f"All rows are of 'toy', by obs['{column}']") == 1
+    small_toy.obs["sample"] = "other"
+    with pytest.raises(ValueError, match="several libraries.*other, toy.*library_id"):
+        sp.io.section(small_toy)
 
 
 def test_an_unknown_library(small_toy):
@@ -395,6 +425,35 @@ def test_a_named_picture_that_is_there_is_taken_and_one_that_is_gone_is_said(sma
     assert f"{tmp_path / 'full.png'}, named at reading (source_image_path)" in section.about["image"]
     assert section.grid.fullres_per_px == (1, 1)
     np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.rgb()), 0, -1), picture)
+
+
+@pytest.mark.parametrize("kind", ["hires", "lowres"])
+def test_a_reduced_image_that_was_named_as_the_full_one_is_not_taken_for_it(small_toy, tmp_path, caplog, kind):
+    from PIL import Image
+
+    hires = library(small_toy)["images"]["hires"]
+    library(small_toy)["images"]["lowres"] = hires[::4, ::4]
+    library(small_toy)["scalefactors"] |= {"tissue_hires_scalef": 0.25, "tissue_lowres_scalef": 0.0625}
+    small_toy.obsm["spatial"] = small_toy.obsm["spatial"] * 4
+    Image.fromarray(library(small_toy)["images"][kind]).save(tmp_path / "image.png")
+    library(small_toy)["metadata"] = {"source_image_path": str(tmp_path / "image.png")}
+    section = sp.io.section(small_toy)
+    assert section.grid.fullres_per_px == (4, 4)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.rgb()), 0, -1), hires)
+    said = f"is of the size of images['{kind}'], so not the full-resolution image"
+    assert said in section.about["image"]
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("what", ["folder", "broken"])
+def test_a_named_image_that_cannot_be_read_is_traced_to_its_entry(small_toy, tmp_path, what):
+    path = tmp_path if what == "folder" else tmp_path / "full.tif"
+    (tmp_path / "full.tif").write_text("no image")
+    library(small_toy)["metadata"] = {"source_image_path": str(path)}
+    with pytest.raises(ValueError, match=r"cannot be read \(source_image_path = .*`image='hires'`") as raised:
+        sp.io.section(small_toy)
+    assert str(path) in str(raised.value)
+    assert sp.io.section(small_toy, image="hires").grid.fullres_per_px == (1, 1)
 
 
 @pytest.mark.parametrize(
