@@ -5,8 +5,8 @@ import pytest
 import sphisto as sp
 
 KINDS = {
-    "a.rds": "objects of R; .*Write its counts, coordinates and image from R as an AnnData",
-    "a.RData": "objects of R; ",
+    "a.rds": "a file of R; .*Write its counts, coordinates and image from R as an AnnData",
+    "a.RData": "a file of R; ",
     "a.h5seurat": "an object of Seurat; .*SeuratDisk::Convert",
     "a.cloupe": "a file of the Loupe Browser",
     "a.xlsx": "an Excel workbook",

@@ -102,6 +102,53 @@ def test_scale_factors_that_cannot_be_right(small_toy, scale):
         sp.io.section(small_toy)
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan, "fine"])
+@pytest.mark.parametrize("image", [None, "hires", "array"])
+def test_a_stated_scale_factor_that_cannot_be_right(small_toy, scale, image):
+    given = np.zeros((10, 10, 3), np.uint8) if image == "array" else image
+    with pytest.raises(ValueError, match="image_scale is .*; expected a finite number above 0"):
+        sp.io.section(small_toy, image=given, image_scale=scale)
+
+
+def finer_of(adata):
+    """The image of a section twice as fine, with detail of its own."""
+    twice = library(adata)["images"]["hires"].repeat(2, axis=0).repeat(2, axis=1).astype(int)
+    return np.clip(twice - np.random.default_rng(1).integers(0, 9, twice.shape), 0, 255).astype(np.uint8)
+
+
+def test_an_image_finer_than_the_coordinates_is_that_of_coordinates_as_fine(small_toy):
+    image, doubled = finer_of(small_toy), small_toy.copy()
+    doubled.obsm["spatial"] = doubled.obsm["spatial"] * 2
+    slide, expected = slide_of(small_toy, image=image, image_scale=2), slide_of(doubled, image=image, image_scale=1)
+    assert slide.grid.um_per_px == pytest.approx(expected.grid.um_per_px)
+    assert slide.grid.fullres_per_px == (0.5, 0.5)
+    np.testing.assert_allclose(slide.spots.centers, expected.spots.centers)
+    np.testing.assert_allclose(slide.grid.to_fullres(slide.spots.centers)[:, ::-1], small_toy.obsm["spatial"])
+    np.testing.assert_allclose(slide.footprint().area, expected.footprint().area)
+    np.testing.assert_array_equal(np.asarray(slide.tissue), np.asarray(expected.tissue))
+    with pytest.raises(ValueError, match="lie o(ff the tissue|utside the image)|follow the outline"):
+        slide_of(small_toy, image=image, image_scale=8)
+
+
+def test_results_of_an_image_finer_than_the_coordinates_lie_in_the_frame_of_the_coordinates(small_toy, tmp_path):
+    import spatialdata as sd
+
+    section = sp.io.section(small_toy, image=finer_of(small_toy), image_scale=2)
+    sp.tl.fit_projection(section, store=tmp_path / "x.zarr", genes=["class0_a"], max_epochs=1, device="cpu")
+    raster = sp.get.gene_raster(tmp_path / "x.zarr", "class0_a").squeeze()
+    assert raster.shape == (192, 224)
+    np.testing.assert_allclose([raster.x[0], raster.x[-1], raster.y[-1]], [0.25, 111.75, 95.75])
+    window = sp.get.gene_raster(tmp_path / "x.zarr", "class0_a", bbox=(20, 30, 60, 50)).squeeze()
+    np.testing.assert_allclose(window, raster.sel(x=slice(20, 60), y=slice(30, 50)), rtol=1e-5)
+    # sums over squares of 50 um, 6 px of the coordinates, are those of pixels of half of one, a spot being 55 um wide
+    squares = sp.tl.aggregate(tmp_path / "x.zarr", square_um=50)
+    per_px = (50 / 12) ** 2 / (np.pi * 27.5**2)
+    assert squares[:, "class0_a"].X.sum() == pytest.approx(float(np.nansum(raster)) * per_px, rel=0.02)
+    again = sp.io.section(sd.read_zarr(tmp_path / "x.zarr"))
+    assert again.grid == section.grid
+    np.testing.assert_allclose(again.measured.centers, section.measured.centers)
+
+
 @pytest.mark.parametrize("value", ["10 px", None, np.nan, -3])
 def test_a_spot_diameter_that_is_none_is_not_needed(small_toy, value):
     expected = slide_of(small_toy)
@@ -391,8 +438,9 @@ def test_um_per_px_of_a_given_picture_says_how_it_lies_under_the_spots(small_toy
     section = sp.io.section(small_toy, image=picture, image_um_per_px=1.01 * um)
     assert section.grid.fullres_per_px == (1, 1)
     assert section.grid.um_per_px == pytest.approx(um, rel=1e-3)
-    with pytest.raises(ValueError, match="image_um_per_px=4.16667, that is a scale which is (2|1.9).*at most 1"):
-        sp.io.section(small_toy, image=picture, image_um_per_px=um / 2)
+    # a finer one than the coordinates is laid under them as finely
+    section = sp.io.section(small_toy, image=picture.repeat(2, axis=0).repeat(2, axis=1), image_um_per_px=um / 2)
+    np.testing.assert_allclose(section.grid.fullres_per_px, (0.5, 0.5), rtol=1e-3)
     # with image_scale it is the scale of both that is stated
     section = sp.io.section(small_toy, image=picture[::2, ::2], image_scale=0.5, image_um_per_px=17.0)
     assert section.grid.um_per_px == pytest.approx(17.0)

@@ -14,7 +14,16 @@ from sphisto._settings import logger
 from sphisto.io.counts import require_frames
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
-from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
+from sphisto.io.layouts import (
+    Layout,
+    bin_um_of,
+    centers_of,
+    opened,
+    positive_or_none,
+    stated_scale,
+    under_tissue,
+    valid_scale,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -289,7 +298,7 @@ def _find_image(
     if image is not None:
         pyramid, named = opened(image, stored)
         if image_scale is not None:
-            scale = valid_scale(image_scale, "image_scale")
+            scale = stated_scale(image_scale)
             return pyramid, scale, f"{named}, image_scale={scale:g} as stated"
         if key := _of_the_size(pyramid, stored):
             scale = valid_scale(factors[STORED[key]], STORED[key])
@@ -304,7 +313,7 @@ def _find_image(
             if image_scale is None:
                 reduced = _of_the_size(pyramid, stored)
             if reduced is None:
-                scale = 1.0 if image_scale is None else valid_scale(image_scale, "image_scale")
+                scale = 1.0 if image_scale is None else stated_scale(image_scale)
                 return pyramid, scale, f"{path}, named at reading (source_image_path), image_scale {scale:.4g}"
             missing = f"; source_image_path = {str(source)!r} is of the size of images[{reduced!r}], so not the full-resolution image"
         else:
@@ -348,9 +357,10 @@ def _stored_image(
     stored: Mapping[str, Any], key: str, factors: Mapping[str, Any], image_scale: float | None, why: str
 ) -> tuple[Pyramid, float, str]:
     factor = STORED[key] if image_scale is None else ""
-    scale = valid_scale(
-        factors[factor] if factor else 1.0 if image_scale is None else image_scale, factor or "image_scale"
-    )
+    if image_scale is not None:
+        scale = stated_scale(image_scale)
+    else:
+        scale = valid_scale(factors[factor], factor) if factor else 1.0
     pyramid = as_pyramid(open_image(stored[key]) if isinstance(stored[key], str | Path) else stored[key])
     others = [other for other in stored if other != key]
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""

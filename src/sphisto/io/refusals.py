@@ -11,7 +11,7 @@ from sphisto.io.paths import user_path
 from sphisto.io.spaceranger_folder import ZARR
 
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx"}
-_OF_R = "objects of R", "Write its counts, coordinates and image from R as an AnnData (h5ad)"
+_OF_R = "a file of R", "Write its counts, coordinates and image from R as an AnnData (h5ad)"
 _ARCHIVE = "a packed file", "Unpack it"
 # what other files are, and how to bring here what they hold, by the end of their names
 _OTHERS = {

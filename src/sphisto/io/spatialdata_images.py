@@ -10,7 +10,7 @@ import numpy as np
 from sphisto.io.elements import finest, matrix_to, relative_scale, scale_and_shift
 from sphisto.io.image.channels import CHANNELS
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
-from sphisto.io.layouts import opened, valid_scale
+from sphisto.io.layouts import opened, stated_scale
 from sphisto.io.spatialdata_regions import annotated_regions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def choose_image(
         pyramid, which = opened(image, map(str, sdata.images))
         if image_scale is None:
             return pyramid, None, which
-        stated = valid_scale(image_scale, "image_scale")
+        stated = stated_scale(image_scale)
         return pyramid, stated, f"{which}, image_scale={stated:g} as stated"
     others: list[str] = []
     if image is None:
@@ -43,7 +43,7 @@ def choose_image(
     else:
         name, element = (image, sdata.images[image]) if named else ("the image element that was given", image)
     scale = _image_scale(element, name, sdata.shapes[region], region, to_fullres) / to_fullres
-    scale = scale if image_scale is None else valid_scale(image_scale, "image_scale")
+    scale = scale if image_scale is None else stated_scale(image_scale)
     given = "" if image is None else " as given"
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
     return as_pyramid(element), scale, f"{name!r}{given}, {scale:.4g} px per full-resolution px{also}"
