@@ -58,7 +58,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
     if "spatial" not in adata.obsm:
         msg = (
             f'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. {_places_elsewhere(adata)}'
-            "Read the section with `sphisto.io.read_visium`."
+            " the section with `sphisto.io.read_visium`."
         )
         raise ValueError(msg)
     libraries, flags = libraries_of(adata.uns.get("spatial", {}))
@@ -87,14 +87,14 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
 
 
 def _places_elsewhere(adata: AnnData) -> str:
-    """Say where else a table seems to hold the places of its spots, and how to use them; empty if nowhere."""
+    """Say where else a table seems to hold the places of its spots, and how to use them; then, to read them."""
     entries = [f"obsm[{name!r}]" for name in adata.obsm if "spatial" in str(name).lower()]
     columns = [f"obs[{list(pair)!r}]" for pair in _COLUMNS if set(pair) <= set(adata.obs)]
     if not (entries or columns):
-        return ""
+        return "Read"
     found = (entries or columns)[0]
     value = f"adata.{found}" if entries else f"adata.{found}.to_numpy()"
-    return f'If {found} holds these, take it: `adata.obsm["spatial"] = {value}`. '
+    return f'If {found} holds these, take it: `adata.obsm["spatial"] = {value}`. Else read'
 
 
 def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]:

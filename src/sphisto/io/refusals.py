@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sphisto.io.paths import user_path
-from sphisto.io.spaceranger_folder import ZARR
+from sphisto.io.spaceranger_folder import ZARR, run_above
 
 _TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx"}
 _OF_R = "a file of R", "Write its counts, coordinates and image from R as an AnnData (h5ad)"
@@ -51,7 +51,7 @@ def refuse_other_files(data: Any) -> None:
     if reader is not None:
         msg = (
             f"Found the path of a table or store, {str(data)!r}; expected what is in it. Read it with `{reader}` and give what "
-            "that returns; a Space Ranger run is given as its folder."
+            f"that returns; a Space Ranger run is given as its folder.{run_above(path)}"
         )
         raise ValueError(msg)
     if (path / "experiment.xenium").is_file():

@@ -64,12 +64,12 @@ def find_folder(path: Path) -> Path:
         found = "a file" if path.exists() else "nothing"
         msg = f"Found {found} at {str(path)!r}. Expected the folder of a Space Ranger run (or its `outs`)."
         if path.exists():
-            msg += f"{_run_above(path)}"
+            msg += f"{run_above(path)}"
         raise FileNotFoundError(msg)
     folder = path / "outs" if (path / "outs").is_dir() and not (path / "spatial").is_dir() else path
     holds_run = (folder / "spatial").is_dir()
     if (path.name == "spatial" and not holds_run) or (COUNTS in path.name and visible(path, "*matrix.mtx*")):
-        msg = f"{str(path)!r} is a part of a run. Expected the folder of a Space Ranger run.{_run_above(path)}"
+        msg = f"{str(path)!r} is a part of a run. Expected the folder of a Space Ranger run.{run_above(path)}"
         raise ValueError(msg)
     if not bins_in(folder):
         _refuse_cells(path, folder)
@@ -77,7 +77,7 @@ def find_folder(path: Path) -> Path:
     return folder
 
 
-def _run_above(path: Path) -> str:
+def run_above(path: Path) -> str:
     """Name the run that a file or folder is a part of."""
     above = (folder for folder in path.absolute().parents if (folder / "spatial").is_dir())
     run = next(above, None)
