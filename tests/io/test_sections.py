@@ -35,6 +35,23 @@ def test_no_coordinates(small_toy):
         sp.io.section(small_toy)
 
 
+def test_coordinates_under_another_name_are_pointed_to(small_toy):
+    xy = small_toy.obsm.pop("spatial")
+    small_toy.obs["imagerow"], small_toy.obs["imagecol"] = xy[:, 1], xy[:, 0]
+    for found, kept in (
+        ("adata.obs['imagecol', 'imagerow'].to_numpy()", small_toy.copy()),
+        ("adata.obsm['X_spatial']", small_toy),
+    ):
+        if "X_spatial" in found:
+            small_toy.obsm["X_spatial"] = xy
+        with pytest.raises(ValueError, match=r'Found no obsm\["spatial"\].*holds these, take it') as raised:
+            sp.io.section(kept)
+        line = str(raised.value).split("`")[1]
+        assert line.replace("[[", "[").replace("]]", "]") == f'adata.obsm["spatial"] = {found}'
+        exec(line, {"adata": kept})
+        np.testing.assert_array_equal(kept.obsm["spatial"], xy)
+
+
 def test_coordinates_of_the_wrong_shape(small_toy):
     small_toy.obsm["spatial"] = small_toy.obsm["spatial"][:, :1]
     with pytest.raises(ValueError, match=r"coordinates of shape \(\d+, 1\); expected \(spots, 2\)"):
@@ -60,6 +77,19 @@ def test_several_libraries(small_toy):
     assert sp.io.section(small_toy, library_id="other").library_id == "other"
 
 
+@pytest.mark.parametrize("column", ["library_id", "region"])
+def test_rows_that_are_all_of_one_of_several_libraries_choose_it_and_it_is_said(small_toy, caplog, column):
+    small_toy.uns["spatial"] = {"other": {}, "toy": library(small_toy)}
+    small_toy.obs[column] = pd.Categorical(["toy"] * small_toy.n_obs, categories=["other", "toy"])  # of a joined table
+    with caplog.at_level("INFO", logger="sphisto"):
+        section = sp.io.section(small_toy)
+    assert (section.library_id, len(section.rows)) == ("toy", small_toy.n_obs)
+    assert caplog.text.count(f"All rows are of 'toy', by obs['{column}']") == 1
+    small_toy.obs["sample"] = "other"
+    with pytest.raises(ValueError, match="several libraries.*other, toy.*library_id"):
+        sp.io.section(small_toy)
+
+
 def test_an_unknown_library(small_toy):
     with pytest.raises(KeyError, match="Found no library 'x' in uns.*toy"):
         sp.io.section(small_toy, library_id="x")
@@ -70,6 +100,53 @@ def test_scale_factors_that_cannot_be_right(small_toy, scale):
     library(small_toy)["scalefactors"]["tissue_hires_scalef"] = scale
     with pytest.raises(ValueError, match="tissue_hires_scalef is .*above 0 and at most 1"):
         sp.io.section(small_toy)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan, "fine"])
+@pytest.mark.parametrize("image", [None, "hires", "array"])
+def test_a_stated_scale_factor_that_cannot_be_right(small_toy, scale, image):
+    given = np.zeros((10, 10, 3), np.uint8) if image == "array" else image
+    with pytest.raises(ValueError, match="image_scale is .*; expected a finite number above 0"):
+        sp.io.section(small_toy, image=given, image_scale=scale)
+
+
+def finer_of(adata):
+    """The image of a section twice as fine, with detail of its own."""
+    twice = library(adata)["images"]["hires"].repeat(2, axis=0).repeat(2, axis=1).astype(int)
+    return np.clip(twice - np.random.default_rng(1).integers(0, 9, twice.shape), 0, 255).astype(np.uint8)
+
+
+def test_an_image_finer_than_the_coordinates_is_that_of_coordinates_as_fine(small_toy):
+    image, doubled = finer_of(small_toy), small_toy.copy()
+    doubled.obsm["spatial"] = doubled.obsm["spatial"] * 2
+    slide, expected = slide_of(small_toy, image=image, image_scale=2), slide_of(doubled, image=image, image_scale=1)
+    assert slide.grid.um_per_px == pytest.approx(expected.grid.um_per_px)
+    assert slide.grid.fullres_per_px == (0.5, 0.5)
+    np.testing.assert_allclose(slide.spots.centers, expected.spots.centers)
+    np.testing.assert_allclose(slide.grid.to_fullres(slide.spots.centers)[:, ::-1], small_toy.obsm["spatial"])
+    np.testing.assert_allclose(slide.footprint().area, expected.footprint().area)
+    np.testing.assert_array_equal(np.asarray(slide.tissue), np.asarray(expected.tissue))
+    with pytest.raises(ValueError, match="lie o(ff the tissue|utside the image)|follow the outline"):
+        slide_of(small_toy, image=image, image_scale=8)
+
+
+def test_results_of_an_image_finer_than_the_coordinates_lie_in_the_frame_of_the_coordinates(small_toy, tmp_path):
+    import spatialdata as sd
+
+    section = sp.io.section(small_toy, image=finer_of(small_toy), image_scale=2)
+    sp.tl.fit_projection(section, store=tmp_path / "x.zarr", genes=["class0_a"], max_epochs=1, device="cpu")
+    raster = sp.get.gene_raster(tmp_path / "x.zarr", "class0_a").squeeze()
+    assert raster.shape == (192, 224)
+    np.testing.assert_allclose([raster.x[0], raster.x[-1], raster.y[-1]], [0.25, 111.75, 95.75])
+    window = sp.get.gene_raster(tmp_path / "x.zarr", "class0_a", bbox=(20, 30, 60, 50)).squeeze()
+    np.testing.assert_allclose(window, raster.sel(x=slice(20, 60), y=slice(30, 50)), rtol=1e-5)
+    # sums over squares of 50 um, 6 px of the coordinates, are those of pixels of half of one, a spot being 55 um wide
+    squares = sp.tl.aggregate(tmp_path / "x.zarr", square_um=50)
+    per_px = (50 / 12) ** 2 / (np.pi * 27.5**2)
+    assert squares[:, "class0_a"].X.sum() == pytest.approx(float(np.nansum(raster)) * per_px, rel=0.02)
+    again = sp.io.section(sd.read_zarr(tmp_path / "x.zarr"))
+    assert again.grid == section.grid
+    np.testing.assert_allclose(again.measured.centers, section.measured.centers)
 
 
 @pytest.mark.parametrize("value", ["10 px", None, np.nan, -3])
@@ -174,6 +251,43 @@ def test_turned_elements_are_refused(sdata):
     set_transformation(sdata.images["toy_hires"], turn, "global")
     with pytest.raises(ValueError, match="'toy_spots' lies in 'toy_hires' by more than a scale.*Rotations"):
         sp.io.section(sdata)
+
+
+@pytest.mark.parametrize("units", [1, 4])
+def test_a_cropped_spatialdata_is_refused_with_the_window_that_gives_it(sdata, units):
+    """Units of the shapes: full-resolution px, or four of them."""
+    from shapely import box
+    from spatialdata import bounding_box_query, polygon_query
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import Scale
+
+    places = np.array([[point.x, point.y] for point in sdata.shapes["toy_spots"].geometry])
+    del sdata.shapes["toy_spots"]
+    sdata.shapes["toy_spots"] = ShapesModel.parse(
+        places / units, geometry=0, radius=7.8 / units, transformations={"global": Scale([units, units], ("x", "y"))}
+    )
+    low, high = [22, 20], [80, 70]  # of 112 x 96 full-resolution px
+    ways = (
+        bounding_box_query(
+            sdata, axes=("x", "y"), min_coordinate=low, max_coordinate=high, target_coordinate_system="global"
+        ),
+        polygon_query(sdata, box(*low, *high), target_coordinate_system="global"),
+    )
+    centers = sp.io.section(sdata).measured.centers[:, ::-1]
+    for cropped in ways:
+        assert 2 < cropped["t"].n_obs < sdata["t"].n_obs
+        with pytest.raises(ValueError, match="by a scale and a shift.*give the whole and a window") as raised:
+            sp.io.section(cropped)
+        window = tuple(map(int, str(raised.value).partition("bbox=(")[2].partition(")")[0].split(",")))
+        assert window == (*low, *high)
+        inside = sp.io.section(sdata, bbox=window)
+        of_all = centers[((centers >= low) & (centers < high)).all(axis=1)]
+        np.testing.assert_allclose(inside.measured.centers[:, ::-1], of_all)  # in the frame of the whole
+    del cropped.images["toy_hires"]
+    with pytest.raises(
+        ValueError, match=r"Found no image.*cropped, give the whole and `sphisto.io.section\(whole, bbox="
+    ):
+        sp.io.section(cropped)
 
 
 # What the summary says, and from what. Each case changes one thing that a decision rests on.
@@ -324,8 +438,9 @@ def test_um_per_px_of_a_given_picture_says_how_it_lies_under_the_spots(small_toy
     section = sp.io.section(small_toy, image=picture, image_um_per_px=1.01 * um)
     assert section.grid.fullres_per_px == (1, 1)
     assert section.grid.um_per_px == pytest.approx(um, rel=1e-3)
-    with pytest.raises(ValueError, match="image_um_per_px=4.16667, that is a scale which is (2|1.9).*at most 1"):
-        sp.io.section(small_toy, image=picture, image_um_per_px=um / 2)
+    # a finer one than the coordinates is laid under them as finely
+    section = sp.io.section(small_toy, image=picture.repeat(2, axis=0).repeat(2, axis=1), image_um_per_px=um / 2)
+    np.testing.assert_allclose(section.grid.fullres_per_px, (0.5, 0.5), rtol=1e-3)
     # with image_scale it is the scale of both that is stated
     section = sp.io.section(small_toy, image=picture[::2, ::2], image_scale=0.5, image_um_per_px=17.0)
     assert section.grid.um_per_px == pytest.approx(17.0)
@@ -358,6 +473,35 @@ def test_a_named_picture_that_is_there_is_taken_and_one_that_is_gone_is_said(sma
     assert f"{tmp_path / 'full.png'}, named at reading (source_image_path)" in section.about["image"]
     assert section.grid.fullres_per_px == (1, 1)
     np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.rgb()), 0, -1), picture)
+
+
+@pytest.mark.parametrize("kind", ["hires", "lowres"])
+def test_a_reduced_image_that_was_named_as_the_full_one_is_not_taken_for_it(small_toy, tmp_path, caplog, kind):
+    from PIL import Image
+
+    hires = library(small_toy)["images"]["hires"]
+    library(small_toy)["images"]["lowres"] = hires[::4, ::4]
+    library(small_toy)["scalefactors"] |= {"tissue_hires_scalef": 0.25, "tissue_lowres_scalef": 0.0625}
+    small_toy.obsm["spatial"] = small_toy.obsm["spatial"] * 4
+    Image.fromarray(library(small_toy)["images"][kind]).save(tmp_path / "image.png")
+    library(small_toy)["metadata"] = {"source_image_path": str(tmp_path / "image.png")}
+    section = sp.io.section(small_toy)
+    assert section.grid.fullres_per_px == (4, 4)
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(section.image.rgb()), 0, -1), hires)
+    said = f"is of the size of images['{kind}'], so not the full-resolution image"
+    assert said in section.about["image"]
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("what", ["folder", "broken"])
+def test_a_named_image_that_cannot_be_read_is_traced_to_its_entry(small_toy, tmp_path, what):
+    path = tmp_path if what == "folder" else tmp_path / "full.tif"
+    (tmp_path / "full.tif").write_text("no image")
+    library(small_toy)["metadata"] = {"source_image_path": str(path)}
+    with pytest.raises(ValueError, match=r"cannot be read \(source_image_path = .*`image='hires'`") as raised:
+        sp.io.section(small_toy)
+    assert str(path) in str(raised.value)
+    assert sp.io.section(small_toy, image="hires").grid.fullres_per_px == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_scales_that_are_text(small_toy):
     picture = library(small_toy)["images"]["hires"]
     found = sp.io.section(small_toy, image=picture[::2, ::2], image_scale="0.5")
     np.testing.assert_allclose(found.grid.fullres_per_px, (2, 2))
-    with pytest.raises(ValueError, match="image_scale is 'half'; expected a number above 0"):
+    with pytest.raises(ValueError, match="image_scale is 'half'; expected a finite number above 0"):
         sp.io.section(small_toy, image=picture, image_scale="half")
 
 

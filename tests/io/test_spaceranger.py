@@ -483,6 +483,95 @@ def test_files_with_the_prefix_of_an_archive_are_read(run):
     assert set(adata.uns["spatial"]["section_1"]["images"]) == {"hires", "lowres"}
 
 
+def flat_of(run, *, packed=False, matrix=None):
+    """All files of a run in its own folder, with the prefix of an archive, perhaps packed, as GEO holds them."""
+    if matrix is not None:
+        (run / "filtered_feature_bc_matrix.h5").unlink()
+        write_mtx(run / "mtx")
+    for path in [path for path in run.rglob("*") if path.is_file()]:
+        content, name = path.read_bytes(), path.name.removesuffix(".gz")
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        path.unlink()
+        as_packed = packed and path.suffix not in (".h5", ".png")
+        (run / f"GSM1_A_{name}{'.gz' if as_packed else ''}").write_bytes(
+            gzip.compress(content) if as_packed else content
+        )
+    for folder in ("spatial", "mtx"):
+        if (run / folder).is_dir():
+            (run / folder).rmdir()
+
+
+@pytest.mark.parametrize("matrix", [None, "mtx"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_that_lie_flat_in_one_folder_are_read_and_it_is_said(run, caplog, packed, matrix):
+    flat_of(run, packed=packed, matrix=matrix)
+    assert not (run / "spatial").exists()
+    assert is_spaceranger_folder(run)
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        adata = read_visium(run)
+    check(adata, "section_1")
+    assert set(adata.uns["spatial"]["section_1"]["images"]) == {"hires", "lowres"}
+    assert "has no folder `spatial`: positions, scale factors and images beside the counts are read" in caplog.text
+    assert ("counts are read from GSM1_A_matrix.mtx" in caplog.text) == (matrix is not None)
+
+
+def test_flat_files_of_two_sections_are_not_guessed_among(run):
+    flat_of(run)
+    for path in list(run.iterdir()):
+        (run / path.name.replace("GSM1_A", "GSM2_B")).write_bytes(path.read_bytes())
+    with pytest.raises(
+        ValueError, match="Found several files .*GSM1_A_.*GSM2_B_.*several sections belong into a folder"
+    ):
+        read_visium(run)
+
+
+def test_a_matrix_beside_its_folder_of_positions_is_read(tmp_path):
+    write_mtx(tmp_path / "section_1")
+    write_spatial(tmp_path / "section_1")
+    check(read_visium(tmp_path / "section_1"), "section_1")
+
+
+def test_packed_counts_and_a_lost_folder_are_named(run):
+    counts = run / "filtered_feature_bc_matrix.h5"
+    (run / f"{counts.name}.gz").write_bytes(gzip.compress(counts.read_bytes()))
+    counts.unlink()
+    with pytest.raises(FileNotFoundError, match=r"Found no counts.*Unpack filtered_feature_bc_matrix\.h5\.gz\."):
+        read_visium(run)
+    write_h5(counts)
+    (run / "spatial").rename(run / "places")
+    with pytest.raises(
+        FileNotFoundError, match=r"Found no folder 'spatial' in .*it holds: .*places\).*copy the run's `spatial`"
+    ):
+        read_visium(run)
+
+
+@pytest.mark.parametrize("part", ["filtered_feature_bc_matrix.h5", "spatial"])
+def test_links_to_nowhere_are_named(run, part):
+    (run / part).rename(run / "elsewhere")
+    (run / part).symlink_to(run / "gone")
+    with pytest.raises(
+        FileNotFoundError, match=rf"{part}' is a link to '.*gone', where nothing is\. Is its disk mounted"
+    ):
+        read_visium(run)
+
+
+def test_hidden_files_of_macos_are_passed_over(run):
+    for path in [*(run / "spatial").iterdir(), run / "filtered_feature_bc_matrix.h5"]:
+        moved = path.with_name(f"GSM1_{path.name}")
+        path.rename(moved)
+        moved.with_name(f"._{moved.name}").write_bytes(b"\0\5\x16\7")
+    adata = read_visium(run)
+    check(adata, "section_1")
+    assert set(adata.uns["spatial"]["section_1"]["images"]) == {"hires", "lowres"}
+
+
+def test_images_may_have_an_ending_in_capitals(run):
+    hires = run / "spatial" / "tissue_hires_image.png"
+    Image.open(hires).save(run / "spatial" / "tissue_hires_image.JPG", format="JPEG")
+    hires.unlink()
+    assert set(read_visium(run).uns["spatial"]["section_1"]["images"]) == {"hires", "lowres"}
+
+
 def test_genes_of_several_genomes_are_kept_and_it_is_said(run, caplog):
     with h5py.File(run / "filtered_feature_bc_matrix.h5", "a") as file:
         file["matrix/features/genome"][0] = b"hg38"

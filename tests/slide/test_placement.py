@@ -182,7 +182,9 @@ def test_a_part_of_the_spots_is_no_wrong_scale(rng):
 def test_positions_in_pixels_of_a_smaller_image_are_named():
     mask = section()
     found = check_alignment(spots(mask) / 5, mask, PITCH / 5)
-    assert "The positions seem to be pixels of a smaller image" in explain_scale(found, 1.0, {})
+    said = explain_scale(found, 1.0, {})
+    assert "The positions seem to be pixels of a smaller image" in said
+    assert "State that (`image_scale=4.97`, in a shell `--image-scale 4.97`), multiply" in said
     full = check_alignment(spots(mask) / 5, mask, PITCH / 5)
     assert "about 1, that of the full-resolution image, would fit" in explain_scale(full, 0.2, {})
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sphisto._checks import require_positive
 from sphisto.core.grid import SAME_SCALE
 from sphisto.core.spot import SpotShape
-from sphisto.io.layouts import Layout, valid_scale
+from sphisto.io.layouts import Layout, stated_scale
 from sphisto.slide.calibration import Calibration, calibrate
 
 
@@ -63,8 +63,5 @@ def scale_of_stated(image_um: float | None, scale: Calibration) -> float:
     if image_um is None:
         return 1.0
     found = scale.um_per_px / image_um
-    return (
-        1.0
-        if abs(found - 1) < SAME_SCALE
-        else valid_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")
-    )
+    near = abs(found - 1) < SAME_SCALE
+    return 1.0 if near else stated_scale(found, f"image_um_per_px={image_um:g}, that is a scale which")

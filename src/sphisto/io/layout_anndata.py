@@ -14,7 +14,16 @@ from sphisto._settings import logger
 from sphisto.io.counts import require_frames
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
-from sphisto.io.layouts import Layout, bin_um_of, centers_of, opened, positive_or_none, under_tissue, valid_scale
+from sphisto.io.layouts import (
+    Layout,
+    bin_um_of,
+    centers_of,
+    opened,
+    positive_or_none,
+    stated_scale,
+    under_tissue,
+    valid_scale,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,6 +34,11 @@ STORED = {"fullres": "", "hires": "tissue_hires_scalef", "lowres": "tissue_lowre
 """Images of ``uns["spatial"]``, finest first, and the scale factors that they come with; a full-resolution one needs none."""
 _LABEL = "library_id"  # the column of obs by which joined tables usually name their sections
 _MISSING = {"nan", "None", "<NA>", "NaN"}
+_COLUMNS = (
+    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
+    ("pxl_col", "pxl_row"),
+    ("imagecol", "imagerow"),
+)  # x, y in obs
 _AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "pxl_row", "pxl_row_in_fullres"))
 
 
@@ -33,7 +47,7 @@ def layout_of_anndata(
 ) -> Layout:
     """Find rows, places, image and scales of one section in an AnnData."""
     spots = spots_of_anndata(adata, library_id)
-    _, library = library_of(adata, library_id)
+    library = libraries_of(adata.uns.get("spatial", {}))[0].get(spots.library_id, {})
     pyramid, scale, which = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
     return replace(spots, image=pyramid, image_scale=scale, concluded={**spots.concluded, "image": which})
 
@@ -43,8 +57,8 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
     require_frames(adata)
     if "spatial" not in adata.obsm:
         msg = (
-            'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. Read the section with '
-            "`sphisto.io.read_visium`."
+            f'Found no obsm["spatial"]; expected the spots\' (x, y) in full-resolution pixels. {_places_elsewhere(adata)}'
+            " the section with `sphisto.io.read_visium`."
         )
         raise ValueError(msg)
     libraries, flags = libraries_of(adata.uns.get("spatial", {}))
@@ -70,6 +84,17 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
             "frame": 'obsm["spatial"]: x, y in full-resolution px',
         },
     )
+
+
+def _places_elsewhere(adata: AnnData) -> str:
+    """Say where else a table seems to hold the places of its spots, and how to use them; then, to read them."""
+    entries = [f"obsm[{name!r}]" for name in adata.obsm if "spatial" in str(name).lower()]
+    columns = [f"obs[{list(pair)!r}]" for pair in _COLUMNS if set(pair) <= set(adata.obs)]
+    if not (entries or columns):
+        return "Read"
+    found = (entries or columns)[0]
+    value = f"adata.{found}" if entries else f"adata.{found}.to_numpy()"
+    return f'If {found} holds these, take it: `adata.obsm["spatial"] = {value}`. Else read'
 
 
 def libraries_of(spatial: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
@@ -110,6 +135,8 @@ def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str
     """Return the name and the entry of one library of ``uns["spatial"]``; an empty entry where there are none."""
     libraries, _ = libraries_of(adata.uns.get("spatial", {}))
     if library_id is None and len(libraries) > 1:
+        library_id = _named_by_all(adata, libraries)
+    if library_id is None and len(libraries) > 1:
         msg = f"Found several libraries in uns['spatial']: {', '.join(libraries)}. Choose one with `library_id`."
         raise ValueError(msg)
     if not libraries:
@@ -119,6 +146,23 @@ def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str
         msg = f"Found no library {name!r} in uns['spatial']; it holds {', '.join(libraries)}."
         raise KeyError(msg)
     return name, libraries[name]
+
+
+def _named_by_all(adata: AnnData, libraries: Mapping[str, Any]) -> str | None:
+    """Return the library that a column of ``obs`` gives to all rows, as of a table that was cut out of a joined one."""
+    found: dict[str, str] = {}
+    for column, values in adata.obs.items():
+        names = _names(values, also_numbers=column == _LABEL)
+        alone = set() if names is None else set(names)
+        if len(alone) == 1 and alone <= set(libraries):
+            found.setdefault(alone.pop(), str(column))
+    if len(found) != 1:
+        return None
+    name, column = next(iter(found.items()))
+    others = ", ".join(other for other in libraries if other != name)
+    logger.info("All rows are of %r, by obs[%r]: it is taken of the libraries of uns['spatial'] (there are also %s).",
+                name, column, others)  # fmt: skip
+    return name
 
 
 def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> tuple[NDArray[np.intp], str]:
@@ -254,21 +298,26 @@ def _find_image(
     if image is not None:
         pyramid, named = opened(image, stored)
         if image_scale is not None:
-            scale = valid_scale(image_scale, "image_scale")
+            scale = stated_scale(image_scale)
             return pyramid, scale, f"{named}, image_scale={scale:g} as stated"
-        for key, known in stored.items():
-            if key != "fullres" and as_pyramid(known).shape == pyramid.shape:
-                scale = valid_scale(factors[STORED[key]], STORED[key])
-                return pyramid, scale, f"{named}, of the size of images[{key!r}] and taken to have its scale factor"
+        if key := _of_the_size(pyramid, stored):
+            scale = valid_scale(factors[STORED[key]], STORED[key])
+            return pyramid, scale, f"{named}, of the size of images[{key!r}] and taken to have its scale factor"
         return pyramid, None, named
     source = part_of(library, "metadata").get("source_image_path")
     missing = ""
     if isinstance(source, str | Path) and str(source).strip():
         path = Path(source).expanduser()
         if path.exists():
-            scale = 1.0 if image_scale is None else valid_scale(image_scale, "image_scale")
-            return open_image(path), scale, f"{path}, named at reading (source_image_path), image_scale {scale:.4g}"
-        missing = f"; the full-resolution image source_image_path = {str(source)!r} is not there"
+            pyramid, reduced = _opened_source(path, stored), None
+            if image_scale is None:
+                reduced = _of_the_size(pyramid, stored)
+            if reduced is None:
+                scale = 1.0 if image_scale is None else stated_scale(image_scale)
+                return pyramid, scale, f"{path}, named at reading (source_image_path), image_scale {scale:.4g}"
+            missing = f"; source_image_path = {str(source)!r} is of the size of images[{reduced!r}], so not the full-resolution image"
+        else:
+            missing = f"; the full-resolution image source_image_path = {str(source)!r} is not there"
     for key in STORED:
         if key in stored:
             if missing:
@@ -284,13 +333,34 @@ def _find_image(
     raise ValueError(msg)
 
 
+def _of_the_size(pyramid: Pyramid, stored: Mapping[str, Any]) -> str | None:
+    """Return which of the reduced images that are stored has the size of an image; ``None`` if none has."""
+    sizes = {key: as_pyramid(known).shape for key, known in stored.items() if key != "fullres"}
+    return next((key for key, size in sizes.items() if size == pyramid.shape), None)
+
+
+def _opened_source(path: Path, stored: Mapping[str, Any]) -> Pyramid:
+    """Open the image that was named at reading; where that fails, say which entry named it."""
+    try:
+        return open_image(path)
+    except (ValueError, OSError) as error:
+        instead = next(iter(stored), None)
+        other = "" if instead is None else f", or the one that is stored, `image={instead!r}`"
+        msg = (
+            f"The metadata of the table name an image that cannot be read (source_image_path = {str(path)!r}): {error} Correct or "
+            f"remove that entry, or give the image as `image=`{other}."
+        )
+        raise ValueError(msg) from error
+
+
 def _stored_image(
     stored: Mapping[str, Any], key: str, factors: Mapping[str, Any], image_scale: float | None, why: str
 ) -> tuple[Pyramid, float, str]:
     factor = STORED[key] if image_scale is None else ""
-    scale = valid_scale(
-        factors[factor] if factor else 1.0 if image_scale is None else image_scale, factor or "image_scale"
-    )
+    if image_scale is not None:
+        scale = stated_scale(image_scale)
+    else:
+        scale = valid_scale(factors[factor], factor) if factor else 1.0
     pyramid = as_pyramid(open_image(stored[key]) if isinstance(stored[key], str | Path) else stored[key])
     others = [other for other in stored if other != key]
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""

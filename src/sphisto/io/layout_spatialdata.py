@@ -13,7 +13,7 @@ from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.counts import require_frames
 from sphisto.io.elements import is_shifted, matrix_to, scale_and_shift
 from sphisto.io.layout_anndata import libraries_of, part_of
-from sphisto.io.layouts import Layout, bin_um_of, centers_of, positive_or_none, valid_scale
+from sphisto.io.layouts import Layout, bin_um_of, centers_of, positive_or_none, stated_scale
 from sphisto.io.spatialdata_images import choose_image
 from sphisto.io.spatialdata_regions import BINS, choose_region, rows_of, size_of
 
@@ -46,19 +46,19 @@ def layout_of_spatialdata(
     xy = np.column_stack([center.x, center.y])
     to_fullres, frame = _full_resolution(table, rows, sdata.shapes[region], region, xy)
     pyramid, scale, which_image = choose_image(sdata, region, image, image_scale, to_fullres)
-    if scale is not None and scale > 1 and image_scale is None:
+    about = _written_by_us(sdata, region)
+    if scale is not None and scale > 1 and image_scale is None and about is None:
         # the image is finer than the coordinates: its pixels are the full resolution
         to_fullres, scale, frame = to_fullres * scale, 1.0, f"pixels of the image, the finest there are ({frame})"
     factors = _factors_of(table)
     named = BINS.search(region)
-    about = _written_by_us(sdata, region)
     return Layout(
         library_id=library_id or re.sub(r"_spots$", "", region),
         adata=table,
         rows=rows,
         centers=centers_of(xy * to_fullres),
         image=pyramid,
-        image_scale=None if scale is None else valid_scale(scale, "the image's scale"),
+        image_scale=None if scale is None else stated_scale(scale, "the image's scale"),
         spot_px=side * to_fullres,
         spot_px_is_true=shape == "square" or about is not None,
         drawn=shape,

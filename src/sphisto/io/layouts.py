@@ -128,13 +128,22 @@ def opened(image: Any, known: Iterable[str]) -> tuple[Pyramid, str]:
 
 
 def valid_scale(scale: Any, name: str) -> float:
-    """Return image px per full-resolution px; refuse what cannot be one."""
+    """Return image px per full-resolution px as the data have it; refuse what cannot be one."""
     value = number_of(scale)
     if not 0 < value <= 1 + 1e-6:
         msg = (
             f"{name} is {scale!r}; expected a number above 0 and at most 1: pixels of this image per full-resolution "
-            "pixel. Correct the scale factor."
+            "pixel. Correct the scale factor; of an image that is finer than the coordinates, state it as `image_scale`."
         )
+        raise ValueError(msg)
+    return value
+
+
+def stated_scale(scale: Any, name: str = "image_scale") -> float:
+    """Return image px per full-resolution px as it was stated: above 1 for an image that is finer than the coordinates."""
+    value = number_of(scale)
+    if not 0 < value < np.inf:
+        msg = f"{name} is {scale!r}; expected a finite number above 0: pixels of this image per full-resolution pixel. Correct it."
         raise ValueError(msg)
     return value
 

@@ -26,6 +26,17 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser refuses a file of which the name begins with ~
 
 
+def require_target(path: Path) -> Path:
+    """Return a path; raise FileNotFoundError if it is a link to something that is not there."""
+    if path.is_symlink() and not path.exists():
+        msg = (
+            f"{str(path)!r} is a link to {str(path.readlink())!r}, where nothing is. Is its disk mounted? Else put the file or "
+            "folder itself in its place."
+        )
+        raise FileNotFoundError(msg)
+    return path
+
+
 def store_path(store: str | os.PathLike[str]) -> Path:
     """Return where a store really lies: what is written beside it has to be on its file system.
 

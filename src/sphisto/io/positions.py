@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphisto._settings import logger
+from sphisto.io.paths import require_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,28 +108,44 @@ def decoded(path: Path) -> str:
         raise ValueError(msg) from error
 
 
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Paths in a folder that fit a pattern, in order; not those hidden by a point, such as the ``._`` files of macOS."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def find_one(folder: Path, names: Sequence[str]) -> Path | None:
     """Return the first of these files that there is, else the only one with a prefix (``GSM1_tissue_positions.csv``)."""
     exact = next((folder / name for name in names if (folder / name).is_file()), None)
     if exact is not None or not folder.is_dir():
         return exact
-    prefixed = [path for name in names for path in sorted(folder.glob(f"*[_.-]{name}")) if path.is_file()]
+    prefixed = [path for name in names for path in visible(folder, f"*[_.-]{name}") if path.is_file()]
     if len(prefixed) > 1:
-        msg = f"Found several files in {str(folder)!r}: {', '.join(path.name for path in prefixed)}. Keep one."
+        msg = f"Found several files in {str(folder)!r}: {', '.join(path.name for path in prefixed)}. Keep one; files of several sections belong into a folder each."
         raise ValueError(msg)
     return prefixed[0] if prefixed else None
+
+
+def spatial_of(run: Path) -> Path:
+    """Folder of a run's positions, scale factors and images: ``spatial``, or the run's own if they lie beside the counts."""
+    spatial = require_target(run / "spatial")
+    return run if not spatial.is_dir() and find_one(run, _NAMES) is not None else spatial
 
 
 def _find(spatial: Path) -> Path:
     found = find_one(spatial, _NAMES)
     if found is not None:
         return found
-    tables = sorted(path.name for path in spatial.glob("*position*") if path.is_file())
+    expected = "one of: tissue_positions.csv, tissue_positions_list.csv, tissue_positions.parquet"
+    if not spatial.is_dir():
+        holds = ", ".join(path.name for path in visible(spatial.parent, "*")[:10]) or "nothing"
+        msg = (
+            f"Found no folder {spatial.name!r} in {str(spatial.parent)!r}, and no positions beside the counts (it holds: {holds}). "
+            f"Expected {expected}: copy the run's `spatial` there."
+        )
+        raise FileNotFoundError(msg)
+    tables = [path.name for path in visible(spatial, "*position*") if path.is_file()]
     hint = f" (it holds {', '.join(tables)}; save it as one of these)" if tables else ""
-    msg = (
-        f"Found no positions in {str(spatial)!r}{hint}. Expected one of: tissue_positions.csv, tissue_positions_list.csv, "
-        "tissue_positions.parquet."
-    )
+    msg = f"Found no positions in {str(spatial)!r}{hint}. Expected {expected}."
     raise FileNotFoundError(msg)
 
 

@@ -8,9 +8,22 @@ from typing import Any
 import numpy as np
 
 from sphisto.io.paths import user_path
-from sphisto.io.spaceranger_folder import ZARR
+from sphisto.io.spaceranger_folder import ZARR, run_above
 
-_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx", ".rds"}
+_TABLES = {".h5ad", ".h5", ".h5mu", ".loom", ".csv", ".tsv", ".mtx"}
+_OF_R = "a file of R", "Write its counts, coordinates and image from R as an AnnData (h5ad)"
+_ARCHIVE = "a packed file", "Unpack it"
+# what other files are, and how to bring here what they hold, by the end of their names
+_OTHERS = {
+    ".rds": _OF_R,
+    ".rdata": _OF_R,
+    ".rda": _OF_R,
+    ".h5seurat": ("an object of Seurat", 'Convert it in R, `SeuratDisk::Convert("x.h5seurat", dest = "h5ad")`'),
+    ".cloupe": ("a file of the Loupe Browser, which no other program reads", "Look for the run that it was made with"),
+    ".xlsx": ("an Excel workbook, which is no section", "Look for the run that its table is of"),
+    ".xls": ("an Excel workbook, which is no section", "Look for the run that its table is of"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"), _ARCHIVE),
+}
 
 
 def refuse_other_files(data: Any) -> None:
@@ -21,6 +34,13 @@ def refuse_other_files(data: Any) -> None:
     if not str(data) or not path.exists():
         msg = f"Found nothing at {str(path) if str(data) else ''!r}; expected the folder of a Space Ranger run, or an image."
         raise FileNotFoundError(msg)
+    if path.is_file() and path.suffix.lower() in _OTHERS:
+        kind, remedy = _OTHERS[path.suffix.lower()]
+        msg = (
+            f"{str(data)!r} is {kind}; expected an AnnData, a SpatialData, the folder of a Space Ranger run, or an image. {remedy}, "
+            "or give the folder of the run (its `outs`)."
+        )
+        raise ValueError(msg)
     reader = None
     if path.suffix.lower() in _TABLES:
         reader = "anndata.read_h5ad" if path.suffix.lower() == ".h5ad" else "scanpy"
@@ -31,7 +51,7 @@ def refuse_other_files(data: Any) -> None:
     if reader is not None:
         msg = (
             f"Found the path of a table or store, {str(data)!r}; expected what is in it. Read it with `{reader}` and give what "
-            "that returns; a Space Ranger run is given as its folder."
+            f"that returns; a Space Ranger run is given as its folder.{run_above(path)}"
         )
         raise ValueError(msg)
     if (path / "experiment.xenium").is_file():

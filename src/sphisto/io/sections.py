@@ -197,8 +197,8 @@ def section(
         jpg; svs and other slides with the extra ``sphisto[slides]``), array (y, x, 3), image element, or the name of a
         image in ``data``. Default: the full-resolution one that the data name, else hires, else lowres.
     image_scale
-        Pixels of the image per full-resolution pixel, in (0, 1]; needed only for an image of neither full, hires nor
-        lowres size.
+        Pixels of the image per full-resolution pixel; needed only for an image of neither full, hires nor lowres size.
+        Above 1 for an image that is finer than the coordinates of the spots: these stay the frame of all results.
     image_um_per_px
         Um per pixel of the image; required for an image alone. Of a section with spots it overrides the scale that
         follows from their array; with ``image`` and without ``image_scale`` it gives the scale of the image under the spots.

@@ -14,7 +14,7 @@ from sphisto._checks import number_of
 from sphisto._settings import logger
 from sphisto.io.bins import BIN_UM, block_centers, block_keys, choose_bins, summed
 from sphisto.io.image.open import read_image
-from sphisto.io.positions import decoded, find_one, read_positions
+from sphisto.io.positions import decoded, find_one, read_positions, spatial_of, visible
 from sphisto.io.spaceranger_counts import read_counts
 from sphisto.io.spaceranger_folder import bins_in, existing_path, find_counts, find_folder, without_counts
 from sphisto.io.window import as_bbox, inside, nothing_in, sample_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = r"-\d+$"  # of a barcode: the number of its section
 _BARCODE = rf"^(?:[ACGT]+|s_\d+um_\d+_\d+)({_SUFFIX})"
+_IMAGES = [suffix for lower in ("png", "jpg", "jpeg", "tif", "tiff") for suffix in (lower, lower.upper())]
 _FACTORS = ("spot_diameter_fullres", "bin_size_um", "microns_per_pixel")  # and all that hold "scalef"
 
 
@@ -95,7 +96,11 @@ def read_run(
     run = find_folder(existing_path(path))
     source_image = None if image is None else _existing_image(image)
     folder, factor, side = _bins_to_read(run, bin_um)
-    spatial, counts_path = folder / "spatial", find_counts(folder)
+    spatial, counts_path = spatial_of(folder), find_counts(folder)
+    if spatial == folder:
+        logger.info(
+            "%s has no folder `spatial`: positions, scale factors and images beside the counts are read.", folder
+        )
     is_raw, choose = "raw_feature" in counts_path.name, None
     if bbox is not None:
         positions = _positions_within(spatial, as_bbox(bbox), factor)
@@ -117,7 +122,7 @@ def read_run(
     library = library_id or named or (outs.parent.name if outs.name == "outs" else outs.name)
     if source_image is not None:
         attributes["source_image_path"] = source_image
-    images = _read_images(spatial if folder == run or any(spatial.glob("*tissue_*res_image*")) else run / "spatial")
+    images = _read_images(spatial if folder == run or visible(spatial, "*tissue_*res_image*") else run / "spatial")
     factors = _read_scalefactors(spatial)
     adata.uns["spatial"] = {library: {"images": images, "scalefactors": factors, "metadata": attributes}}
     if factor > 1:
@@ -133,7 +138,7 @@ def _bins_to_read(run: Path, bin_um: float | None) -> tuple[Path, int, float]:
         if bin_um is None:
             return run, 1, 0.0
         own = re.fullmatch(r"square_(\d+)um", run.resolve().name)
-        stated = _read_scalefactors(run / "spatial").get("bin_size_um", float(own.group(1)) if own else None)
+        stated = _read_scalefactors(spatial_of(run)).get("bin_size_um", float(own.group(1)) if own else None)
         if stated is None:
             msg = f"Found bin_um={bin_um:g}, and no bins in {str(run)!r}; expected a Visium HD run. Leave `bin_um` out."
             raise ValueError(msg)
@@ -280,10 +285,10 @@ def _read_scalefactors(spatial: Path) -> dict[str, float]:
 def _read_images(spatial: Path) -> dict[str, Any]:
     images = {}
     for kind in ("hires", "lowres"):
-        found = find_one(spatial, [f"tissue_{kind}_image.{suffix}" for suffix in ("png", "jpg", "jpeg", "tif", "tiff")])
+        found = find_one(spatial, [f"tissue_{kind}_image.{suffix}" for suffix in _IMAGES])
         if found is not None:
             images[kind] = np.asarray(read_image(found))
-    packed = ", ".join(sorted(path.name for path in spatial.glob("*tissue_*res_image.*.gz")))
+    packed = ", ".join(path.name for path in visible(spatial, "*tissue_*res_image.*.gz"))
     hint = f" Unpack {packed}." if packed else ""
     if not images:
         logger.warning(

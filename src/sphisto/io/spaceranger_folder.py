@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sphisto._settings import logger
-from sphisto.io.positions import decoded
+from sphisto.io.paths import require_target
+from sphisto.io.positions import decoded, find_one, visible
 
 COUNTS = "feature_bc_matrix"
+MTX = ("matrix.mtx.gz", "matrix.mtx")
+"""Names of the matrix in a folder of counts, first to last choice."""
 ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 """Files, one of which is in every folder of a zarr store."""
 _CELLS = "feature_cell_matrix"
@@ -30,9 +33,9 @@ def is_spaceranger_folder(path: str | Path) -> bool:
         return True
     marks = (
         f"*{COUNTS}", f"*{COUNTS}.h5", f"*{_CELLS}", f"*{_CELLS}.h5", "square_???um", "binned_outputs", "segmented_outputs",
-        "spatial/*scalefactors_json.json", "spatial/*tissue_positions*", "*scalefactors_json.json",
+        "spatial/*scalefactors_json.json*", "spatial/*tissue_positions*", "*scalefactors_json.json*",
     )  # fmt: skip
-    return COUNTS in folder.name or any(any(folder.glob(mark)) for mark in marks)
+    return COUNTS in folder.name or any(visible(folder, mark) for mark in marks)
 
 
 def existing_path(path: Any) -> Path:
@@ -61,12 +64,12 @@ def find_folder(path: Path) -> Path:
         found = "a file" if path.exists() else "nothing"
         msg = f"Found {found} at {str(path)!r}. Expected the folder of a Space Ranger run (or its `outs`)."
         if path.exists():
-            msg += f"{_run_above(path)}"
+            msg += f"{run_above(path)}"
         raise FileNotFoundError(msg)
     folder = path / "outs" if (path / "outs").is_dir() and not (path / "spatial").is_dir() else path
     holds_run = (folder / "spatial").is_dir()
-    if (path.name == "spatial" and not holds_run) or (COUNTS in path.name and any(path.glob("*matrix.mtx*"))):
-        msg = f"{str(path)!r} is a part of a run. Expected the folder of a Space Ranger run.{_run_above(path)}"
+    if (path.name == "spatial" and not holds_run) or (COUNTS in path.name and visible(path, "*matrix.mtx*")):
+        msg = f"{str(path)!r} is a part of a run. Expected the folder of a Space Ranger run.{run_above(path)}"
         raise ValueError(msg)
     if not bins_in(folder):
         _refuse_cells(path, folder)
@@ -74,7 +77,7 @@ def find_folder(path: Path) -> Path:
     return folder
 
 
-def _run_above(path: Path) -> str:
+def run_above(path: Path) -> str:
     """Name the run that a file or folder is a part of."""
     above = (folder for folder in path.absolute().parents if (folder / "spatial").is_dir())
     run = next(above, None)
@@ -84,9 +87,7 @@ def _run_above(path: Path) -> str:
 def bins_in(folder: Path) -> dict[float, Path]:
     """Folders of bins with counts in a Visium HD run, or in its ``binned_outputs``, by the side of the bins in um."""
     found = _folders_of_bins(folder)
-    bins = {
-        float(side): each for each in found if (side := each.name[7:-2]).isdigit() and any(each.glob(f"*{COUNTS}*"))
-    }
+    bins = {float(side): each for each in found if (side := each.name[7:-2]).isdigit() and visible(each, f"*{COUNTS}*")}
     if not bins and (found or (folder / "binned_outputs").is_dir()):
         names = ", ".join(repr(str(each)) for each in found) or "none"
         msg = (
@@ -109,7 +110,7 @@ def without_counts(folder: Path) -> list[str]:
 
 def _refuse_cells(path: Path, folder: Path) -> None:
     """Raise for cells that Space Ranger segmented: they have outlines, no positions on the array."""
-    cells = any(folder.glob(f"*{_CELLS}*")) and not any(folder.glob(f"*{COUNTS}*"))
+    cells = visible(folder, f"*{_CELLS}*") and not visible(folder, f"*{COUNTS}*")
     if cells or (folder / "segmented_outputs").is_dir():
         beside = sorted((folder.parent / "binned_outputs").glob("square_*um"))
         choice = f" ({', '.join(repr(str(found)) for found in beside)})" if beside else ""
@@ -127,7 +128,7 @@ def refuse_aggregated(folder: Path, libraries: list[str]) -> None:
     listed = next(
         (folder / name for name in ("aggregation.csv", "aggregation_csv.csv") if (folder / name).is_file()), None
     )
-    if listed is None and len(libraries) < 2 and not any(spatial.glob("*aggr_tissue_positions*")):
+    if listed is None and len(libraries) < 2 and not visible(spatial, "*aggr_tissue_positions*"):
         return
     rows = [] if listed is None else [row for row in csv.DictReader(decoded(listed).splitlines()) if row]
     names = [row.get("library_id") or row.get("sample_id") or "" for row in rows] or libraries
@@ -143,26 +144,30 @@ def refuse_aggregated(folder: Path, libraries: list[str]) -> None:
 
 
 def find_counts(folder: Path) -> Path:
-    """Return the counts of a run: filtered before raw, h5 before mtx."""
+    """Return the counts of a run: filtered before raw, h5 before mtx, folders before the parts of an mtx matrix in the run's own."""
     for kind in ("filtered", "raw"):
-        exact = folder / f"{kind}_{COUNTS}.h5"
-        prefixed = sorted(folder.glob(f"*{kind}_{COUNTS}.h5"))
+        exact = require_target(folder / f"{kind}_{COUNTS}.h5")
+        prefixed = visible(folder, f"*{kind}_{COUNTS}.h5")
         if exact.is_file():
             return exact
         if len(prefixed) > 1:
-            msg = f"Found several counts files in {str(folder)!r}: {', '.join(p.name for p in prefixed)}. Keep one."
+            msg = f"Found several counts files in {str(folder)!r}: {', '.join(p.name for p in prefixed)}. Keep one; files of several sections belong into a folder each."
             raise ValueError(msg)
         if prefixed:
-            return prefixed[0]
-        folders = [p for p in sorted(folder.glob(f"*{kind}_{COUNTS}")) if p.is_dir()]
+            return require_target(prefixed[0])
+        folders = [p for p in visible(folder, f"*{kind}_{COUNTS}") if p.is_dir()]
         if len(folders) == 1:
             return folders[0]
-    others = sorted(folder.glob(f"*{COUNTS}.h5"))
+    others = visible(folder, f"*{COUNTS}.h5")
     if others:
-        return others[0]
-    holds = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
-    packed = sorted(p.name for p in folder.iterdir() if p.name.endswith((".tar.gz", ".tgz", ".zip", ".tar")))
-    runs = sorted(str(p) for p in folder.iterdir() if p.is_dir() and is_spaceranger_folder(p) and p.name != "spatial")
+        return require_target(others[0])
+    if (matrix := find_one(folder, MTX)) is not None:
+        logger.info("%s: counts are read from %s and the names beside it.", folder, matrix.name)
+        return folder
+    there = visible(folder, "*")
+    holds = ", ".join(p.name for p in there[:10]) or "nothing"
+    packed = [p.name for p in there if p.name.endswith((".tar.gz", ".tgz", ".zip", ".tar", ".h5.gz"))]
+    runs = [str(p) for p in there if p.is_dir() and is_spaceranger_folder(p) and p.name != "spatial"]
     if packed:
         hint = f" Unpack {', '.join(packed)}."
     elif runs:

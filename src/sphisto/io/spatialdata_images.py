@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto.io.elements import matrix_to, relative_scale
+from sphisto.io.elements import finest, matrix_to, relative_scale, scale_and_shift
 from sphisto.io.image.channels import CHANNELS
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
-from sphisto.io.layouts import opened, valid_scale
+from sphisto.io.layouts import opened, stated_scale
 from sphisto.io.spatialdata_regions import annotated_regions
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
 # ends of images' names, perhaps with the key that `spatialdata.concatenate` puts after the names of all elements
@@ -33,16 +34,16 @@ def choose_image(
         pyramid, which = opened(image, map(str, sdata.images))
         if image_scale is None:
             return pyramid, None, which
-        stated = valid_scale(image_scale, "image_scale")
+        stated = stated_scale(image_scale)
         return pyramid, stated, f"{which}, image_scale={stated:g} as stated"
     others: list[str] = []
     if image is None:
-        name, others = _own_image(sdata, region)
+        name, others = _own_image(sdata, region, to_fullres)
         element = sdata.images[name]
     else:
         name, element = (image, sdata.images[image]) if named else ("the image element that was given", image)
-    scale = _image_scale(element, name, sdata.shapes[region], region) / to_fullres
-    scale = scale if image_scale is None else valid_scale(image_scale, "image_scale")
+    scale = _image_scale(element, name, sdata.shapes[region], region, to_fullres) / to_fullres
+    scale = scale if image_scale is None else stated_scale(image_scale)
     given = "" if image is None else " as given"
     also = f"; there are also {', '.join(map(repr, others))}" if others else ""
     return as_pyramid(element), scale, f"{name!r}{given}, {scale:.4g} px per full-resolution px{also}"
@@ -54,7 +55,7 @@ def _is_placed(image: Any) -> bool:
     return "transform" in getattr(array, "attrs", ())
 
 
-def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
+def _own_image(sdata: SpatialData, region: str, to_fullres: float) -> tuple[str, list[str]]:
     """Return the finest image that belongs to a region, and the others that do."""
     from spatialdata.transformations import get_transformation
 
@@ -65,7 +66,7 @@ def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
         msg = (
             f"Found no image in a coordinate system of {region!r} ({', '.join(map(str, systems))}); the SpatialData holds "
             f"{', '.join(map(str, sdata.images)) or 'no images'}. Add a brightfield image (grey, RGB or RGBA), or pass "
-            "`image=`."
+            "`image=`. If it was lost as the SpatialData was cropped, give the whole and `sphisto.io.section(whole, bbox=...)`."
         )
         raise ValueError(msg)
     stems = {name: _stem_of(name) for name in images}
@@ -88,7 +89,7 @@ def _own_image(sdata: SpatialData, region: str) -> tuple[str, list[str]]:
         )
         raise ValueError(msg)
     chosen = [name for name, stem in stems.items() if stem == longest]
-    fine = {name: _image_scale(sdata.images[name], name, sdata.shapes[region], region) for name in chosen}
+    fine = {name: _image_scale(sdata.images[name], name, sdata.shapes[region], region, to_fullres) for name in chosen}
     best = max(chosen, key=lambda name: fine[name])
     return best, [name for name in chosen if name != best]
 
@@ -120,9 +121,12 @@ def _is_colour(element: Any) -> bool:
     return len(get_channel_names(element)) in CHANNELS
 
 
-def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str, *, most: float = 1.05) -> float:
+def _image_scale(
+    image: Any, name: str, shapes: GeoDataFrame, region: str, to_fullres: float, *, most: float = 1.05
+) -> float:
     """Px of an image per unit of a region's own coordinates, in the coordinate systems that both have.
 
+    ``to_fullres`` is full-resolution px per such unit, for the window that is named where the image was cropped.
     Scales in several coordinate systems differ by rounding only: by no more than ``most``, largest over smallest.
     """
     from spatialdata.transformations import get_transformation
@@ -146,8 +150,29 @@ def _image_scale(image: Any, name: str, shapes: GeoDataFrame, region: str, *, mo
     if not relative:
         msg = f"Found {name!r} in no coordinate system of {region!r}; expected both in one."
         raise ValueError(msg)
+    if window := _window_of(image, np.asarray(relative[0], dtype=np.float64), to_fullres):
+        msg = (
+            f"{region!r} lies in {name!r} by a scale and a shift: the image does not begin where the coordinates do. If the "
+            "SpatialData was cropped (`bounding_box_query`, `polygon_query`), give the whole and a window of it, "
+            f"`sphisto.io.section(whole, bbox={window})`; else bring the image to the pixels of the spots."
+        )
+        raise ValueError(msg)
     msg = (
         f"{region!r} lies in {name!r} by more than a scale: {np.round(relative[0], 4).tolist()}. Rotations, shifts "
         "and shears of spots against their image are not supported; bring the image to the pixels of the spots first."
     )
     raise ValueError(msg)
+
+
+def _window_of(image: Any, matrix: NDArray[np.float64], to_fullres: float) -> tuple[int, int, int, int] | None:
+    """(x_min, y_min, x_max, y_max) of an image in full-resolution px; ``None`` if a matrix is more than a scale and a shift.
+
+    ``matrix`` (3, 3) brings coordinates of shapes to pixels of the image.
+    """
+    scale = scale_and_shift(matrix)
+    if scale is None:
+        return None
+    height, width = finest(image, ("c", "y", "x")).shape[-2:]
+    corners = (np.array([[0, 0], [width, height]]) - matrix[:2, 2]) / scale * to_fullres
+    (x_min, y_min), (x_max, y_max) = np.rint(corners).astype(int).tolist()
+    return x_min, y_min, x_max, y_max

@@ -270,7 +270,7 @@ def explain_scale(
         return f"A scale factor of about {wanted:.3g}{which} would fit instead of {image_scale:.4g} ({_stated(wanted, 3)}): {gain}."
     return (
         f"The positions seem to be pixels of a smaller image, not full-resolution ones: {alignment.scale:.3g} times as large, {gain}. "
-        'Multiply `adata.obsm["spatial"]`, or choose the image that they belong to.'
+        f'State that ({_stated(wanted, 3)}), multiply `adata.obsm["spatial"]`, or choose the image that they belong to.'
     )
 
 
