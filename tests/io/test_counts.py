@@ -278,3 +278,17 @@ def test_names_of_every_type_of_text(text):
     adata.var.index = adata.var.index.astype(text)
     np.testing.assert_array_equal(counts_read(adata, "raw"), COUNTS[:, [7, 2, 3]])
     assert gene_names(adata) == ("g7", "g2", "g3")
+
+
+def test_features_that_are_no_genes_are_warned_of(small_toy, caplog):
+    small_toy.var["feature_types"] = ["Antibody Capture"] * 4 + ["Gene Expression"] * (small_toy.n_vars - 4)
+    sp.io.section(small_toy)
+    share = small_toy.X[:, :4].sum() / small_toy.X.sum()
+    assert (
+        f"4 of {small_toy.n_vars} features are no genes (Antibody Capture) and carry {100 * share:.0f} %" in caplog.text
+    )
+    for kinds in ("Gene Expression", "Antibody Capture"):  # all of one kind: there is nothing to distinguish
+        caplog.clear()
+        small_toy.var["feature_types"] = kinds
+        sp.io.section(small_toy)
+        assert "no genes" not in caplog.text

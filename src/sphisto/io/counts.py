@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RAW = "raw"
 """Name of ``layer`` for ``adata.raw``."""
+GENE = "Gene Expression"
+"""What Space Ranger calls genes among kinds of features."""
 
 _COUNTS = "counts"
 _EXACT = 2 ** (np.finfo(np.float32).nmant + 1)  # the largest number up to which float32 holds every whole one
@@ -46,6 +48,19 @@ def values_of(table: AnnData, layer: str | None) -> tuple[sparse.csr_array, bool
         logger.warning("%s holds counts above %d, which are rounded to the precision of float32. If they are not "
                        "those to fit, name the `layer`.", where, _EXACT)  # fmt: skip
     return values, problem is None, where
+
+
+def warn_of_other_features(table: AnnData, values: sparse.csr_array) -> None:
+    """Warn of antibodies and the like beside genes, whose counts would count for the depth of spots and as genes."""
+    kinds = table.var.get("feature_types")
+    if kinds is None or not (genes := (kinds == GENE).to_numpy(dtype=bool)).any() or genes.all():
+        return
+    share = float(values[:, np.flatnonzero(~genes)].sum() / max(values.sum(), 1e-12))
+    logger.warning(
+        "%d of %d features are no genes (%s) and carry %.0f %% of the values: they are fitted as genes are, and count for the depth of "
+        "spots. Leave them out with `adata = adata[:, adata.var['feature_types'] == 'Gene Expression'].copy()`.",
+        (~genes).sum(), len(genes), ", ".join(sorted(set(map(str, kinds[~genes])))), 100 * share,
+    )  # fmt: skip
 
 
 def raw_counts(adata: AnnData) -> Any:

@@ -15,7 +15,7 @@ from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.spot import Spot, SpotShape, median_pitch
 from sphisto.io.bins import said_of_empty
 from sphisto.io.calibration import calibration_of, scale_of_stated
-from sphisto.io.counts import gene_names, refuse_backed_view, values_of
+from sphisto.io.counts import gene_names, refuse_backed_view, values_of, warn_of_other_features
 from sphisto.io.image.open import open_image
 from sphisto.io.image.pyramid import Pyramid, as_pyramid
 from sphisto.io.layout_anndata import layout_of_anndata
@@ -275,6 +275,7 @@ def section(
     if found.image_scale is None:
         which += f", {'taken for the full-resolution one' if image_scale == 1 else 'of the um per px that were stated'}"
     values, is_counts, where = values_of(own, layer)
+    warn_of_other_features(own, values)
     if found.bin_um is not None and is_counts:
         found = replace(found, concluded={**found.concluded, "rows": found.concluded["rows"] + said_of_empty(values)})
     counts = f"{'counts' if is_counts else 'no counts'} in {where}, of {own.n_vars} genes"

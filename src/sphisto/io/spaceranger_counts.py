@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._settings import logger
+from sphisto.io.counts import GENE
 from sphisto.io.positions import decoded, find_one
 from sphisto.io.rows import read_rows
 from sphisto.io.spaceranger_folder import COUNTS, refuse_aggregated
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Choose = Callable[[NDArray[np.bytes_]], NDArray[np.intp]]
-
-_GENES = "Gene Expression"
 
 
 def read_counts(path: Path, choose: Choose | None = None) -> tuple[AnnData, dict[str, str]]:
@@ -173,12 +172,12 @@ def _text(value: Any) -> str:
 def _genes_only(adata: AnnData, path: Path) -> AnnData:
     if "feature_types" not in adata.var:
         return adata
-    is_gene = (adata.var["feature_types"] == _GENES).to_numpy()
+    is_gene = (adata.var["feature_types"] == GENE).to_numpy()
     if is_gene.all():
         return adata
     others = ", ".join(sorted(set(adata.var["feature_types"][~is_gene])))
     if not is_gene.any():
-        msg = f"{str(path)!r} holds no features of type {_GENES!r}, only {others}."
+        msg = f"{str(path)!r} holds no features of type {GENE!r}, only {others}."
         raise ValueError(msg)
     logger.info("%d features that are not genes (%s) were left out.", (~is_gene).sum(), others)
     return adata[:, is_gene].copy()
