@@ -334,7 +334,7 @@ def chosen_genes(
                 "their genes. Leave it out, or leave these sections out."
             )
             raise KeyError(msg)
-    require_genes(names, known)
+    require_genes(names, known, sections[0].table.var)
     if names:
         return names
     marked: list[str] = []
