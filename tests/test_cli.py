@@ -46,6 +46,11 @@ FAULTS = {
 SCORES = pd.DataFrame({"mean_pearson": [0.51234]}, index=pd.Index(["sphisto"], name="method"))
 
 
+def table_of(path):
+    """What stands in for a table of the section in a folder."""
+    return SimpleNamespace(n_obs=3, n_vars=2, uns={"spatial": {str(path): {}}})
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """How the functions that take minutes were called: stand-ins note it."""
@@ -55,7 +60,7 @@ def calls(monkeypatch):
         if given.get("library_id") in FAULTS:
             raise FAULTS[given["library_id"]]
         noted["read_visium"] = (path, given)
-        return SimpleNamespace(n_obs=3, n_vars=2)
+        return table_of(path)
 
     def section(data, **given):
         noted["section"] = given
@@ -612,6 +617,19 @@ def test_evaluate_from_folder_to_scores(visium_folder, tmp_path, capsys, caplog)
     assert found.mean() == pytest.approx(table.loc["sphisto", "mean_pearson"], abs=1e-6)
 
 
+def test_folders_of_one_name_are_called_by_those_above(small_toy, tmp_path, capsys, caplog):
+    folders = [str(write_visium(small_toy, tmp_path / name / "run" / "outs")) for name in ("one", "two")]
+    words = ["--store", str(tmp_path / "s.zarr"), "--min-genes", "1", "--genes", "Nrgn"]
+    assert cli.main(["fit", *folders, *words]) == 2  # of a gene that is not there
+    assert "'Nrgn'" in capsys.readouterr().err
+    told = [f"The section in {folder} is called '{name}_run': several of the sections are called 'run'."
+            for folder, name in zip(folders, ("one", "two"), strict=True)]  # fmt: skip
+    assert [message for message in caplog.messages if "is called" in message] == told
+    assert all(any(f"Section '{name}_run'" in message for message in caplog.messages) for name in ("one", "two"))
+    assert cli.main(["fit", folders[0], folders[0], *words]) == 2
+    assert "more than once" in capsys.readouterr().err
+
+
 def test_several_folders_are_fitted_together(visium_folders, tmp_path, capsys):
     store = tmp_path / "out" / "sections.zarr"
     words = "--genes class1_a,nuclei_a --min-genes 1 --max-epochs 1 --device cpu --scaling pooled"
@@ -691,7 +709,7 @@ def test_options_of_one_section_are_refused_with_several(capsys, command, words,
 
 def test_options_of_all_sections_are_given_to_each(calls, monkeypatch):
     read, cleaned, understood = [], [], []
-    monkeypatch.setattr(sp.io, "read_visium", lambda path, **_: read.append(path) or SimpleNamespace(n_obs=3, n_vars=2))
+    monkeypatch.setattr(sp.io, "read_visium", lambda path, **_: read.append(path) or table_of(path))
     monkeypatch.setattr(sp.pp, "qc", lambda _, **given: cleaned.append(given))
     monkeypatch.setattr(sp.io, "section", lambda _, **given: understood.append(given) or f"section {len(understood)}")
     assert cli.main(["fit", "one", "two", "--store", "o.zarr", "--min-genes", "5", "--spot-um", "50"]) == 0

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -21,6 +23,23 @@ def test_unknown_genes_are_named_with_close_ones():
     with pytest.raises(KeyError, match="Found no gene 'NRGN', 'x' among the 2 of the table. Close to 'NRGN': Nrgn"):
         require_genes(["Ttr", "NRGN", "x"], ["Nrgn", "Ttr"])
     require_genes(["Ttr"], ["Nrgn", "Ttr"])
+
+
+def test_a_column_that_holds_the_names_asked_for_is_named():
+    ids = ["ENSG1", "ENSG2", "ENSG3"]
+    var = pd.DataFrame({"n": [1, 2, 3], "SYMBOL": pd.Categorical(["Nrgn", "Ttr", "Nrgn"])}, index=ids)
+    with pytest.raises(
+        KeyError,
+        match=r"no gene 'Nrgn' among the 3 .* var\['SYMBOL'\] holds 'Nrgn', while genes are called such as 'ENSG1'",
+    ) as refused:
+        require_genes(["Nrgn"], ids, var)
+    remedy = str(refused.value).split("`")[1]
+    table = ad.AnnData(np.ones((2, 3), np.float32), var=var)
+    exec(remedy, {"adata": table})  # as the message says
+    table.var_names_make_unique()
+    require_genes(["Nrgn"], list(table.var_names), table.var)
+    with pytest.raises(KeyError, match="Found no gene 'Ttr', 'x' among the 3 of the table. `var_names` lists"):
+        require_genes(["Ttr", "x"], ids, var)
 
 
 def test_genes_that_are_not_modelled_are_refused():

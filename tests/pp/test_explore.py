@@ -112,6 +112,21 @@ def test_columns_of_the_users_are_not_overwritten():
     assert adata.uns["explore"]["params"]["n_markers"] == 1
 
 
+def test_names_that_differ_in_case_only_are_refused_before_the_work():
+    adata, _ = groups()
+    adata.obs["Cluster"] = "tumour"
+    with pytest.raises(
+        ValueError,
+        match=r"Found obs\['Cluster'\], whose name differs in case only from obs\['cluster'\].* Give another",
+    ):
+        pp.explore(adata)
+    assert not adata.obsm
+    pp.explore(adata, key_added="domain")
+    adata.obsm["X_UMAP"] = adata.obsm["X_umap"]
+    with pytest.raises(ValueError, match=r"Found obsm\['X_UMAP'\]"):
+        pp.explore(adata, key_added="domain")
+
+
 def test_a_table_that_stays_in_its_file_is_refused(tmp_path):
     groups()[0].write_h5ad(tmp_path / "a.h5ad")
     with pytest.raises(ValueError, match=r"stays in its file .*to_memory"):
@@ -124,9 +139,10 @@ def test_the_best_markers_come_first():
     assert set(adata.var_names[adata.var["marker"]]) == {"g0", "g2", "g4"}
 
 
-def test_mitochondrial_genes_mark_nothing():
+@pytest.mark.parametrize("column", ["mt", "MT"])
+def test_mitochondrial_genes_mark_nothing(column):
     adata, _ = groups()
-    adata.var["mt"] = adata.var_names == "g0"
+    adata.var[column] = adata.var_names == "g0"
     pp.explore(adata, resolution=0.3, n_markers=1)
     assert set(adata.var_names[adata.var["marker"]]) == {"g1", "g2", "g4"}
 

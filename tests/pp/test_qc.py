@@ -157,6 +157,57 @@ def test_mitochondrial_genes_are_those_that_the_user_marked(caplog):
         pp.qc(adata, min_genes=5)
 
 
+def test_a_column_of_another_case_is_taken_for_the_users_or_refused(caplog):
+    adata = small(sparse.csr_matrix)
+    adata.var["MT"] = adata.var_names == "g0"
+    counts = adata.X.toarray()
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        pp.qc(adata, min_genes=5)
+    assert "var['MT'] marks 1 genes, their names 1: the column is used" in caplog.text
+    assert adata.obs["total_counts_mt"].tolist() == counts[(counts > 0).sum(1) >= 5, 0].tolist()
+    assert "mt" not in adata.var
+    other = small(sparse.csr_matrix)
+    other.var["Mt"] = "unknown"
+    with pytest.raises(ValueError, match=r"Found var\['Mt'\], whose name differs in case only from var\['mt'\]"):
+        pp.qc(other, min_genes=5)
+    del other.var["Mt"]
+    other.obs["Total_Counts"] = 1
+    with pytest.raises(ValueError, match=r"Found obs\['Total_Counts'\], .* Rename or remove that column"):
+        pp.qc(other, min_genes=5)
+    assert other.shape == (40, 12)
+    assert list(other.var) == []
+
+
+def ensembl(adata):
+    """Give genes Ensembl's ids for names; return their symbols."""
+    symbols = list(adata.var_names)
+    adata.var_names = [f"ENSMUSG{i:011d}.2" for i in range(adata.n_vars)]
+    return symbols
+
+
+def test_mitochondrial_genes_are_found_by_symbols_where_names_are_ids(caplog):
+    adata, expected = small(sparse.csr_matrix), small(sparse.csr_matrix)
+    adata.var["class"] = "MT-like"  # the same of all: no symbols
+    adata.var["SYMBOL"] = ensembl(adata)
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        pp.qc(adata, min_genes=5)
+    pp.qc(expected, min_genes=5)
+    assert "by var['SYMBOL'] 1 are mitochondrial" in caplog.text
+    assert adata.obs["total_counts_mt"].max() > 0
+    assert adata.obs["total_counts_mt"].tolist() == expected.obs["total_counts_mt"].tolist()
+
+
+def test_ids_that_tell_no_mitochondrial_genes_are_warned_of(caplog):
+    adata = small(sparse.csr_matrix)
+    adata.var["SYMBOL"] = [name.removeprefix("mt-") for name in ensembl(adata)]
+    pp.qc(adata, min_genes=5)
+    assert "no gene is taken for mitochondrial" in caplog.text
+    caplog.clear()
+    panel = small(sparse.csr_matrix)[:, :11].copy()  # symbols, none of them mitochondrial
+    pp.qc(panel, min_genes=5)
+    assert "mitochondrial" not in caplog.text
+
+
 def test_an_entry_of_the_users_is_not_overwritten():
     adata = small(sparse.csr_matrix)
     adata.uns["qc"] = "passed by Anna"

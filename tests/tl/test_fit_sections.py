@@ -532,7 +532,7 @@ REFUSED = {
     ),
     "no counts": (lambda one, two: [one, fractions(two)], {}, r"values of 'two' that are no counts.*`layer`"),
     "one name for two": (lambda one, two: [one, called(two, "one")], {}, r"several sections of the name 'one'.*Rename"),
-    "names that differ by case": (lambda one, two: [one, called(two, "ONE")], {}, r"sections of the name 'ONE', 'one'"),
+    "names that differ by case": (lambda one, two: [one, called(two, "ONE")], {}, r"sections of the name 'ONE', 'one' \(AnnData.*'one'.*'ONE'"),
     "names that name one element": (
         lambda one, two: [one, called(two, "one_sd")], {}, r"'one' and 'one_sd', both of .*'projection_one_sd'",
     ),

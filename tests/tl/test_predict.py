@@ -9,7 +9,7 @@ from sphisto.io.store import read as stores
 
 def test_the_fitted_slide_is_predicted_as_it_was_fitted(fitted, store, tmp_path):
     expected = sp.get.raster(store, "projection_factors").values
-    sp.tl.predict(sp.tl.load(fitted), fitted, store=tmp_path / "again.zarr", device="cpu")
+    sp.tl.predict(fitted.uns["projection"]["model"], fitted, store=tmp_path / "again.zarr", device="cpu")  # by its path
     found = sp.get.raster(tmp_path / "again.zarr", "projection_factors").values
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
@@ -129,3 +129,11 @@ def test_pixels_that_are_far_larger_are_refused(fitted, tmp_path):
 def test_the_path_of_a_store_is_no_model_and_its_models_are_named(fitted, store):
     with pytest.raises(FileNotFoundError, match=r"a store; expected what .* lie beside it: toy\.projection\.pt"):
         sp.tl.load(store)
+
+
+def test_a_table_is_no_projection_and_is_told_how_to_load_it(fitted, tmp_path):
+    with pytest.raises(
+        TypeError, match=r"Found AnnData as `fitted`; expected a fitted projection.*sphisto\.tl\.load\(adata\)"
+    ):
+        sp.tl.predict(fitted, fitted, store=tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())

@@ -15,3 +15,16 @@ def test_what_is_loaded_can_be_saved_and_loaded_again(fitted, tmp_path):
 def test_an_anndata_without_projection_is_said(small_toy):
     with pytest.raises(KeyError, match=r"Found no projection uns\['projection'\]. Run `sphisto.tl.fit_projection`"):
         sp.tl.load(small_toy)
+
+
+def test_what_is_no_projection_is_not_saved(small_toy, tmp_path):
+    for other in (small_toy, "toy.projection.pt"):
+        with pytest.raises(TypeError, match=rf"Found {type(other).__name__} as `fitted`; .*sphisto\.tl\.load\(adata\)"):
+            sp.tl.save(other, tmp_path / "copy.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_projection_that_was_predicted_has_no_model(small_toy):
+    small_toy.uns["projection"] = {"params": {}, "model": "", "store": "toy.zarr"}
+    with pytest.raises(KeyError, match=r"uns\['projection'\] was predicted and has no model"):
+        sp.tl.load(small_toy)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from anndata import AnnData
+
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
@@ -173,7 +175,11 @@ def _kept_sections(options: argparse.Namespace) -> Any:
             "it for one section. In Python, give it to `sphisto.io.section` of each."
         )
         raise ValueError(msg)
-    every = [_kept_section(argparse.Namespace(**{**vars(options), "folder": folder})) for folder in options.folders]
+    of_each = [argparse.Namespace(**{**vars(options), "folder": folder}) for folder in options.folders]
+    tables = [_kept_table(own) for own in of_each]
+    if len(tables) > 1:
+        _name_apart(tables, options.folders)
+    every = [_section(table, own) for table, own in zip(tables, of_each, strict=True)]
     if hasattr(options, "register"):
         every = _registered(every)
     return every[0] if len(every) == 1 else every
@@ -214,17 +220,33 @@ def _registered(sections: list[Any]) -> list[Any]:
     return out
 
 
+def _name_apart(tables: Sequence[AnnData], folders: Sequence[str]) -> None:
+    """Call sections of one name by their folders, and say so: nobody can rename them from a shell."""
+    from sphisto.io.spaceranger_folder import names_apart
+
+    names = [str(next(iter(table.uns["spatial"]))) for table in tables]
+    for table, name, other, folder in zip(tables, names, names_apart(names, folders), folders, strict=True):
+        if other != name:
+            table.uns["spatial"] = {other: table.uns["spatial"][name]}
+            logger.info("The section in %s is called %r: several of the sections are called %r.", folder, other, name)
+
+
 def _kept_section(options: argparse.Namespace) -> Any:
     """Section in a folder, without poor spots and genes."""
+    return _section(_kept_table(options), options)
+
+
+def _kept_table(options: argparse.Namespace) -> AnnData:
+    """Table of the section in a folder, without poor spots and genes."""
     from sphisto import pp
 
     adata = _read(options)
     pp.qc(adata, **given(options, CLEAN))
     logger.info("kept %d spots x %d genes", adata.n_obs, adata.n_vars)
-    return _section(adata, options)
+    return adata
 
 
-def _read(options: argparse.Namespace) -> Any:
+def _read(options: argparse.Namespace) -> AnnData:
     from sphisto import io
 
     adata = io.read_visium(options.folder, **given(options, READ))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pandas import DataFrame
     from torch import Tensor
 
     Values = TypeVar("Values", NDArray[np.floating], Tensor)
@@ -126,8 +127,8 @@ class GeneModel:
         return rates(self.loadings, flat.T, self.n_contrasts).reshape(len(self.genes), *maps.shape[1:])
 
 
-def require_genes(genes: Iterable[str], known: Sequence[str]) -> None:
-    """Raise for names of genes that are not there, with those that are like the first of them."""
+def require_genes(genes: Iterable[str], known: Sequence[str], var: DataFrame | None = None) -> None:
+    """Raise for names of genes that are not there, with the column of ``var`` that holds them, or names like the first."""
     there, genes = set(known), list(genes)
     if strange := [gene for gene in genes if not isinstance(gene, str)]:
         msg = f"Found {strange[0]!r} of type {type(strange[0]).__name__} among the genes; expected their names."
@@ -135,13 +136,26 @@ def require_genes(genes: Iterable[str], known: Sequence[str]) -> None:
     missing = [gene for gene in genes if gene not in there]
     if not missing:
         return
+    msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(known)} of the table."
+    column = None if var is None else _column_with(missing, var)
+    if column is not None:
+        msg += (
+            f" The column var[{column!r}] holds {missing[0]!r}, while genes are called such as {known[0]!r}: take its names, "
+            f"`adata.var_names = adata.var[{column!r}].astype(str)`, then `adata.var_names_make_unique()`."
+        )
+        raise KeyError(msg)
     import difflib
 
     by_lower = {name.lower(): name for name in known}
     close = [by_lower[name] for name in difflib.get_close_matches(missing[0].lower(), by_lower, n=5)]
     hint = f" Close to {missing[0]!r}: {', '.join(close)}." if close else " `var_names` lists those there are."
-    msg = f"Found no gene {', '.join(map(repr, missing))} among the {len(known)} of the table.{hint}"
-    raise KeyError(msg)
+    raise KeyError(msg + hint)
+
+
+def _column_with(names: Iterable[str], var: DataFrame) -> Any:
+    """Name of the first column of ``var`` that holds all the names; ``None`` if there is none."""
+    wanted = set(names)
+    return next((column for column in var if wanted <= set(var[column].astype(str))), None)
 
 
 def rates(values: Values, loadings: Values, n_contrasts: int) -> Values:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sphisto._settings import logger
 from sphisto.io.paths import require_target
 from sphisto.io.positions import decoded, find_one, visible
+from sphisto.io.store.names import as_element
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 COUNTS = "feature_bc_matrix"
 MTX = ("matrix.mtx.gz", "matrix.mtx")
@@ -36,6 +40,32 @@ def is_spaceranger_folder(path: str | Path) -> bool:
         "spatial/*scalefactors_json.json*", "spatial/*tissue_positions*", "*scalefactors_json.json*",
     )  # fmt: skip
     return COUNTS in folder.name or any(visible(folder, mark) for mark in marks)
+
+
+def names_apart(names: Sequence[str], folders: Sequence[str | Path]) -> list[str]:
+    """Return names of sections by which they can be told apart in a store: those that several have become their folders'.
+
+    Of folders that are called alike as many of those above them are named as it takes.
+    """
+    paths = [existing_path(folder).resolve() for folder in folders]
+    parts = [(path.parent if path.name == "outs" else path).parts[1:] for path in paths]
+    if twice := [str(path) for path, own in zip(paths, parts, strict=True) if parts.count(own) > 1]:
+        msg = f"Found the folder {twice[0]} more than once; expected a folder for each section. Leave it out once."
+        raise ValueError(msg)
+    alike = [_times(name, names) > 1 for name in names]
+    found = list(names)
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        if all(_times(name, found) == 1 for name in found):
+            break
+        found = [
+            "_".join(own[-depth:]) if other else name for name, own, other in zip(names, parts, alike, strict=True)
+        ]
+    return found
+
+
+def _times(name: str, names: Sequence[str]) -> int:
+    """How many names a store takes for the same one: in it some letters are replaced, and case does not count."""
+    return [as_element(other).casefold() for other in names].count(as_element(name).casefold())
 
 
 def existing_path(path: Any) -> Path:

@@ -184,7 +184,7 @@ def columns_of(table: AnnData, genes: Sequence[str], layer: str | None) -> NDArr
     """Return (spots, genes) values of some genes, from a layer, ``.raw`` or ``X``."""
     matrix, where = matrix_of(table, layer)
     known = list(map(str, table.var_names))
-    require_genes(genes, known)
+    require_genes(genes, known, table.var)
     chosen = in_memory(matrix, where)[:, [known.index(gene) for gene in genes]]
     return np.asarray(chosen.toarray() if hasattr(chosen, "toarray") else chosen, dtype=np.float64)
 

@@ -12,13 +12,23 @@ from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
 from sphisto._settings import logger
 from sphisto.io.counts import in_memory, require_loaded
-from sphisto.io.store.tables import become, flags, is_record, require_own
+from sphisto.io.store.tables import become, is_record, require_own
+from sphisto.pp._mitochondrial import MT, marked
 
 if TYPE_CHECKING:
     from typing import Any
 
     from anndata import AnnData
     from numpy.typing import NDArray
+
+
+# which are written over, as by scanpy itself, but not beside names that differ in case only
+_OF_SCANPY = {
+    "obsm": ("X_pca", "X_umap"),
+    "varm": ("PCs",),
+    "obsp": ("connectivities", "distances"),
+    "uns": ("pca", "neighbors", "umap", "rank_genes_groups"),
+}
 
 
 def explore(
@@ -80,7 +90,8 @@ def explore(
     ------
     ValueError
         If ``X`` is not log-normalised, gene names occur twice, there are fewer than 4 spots or 2 genes, the table stays in
-        its file or is lazy, or names that would be written hold something else.
+        its file or is lazy, or names that would be written hold something else or
+        differ only in case from others.
 
     Examples
     --------
@@ -131,9 +142,9 @@ def _bare(adata: AnnData, values: Any) -> AnnData:
     from anndata import AnnData
 
     bare = AnnData(sparse.csr_matrix(values.astype(np.float32)), obs=adata.obs[[]].copy(), var=adata.var[[]].copy())
-    marked = flags(adata.var, "mt", "var")
-    if marked is not None:
-        bare.var["mt"] = marked
+    own = marked(adata.var)
+    if own is not None:
+        bare.var[MT] = own[1]
     if "log1p" in adata.uns:
         bare.uns["log1p"] = dict(adata.uns["log1p"])
     return bare
@@ -141,7 +152,7 @@ def _bare(adata: AnnData, values: Any) -> AnnData:
 
 def _take_over(adata: AnnData, explored: AnnData) -> None:
     """Write what was found of a bare table into the one it was made of."""
-    for table, found in ((adata.obs, explored.obs), (adata.var, explored.var.drop(columns="mt", errors="ignore"))):
+    for table, found in ((adata.obs, explored.obs), (adata.var, explored.var.drop(columns=MT, errors="ignore"))):
         for name in found:
             table[name] = found[name].array
     for part in ("obsm", "varm", "obsp"):
@@ -159,6 +170,9 @@ def _check_names(adata: AnnData, key_added: str) -> None:
                 remedy="Give another `key_added`, or rename or remove that column.")  # fmt: skip
     for name in ("marker", "marker_of"):
         require_own(adata.var, name, own, where="var", remedy="Rename or remove that column.")
+    for part, names in _OF_SCANPY.items():
+        for name in names:
+            require_own(getattr(adata, part), name, own=True, where=part, remedy="Rename or remove that entry.")
 
 
 def _check_input(
@@ -258,6 +272,6 @@ def _scores(adata: AnnData, key_added: str) -> tuple[list[str], NDArray[np.float
     scores = np.zeros((len(names), adata.n_vars))
     for i, name in enumerate(names):
         scores[i, adata.var_names.get_indexer(ranked["names"][name])] = ranked["scores"][name]
-    if "mt" in adata.var:
-        scores[:, adata.var["mt"].to_numpy(dtype=bool)] = 0
+    if MT in adata.var:
+        scores[:, adata.var[MT].to_numpy(dtype=bool)] = 0
     return names, np.nan_to_num(scores)

@@ -11,7 +11,8 @@ from scipy import sparse
 from sphisto._settings import logger
 from sphisto.io.counts import raw_counts
 from sphisto.io.layouts import bin_um_of
-from sphisto.io.store.tables import become, flags, is_record, require_own
+from sphisto.io.store.tables import become, is_record, require_own
+from sphisto.pp._mitochondrial import MT, marked, mitochondrial
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -57,7 +58,8 @@ def qc(
     ------
     ``adata.obs`` : ``n_genes_by_counts``, ``total_counts``, ``total_counts_mt``, ``pct_counts_mt`` and logarithms, as
     measured before filtering.
-    ``adata.var`` : ``mt`` (name begins with MT-, or MT. as R writes it), unless it is there, ``n_cells_by_counts``, ``mean_counts``,
+    ``adata.var`` : ``mt``, unless it or a column ``MT`` of true and false is there (the name begins with MT-, or MT. as R
+    writes it; where names are Ensembl's ids, that in a column of symbols), ``n_cells_by_counts``, ``mean_counts``,
     ``pct_dropout_by_counts``, ``total_counts`` and logarithms, as measured before filtering.
     ``adata.uns["qc"]`` : ``params`` and ``removed``, the numbers of spots and genes that went, by reason.
 
@@ -65,7 +67,8 @@ def qc(
     ------
     ValueError
         If ``X`` holds no raw counts, no spot or no gene would be left, the table stays in its file or is lazy, or
-        ``uns["qc"]`` or ``var["mt"]`` hold something else; ``adata`` is not changed then.
+        ``uns["qc"]`` or ``var["mt"]`` hold something else, or a name differs in case only from one that would be written;
+        ``adata`` is not changed then.
 
     Examples
     --------
@@ -87,10 +90,16 @@ def qc(
         min_genes = 0 if _are_bins(adata) else _LEAST_GENES
     _check_size(adata.n_vars, min_genes)
     require_own(adata.uns, "qc", is_record(adata.uns.get("qc")), where="uns", remedy="Rename or remove that entry.")
-    mt = _mitochondrial(adata)
+    mt = mitochondrial(adata)
+    own = marked(adata.var)
+    column = MT if own is None else own[0]
+    require_own(adata.var, column, own=True, where="var", remedy="Rename or remove that column.")
     # scanpy measures matrices of one kind alike in all its versions; sparse arrays it does not take in some
     bare = AnnData(sparse.csr_matrix(counts.astype(np.float32)), adata.obs[[]], adata.var[[]].assign(mt=mt))
     of_spots, of_genes = calculate_qc_metrics(bare, qc_vars=["mt"], percent_top=None, inplace=False)
+    for part, measures in (("obs", of_spots), ("var", of_genes)):
+        for name in measures:
+            require_own(getattr(adata, part), name, own=True, where=part, remedy="Rename or remove that column.")
     few = of_spots["n_genes_by_counts"].to_numpy() < min_genes
     many = of_spots["total_counts"].to_numpy() > max_counts
     spots = ~(few | many)
@@ -108,7 +117,7 @@ def qc(
     kept = adata[spots, genes].copy()
     if not isinstance(kept.X, type(counts)):  # lazy
         kept.X = counts[spots][:, genes]
-    _add(kept.var, of_genes.assign(mt=mt)[genes])
+    _add(kept.var, of_genes.assign(**{column: mt})[genes])
     _add(kept.obs, of_spots[spots])
     kept.uns["qc"] = {
         "params": {"min_genes": min_genes, "min_cells": min_cells, "max_counts": max_counts},
@@ -119,15 +128,6 @@ def qc(
         return kept
     become(adata, kept)
     return None
-
-
-def _mitochondrial(adata: AnnData) -> NDArray[np.bool_]:
-    """Return which genes are mitochondrial: as the user marked them, else by their names."""
-    named = np.array([str(name).upper().startswith(("MT-", "MT.")) for name in adata.var_names], dtype=bool)
-    marked = flags(adata.var, "mt", "var")
-    if marked is not None and not np.array_equal(marked, named):
-        logger.info("var['mt'] marks %d genes, their names %d: the column is used.", marked.sum(), named.sum())
-    return named if marked is None else marked
 
 
 def _are_bins(adata: AnnData) -> bool:

@@ -62,7 +62,9 @@ def aggregate(
         holes and several parts if need be; where they cross themselves or overlap, the area they cover counts once.
         Points with a column ``radius``, or ``radius``. Labels (0 is background). Shapes and labels elements of a
         SpatialData, or their names in the store, lie where their transformation to ``global`` says (of sections that
-        were fitted together: to ``{lib}``); a GeoDataFrame without one lies there, whatever its reference system.
+        were fitted together: to ``{lib}``); a GeoDataFrame without one lies there, whatever its reference system. The path of
+        a file of outlines (GeoJSON, GeoParquet) or circles (csv with x, y, radius), as on the command line. An array of whole
+        numbers of the raster's shape: labels on its pixels.
     square_um
         Instead of ``regions``: side in um of square bins, at least a pixel, that tile the raster from its upper left corner;
         those that hold tissue are returned. Take 8 or 16 for tables like those of Visium HD. Bins of one section are
@@ -102,7 +104,9 @@ def aggregate(
     KeyError
         If a gene, projection or element is not there.
     TypeError
-        If ``store`` is nothing that leads to a store.
+        If ``store`` is nothing that leads to a store, or ``regions`` is a whole AnnData or SpatialData.
+    FileNotFoundError
+        If ``regions`` is called as a file is, and there is none.
 
     Examples
     --------

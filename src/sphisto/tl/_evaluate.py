@@ -232,5 +232,5 @@ def _named(genes: str | Sequence[str] | None, spec: Network, section: Section) -
     if not names and spec.one_map_per_gene:
         msg = "This network models single genes, found none named; expected their names in `genes`."
         raise ValueError(msg)
-    require_genes(names, section.measured.genes if section.measured else ())
+    require_genes(names, section.measured.genes if section.measured else (), section.table.var)
     return names

@@ -76,7 +76,7 @@ def evaluate_sections(
         with naming(section.library_id):
             require_free_key(section.table, _keys.of_section(key_added, section.library_id))
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
-    require_genes(names, slides[0].spots.genes)
+    require_genes(names, slides[0].spots.genes, sections[0].table.var)
     options: dict[str, Any] = {
         "network": network, "genes": (), "config": settings, "sources": sources, "scaling": scaling, "seed": seed,
         "device": where, "loadings": loadings,

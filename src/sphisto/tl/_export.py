@@ -208,7 +208,9 @@ def _geojson(
         msg = f"Found objects={objects!r}; expected one of {', '.join(map(repr, get_args(geojson.Objects)))}."
         raise ValueError(msg)
     per_px = (1.0, 1.0) if over is None else stores.raster(store, over).grid.fullres_per_px
-    outlines, index = understood(store, regions, radius, stores.system(store, key)).outlines()
+    outlines, index = understood(
+        store, regions, radius, stores.system(store, key), stores.raster(store, _keys.factors(key)).grid
+    ).outlines()
     if table is None and genes is not None:
         table = aggregate(store, regions, radius=radius, genes=genes, key=key)
     about = _about_regions(table, genes, classification)

@@ -229,7 +229,9 @@ def fit_projection(
     section.require_spots()
     require_free_key(section.table, key_added)
     named = names_of(genes)
-    require_genes(named, section.measured.genes if section.measured else ())  # before the image is read
+    require_genes(
+        named, section.measured.genes if section.measured else (), section.table.var
+    )  # before the image is read
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
     if um_per_px is None and settings.train.longest_side is not None:

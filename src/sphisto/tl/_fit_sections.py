@@ -95,16 +95,22 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
                 "alone. Give the `layer` that holds them to `sphisto.io.section`."
             )
             raise ValueError(msg)
-    names = [section.library_id for section in found]
-    folded = [name.casefold() for name in names]  # SpatialData and some file systems take no others
-    twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
-    if twice:
+    _refuse_one_name(found)
+    return found, True
+
+
+def _refuse_one_name(sections: Sequence[Section]) -> None:
+    """Refuse sections that are called alike, but for case: SpatialData and some file systems take no such names."""
+    folded = [section.library_id.casefold() for section in sections]
+    alike = [section for section in sections if folded.count(section.library_id.casefold()) > 1]
+    if alike:
+        names = ", ".join(map(repr, sorted({section.library_id for section in alike})))
+        where = "; ".join(section.about["layout"] for section in alike)
         msg = (
-            f"Found several sections of the name {', '.join(map(repr, twice))}; expected a name for each: it names their "
-            "elements in the store. Rename the library in `uns['spatial']`, or give `library_id` to `sphisto.io.section`."
+            f"Found several sections of the name {names} ({where}); expected a name for each: it names their elements in the store. "
+            "Rename the library in `uns['spatial']`, or give `library_id` to `sphisto.io.section`."
         )
         raise ValueError(msg)
-    return found, True
 
 
 def _one_for_each(image: Any, n: int) -> Sequence[Any]:
@@ -341,7 +347,7 @@ def chosen_genes(
                 "their genes. Leave it out, or leave these sections out."
             )
             raise KeyError(msg)
-    require_genes(names, known)
+    require_genes(names, known, sections[0].table.var)
     if names:
         return names
     marked: list[str] = []

@@ -18,11 +18,11 @@ from sphisto.io.sections import Section, as_section
 from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import require_free_key
-from sphisto.predict.fitted import Fitted
 from sphisto.predict.sections import frame_in, require_same_section
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
 from sphisto.tl._fit_sections import check_scaling, refuse_registered
+from sphisto.tl._save import as_fitted
 from sphisto.tl._write import write_section
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
+    from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
 _SAME_SIZE = 0.02  # relative
@@ -42,7 +43,7 @@ _LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common a spot 
 
 
 def predict(
-    fitted: Fitted,
+    fitted: Fitted | str | Path,
     data: Section | AnnData | SpatialData | str | Path,
     *,
     store: str | Path,
@@ -70,7 +71,7 @@ def predict(
     Parameters
     ----------
     fitted
-        What :func:`sphisto.tl.load` returned.
+        What :func:`sphisto.tl.load` returned, or the path of the model's file.
     data
         AnnData, SpatialData or the folder of a Space Ranger run, as in :func:`sphisto.tl.fit_projection`; or a
         :class:`sphisto.io.Section`, which an image alone needs to state its scale:
@@ -111,6 +112,8 @@ def predict(
         missing, or its pixels differ by more than half from those of the fit (beyond a quarter a warning), the sources of
         features are others, ``scaling`` is given with a projection of one section, or the input
         cannot be right.
+    TypeError
+        If ``fitted`` is neither a projection nor a path.
 
     Examples
     --------
@@ -122,6 +125,7 @@ def predict(
     started = time.perf_counter()
     check_client(client)
     sources = sources_of(features)
+    fitted = as_fitted(fitted)
     require_same(sources, fitted.features)
     if scaling is not None:
         _check_scaling(scaling, fitted)

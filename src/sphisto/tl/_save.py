@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from sphisto.io.paths import user_path
@@ -32,11 +33,17 @@ def save(fitted: Fitted, path: str | Path) -> None:
     `path`
         Weights, loadings, genes, resolution, spot size and settings, as tensors and plain values.
 
+    Raises
+    ------
+    TypeError
+        If ``fitted`` is anything else, such as the AnnData that was fitted.
+
     Examples
     --------
     >>> import sphisto as sp
     >>> sp.tl.save(sp.tl.load("toy.projection.pt"), "copy.pt")  # doctest: +SKIP
     """
+    require_fitted(fitted)
     save_fitted(fitted, user_path(path))
 
 
@@ -59,7 +66,7 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
     FileNotFoundError
         If the file is gone.
     KeyError
-        If the AnnData holds no such projection.
+        If the AnnData holds no such projection, or one that was predicted.
     ValueError
         If the file is not a fitted projection.
 
@@ -71,8 +78,31 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
     return load_fitted(user_path(_model_path(source, key) if hasattr(source, "uns") else source))
 
 
+def as_fitted(fitted: Fitted | str | Path) -> Fitted:
+    """Return a fitted projection as it is, or read from the path of its file."""
+    if isinstance(fitted, str | os.PathLike):
+        return load(fitted)
+    require_fitted(fitted)
+    return fitted
+
+
+def require_fitted(fitted: Any) -> None:
+    """Refuse what is no fitted projection, such as the table that was fitted."""
+    if not isinstance(fitted, Fitted):
+        msg = (
+            f"Found {type(fitted).__name__} as `fitted`; expected a fitted projection. Give what "
+            "`sphisto.tl.load(adata)` returns of the AnnData that was fitted, or `sphisto.tl.load(path)` of its model's file."
+        )
+        raise TypeError(msg)
+
+
 def _model_path(adata: Any, key: str) -> str:
     if key not in adata.uns or "model" not in adata.uns[key]:
         msg = f"Found no projection uns[{key!r}]. Run `sphisto.tl.fit_projection` first."
+        raise KeyError(msg)
+    if not str(adata.uns[key]["model"]):
+        msg = (
+            f"The projection uns[{key!r}] was predicted and has no model of its own. Load the one it was predicted by."
+        )
         raise KeyError(msg)
     return str(adata.uns[key]["model"])

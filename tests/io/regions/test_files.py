@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import gzip
+import json
+import logging
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -22,6 +26,32 @@ def test_outlines_are_read_with_their_names(tmp_path, name):
     assert list(found.index) == ["a", "b"]
     assert list(found["kind"]) == ["x", "y"]
     np.testing.assert_allclose(shapely.area(found.geometry.to_numpy()), CELLS.area, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cells.geojson", "cells.json", "cells.geojson.gz", "CELLS.JSON.GZ"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b" \n"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_geojson_may_be_packed_and_a_bare_list(tmp_path, name, mark, bare, caplog):
+    whole = json.loads(CELLS.to_json())
+    text = mark + json.dumps(whole["features"] if bare else whole).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.lower().endswith("gz") else text)
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        found = read_regions(tmp_path / name)
+    assert list(found["kind"]) == ["x", "y"]
+    np.testing.assert_allclose(shapely.area(found.geometry.to_numpy()), CELLS.area, rtol=1e-6)
+    assert ("is a list of features" in caplog.text) == bare
+
+
+def test_packed_circles_are_read(tmp_path):
+    (tmp_path / "circles.csv.gz").write_bytes(gzip.compress(b"x,y\n1,2\n"))
+    assert read_regions(tmp_path / "circles.csv.gz").geometry.x.tolist() == [1]
+
+
+@pytest.mark.parametrize("content", [b"no", gzip.compress(b"[]" * 99)[:-9], b"\x1f\x8b\x08" + bytes(9) + b"no"])
+def test_a_packed_file_that_is_damaged_is_refused(tmp_path, content):
+    (tmp_path / "a.geojson.gz").write_bytes(content)
+    with pytest.raises(ValueError, match="a.geojson.gz cannot be read as outlines of regions"):
+        read_regions(tmp_path / "a.geojson.gz")
 
 
 def test_regions_without_ids_are_numbered(tmp_path):
@@ -72,6 +102,7 @@ def test_files_are_told_from_names_of_elements(tmp_path):
     (tmp_path / "cells").touch()
     assert is_region_file(tmp_path / "cells")
     assert is_region_file("absent.geojson")
+    assert is_region_file("absent.geojson.gz")
     assert not is_region_file("toy_tissue")
     assert not is_region_file("cells.v2")
     with pytest.raises(FileNotFoundError, match="Found no file absent.geojson; expected outlines"):

@@ -54,11 +54,71 @@ def test_labels_of_any_resolution():
     np.testing.assert_array_equal(found.area, [2, 50])
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.uint8, bool])
+def test_an_array_of_the_shape_of_the_raster_is_labels_on_it(kind, caplog):
+    from spatialdata.models import Labels2DModel
+    from spatialdata.transformations import Scale
+
+    labels = np.zeros(GRID.shape, dtype=kind)
+    labels[10:20, 20:40] = 1
+    with caplog.at_level(logging.INFO, logger="sphisto"):
+        found, names = footprint("", labels, GRID, None)
+    assert "is taken for labels on the pixels of the raster" in caplog.text
+    element = Labels2DModel.parse(
+        labels.astype(np.int32), dims=("y", "x"), transformations={"global": Scale([2, 2], ("x", "y"))}
+    )
+    expected, _ = footprint("", element, GRID, None)
+    np.testing.assert_array_equal(found.centroids(), expected.centroids())
+    assert found.area.tolist() == [200]
+    assert list(names) == [1]
+    with pytest.raises(ValueError, match="values of float64; expected labels: whole numbers"):
+        footprint("", labels.astype(float), GRID, None)
+
+
+def test_a_mask_of_other_pixels_is_told_how_it_becomes_labels():
+    import spatialdata
+
+    mask = np.zeros((80, 100), dtype=np.int32)
+    mask[10:20, 20:40] = 5
+    with pytest.raises(ValueError, match=r"shape \(80, 100\).* For a mask of full-resolution pixels give") as refused:
+        footprint("", mask, GRID, None)
+    remedy = str(refused.value).split("`")[-2]
+    found, names = footprint("", eval(remedy, {"mask": mask, "spatialdata": spatialdata}), GRID, None)
+    assert list(names) == [5]
+    assert found.area.tolist() == [50]
+
+
+def test_a_file_is_read_where_no_element_is_called_so(tmp_path, small_toy):
+    import geopandas as gpd
+    import shapely
+    import spatialdata as sd
+    from spatialdata.models import ShapesModel
+
+    cells, other = (gpd.GeoDataFrame(geometry=[shapely.box(0, 0, side, 8)]) for side in (4, 8))
+    cells.to_file(tmp_path / "cells.geojson")
+    sdata = sd.SpatialData(shapes={"cells": ShapesModel.parse(other)})
+    path = tmp_path / "cells.geojson"
+    for name in (path, str(path)):
+        assert footprint(sdata, name, GRID, None)[0].area.tolist() == [8]
+    assert footprint(sdata, "cells", GRID, None)[0].area.tolist() == [16]
+    with pytest.raises(FileNotFoundError, match=r"Found no file .*absent.geojson"):
+        footprint(sdata, str(tmp_path / "absent.geojson"), GRID, None)
+    with pytest.raises(KeyError, match="Found no element 'nuclei' in the store; it holds 'cells'"):
+        footprint(sdata, "nuclei", GRID, None)
+    with pytest.raises(TypeError, match=r"Found SpatialData as regions; .* give one element"):
+        footprint(sdata, sdata, GRID, None)
+    with pytest.raises(TypeError, match=r"Found AnnData as regions; .* give `adata.obsm\['spatial'\]` with `radius=`"):
+        footprint(sdata, small_toy, GRID, 3)
+
+
 def test_regions_of_no_known_kind():
+    import shapely
+
+    with pytest.raises(ValueError, match=r"For a list of outlines give `geopandas.GeoDataFrame\(geometry=regions\)`"):
+        footprint("", [shapely.box(0, 0, 4, 4)], GRID, None)
     with pytest.raises(ValueError, match=r"shape \(3, 2\) without `radius=`; expected an \(n, 2\) array"):
         footprint("", np.zeros((3, 2)), GRID, None)
     import geopandas as gpd
-    import shapely
 
     lines = gpd.GeoDataFrame(geometry=[shapely.LineString([(0, 0), (1, 1)])])
     with pytest.raises(ValueError, match="Found geometries of type LineString"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -70,6 +72,18 @@ def test_names_that_cannot_be_those_of_files_are_refused(tmp_path, name):
 def test_names_that_a_store_cannot_hold_are_changed():
     assert claims.element_name("V1 Mouse/Brain ä") == "V1_Mouse_Brain__"
     assert claims.element_name("../..") == "library"
+    assert claims.element_name("_my_section") == "my_section"
+
+
+def test_names_of_other_letters_stay_different(caplog):
+    caplog.set_level(logging.INFO, logger="sphisto")
+    names = ["肝", "肺", "肝1", "肺1", "печень"]
+    found = [claims.element_name(name) for name in names]
+    assert len(set(found)) == len(names)
+    assert all(re.fullmatch(r"(library|1)_[0-9a-f]{6}", name) for name in found)
+    assert found == [claims.element_name(name) for name in names]
+    assert f"The library is called {found[0]!r} in the store, because '肝' cannot" in caplog.text
+    assert claims.element_name("が") == claims.element_name("か\u3099")  # one letter, or two as macOS writes it
 
 
 def test_a_missing_store_is_said(tmp_path):

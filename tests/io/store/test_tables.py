@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 
 import anndata as ad
 import numpy as np
@@ -15,7 +16,7 @@ import sphisto as sp
 from sphisto import _keys
 from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
-from sphisto.io.store.tables import become, flags, link_columns, plain, require_free_key
+from sphisto.io.store.tables import become, flags, link_columns, plain, require_free_key, require_own, twin_of
 
 TEXTS = ["object", "str", "string[python]", "string[pyarrow]", pd.StringDtype("pyarrow", na_value=np.nan)]
 
@@ -209,6 +210,13 @@ def test_columns_of_true_and_false(column, expected):
 def test_columns_of_something_else(column):
     with pytest.raises(ValueError, match=r"Found var\['mt'\] of type .*; expected true and false"):
         flags(pd.DataFrame({"mt": column}), "mt", "var")
+
+
+@pytest.mark.parametrize(("held", "expected"), [(["Cluster"], "Cluster"), (["cluster"], None), ([5, "clusters"], None)])
+def test_a_name_of_another_case_is_found(held, expected):
+    assert twin_of(held, "cluster") == expected
+    with pytest.raises(ValueError, match="cluster") if expected else nullcontext():
+        require_own(dict.fromkeys(held), "cluster", own=True, where="uns", remedy="Rename it.")
 
 
 def test_a_view_becomes_a_table_of_its_own():

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+from codecs import BOM_UTF8
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sphisto._settings import logger
 from sphisto.io.paths import user_path
 
 if TYPE_CHECKING:
@@ -15,14 +20,17 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
 _TABLE, _PARQUET = ".csv", ".parquet"
-_SUFFIXES = (_TABLE, _PARQUET, ".geojson", ".json", ".gpkg", ".shp", ".fgb")
+_GEOJSON = (".geojson", ".json")
+_SUFFIXES = (_TABLE, _PARQUET, *_GEOJSON, ".gpkg", ".shp", ".fgb")
+_PACKED = ".gz"
+_BEGINNING = 4096  # bytes
 _ID = "id"
 
 
 def is_region_file(name: str | os.PathLike[str]) -> bool:
     """Whether regions are called as a file is, and not as an element of a store."""
     path = user_path(name)
-    return path.is_file() or path.suffix.lower() in _SUFFIXES
+    return path.is_file() or _kind(path) in _SUFFIXES
 
 
 def regions_of(name: str) -> str | GeoDataFrame:
@@ -36,7 +44,7 @@ def read_regions(path: str | os.PathLike[str]) -> GeoDataFrame:
     Parameters
     ----------
     path
-        Outlines: GeoJSON (as QuPath and napari export), GeoParquet, or whatever else geopandas reads. Circles: csv with
+        Outlines: GeoJSON (as QuPath and napari export; also a bare list of features, and packed as ``.geojson.gz``), GeoParquet, or whatever else geopandas reads. Circles: csv with
         columns ``x``, ``y`` and perhaps ``radius``. A column ``id``, or a feature's id, gives the regions their names;
         without one they are numbered.
     """
@@ -46,12 +54,12 @@ def read_regions(path: str | os.PathLike[str]) -> GeoDataFrame:
     if not file.is_file():
         msg = f"Found no file {file}; expected outlines (GeoJSON, parquet) or circles (csv), or the name of an element of the store."
         raise FileNotFoundError(msg)
-    if file.suffix.lower() == _TABLE:
+    if _kind(file) == _TABLE:
         frame = _circles(file)
     else:
         try:
-            frame = gpd.read_parquet(file) if file.suffix.lower() == _PARQUET else gpd.read_file(file)
-        except (ValueError, RuntimeError, OSError, KeyError) as error:
+            frame = gpd.read_parquet(file) if _kind(file) == _PARQUET else gpd.read_file(_readable(file))
+        except (ValueError, RuntimeError, OSError, KeyError, EOFError, zlib.error) as error:
             msg = f"{file} cannot be read as outlines of regions ({error}). Export it again, as GeoJSON for instance."
             raise ValueError(msg) from error
         if not hasattr(frame, "geometry"):  # a table without outlines is read as a plain data frame
@@ -59,6 +67,32 @@ def read_regions(path: str | os.PathLike[str]) -> GeoDataFrame:
             raise ValueError(msg)
     named = _ID in frame.columns and frame[_ID].notna().all()
     return frame.set_index(_ID) if named else frame
+
+
+def _kind(path: Path) -> str:
+    """Ending of a file's name, without that of gzip around it."""
+    inner = path.with_suffix("") if path.suffix.lower() == _PACKED else path
+    return inner.suffix.lower()
+
+
+def _readable(file: Path) -> Path | BytesIO:
+    """Return a file as geopandas reads it: GeoJSON unpacked, and a bare list of features as the collection that it means."""
+    packed = file.suffix.lower() == _PACKED
+    if _kind(file) not in _GEOJSON:
+        return file
+    with gzip.open(file) if packed else file.open("rb") as opened:
+        if not packed and not _begins_a_list(opened.read(_BEGINNING)):
+            return file
+        opened.seek(0)
+        text = opened.read()
+    if not _begins_a_list(text):
+        return BytesIO(text)
+    logger.info("%s is a list of features, and is read as the collection of them.", file)
+    return BytesIO(b'{"type": "FeatureCollection", "features": ' + text.removeprefix(BOM_UTF8) + b"}")
+
+
+def _begins_a_list(text: bytes) -> bool:
+    return text.removeprefix(BOM_UTF8).lstrip().startswith(b"[")
 
 
 def _circles(file: Path) -> GeoDataFrame:

@@ -94,6 +94,12 @@ def labels_of(element: Any, name: str, system: str) -> Labels:
     return Labels(_pixels_of(level, name), _upright(element, name, system))
 
 
+def on_raster(values: NDArray[Any], name: str, grid: Grid) -> Labels:
+    """Return the labels of an array (y, x) whose pixels are those of a grid; refuses what are no whole numbers."""
+    y, x = grid.fullres_per_px
+    return Labels(_whole_numbers(values, name), np.diag([x, y, 1.0]))
+
+
 def labels_within(element: Any, name: str, system: str, *, most_side: int) -> Labels:
     """Return labels as :func:`labels_of` does, but at the finest level with no more than ``most_side`` px on a side.
 
@@ -125,7 +131,10 @@ def _pixels_of(level: Any, name: str) -> NDArray[Any]:
     if set(level.dims) != {"y", "x"}:
         msg = f"Found {name} with axes {tuple(level.dims)}; expected labels (y, x)."
         raise ValueError(msg)
-    labels = np.asarray(finest(level, ("y", "x")))
+    return _whole_numbers(np.asarray(finest(level, ("y", "x"))), name)
+
+
+def _whole_numbers(labels: NDArray[Any], name: str) -> NDArray[Any]:
     if labels.dtype.kind not in "bui":
         msg = f"Found {name} with values of {labels.dtype}; expected labels: whole numbers, 0 where there is none."
         raise ValueError(msg)

@@ -12,8 +12,8 @@ from sphisto.core.grid import SAME_SCALE
 from sphisto.io.elements import is_shifted
 
 KINDS = (
-    "an (n, 2) array of x, y with `radius=`, a GeoDataFrame of polygons (or of points with a radius), or a shapes or labels "
-    "element, itself or its name in the store"
+    "an (n, 2) array of x, y with `radius=`, a GeoDataFrame of polygons (or of points with a radius), a file of them, a shapes or "
+    "labels element, itself or its name in the store, or labels (y, x) of the raster's shape"
 )
 
 

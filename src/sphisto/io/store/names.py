@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,24 @@ def check_name(name: str, what: str) -> None:
 
 
 def element_name(name: str) -> str:
-    """Replace what names in a store may not hold (all but letters, digits, ``_``, ``-`` and ``.``)."""
-    clean = re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)).lstrip("_.-") or "library"
+    """Replace what names in a store may not hold (all but letters, digits, ``_``, ``-`` and ``.``), and say so."""
+    clean = as_element(name)
     if clean != name:
         logger.info("The library is called %r in the store, because %r cannot name an element.", clean, name)
     return clean
+
+
+def as_element(name: str) -> str:
+    """Return a name as it can stand in a store; where it loses its first letters, a digest tells it from others.
+
+    Else sections of names without any Latin letter would be called alike.
+    """
+    text = unicodedata.normalize("NFC", str(name))
+    clean = re.sub(r"[^A-Za-z0-9_.-]", "_", text)
+    kept = clean.lstrip("_.-")
+    lost = text[: len(clean) - len(kept)]
+    digest = f"_{hashlib.sha256(text.encode()).hexdigest()[:6]}" if any(each.isalnum() for each in lost) else ""
+    return (kept or "library") + digest
 
 
 def libraries_of(mark: dict[str, Any]) -> dict[str, dict[str, str]]:

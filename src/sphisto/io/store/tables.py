@@ -12,7 +12,7 @@ from sphisto._settings import logger
 from sphisto.io.store.groups import open_group
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from anndata import AnnData
@@ -141,10 +141,22 @@ def become(adata: AnnData, content: AnnData) -> None:
 
 
 def require_own(held: Mapping[str, Any], name: str, own: bool, *, where: str, remedy: str) -> None:
-    """Refuse to write over what the user holds under a name, unless sphisto wrote it."""
+    """Refuse to write over what the user holds under a name, unless sphisto wrote it; or beside a name of other case."""
     if name in held and not own:
         msg = f"Found {where}[{name!r}], which sphisto did not write and would overwrite. {remedy}"
         raise ValueError(msg)
+    other = twin_of(held, name)
+    if other is not None:
+        msg = (
+            f"Found {where}[{other!r}], whose name differs in case only from {where}[{name!r}], which sphisto would write: no "
+            f"store holds both. {remedy}"
+        )
+        raise ValueError(msg)
+
+
+def twin_of(held: Iterable[Any], name: str) -> str | None:
+    """Return the first name that differs from another in case only: SpatialData takes no two such names."""
+    return next((other for other in map(str, held) if other != name and other.lower() == name.lower()), None)
 
 
 def require_free_key(table: AnnData, key: str) -> None:

@@ -34,6 +34,7 @@ from sphisto.io.store.raster import (
 )
 from sphisto.io.store.read import read_mark
 from sphisto.io.store.tables import link_columns, plain, plain_copy, with_other_projections
+from sphisto.io.store.unwritable import reason_of, remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -225,12 +226,7 @@ def _add_table(
     except (OSError, MemoryError):
         raise
     except Exception as error:  # of many kinds, for what no zarr store can hold
-        reason = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split()).rstrip(".")
-        msg = (
-            f"The table of {library_id!r} cannot be written to a store: {reason}. Rename "
-            "or remove what is named there (spaces and slashes may not be part of the names of columns and entries; "
-            "`spatialdata.utils.sanitize_table` renames them)."
-        )
+        msg = f"The table of {library_id!r} cannot be written to a store: {reason_of(error)}. {remedy_for(linked)}"
         raise ValueError(msg) from error
 
 
