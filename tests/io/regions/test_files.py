@@ -47,7 +47,9 @@ def test_packed_circles_are_read(tmp_path):
     assert read_regions(tmp_path / "circles.csv.gz").geometry.x.tolist() == [1]
 
 
-@pytest.mark.parametrize("content", [b"no", gzip.compress(b"[]" * 99)[:-9], b"\x1f\x8b\x08" + bytes(9) + b"no"])
+@pytest.mark.parametrize(
+    "content", [b"no", gzip.compress(b"[]" * 99)[:-9], b"\x1f\x8b\x08" + bytes(9) + b"no"], ids=["text", "cut", "wrong"]
+)
 def test_a_packed_file_that_is_damaged_is_refused(tmp_path, content):
     (tmp_path / "a.geojson.gz").write_bytes(content)
     with pytest.raises(ValueError, match="a.geojson.gz cannot be read as outlines of regions"):
