@@ -320,7 +320,9 @@ def test_another_section_of_a_name_that_the_store_holds_is_refused(small_toy, tm
 def test_spots_that_another_projection_has_values_at_are_not_lost(small_toy, tmp_path):
     fit(small_toy, tmp_path / "toy.zarr", key_added="old")
     lost, first = small_toy.n_obs - 30, small_toy.obs_names[30:].sort_values()[0]
-    with pytest.raises(ValueError, match=rf"lacks {lost} of {small_toy.n_obs} spots \({first}, .*of the projections 'old'"):
+    with pytest.raises(
+        ValueError, match=rf"lacks {lost} of {small_toy.n_obs} spots \({first}, .*of the projections 'old'"
+    ):
         fit(small_toy[:30].copy(), tmp_path / "toy.zarr", key_added="new")
     assert stores.table(tmp_path / "toy.zarr").n_obs == small_toy.n_obs
     fit(small_toy[:30].copy(), tmp_path / "toy.zarr", key_added="old")  # whose values all are written anew
@@ -345,7 +347,9 @@ def test_another_section_does_not_take_the_place_of_the_one_in_the_store(small_t
     other = sp.datasets.toy(100, 108, pitch_um=24, rng=9)
     for names in (other.obs_names, [f"other{i}" for i in range(other.n_obs)]):
         other.obs_names = names
-        with pytest.raises(ValueError, match=r"another section of that library.s name: of \d+ spots, with \d+ of the \d+ here"):
+        with pytest.raises(
+            ValueError, match=r"another section of that library.s name: of \d+ spots, with \d+ of the \d+ here"
+        ):
             fit(other, tmp_path / "toy.zarr")
     np.testing.assert_array_equal(sp.get.gene_raster(small_toy, "class0_a").values, before)
 

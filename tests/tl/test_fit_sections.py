@@ -600,6 +600,59 @@ def test_a_key_that_is_taken_in_the_store_is_refused_before_long_work(sections, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_one_and_several_sections_never_share_a_model(sections, pair, new, tmp_path, no_work):
+    """Each other's would be replaced, and nobody could say which one is read by that name."""
+    import shutil
+
+    store, options = tmp_path / "pair.zarr", {"max_epochs": 1, "genes": "class1_a"}
+    shutil.copytree(pair.store, store)
+    model, before = sp.tl.load(pair.model), sorted(tmp_path.rglob("*"))
+    several = r"holds a projection 'projection' of several sections \('one', 'two'\).*`key_added`"
+    with pytest.raises(FileExistsError, match=several):
+        fit(sections[0], store, **options)
+    with pytest.raises(FileExistsError, match=several):
+        sp.tl.predict(model, image_of(new), store=store, scaling="section", device="cpu")
+    with pytest.raises(FileExistsError, match=r"'projection_one' as a part of the projection 'projection' of several"):
+        fit(sections[0], store, key_added="projection_one", **options)
+    with pytest.raises(FileExistsError, match=r"holds a projection 'projection' of 'two', too, which would be left"):
+        fit([sections[0], new], store, **options)
+    assert sorted(tmp_path.rglob("*")) == before
+    sp.tl.predict(model, image_of(new), store=store, scaling="section", device="cpu", key_added="added")
+    found = sp.get.gene_raster(store, "class1_a", key="added")
+    np.testing.assert_array_equal(sp.get.gene_raster(store, "class1_a", key="added", library_id="new"), found)
+
+
+def test_several_sections_never_replace_the_model_of_one(sections, tmp_path, no_work):
+    fit(sections[0].copy(), tmp_path / "a.zarr", max_epochs=1, genes="class1_a")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match=r"holds a projection 'projection' of 'one' alone, whose model"):
+        fit(sections, tmp_path / "a.zarr")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_name_that_is_of_one_section_and_of_several_is_that_of_the_one(pair, tmp_path):
+    """Former versions wrote such stores."""
+    import shutil
+
+    import zarr
+
+    store = tmp_path / "mixed.zarr"
+    shutil.copytree(pair.store, store)
+    root = zarr.open_group(store, mode="r+")
+    mark = dict(root.attrs["sphisto"])
+    about = {name: value for name, value in mark["keys"]["projection_one"].items() if name != "joint"}
+    root.attrs["sphisto"] = {**mark, "keys": {**mark["keys"], "projection": about}}
+    assert stores.projection(store, "projection") == "projection"
+    assert stores.projection(store, "projection", "one") == "projection"
+    assert stores.projection(store, "projection", "two") == "projection_two"
+    assert stores.projection(store, "projection_one", "one") == "projection_one"
+
+
+def test_the_key_itself_is_named_where_it_cannot_be_one(sections, no_work, tmp_path):
+    with pytest.raises(ValueError, match=r"^Found key_added='a b'; expected 1 to 100 letters"):
+        fit(sections, tmp_path / "a.zarr", key_added="a b")
+
+
 def test_a_key_that_is_taken_in_a_table_is_refused_before_long_work(sections, no_work, tmp_path):
     sections[1].uns["projection_two"] = "mine"
     with pytest.raises(ValueError, match=r"projection_two"):

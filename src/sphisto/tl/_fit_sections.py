@@ -25,6 +25,7 @@ from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import read as stores
 from sphisto.io.store import write as building
 from sphisto.io.store.lock import locked
+from sphisto.io.store.names import check_name
 from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.predict.fitted import load_fitted, save_fitted
@@ -211,11 +212,13 @@ def fit_several(
     started = time.perf_counter()
     require_factors(network, spec)
     check_scaling(scaling)
+    check_name(key_added, "key_added")
+    together = [section.library_id for section in sections]
     for section in sections:
         key = _keys.of_section(key_added, section.library_id)
         with naming(section.library_id):
             require_free_key(section.table, key)
-            building.check_target(path, section.library_id, key)
+            building.check_target(path, section.library_id, key, joint=key_added, together=together)
     _refuse_one_name_for_two(sections, key_added)
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     if copy:

@@ -81,8 +81,13 @@ def table_name(store: Store, key: str | None = None) -> str:
 
 
 def projection(store: Store, key: str, library_id: str | None = None) -> str:
-    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own."""
+    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own.
+
+    A projection that is called so itself comes before those that share the name.
+    """
     about = mark(store)
+    if key in about["keys"] and library_id in (None, claims.library_of(about, key)):
+        return key
     named = {
         name: claims.library_of(about, name)
         for name, entry in about["keys"].items()

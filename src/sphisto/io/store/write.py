@@ -49,8 +49,13 @@ _PICTURE_PX = 1_000  # longest side of the picture in the table
 
 
 @quiet()
-def check_target(store: Path, library_id: str, key: str) -> None:
-    """Refuse a path that holds something else than a store of sphisto, and names that are taken there."""
+def check_target(
+    store: Path, library_id: str, key: str, *, joint: str | None = None, together: Sequence[str] = ()
+) -> None:
+    """Refuse a path that holds something else than a store of sphisto, and names that are taken there.
+
+    ``joint`` is the name that the projections of the libraries ``together`` share, which are fitted at once.
+    """
     mark = read_mark(store) if store.is_dir() else None
     if mark is None and store.exists():
         msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
@@ -62,7 +67,7 @@ def check_target(store: Path, library_id: str, key: str) -> None:
             f"(`sphisto.tl.upgrade({str(store)!r})`), or choose another `store`."
         )
         raise ValueError(msg)
-    claims.check_free(store, mark, library_id, key)
+    claims.check_free(store, mark, library_id, key, joint, together)
     if mark is not None:
         import spatialdata as sd
 
