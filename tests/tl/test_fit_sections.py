@@ -670,6 +670,50 @@ def test_a_fit_that_fails_before_its_first_epoch_leaves_nothing(sections, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("verb", ["several", "one", "predict"])
+def test_a_store_that_another_process_writes_is_refused_before_images_are_read(
+    sections, pair, new, tmp_path, monkeypatch, verb
+):
+    from sphisto.io.store.lock import locked
+
+    for module in ("_fit_sections", "_fit_projection", "_predict"):
+        monkeypatch.setattr(f"sphisto.tl.{module}.make_slide", None)
+    store = tmp_path / "a.zarr"
+    write = {
+        "several": lambda: fit(sections, store),
+        "one": lambda: fit(sections[0], store),
+        "predict": lambda: sp.tl.predict(sp.tl.load(pair.model), new.copy(), store=store, device="cpu"),
+    }[verb]
+    with locked(store), pytest.raises(BlockingIOError, match=r"a\.zarr is being written by process"):
+        write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_sections_hold_their_store_from_before_the_training_to_the_end(sections, tmp_path, monkeypatch):
+    from sphisto.io.store.lock import refuse_held
+    from sphisto.tl import _fit_sections
+
+    store, tried = tmp_path / "a.zarr", []
+
+    def noted(function):
+        def wrapped(*args, **options):
+            with pytest.raises(BlockingIOError):
+                refuse_held(store)
+            found = function(*args, **options)
+            with pytest.raises(BlockingIOError):
+                refuse_held(store)
+            tried.append(function.__name__)
+            return found
+
+        return wrapped
+
+    for name in ("fit_sections", "write_section"):
+        monkeypatch.setattr(_fit_sections, name, noted(getattr(_fit_sections, name)))
+    fit(sections, store, max_epochs=1, genes="class1_a")
+    assert tried == ["fit_sections", "write_section", "write_section"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.projection.pt", "a.zarr"]
+
+
 def test_a_disk_that_is_too_small_is_found_before_the_training(sections, no_work, tmp_path, monkeypatch):
     import shutil
     from types import SimpleNamespace

@@ -231,7 +231,7 @@ def fit_several(
         **by_name(settings), "features": features_record(sources), "scaling": scaling, "loadings": hash_of(loadings), "genes": fingerprint(chosen),
         "slides": [fingerprint_of_slide(slide) for slide in slides],
     }  # fmt: skip
-    with locked(model):
+    with locked(path), locked(model):  # from before the training to the last section
         done = _begun(state, json.loads(json.dumps(call)), resume)
         if not resume:
             draft.unlink(missing_ok=True)

@@ -56,7 +56,8 @@ def write_section(
 
     ``slide`` is at the projection's resolution and of its genes. ``model`` is the file in which the projection is kept,
     ``None`` where its user knows; ``started`` when the work began, by the performance counter. Of a section of the fit
-    ``posterior`` is given all its spots; ``joint`` is what the projections of sections share that were fitted together.
+    ``posterior`` is given all its spots; ``joint`` is what the projections of sections share that were fitted together: who
+    fitted them holds the store's lock for all.
     """
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     levels = [own.levels for own in fitted.sections.values()]
@@ -68,7 +69,7 @@ def write_section(
         "features": fitted.features,
         **({} if scaling is None else {"scaling": scaling}),
     }  # fmt: skip
-    with replacing(path, call=call, resume=resume) as work:
+    with replacing(path, call=call, resume=resume, held=joint is not None) as work:
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             if posterior is None:  # a fit has looked at all tables before its training

@@ -23,6 +23,7 @@ from sphisto.io.store import read as stores
 from sphisto.io.store.elements import add_element, make_blank
 from sphisto.io.store.errors import RESTORE, naming_damage
 from sphisto.io.store.groups import open_group, open_levels
+from sphisto.io.store.lock import refuse_held
 from sphisto.io.store.raster import (
     RasterWriter,
     create_raster,
@@ -52,7 +53,7 @@ _PICTURE_PX = 1_000  # longest side of the picture in the table
 def check_target(
     store: Path, library_id: str, key: str, *, joint: str | None = None, together: Sequence[str] = ()
 ) -> None:
-    """Refuse a path that holds something else than a store of sphisto, and names that are taken there.
+    """Refuse a path that holds something else than a store of sphisto, one that is being written, and names that are taken there.
 
     ``joint`` is the name that the projections of the libraries ``together`` share, which are fitted at once.
     """
@@ -68,6 +69,7 @@ def check_target(
         )
         raise ValueError(msg)
     claims.check_free(store, mark, library_id, key, joint, together)
+    refuse_held(store)
     if mark is not None:
         import spatialdata as sd
 
