@@ -714,6 +714,58 @@ def test_several_sections_hold_their_store_from_before_the_training_to_the_end(s
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.projection.pt", "a.zarr"]
 
 
+def test_sections_of_two_fits_are_told_wherever_they_are_read(sections, tmp_path, monkeypatch, caplog):
+    """A second fit was broken off once it had written the first section."""
+    from sphisto.tl import _fit_sections
+
+    store, options = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}
+    fit(sections, store, **options)
+    write = _fit_sections.write_section
+
+    def broken_off(fitted, section, *args, **keywords):
+        if section.library_id == "two":
+            raise KeyboardInterrupt
+        write(fitted, section, *args, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_fit_sections, "write_section", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            fit(sections, store, rng=1, **options)
+    one, two, model = *sections, tmp_path / "a.projection.pt"
+    reads = {
+        r"'projection' of 'one' is of another fit than that of 'two'": [
+            lambda: sp.get.gene_raster(store, "class1_a", library_id="one"),
+            lambda: sp.get.gene_raster(one, "class1_a", key="projection_one"),
+            lambda: sp.pl.projection(store, "class1_a", library_id="one", show=False),
+            lambda: sp.tl.aggregate(store, "one_spots", library_id="one"),
+        ],
+        r"'projection' of 'two' is of another fit than that of 'one'": [
+            lambda: sp.get.gene_raster(store, "class1_a", library_id="two"),
+            lambda: sp.pl.report(store, tmp_path / "report.html", overwrite=True),
+        ],
+        r"model .*a\.projection\.pt is of another fit than what was written of 'one'": [lambda: sp.tl.load(model)],
+        r"another fit than what was written of 'projection_one'": [lambda: sp.tl.load(one, key="projection_one")],
+    }
+    for said, calls in reads.items():
+        for call in calls:
+            caplog.clear()
+            call()
+            assert re.search(f"{said}.*resume=True", caplog.text)
+    with pytest.raises(ValueError, match=r"'projection' of 'one' of another fit than that of 'two'"):
+        sp.tl.integration(sections)
+    caplog.clear()
+    sp.tl.load(two, key="projection_two")  # which is of the model's fit
+    assert "another fit" not in caplog.text
+    fit(sections, store, rng=1, resume=True, **options)
+    caplog.clear()
+    for calls in reads.values():
+        for call in calls:
+            call()
+    assert "another fit" not in caplog.text
+    kept = {stores.record(store, f"projection_{name}")["params"]["fit"] for name in NAMES}
+    assert kept == {sp.tl.load(model).params["fit"]}
+
+
 def test_a_disk_that_is_too_small_is_found_before_the_training(sections, no_work, tmp_path, monkeypatch):
     import shutil
     from types import SimpleNamespace

@@ -35,7 +35,7 @@ from sphisto.slide.frames import frames_of
 from sphisto.tl._genes import default_genes, names_of
 from sphisto.tl._loadings import most_maps
 from sphisto.tl._project import annotate
-from sphisto.tl._write import write_section
+from sphisto.tl._write import digest_of, write_section
 from sphisto.train.fit import fit_sections
 
 if TYPE_CHECKING:
@@ -251,12 +251,14 @@ def fit_several(
                 if not checkpoint.exists():  # there is nothing to go on from
                     state.unlink(missing_ok=True)
                 raise
+            fitted = replace(fitted, params={**fitted.params, "fit": digest_of(fitted)})
             save_fitted(fitted, draft)
         else:
             fitted = load_fitted(draft)
         for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
             key = _keys.of_section(key_added, slide.name)
-            if slide.name in done and key in (stores.read_mark(path) or {}).get("keys", {}):
+            there = (stores.read_mark(path) or {}).get("keys", {}).get(key, {})
+            if slide.name in done and there.get("fit", "") == fitted.params.get("fit"):
                 logger.info("%s is written already.", slide.name)
                 record = {**stores.record(path, key), "history": dict(fitted.history)}
                 annotate(section, fitted.of_section(slide.name), stores.fitted(path, key), key, record)

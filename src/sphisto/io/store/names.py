@@ -64,6 +64,11 @@ def members_of(mark: dict[str, Any], joint: str) -> dict[str, str]:
     }
 
 
+def fits_of(mark: dict[str, Any], joint: str) -> dict[str, str | None]:
+    """Digest of the fit that wrote each of the sections that share a name, by library; former versions kept none."""
+    return {library: mark["keys"][name].get("fit") for name, library in members_of(mark, joint).items()}
+
+
 def check_free(
     store: Path,
     mark: dict[str, Any] | None,

@@ -78,11 +78,11 @@ def check_target(
 
 
 @quiet()
-def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None) -> None:
+def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None, fit: str | None = None) -> None:
     """Write a slide's image, tissue and spots into a store that is being built.
 
     An earlier projection of that key goes; other projections and libraries of the store stay. ``joint`` names what several
-    sections share that were fitted together: then each lies in a coordinate system of its own.
+    sections share that were fitted together, and ``fit`` is the digest of that fit: then each lies in a coordinate system of its own.
     """
     names = _keys.of_library(slide.name)
     _drop(staging, [*names, *_keys.elements(key)])
@@ -104,7 +104,9 @@ def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None)
         mark["version"] = __version__
         table = claims.table_of(mark, slide.name)
         mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
-        about = {"library_id": slide.name, "spot": asdict(slide.spot), **({} if joint is None else {"joint": joint})}
+        about: dict[str, Any] = {"library_id": slide.name, "spot": asdict(slide.spot)}
+        if joint is not None:
+            about |= {"joint": joint, "fit": fit}
         mark["keys"] = {**mark["keys"], key: about}
         grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key), _keys.tissue(key))}
         mark["grids"] = {**mark["grids"], **grids}
