@@ -8,11 +8,13 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 import sphisto as sp
 from sphisto.io.store import read as stores
+from sphisto.tl._fit_sections import sections_of
 
 NAMES = ("one", "two")
 SEEDS = {"one": 1, "two": 2, "new": 5}
@@ -225,6 +227,27 @@ def joined(sections):
     both = ad.concat(dict(zip(NAMES, sections, strict=True)), label="sample", merge="same")
     both.uns["spatial"] = {name: adata.uns["spatial"][name] for name, adata in zip(NAMES, sections, strict=True)}
     return both
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
+def test_names_of_libraries_may_be_of_any_sequence(joined, no_work, kind):
+    names = kind(["one", "two"])
+    sections, teach = sections_of(joined, image=None, library_id=names, library_key=None)
+    assert teach
+    assert [section.library_id for section in sections] == ["one", "two"]
+    joined.obs["half"] = joined.obs["sample"].astype(str).where(joined.obs["sample"] == "one")
+    with pytest.raises(KeyError, match=r"no library 'two' in obs\['half'\]"):
+        sections_of(joined, image=None, library_id=names, library_key="half")
+
+
+def test_a_column_with_anything_but_a_table_is_refused_with_the_mend(pair, no_work):
+    """Tables of a SpatialData may have that column."""
+    import spatialdata as sd
+
+    with pytest.raises(
+        ValueError, match=r"library_key='region' with a SpatialData; .*an AnnData.*`library_id=\[\.\.\.\]`"
+    ):
+        fit(sd.read_zarr(pair.store), "a.zarr", library_key="region")
 
 
 @pytest.mark.parametrize("named", [{"library_key": "sample"}, {"library_id": ["one", "two"]}])

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scipy import sparse
 
 from sphisto import __version__, _keys
@@ -68,7 +69,7 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
         for number, (one, own) in enumerate(zip(data, images, strict=True), 1):
             with naming(f"section {number} of {len(data)}"):
                 found.append(as_section(one, image=own))
-    elif library_key is not None or isinstance(library_id, list | tuple):
+    elif library_key is not None or np.ndim(library_id) == 1:
         names = _libraries(data, library_id, library_key)
         if isinstance(library_id, str):
             return [as_section(data, image=image, library_id=library_id)], False
@@ -121,7 +122,13 @@ def _libraries(data: Any, library_id: Any, library_key: str | None) -> list[str]
     if library_key is None:
         return [str(name) for name in library_id]
     obs = getattr(data, "obs", None)
-    if obs is None or library_key not in obs:
+    if obs is None:
+        msg = (
+            f"Found library_key={library_key!r} with a {type(data).__name__}; expected an AnnData, whose obs has that column. Name the "
+            "sections of a SpatialData by `library_id=[...]`, and give those of folders in a list."
+        )
+        raise ValueError(msg)
+    if library_key not in obs:
         msg = f"Found no column obs[{library_key!r}]; expected one that names the library of each spot."
         raise KeyError(msg)
     known = [str(name) for name in dict.fromkeys(obs[library_key].dropna())]
@@ -229,7 +236,7 @@ def fit_several(
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
         **by_name(settings), "features": features_record(sources), "scaling": scaling, "loadings": hash_of(loadings), "genes": fingerprint(chosen),
-        "slides": [fingerprint_of_slide(slide) for slide in slides],
+        "slides": [fingerprint_of_slide(slide) for slide in slides], "um_per_px": [slide.grid.um_per_px for slide in slides],
     }  # fmt: skip
     with locked(path), locked(model):  # from before the training to the last section
         done = _begun(state, json.loads(json.dumps(call)), resume)
