@@ -236,7 +236,7 @@ def fit_several(
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
         **by_name(settings), "features": features_record(sources), "scaling": scaling, "loadings": hash_of(loadings), "genes": fingerprint(chosen),
-        "slides": [fingerprint_of_slide(slide) for slide in slides], "um_per_px": [slide.grid.um_per_px for slide in slides],
+        "slides": [fingerprint_of_slide(slide) for slide in slides], "um_per_px": [f"{slide.grid.um_per_px:.3g}" for slide in slides],
     }  # fmt: skip
     with locked(path), locked(model):  # from before the training to the last section
         done = _begun(state, json.loads(json.dumps(call)), resume)
