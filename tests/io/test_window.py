@@ -178,6 +178,15 @@ def test_what_is_no_window_is_refused(bins, box):
         sp.io.section(bins, bbox=box)
 
 
+def test_a_window_of_one_bin_is_named(bins):
+    x, y = bins.obsm["spatial"][0]
+    box = (x - 0.5, y - 0.5, x + 0.5, y + 0.5)
+    with pytest.raises(
+        ValueError, match=rf"Found 1 spot\(s\) or bin\(s\) in bbox=\({x - 0.5}, .*at least two.*larger window"
+    ):
+        sp.io.section(bins, bbox=box)
+
+
 def test_an_image_alone_has_none(bins):
     with pytest.raises(ValueError, match="Found `bin_um` or `bbox` with an image alone"):
         sp.io.section(np.zeros((50, 50, 3), np.uint8), image_um_per_px=1, bbox=BOX)

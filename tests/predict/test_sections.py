@@ -125,6 +125,19 @@ def test_symbols_against_ids_are_refused_with_the_mend(slides):
         assert word in str(found.value)
 
 
+def test_a_small_panel_is_not_taken_for_names_of_another_kind(slides):
+    """Its names are all found in the other section, of which its genes carry a small share of the counts."""
+    counts = np.asarray(slides[0].spots.values.sum(axis=0)).ravel()
+    rare = [slides[0].spots.genes[i] for i in np.argsort(counts)[:4]]
+    panel = replace(slides[1], measured=slides[1].spots.of(rare))
+    said = r"4 genes in common, .* of 'toy0'.*'toy1' has only 4 of its \d+ genes, by the same names: leave 'toy1' out, or cut"
+    with pytest.raises(ValueError, match=said) as found:
+        of_common_genes([slides[0], panel])
+    assert "symbols" not in str(found.value)
+    cut = replace(slides[0], measured=slides[0].spots.of(rare))
+    assert [each.spots.genes for each in of_common_genes([cut, panel])] == [tuple(rare)] * 2
+
+
 def test_sections_that_share_few_counts_are_refused(slides):
     genes = slides[1].spots.genes
     some = with_genes(slides[1], [*genes[:2], *(f"other{i}" for i in range(len(genes) - 2))])

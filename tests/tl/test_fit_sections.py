@@ -8,13 +8,14 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
 import sphisto as sp
 from sphisto.io.slides import make_slide
 from sphisto.io.store import read as stores
-from sphisto.tl._fit_sections import comparable_slides
+from sphisto.tl._fit_sections import comparable_slides, sections_of
 
 NAMES = ("one", "two")
 SEEDS = {"one": 1, "two": 2, "new": 5}
@@ -227,6 +228,27 @@ def joined(sections):
     both = ad.concat(dict(zip(NAMES, sections, strict=True)), label="sample", merge="same")
     both.uns["spatial"] = {name: adata.uns["spatial"][name] for name, adata in zip(NAMES, sections, strict=True)}
     return both
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
+def test_names_of_libraries_may_be_of_any_sequence(joined, no_work, kind):
+    names = kind(["one", "two"])
+    sections, teach = sections_of(joined, image=None, library_id=names, library_key=None)
+    assert teach
+    assert [section.library_id for section in sections] == ["one", "two"]
+    joined.obs["half"] = joined.obs["sample"].astype(str).where(joined.obs["sample"] == "one")
+    with pytest.raises(KeyError, match=r"no library 'two' in obs\['half'\]"):
+        sections_of(joined, image=None, library_id=names, library_key="half")
+
+
+def test_a_column_with_anything_but_a_table_is_refused_with_the_mend(pair, no_work):
+    """Tables of a SpatialData may have that column."""
+    import spatialdata as sd
+
+    with pytest.raises(
+        ValueError, match=r"library_key='region' with a SpatialData; .*an AnnData.*`library_id=\[\.\.\.\]`"
+    ):
+        fit(sd.read_zarr(pair.store), "a.zarr", library_key="region")
 
 
 @pytest.mark.parametrize("named", [{"library_key": "sample"}, {"library_id": ["one", "two"]}])
@@ -629,6 +651,59 @@ def test_a_key_that_is_taken_in_the_store_is_refused_before_long_work(sections, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_one_and_several_sections_never_share_a_model(sections, pair, new, tmp_path, no_work):
+    """Each other's would be replaced, and nobody could say which one is read by that name."""
+    import shutil
+
+    store, options = tmp_path / "pair.zarr", {"max_epochs": 1, "genes": "class1_a"}
+    shutil.copytree(pair.store, store)
+    model, before = sp.tl.load(pair.model), sorted(tmp_path.rglob("*"))
+    several = r"holds a projection 'projection' of several sections \('one', 'two'\).*`key_added`"
+    with pytest.raises(FileExistsError, match=several):
+        fit(sections[0], store, **options)
+    with pytest.raises(FileExistsError, match=several):
+        sp.tl.predict(model, image_of(new), store=store, scaling="section", device="cpu")
+    with pytest.raises(FileExistsError, match=r"'projection_one' as a part of the projection 'projection' of several"):
+        fit(sections[0], store, key_added="projection_one", **options)
+    with pytest.raises(FileExistsError, match=r"holds a projection 'projection' of 'two', too, which would be left"):
+        fit([sections[0], new], store, **options)
+    assert sorted(tmp_path.rglob("*")) == before
+    sp.tl.predict(model, image_of(new), store=store, scaling="section", device="cpu", key_added="added")
+    found = sp.get.gene_raster(store, "class1_a", key="added")
+    np.testing.assert_array_equal(sp.get.gene_raster(store, "class1_a", key="added", library_id="new"), found)
+
+
+def test_several_sections_never_replace_the_model_of_one(sections, tmp_path, no_work):
+    fit(sections[0].copy(), tmp_path / "a.zarr", max_epochs=1, genes="class1_a")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match=r"holds a projection 'projection' of 'one' alone, whose model"):
+        fit(sections, tmp_path / "a.zarr")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_name_that_is_of_one_section_and_of_several_is_that_of_the_one(pair, tmp_path):
+    """Former versions wrote such stores."""
+    import shutil
+
+    import zarr
+
+    store = tmp_path / "mixed.zarr"
+    shutil.copytree(pair.store, store)
+    root = zarr.open_group(store, mode="r+")
+    mark = dict(root.attrs["sphisto"])
+    about = {name: value for name, value in mark["keys"]["projection_one"].items() if name != "joint"}
+    root.attrs["sphisto"] = {**mark, "keys": {**mark["keys"], "projection": about}}
+    assert stores.projection(store, "projection") == "projection"
+    assert stores.projection(store, "projection", "one") == "projection"
+    assert stores.projection(store, "projection", "two") == "projection_two"
+    assert stores.projection(store, "projection_one", "one") == "projection_one"
+
+
+def test_the_key_itself_is_named_where_it_cannot_be_one(sections, no_work, tmp_path):
+    with pytest.raises(ValueError, match=r"^Found key_added='a b'; expected 1 to 100 letters"):
+        fit(sections, tmp_path / "a.zarr", key_added="a b")
+
+
 def test_a_key_that_is_taken_in_a_table_is_refused_before_long_work(sections, no_work, tmp_path):
     sections[1].uns["projection_two"] = "mine"
     with pytest.raises(ValueError, match=r"projection_two"):
@@ -644,6 +719,102 @@ def test_a_fit_that_fails_before_its_first_epoch_leaves_nothing(sections, tmp_pa
     with pytest.raises(MemoryError):
         fit(sections, tmp_path / "a.zarr")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["several", "one", "predict"])
+def test_a_store_that_another_process_writes_is_refused_before_images_are_read(
+    sections, pair, new, tmp_path, monkeypatch, verb
+):
+    from sphisto.io.store.lock import locked
+
+    for module in ("_fit_sections", "_fit_projection", "_predict"):
+        monkeypatch.setattr(f"sphisto.tl.{module}.make_slide", None)
+    store = tmp_path / "a.zarr"
+    write = {
+        "several": lambda: fit(sections, store),
+        "one": lambda: fit(sections[0], store),
+        "predict": lambda: sp.tl.predict(sp.tl.load(pair.model), new.copy(), store=store, device="cpu"),
+    }[verb]
+    with locked(store), pytest.raises(BlockingIOError, match=r"a\.zarr is being written by process"):
+        write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_sections_hold_their_store_from_before_the_training_to_the_end(sections, tmp_path, monkeypatch):
+    from sphisto.io.store.lock import refuse_held
+    from sphisto.tl import _fit_sections
+
+    store, tried = tmp_path / "a.zarr", []
+
+    def noted(function):
+        def wrapped(*args, **options):
+            with pytest.raises(BlockingIOError):
+                refuse_held(store)
+            found = function(*args, **options)
+            with pytest.raises(BlockingIOError):
+                refuse_held(store)
+            tried.append(function.__name__)
+            return found
+
+        return wrapped
+
+    for name in ("fit_sections", "write_section"):
+        monkeypatch.setattr(_fit_sections, name, noted(getattr(_fit_sections, name)))
+    fit(sections, store, max_epochs=1, genes="class1_a")
+    assert tried == ["fit_sections", "write_section", "write_section"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.projection.pt", "a.zarr"]
+
+
+def test_sections_of_two_fits_are_told_wherever_they_are_read(sections, tmp_path, monkeypatch, caplog):
+    """A second fit was broken off once it had written the first section."""
+    from sphisto.tl import _fit_sections
+
+    store, options = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}
+    fit(sections, store, **options)
+    write = _fit_sections.write_section
+
+    def broken_off(fitted, section, *args, **keywords):
+        if section.library_id == "two":
+            raise KeyboardInterrupt
+        write(fitted, section, *args, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_fit_sections, "write_section", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            fit(sections, store, rng=1, **options)
+    one, two, model = *sections, tmp_path / "a.projection.pt"
+    reads = {
+        r"'projection' of 'one' is of another fit than that of 'two'": [
+            lambda: sp.get.gene_raster(store, "class1_a", library_id="one"),
+            lambda: sp.get.gene_raster(one, "class1_a", key="projection_one"),
+            lambda: sp.pl.projection(store, "class1_a", library_id="one", show=False),
+            lambda: sp.tl.aggregate(store, "one_spots", library_id="one"),
+        ],
+        r"'projection' of 'two' is of another fit than that of 'one'": [
+            lambda: sp.get.gene_raster(store, "class1_a", library_id="two"),
+            lambda: sp.pl.report(store, tmp_path / "report.html", overwrite=True),
+        ],
+        r"model .*a\.projection\.pt is of another fit than what was written of 'one'": [lambda: sp.tl.load(model)],
+        r"another fit than what was written of 'projection_one'": [lambda: sp.tl.load(one, key="projection_one")],
+    }
+    for said, calls in reads.items():
+        for call in calls:
+            caplog.clear()
+            call()
+            assert re.search(f"{said}.*resume=True", caplog.text)
+    with pytest.raises(ValueError, match=r"'projection' of 'one' of another fit than that of 'two'"):
+        sp.tl.integration(sections)
+    caplog.clear()
+    sp.tl.load(two, key="projection_two")  # which is of the model's fit
+    assert "another fit" not in caplog.text
+    fit(sections, store, rng=1, resume=True, **options)
+    caplog.clear()
+    for calls in reads.values():
+        for call in calls:
+            call()
+    assert "another fit" not in caplog.text
+    kept = {stores.record(store, f"projection_{name}")["params"]["fit"] for name in NAMES}
+    assert kept == {sp.tl.load(model).params["fit"]}
 
 
 def test_a_disk_that_is_too_small_is_found_before_the_training(sections, no_work, tmp_path, monkeypatch):

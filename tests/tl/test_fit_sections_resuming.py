@@ -165,6 +165,8 @@ def test_resuming_another_call_is_refused(tmp_path, run, unbroken, monkeypatch):
     for options, said in (({"rng": 1}, "rng"), ({"scaling": "pooled"}, "scaling"), ({"genes": ["class1_a"]}, "genes")):
         with pytest.raises(ValueError, match=rf"unfinished fit .*another call: {said} differ.*resume=False"):
             run(store, resume=True, **options)
+    with pytest.raises(ValueError, match=r"another call: (genes, )?slides, um_per_px differ"):
+        run(store, resume=True, um_per_px=16.7)
     other = [sp.datasets.toy(96, 112, pitch_um=24, rng=seed) for seed in (1, 3)]
     for name, adata in zip(NAMES, other, strict=True):
         adata.uns["spatial"][name] = adata.uns["spatial"].pop("toy")

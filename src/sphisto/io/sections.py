@@ -261,9 +261,7 @@ def section(
         return _image_alone(data, image_um_per_px, library_id, spot_um, spot_shape, tissue, check=check)
     if of_run is None:
         found, others = part_of_section(found, bin_um, window)
-    if len(found.rows) < _LEAST_SPOTS:
-        msg = f"Found {len(found.rows)} spot(s); a projection needs at least two, and some tens to be worth anything."
-        raise ValueError(msg)
+    _require_some(len(found.rows), window)
     um = None if image_um_per_px is None else require_positive(image_um_per_px, "image_um_per_px")
     scale = calibration_of(found, um, spot_um, spot_shape)
     pyramid = found.image
@@ -302,6 +300,15 @@ def section(
         seen_shape=found.adata.shape,
         sdata=data if hasattr(data, "shapes") else None,
     )
+
+
+def _require_some(n: int, bbox: BBox | None) -> None:
+    """Refuse too few spots; where a window was asked for, it holds too few."""
+    if n < _LEAST_SPOTS:
+        where = "" if bbox is None else f" or bin(s) in bbox={bbox}, (x_min, y_min, x_max, y_max) in full-resolution px"
+        wider = "" if bbox is None else " Choose a larger window."
+        msg = f"Found {n} spot(s){where}; a projection needs at least two, and some tens to be worth anything.{wider}"
+        raise ValueError(msg)
 
 
 def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:

@@ -97,6 +97,8 @@ def _projections(store: Store, key: str | None, library_id: str | None) -> list[
     if not chosen:
         # says which there are
         stores.projection(store, key if key is not None else next(iter(about["keys"])), library_id)
+    for name in {about["keys"][name].get("joint"): name for name in chosen}.values():
+        stores.tell_of_two_fits(about, name)
     return chosen
 
 

@@ -183,10 +183,19 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
                 key=lambda each: len(set(each.spots.genes) & set(spots.genes)),
                 default=slide,
             )
-            msg = (
+            found = (
                 f"The sections have {len(genes)} genes in common, which carry {share:.0%} of the counts of "
-                f"{slide.name!r}; expected at least {_LEAST_SHARED:.0%}. Names of its genes look like "
-                f"{', '.join(spots.genes[:3])}, those of {other.name!r} like {', '.join(other.spots.genes[:3])}: "
+                f"{slide.name!r}; expected at least {_LEAST_SHARED:.0%}."
+            )
+            if set(other.spots.genes) <= set(spots.genes):  # names are of one kind
+                msg = (
+                    f"{found} {other.name!r} has only {len(other.spots.genes)} of its {len(spots.genes)} genes, by the same names: "
+                    f"leave {other.name!r} out, or cut all sections to its genes (`adata[:, other.var_names].copy()`)."
+                )
+                raise ValueError(msg)
+            msg = (
+                f"{found} Names of its genes look like {', '.join(spots.genes[:3])}, those of {other.name!r} like "
+                f"{', '.join(other.spots.genes[:3])}: "
                 "bring both to symbols or to ids (`adata.var_names = adata.var['gene_ids']`), of one species."
             )
             raise ValueError(msg)

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scipy import sparse
 
 from sphisto import __version__, _keys
@@ -25,6 +26,7 @@ from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store import read as stores
 from sphisto.io.store import write as building
 from sphisto.io.store.lock import locked
+from sphisto.io.store.names import check_name
 from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.predict.fitted import load_fitted, save_fitted
@@ -34,7 +36,7 @@ from sphisto.slide.frames import frames_of
 from sphisto.tl._genes import default_genes, names_of
 from sphisto.tl._loadings import most_maps
 from sphisto.tl._project import annotate
-from sphisto.tl._write import write_section
+from sphisto.tl._write import digest_of, write_section
 from sphisto.train.fit import fit_sections
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
         for number, (one, own) in enumerate(zip(data, images, strict=True), 1):
             with naming(f"section {number} of {len(data)}"):
                 found.append(as_section(one, image=own))
-    elif library_key is not None or isinstance(library_id, list | tuple):
+    elif library_key is not None or np.ndim(library_id) == 1:
         names = _libraries(data, library_id, library_key)
         if isinstance(library_id, str):
             return [as_section(data, image=image, library_id=library_id)], False
@@ -126,7 +128,13 @@ def _libraries(data: Any, library_id: Any, library_key: str | None) -> list[str]
     if library_key is None:
         return [str(name) for name in library_id]
     obs = getattr(data, "obs", None)
-    if obs is None or library_key not in obs:
+    if obs is None:
+        msg = (
+            f"Found library_key={library_key!r} with a {type(data).__name__}; expected an AnnData, whose obs has that column. Name the "
+            "sections of a SpatialData by `library_id=[...]`, and give those of folders in a list."
+        )
+        raise ValueError(msg)
+    if library_key not in obs:
         msg = f"Found no column obs[{library_key!r}]; expected one that names the library of each spot."
         raise KeyError(msg)
     known = [str(name) for name in dict.fromkeys(obs[library_key].dropna())]
@@ -217,11 +225,13 @@ def fit_several(
     started = time.perf_counter()
     require_factors(network, spec)
     check_scaling(scaling)
+    check_name(key_added, "key_added")
+    together = [section.library_id for section in sections]
     for section in sections:
         key = _keys.of_section(key_added, section.library_id)
         with naming(section.library_id):
             require_free_key(section.table, key)
-            building.check_target(path, section.library_id, key)
+            building.check_target(path, section.library_id, key, joint=key_added, together=together)
     _refuse_one_name_for_two(sections, key_added)
     slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
     if len({slide.spot.area_px(1.0) for slide in slides}) > 1:
@@ -239,9 +249,9 @@ def fit_several(
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
         **by_name(settings), "features": features_record(sources), "scaling": scaling, "loadings": hash_of(loadings), "genes": fingerprint(chosen),
-        "slides": [fingerprint_of_slide(slide) for slide in slides],
+        "slides": [fingerprint_of_slide(slide) for slide in slides], "um_per_px": [f"{slide.grid.um_per_px:.3g}" for slide in slides],
     }  # fmt: skip
-    with locked(model):
+    with locked(path), locked(model):  # from before the training to the last section
         done = _begun(state, json.loads(json.dumps(call)), resume)
         if not resume:
             draft.unlink(missing_ok=True)
@@ -261,12 +271,14 @@ def fit_several(
                 if not checkpoint.exists():  # there is nothing to go on from
                     state.unlink(missing_ok=True)
                 raise
+            fitted = replace(fitted, params={**fitted.params, "fit": digest_of(fitted)})
             save_fitted(fitted, draft)
         else:
             fitted = load_fitted(draft)
         for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
             key = _keys.of_section(key_added, slide.name)
-            if slide.name in done and key in (stores.read_mark(path) or {}).get("keys", {}):
+            there = (stores.read_mark(path) or {}).get("keys", {}).get(key, {})
+            if slide.name in done and there.get("fit", "") == fitted.params.get("fit"):
                 logger.info("%s is written already.", slide.name)
                 record = {**stores.record(path, key), "history": dict(fitted.history)}
                 annotate(section, fitted.of_section(slide.name), stores.fitted(path, key), key, record)

@@ -138,13 +138,30 @@ def _counts(table: AnnData, layer: str) -> tuple[Any, str]:
 
 
 def _plain(tables: Tables, projection: str) -> NDArray[np.bool_]:
-    """Which factors of a projection of several sections are no contrasts."""
+    """Which factors of a projection of several sections are no contrasts; refuse sections of different fits."""
+    _require_one_fit(tables, projection)
     loadings = [table.varm[_keys.loadings(key)] for table in tables for key in _joint(table, projection).values()]
     return np.logical_and.reduce([(np.nan_to_num(np.asarray(each)) >= 0).all(axis=0) for each in loadings])
 
 
 def _roots_of_shares(densities: Floats) -> Floats:
     return np.sqrt(densities / np.maximum(densities.sum(axis=1, keepdims=True), 1e-12))
+
+
+def _require_one_fit(tables: Tables, projection: str) -> None:
+    """Refuse sections of different fits: the factors of one are not those of another."""
+    fits = {}
+    for table in tables:
+        for library, key in _joint(table, projection).items():
+            fits[library] = table.uns[key]["params"].get("fit")
+    if len(set(fits.values())) > 1:
+        first = next(iter(fits))
+        others = [library for library, fit in fits.items() if fit != fits[first]]
+        msg = (
+            f"Found the projection {projection!r} of {first!r} of another fit than that of {', '.join(map(repr, others))}; expected "
+            "one fit of all, as factors mean the same in no other. Bring it to its end by the same call with `resume=True`, or fit again."
+        )
+        raise ValueError(msg)
 
 
 def _joint(table: AnnData, projection: str) -> dict[str, str]:

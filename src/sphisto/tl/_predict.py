@@ -148,6 +148,7 @@ def predict(
         refuse_registered(section)
     frame = frame_in(fitted, section.library_id, section.registration) if fitted.lessons else None
     own = fitted.sections.get(section.library_id)
+    building.check_target(path, section.library_id, key_added)
     with stage("image and tissue"):
         slide = make_slide(section, um_per_px=fitted.um_per_px, spot=fitted.spot if own is None else own.spot)
     _check_scale(slide, fitted)
@@ -159,7 +160,6 @@ def predict(
     slide = replace(slide, frame=frame)
     if own is not None:
         require_same_section(own, slide)
-    building.check_target(path, slide.name, key_added)
     write_section(
         fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
         client=client, started=started, scaling=scaling,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from sphisto._settings import logger
 from sphisto.io.paths import user_path
+from sphisto.io.store.names import fits_of
+from sphisto.io.store.read import read_mark
 from sphisto.predict.fitted import Fitted, load_fitted, save_fitted
 
 if TYPE_CHECKING:
@@ -75,7 +78,33 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
     >>> import sphisto as sp
     >>> fitted = sp.tl.load("toy.projection.pt")  # doctest: +SKIP
     """
-    return load_fitted(user_path(_model_path(source, key) if hasattr(source, "uns") else source))
+    if hasattr(source, "uns"):
+        path = user_path(_model_path(source, key))
+        fitted = load_fitted(path)
+        written = {str(key): source.uns[key].get("params", {}).get("fit")}
+    else:
+        path = user_path(source)
+        fitted = load_fitted(path)
+        written = _fits_beside(path)
+    other = [name for name, fit in written.items() if fit != fitted.params.get("fit")]
+    if fitted.sections and other:
+        logger.warning(
+            "The model %s is of another fit than what was written of %s: a fit was broken off, or is still writing. The same "
+            "call with `resume=True` brings it to its end; or fit again.", path, ", ".join(map(repr, other)),
+        )  # fmt: skip
+    return fitted
+
+
+def _fits_beside(model: Path) -> dict[str, str | None]:
+    """Digest of the fit that wrote each section in the store beside a model, if it is called as a fit calls both."""
+    parts = model.name.removesuffix(".pt").split(".")
+    for i in range(1, len(parts)):
+        start, joint = ".".join(parts[:i]), ".".join(parts[i:])
+        for name in (f"{start}.zarr", start):
+            mark = read_mark(model.parent / name)
+            if mark and (found := fits_of(mark, joint)):
+                return found
+    return {}
 
 
 def as_fitted(fitted: Fitted | str | Path) -> Fitted:

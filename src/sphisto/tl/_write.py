@@ -35,6 +35,16 @@ if TYPE_CHECKING:
 _PREPARED = "slide"  # in the journal
 
 
+def digest_of(fitted: Fitted) -> str:
+    """Short digest of a fitted projection, by which it is told from every other one."""
+    weights = [value.cpu().numpy() for value in fitted.weights.values()]
+    levels = [own.levels for own in fitted.sections.values()]
+    model = fitted.model
+    return fingerprint(
+        [*weights, model.genes, model.names, model.loadings, fitted.mean, fitted.genes, fitted.config, *levels]
+    )
+
+
 def write_section(
     fitted: Fitted,
     section: Section,
@@ -56,25 +66,22 @@ def write_section(
 
     ``slide`` is at the projection's resolution and of its genes. ``model`` is the file in which the projection is kept,
     ``None`` where its user knows; ``started`` when the work began, by the performance counter. Of a section of the fit
-    ``posterior`` is given all its spots; ``joint`` is what the projections of sections share that were fitted together.
+    ``posterior`` is given all its spots; ``joint`` is what the projections of sections share that were fitted together: who
+    fitted them holds the store's lock for all.
     """
-    weights = [value.cpu().numpy() for value in fitted.weights.values()]
-    levels = [own.levels for own in fitted.sections.values()]
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key, "slide": fingerprint_of_slide(slide),
-        "model": fingerprint(
-            [*weights, fitted.model.genes, fitted.model.names, fitted.model.loadings, fitted.mean, fitted.genes, fitted.config, *levels]
-        ),
+        "model": digest_of(fitted),
         "features": fitted.features,
         **({} if scaling is None else {"scaling": scaling}),
     }  # fmt: skip
-    with replacing(path, call=call, resume=resume) as work:
+    with replacing(path, call=call, resume=resume, held=joint is not None) as work:
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             if posterior is None:  # a fit has looked at all tables before its training
                 building.check_table(path, slide, section.table, key)
             with stage("write image"):
-                building.write_slide(work.staging, slide, key, joint)
+                building.write_slide(work.staging, slide, key, joint, fitted.params.get("fit"))
             work.journal.note(_PREPARED)
         if not isinstance(slide.image, np.ndarray):
             slide = replace(slide, image=building.stored_image(work.staging, slide))  # a file is decoded once

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from sphisto.io.store import transaction
-from sphisto.io.store.lock import lock_file
+from sphisto.io.store.lock import lock_file, locked, refuse_held
 from sphisto.io.store.transaction import clone, recover, replacing
 
 
@@ -207,6 +207,20 @@ def test_of_two_writers_the_second_is_told_of_the_first(store):
     kill(process)
     with replacing(store) as work:  # its lock is stale by now
         write(work.staging, "new")
+    assert leftovers(store) == []
+
+
+def test_several_versions_in_a_row_under_one_lock(store):
+    with locked(store):
+        for text in ("first", "second"):
+            with replacing(store, held=True) as work:
+                write(work.staging, text)
+            with pytest.raises(BlockingIOError, match="is being written"), replacing(store):
+                pass
+            with pytest.raises(BlockingIOError, match="is being written"):
+                refuse_held(store)
+            assert read(store) == (text, text)
+    refuse_held(store)
     assert leftovers(store) == []
 
 

@@ -60,6 +60,13 @@ def locked(store: Path) -> Iterator[None]:
             os.close(handle)
 
 
+def refuse_held(store: Path) -> None:
+    """Refuse a store that another process writes at this moment, before work that would be in vain."""
+    if lock_file(store).exists():  # it may be left of one that has ended
+        with locked(store):
+            pass
+
+
 def lock_file(store: Path) -> Path:
     """Name the file that is held while a store is written."""
     return store.with_name(f".{store.name}.lock")

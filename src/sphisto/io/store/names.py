@@ -6,10 +6,13 @@ import hashlib
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sphisto import _keys
 from sphisto._settings import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KINDS = ("images", "labels", "points", "shapes", "tables")
 _LONGEST = 100  # characters: file systems take 255 bytes, with what is added to a name
@@ -67,8 +70,32 @@ def table_of(mark: dict[str, Any] | None, library_id: str) -> str:
     return _keys.library_table(library_id) if known else _keys.TABLE
 
 
-def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: str) -> None:
-    """Refuse names that would take the place of what belongs to another library, projection or program."""
+def members_of(mark: dict[str, Any], joint: str) -> dict[str, str]:
+    """Libraries of the projections that were fitted together under a name, in whatever case, by projection."""
+    return {
+        name: library_of(mark, name)
+        for name, about in mark["keys"].items()
+        if about.get("joint", "").casefold() == joint.casefold()
+    }
+
+
+def fits_of(mark: dict[str, Any], joint: str) -> dict[str, str | None]:
+    """Digest of the fit that wrote each of the sections that share a name, by library; former versions kept none."""
+    return {library: mark["keys"][name].get("fit") for name, library in members_of(mark, joint).items()}
+
+
+def check_free(
+    store: Path,
+    mark: dict[str, Any] | None,
+    library_id: str,
+    key: str,
+    joint: str | None = None,
+    together: Sequence[str] = (),
+) -> None:
+    """Refuse names that would take the place of what belongs to another library, projection or program.
+
+    ``joint`` is the name that the projections of the libraries ``together`` share, which are fitted at once.
+    """
     check_name(library_id, "library_id")
     check_name(key, "key_added")
     of_library = [*_keys.of_library(library_id), table_of(mark, library_id)]
@@ -78,6 +105,7 @@ def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: s
         raise ValueError(msg)
     if mark is None:
         return
+    _check_model_free(store, mark, key, joint, together)
     holder = library_of(mark, key)
     if key in mark["keys"] and holder != library_id:
         msg = (
@@ -97,6 +125,39 @@ def check_free(store: Path, mark: dict[str, Any] | None, library_id: str, key: s
         msg = (
             f"{store} holds the element {taken[0]!r}, which the projection {key!r} of {library_id!r} would replace; it "
             "is left alone. Choose another `key_added`, `library_id` or `store`."
+        )
+        raise FileExistsError(msg)
+
+
+def _check_model_free(store: Path, mark: dict[str, Any], key: str, joint: str | None, together: Sequence[str]) -> None:
+    """Refuse a name whose model, beside the store, is that of other sections, too: it would be replaced."""
+    if members := members_of(mark, key):
+        msg = (
+            f"{store} holds a projection {key!r} of several sections ({', '.join(map(repr, members.values()))}), whose "
+            "one model would be replaced by that of a section alone; it is left alone. Choose another `key_added` or another `store`."
+        )
+        raise FileExistsError(msg)
+    others = mark["keys"].get(key, {}).get("joint")
+    if others not in (None, joint):
+        msg = (
+            f"{store} holds {key!r} as a part of the projection {others!r} of several sections, which would lose it; it is "
+            "left alone. Choose another `key_added` or another `store`."
+        )
+        raise FileExistsError(msg)
+    if joint is None:
+        return
+    alone = [name for name in mark["keys"] if name.casefold() == joint.casefold()]
+    if alone:
+        msg = (
+            f"{store} holds a projection {alone[0]!r} of {library_of(mark, alone[0])!r} alone, whose model would be replaced by "
+            "that of several sections; it is left alone. Choose another `key_added` or another `store`."
+        )
+        raise FileExistsError(msg)
+    lost = [library for library in members_of(mark, joint).values() if library not in together]
+    if lost:
+        msg = (
+            f"{store} holds a projection {joint!r} of {', '.join(map(repr, lost))}, too, which would be left without a model: "
+            "expected all of its sections. Fit them together with these, or choose another `key_added` or another `store`."
         )
         raise FileExistsError(msg)
 

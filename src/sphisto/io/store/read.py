@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from sphisto import _keys
+from sphisto._settings import logger
 from sphisto.core.grid import Grid
 from sphisto.core.spot import Spot
 from sphisto.io.paths import located
@@ -81,8 +82,14 @@ def table_name(store: Store, key: str | None = None) -> str:
 
 
 def projection(store: Store, key: str, library_id: str | None = None) -> str:
-    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own."""
+    """Name a projection as its elements are called: of sections that were fitted together each has a name of its own.
+
+    A projection that is called so itself comes before those that share the name.
+    """
     about = mark(store)
+    if key in about["keys"] and library_id in (None, claims.library_of(about, key)):
+        tell_of_two_fits(about, key)
+        return key
     named = {
         name: claims.library_of(about, name)
         for name, entry in about["keys"].items()
@@ -103,7 +110,23 @@ def projection(store: Store, key: str, library_id: str | None = None) -> str:
             "`library_id`, the name of one of them."
         )
         raise ValueError(msg)
+    tell_of_two_fits(about, own[0])
     return own[0]
+
+
+def tell_of_two_fits(mark: dict[str, Any], key: str) -> None:
+    """Warn if a projection shares its name with sections that another fit wrote: a fit of several was broken off."""
+    joint = mark["keys"][key].get("joint")
+    if joint is None:
+        return
+    fits, own = claims.fits_of(mark, joint), claims.library_of(mark, key)
+    others = [library for library, fit in fits.items() if fit != fits[own]]
+    if others:
+        logger.warning(
+            "The projection %r of %r is of another fit than that of %s, so that factors of the one are not those of the other: "
+            "a fit was broken off, or is still writing. The same call with `resume=True` brings it to its end; or fit again.",
+            joint, own, ", ".join(map(repr, others)),
+        )  # fmt: skip
 
 
 def spot(store: Store, key: str) -> Spot:

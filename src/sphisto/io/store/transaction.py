@@ -49,7 +49,9 @@ class Work:
 
 
 @contextlib.contextmanager
-def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool = False) -> Iterator[Work]:
+def replacing(
+    store: Path, *, call: dict[str, Any] | None = None, resume: bool = False, held: bool = False
+) -> Iterator[Work]:
     """Yield a new version of ``store``, a copy of it (empty if there is none), which becomes the store at the end.
 
     If the block raises, the store is left as it was. What was written is kept if the journal or a draft records that
@@ -57,7 +59,7 @@ def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool =
     same store goes on from it, with ``resume``, or clears it away.
 
     ``call`` holds plain values that name what is written: an unfinished version of another call is not continued, and
-    refused with ``resume``.
+    refused with ``resume``. ``held`` says that the caller holds the store's lock, which it does for several versions in a row.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def replacing(store: Path, *, call: dict[str, Any] | None = None, resume: bool =
     RuntimeError
         If the store was changed meanwhile.
     """
-    with locked(store):
+    with contextlib.nullcontext() if held else locked(store):
         recover(store, keep=resume)
         left = _resumed(store, call or {}) if resume else None  # if it is refused it stays
         try:

@@ -23,6 +23,7 @@ from sphisto.io.store import read as stores
 from sphisto.io.store.elements import add_element, make_blank
 from sphisto.io.store.errors import RESTORE, naming_damage
 from sphisto.io.store.groups import open_group, open_levels
+from sphisto.io.store.lock import refuse_held
 from sphisto.io.store.raster import (
     RasterWriter,
     create_raster,
@@ -50,8 +51,13 @@ _PICTURE_PX = 1_000  # longest side of the picture in the table
 
 
 @quiet()
-def check_target(store: Path, library_id: str, key: str) -> None:
-    """Refuse a path that holds something else than a store of sphisto, and names that are taken there."""
+def check_target(
+    store: Path, library_id: str, key: str, *, joint: str | None = None, together: Sequence[str] = ()
+) -> None:
+    """Refuse a path that holds something else than a store of sphisto, one that is being written, and names that are taken there.
+
+    ``joint`` is the name that the projections of the libraries ``together`` share, which are fitted at once.
+    """
     mark = read_mark(store) if store.is_dir() else None
     if mark is None and store.exists():
         msg = f"{store} exists and is not a store of sphisto; it is left alone. Choose another `store` or move it away."
@@ -63,7 +69,8 @@ def check_target(store: Path, library_id: str, key: str) -> None:
             f"(`sphisto.tl.upgrade({str(store)!r})`), or choose another `store`."
         )
         raise ValueError(msg)
-    claims.check_free(store, mark, library_id, key)
+    claims.check_free(store, mark, library_id, key, joint, together)
+    refuse_held(store)
     if mark is not None:
         import spatialdata as sd
 
@@ -72,11 +79,11 @@ def check_target(store: Path, library_id: str, key: str) -> None:
 
 
 @quiet()
-def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None) -> None:
+def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None, fit: str | None = None) -> None:
     """Write a slide's image, tissue and spots into a store that is being built.
 
     An earlier projection of that key goes; other projections and libraries of the store stay. ``joint`` names what several
-    sections share that were fitted together: then each lies in a coordinate system of its own.
+    sections share that were fitted together, and ``fit`` is the digest of that fit: then each lies in a coordinate system of its own.
     """
     names = _keys.of_library(slide.name)
     _drop(staging, [*names, *_keys.elements(key)])
@@ -98,7 +105,9 @@ def write_slide(staging: Path, slide: Slide, key: str, joint: str | None = None)
         mark["version"] = __version__
         table = claims.table_of(mark, slide.name)
         mark["libraries"] = {**claims.libraries_of(mark), slide.name: {"table": table}}
-        about = {"library_id": slide.name, "spot": asdict(slide.spot), **({} if joint is None else {"joint": joint})}
+        about: dict[str, Any] = {"library_id": slide.name, "spot": asdict(slide.spot)}
+        if joint is not None:
+            about |= {"joint": joint, "fit": fit}
         mark["keys"] = {**mark["keys"], key: about}
         grids = {name: asdict(slide.grid) for name in (*names[:2], *_keys.rasters(key), _keys.tissue(key))}
         mark["grids"] = {**mark["grids"], **grids}
