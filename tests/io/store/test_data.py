@@ -28,7 +28,16 @@ def section(**stores):
     return table
 
 
-def test_an_anndata_leads_to_its_store():
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with two stores, as far as their paths go."""
+    for name in ("a.zarr", "b.zarr"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_anndata_leads_to_its_store(here):
     with pytest.raises(KeyError, match=r"Did not find a projection in .uns\['projection'\]. Run `sphisto.tl.fit_proj"):
         store_of(section(), "projection")
     with pytest.raises(KeyError, match=r"Did not find a projection in .uns. Run"):
@@ -38,11 +47,23 @@ def test_an_anndata_leads_to_its_store():
     assert store_of("b.zarr", "projection") == "b.zarr"
 
 
-def test_of_several_stores_one_must_be_named():
+def test_of_several_stores_one_must_be_named(here):
     both = section(first="a.zarr", second="b.zarr")
     assert store_of(both, "second") == "b.zarr"
     with pytest.raises(ValueError, match=r"2 stores: a.zarr, b.zarr. Give the path"):
         store_of(both)
+
+
+def test_a_store_that_was_moved_need_not_be_made_again(here, monkeypatch):
+    table = section(projection="a.zarr", other=str(here / "c.zarr"))
+    with pytest.raises(
+        FileNotFoundError, match=r"no store at .*c.zarr, where the table records .*give the path of the store"
+    ):
+        store_of(table, "other")
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"no store at a.zarr from the working folder, .*elsewhere"):
+        store_of(table, "projection")
 
 
 @pytest.mark.parametrize("name", READERS)

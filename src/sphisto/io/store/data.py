@@ -48,7 +48,7 @@ def store_of(data: Data, key: str | None = None) -> Store:
         raise TypeError(msg)
     adata = cast("AnnData", data)
     if key is not None:
-        return _store_of_projection(adata, key)
+        return _there(_store_of_projection(adata, key))
     places = {str(record["store"]) for record in adata.uns.values() if _is_projection(record)}
     if not places:
         msg = "Did not find a projection in .uns. Run `sphisto.tl.fit_projection` first."
@@ -56,7 +56,19 @@ def store_of(data: Data, key: str | None = None) -> Store:
     if len(places) > 1:
         msg = f"The projections in .uns lie in {len(places)} stores: {', '.join(sorted(places))}. Give the path of one."
         raise ValueError(msg)
-    return places.pop()
+    return _there(places.pop())
+
+
+def _there(recorded: str) -> str:
+    """Return the path of a store as a table records it; refuse one where nothing is, which need not mean that none was made."""
+    if Path(recorded).expanduser().exists():
+        return recorded
+    where = "" if Path(recorded).is_absolute() else f" from the working folder, {str(Path.cwd())!r}"
+    msg = (
+        f"Found no store at {recorded}{where}, where the table records that its projection lies. If the store or the working folder was "
+        "moved, give the path of the store, or correct `adata.uns[key]['store']`; if it is gone, run `sphisto.tl.fit_projection`."
+    )
+    raise FileNotFoundError(msg)
 
 
 def _store_of_projection(adata: AnnData, key: str) -> str:
