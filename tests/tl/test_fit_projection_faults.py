@@ -348,8 +348,13 @@ def test_another_section_does_not_take_the_place_of_the_one_in_the_store(small_t
     fit(small_toy, tmp_path / "toy.zarr")
     before = sp.get.gene_raster(small_toy, "class0_a").values
     other = sp.datasets.toy(100, 108, pitch_um=24, rng=9)
-    for names in (other.obs_names, [f"other{i}" for i in range(other.n_obs)]):
-        other.obs_names = names
+    other.layers["counts"] = other.X.copy()
+    for names, values in (
+        (other.obs_names, other.X),
+        ([f"other{i}" for i in range(other.n_obs)], other.X),
+        (other.obs_names, None),
+    ):
+        other.obs_names, other.X = names, values
         with pytest.raises(
             ValueError, match=r"another section of that library.s name: of \d+ spots, with \d+ of the \d+ here"
         ):

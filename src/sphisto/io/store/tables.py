@@ -81,7 +81,7 @@ def _refuse_another_section(table: AnnData, names: Any, group: Any) -> None:
         return
     rows = pd.Index(names).get_indexer(table.obs_names) if pd.Index(names).is_unique else np.full(len(table), -1)
     shared = rows >= 0
-    if shared.any() and "X" in group:
+    if shared.any() and table.X is not None and "X" in group:
         sums = [np.asarray(matrix.sum(axis=1)).ravel() for matrix in (table.X, read_elem(group["X"]))]
         if np.isclose(sums[0][shared], sums[1][rows[shared]], rtol=1e-3).mean() > _MOST:
             return
