@@ -139,6 +139,7 @@ class PlacementConfig:
     peak: tuple[float, float] = (1.25, 0.1)
     # farthest shift of the spots that is tried, in pitches
     farthest: int = 12
+    least_shift: float = 0.75  # pitches; of less the outline tells nothing
     # how much more of the tissue a shift must explain to be warned of, and to be refused. Eight real sections and pieces
     # of them gained at most 0.06 where they lay right, and 0.04 to 0.15 one pitch off, 0.07 to 0.3 two pitches off
     shift_gain: tuple[float, float] = (0.06, 0.10)

@@ -434,9 +434,10 @@ def _better_shift(
     fits = both / (cells.sum() + around - both)
     place = np.unravel_index(int(fits.argmax()), fits.shape)
     enough = max(fit + config.shift_gain[0], config.shift_plausible, best_turn + config.as_good)
-    if fits[place] < enough:
-        return (0.0, 0.0), fit
     y, x = (float((at - far) * step) for at in place)
+    # of cells of a few px, a px to and fro changes how they are drawn
+    if fits[place] < enough or np.hypot(y, x) < max(config.least_shift * pitch, 3 * step):
+        return (0.0, 0.0), fit
     return (y, x), float(fits[place])
 
 
