@@ -43,7 +43,7 @@ def has_odd_names(table: AnnData) -> bool:
     from spatialdata import sanitize_name
 
     for part in (*_FRAMES, *_PARTS):
-        names = list(getattr(table, part))
+        names = [name for name in getattr(table, part) if name is not None]  # for anndata 0.13, X is the layer None
         mended = [sanitize_name(name, is_dataframe_column=part in _FRAMES) for name in names]
         if mended != names or len({name.lower() for name in mended}) < len(mended):
             return True
