@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment, explain, explain_scale, explain_shift
+from sphisto.slide.misplacement import explain, explain_scale, explain_shift
+from sphisto.slide.placement import AS_GIVEN, TURNS, Alignment, check_alignment
 
 PITCH = 8.0
 DONE_TO_THE_PICTURE = {

@@ -60,13 +60,10 @@ def fit_shared(
     """
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
     rows = [np.flatnonzero(each) for each in kept]
-    totals = np.stack([_total(_known(each, some)) for each, some in zip(measured, rows, strict=True)])
+    known = [_known(each, some) for each, some in zip(measured, rows, strict=True)]
+    totals = np.stack([_total(each) for each in known])
     area = np.ones(len(measured)) if areas is None else np.asarray(areas, dtype=np.float64)
-    n_known = [
-        len(some) + (0 if each.others is None else each.others.shape[0])
-        for each, some in zip(measured, rows, strict=True)
-    ]
-    depths = _depths(totals, area * n_known) + np.log(area)
+    depths = _depths(totals, area * [each.shape[0] for each in known]) + np.log(area)
     some = [each if len(each) <= most else np.sort(rng.choice(each, most, replace=False)) for each in rows]
     usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
     levels = _levels(totals, totals.sum(axis=1, keepdims=True) * usual, usual, depths, config.firm)

@@ -19,7 +19,8 @@ from sphisto.core.squares import in_squares
 from sphisto.core.tiles import TILE
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
 from sphisto.io.sections import Section
-from sphisto.slide.placement import Alignment, check_alignment, explain, explain_scale, explain_shift
+from sphisto.slide.misplacement import explain, explain_scale, explain_shift
+from sphisto.slide.placement import Alignment, check_alignment
 from sphisto.slide.slide import Slide
 
 _PX_PER_BIN = 4  # along a side: at two um per px the bins of 8 um show cells, and rasters are finer than they are

@@ -140,8 +140,9 @@ class PlacementConfig:
     # farthest shift of the spots that is tried, in pitches
     farthest: int = 12
     least_shift: float = 0.75  # pitches; of less the outline tells nothing
-    # how much more of the tissue a shift must explain to be warned of, and to be refused. Eight real sections and pieces
-    # of them gained at most 0.06 where they lay right, and 0.04 to 0.15 one pitch off, 0.07 to 0.3 two pitches off
+    # how much more of the tissue a shift must explain to be warned of, and to be refused. Where they lay right, eight real
+    # sections gained at most 0.02, and pieces of them that reached `shift_plausible` at most 0.06. The seven that do not
+    # fill their image gained 0.03 to 0.15 one pitch off, 0.07 to 0.3 two pitches off
     shift_gain: tuple[float, float] = (0.06, 0.10)
     shift_plausible: float = 0.8  # a shift that explains less is no explanation: the spots may be some of a section's
     most_cells: int = 5000  # more spots (small bins) are taken together in squares to compare scales
