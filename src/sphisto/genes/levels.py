@@ -60,10 +60,10 @@ def fit_shared(
     """
     rng, most = np.random.default_rng(seed), max(config.most_spots // len(measured), 1)
     rows = [np.flatnonzero(each) for each in kept]
-    known = [_known(each, some) for each, some in zip(measured, rows, strict=True)]
-    totals = np.stack([_total(each) for each in known])
+    known = (_known(each, some) for each, some in zip(measured, rows, strict=True))  # one in memory after the other
+    totals, numbers = map(np.array, zip(*((_total(each), each.shape[0]) for each in known), strict=True))
     area = np.ones(len(measured)) if areas is None else np.asarray(areas, dtype=np.float64)
-    depths = _depths(totals, area * [each.shape[0] for each in known]) + np.log(area)
+    depths = _depths(totals, area * numbers) + np.log(area)
     some = [each if len(each) <= most else np.sort(rng.choice(each, most, replace=False)) for each in rows]
     usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
     levels = _levels(totals, totals.sum(axis=1, keepdims=True) * usual, usual, depths, config.firm)
@@ -131,8 +131,8 @@ def levels_of(model: GeneModel, counts: Floats, expected: Floats, config: GeneMo
 
 def _known(measured: Measured, rows: NDArray[np.int64]) -> sparse.csr_array:
     """Counts of some rows of a section, and of those outside a window of it."""
-    parts = [measured.values[rows], *([] if measured.others is None else [measured.others])]
-    return sparse.csr_array(sparse.vstack(parts, format="csr"))
+    own = measured.values[rows]
+    return own if measured.others is None else sparse.csr_array(sparse.vstack([own, measured.others], format="csr"))
 
 
 def _total(values: sparse.csr_array) -> Floats:

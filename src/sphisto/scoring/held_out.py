@@ -52,7 +52,7 @@ def hold_out(
 
 
 def some_of(held_out: NDArray[np.bool_], rng: np.random.Generator, *, most: int = 2_000) -> NDArray[np.int64]:
-    """Positions of the held-out spots to score: all, or ``most`` of very many, whose genes would not fit into memory."""
+    """Positions of the held-out spots to score: all, or ``most`` of very many, whose genes would take long to score."""
     rows = np.flatnonzero(held_out)
     return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 

@@ -92,7 +92,7 @@ def integration(
     ``adata.uns[key_added]`` : dict
         ``"table"``, a row for each representation (before, spots, after, harmony) and the columns below; ``"chance"``, what
         each would be without any difference of sections or labels, NaN where that says nothing; ``"params"``. The row
-        ``"spots"``, of a projection, is what the counts of each spot alone say in its factors: it scatters as much as
+        ``"spots"``, of a projection whose tables hold counts, is what the counts of each spot alone say in its factors: it scatters as much as
         what it is before, so that these two compare. What is fitted borrows from neighbours and the image and scatters
         far less, so that small differences of sections, of tissue as well, stand out.
 
