@@ -332,16 +332,31 @@ def test_spots_that_another_projection_has_values_at_are_not_lost(small_toy, tmp
     assert stores.table(tmp_path / "toy.zarr").n_obs == 30
 
 
-@pytest.mark.parametrize("changed", ["names", "places", "counts"])
+@pytest.mark.parametrize("changed", ["names", "places", "counts", "genes", "normalised"])
 def test_a_section_is_known_again_by_what_was_not_mended(small_toy, tmp_path, changed):
     fit(small_toy, tmp_path / "toy.zarr")
     if changed == "names":
         small_toy.obs_names = [f"other{i}" for i in range(small_toy.n_obs)]
     elif changed == "places":
         small_toy.obsm["spatial"] = np.asarray(small_toy.obsm["spatial"]) + 3
-    else:
+    elif changed == "counts":
         small_toy.X = small_toy.X * 2
+    elif changed == "genes":
+        small_toy = small_toy[:, 5:].copy()
+    else:
+        small_toy.layers["counts"] = small_toy.X.copy()
+        small_toy.X = np.log1p(small_toy.X.toarray())
     fit(small_toy, tmp_path / "toy.zarr")
+
+
+@pytest.mark.parametrize("key", ["projection", "other"])
+def test_another_section_on_the_same_lattice_is_told_by_its_counts(small_toy, tmp_path, key, rng):
+    """As of arrays whose spots are called by row and column, and lie there."""
+    fit(small_toy, tmp_path / "toy.zarr")
+    other = small_toy.copy()
+    other.X = other.X[rng.permutation(other.n_obs)]
+    with pytest.raises(ValueError, match="another section of that library's name: .* and other counts"):
+        fit(other, tmp_path / "toy.zarr", key_added=key)
 
 
 def test_another_section_does_not_take_the_place_of_the_one_in_the_store(small_toy, tmp_path):

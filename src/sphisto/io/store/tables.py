@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _SAME_PX = 1.0  # full-resolution px by which a spot may lie off where it lay
 _MOST = 0.5  # of the spots, by which a section is known again
+# correlation of the logarithms of spots' counts of the same genes: 1 in a section; between six real ones, spots called
+# by row and column of a lattice, at most 0.75
+_ALIKE = 0.9
+_FLAT = 1e-3  # standard deviation of sums that were made the same
 
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
@@ -39,9 +43,10 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
     group = open_group(earlier)
     var, obs = read_elem(group["var"]), read_elem(group["obs"])
     if not keys:  # all that is there gives way to this table
-        _refuse_another_section(table, obs.index, group)
+        _refuse_another_section(table, obs.index, var.index, group)
         return
     _refuse_other_spots(table, obs.index, group, keys)
+    _refuse_another_section(table, obs.index, var.index, group)
     genes, spots = (
         pd.Index(old.index).get_indexer(new) for old, new in ((var, table.var_names), (obs, table.obs_names))
     )
@@ -67,8 +72,12 @@ def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -
             table.uns[key] = read_elem(group[f"uns/{key}"])
 
 
-def _refuse_another_section(table: AnnData, names: Any, group: Any) -> None:
-    """Refuse a table of another section than the earlier one, by names, places and counts of spots: each may have been mended."""
+def _refuse_another_section(table: AnnData, names: Any, genes: Any, group: Any) -> None:
+    """Refuse a table of another section than the earlier one: of a section, names or places of spots may have been mended.
+
+    Neither tells sections apart that lie on one lattice, so that spots must have counted about the same of the genes that
+    both have, too.
+    """
     import pandas as pd
     from anndata.io import read_elem
     from scipy.spatial import cKDTree
@@ -76,21 +85,46 @@ def _refuse_another_section(table: AnnData, names: Any, group: Any) -> None:
     if not len(table) or not len(names) or "obsm/spatial" not in group:  # a slide without spots
         return
     here, there = (np.asarray(places)[:, :2] for places in (table.obsm["spatial"], read_elem(group["obsm/spatial"])))
-    near = cKDTree(there).query(here)[0] <= _SAME_PX
-    if near.mean() > _MOST:
-        return
-    rows = pd.Index(names).get_indexer(table.obs_names) if pd.Index(names).is_unique else np.full(len(table), -1)
-    shared = rows >= 0
-    if shared.any() and table.X is not None and "X" in group:
-        sums = [np.asarray(matrix.sum(axis=1)).ravel() for matrix in (table.X, read_elem(group["X"]))]
-        if np.isclose(sums[0][shared], sums[1][rows[shared]], rtol=1e-3).mean() > _MOST:
+    distance, near = cKDTree(there).query(here)
+    at_place = np.where(distance <= _SAME_PX, near, -1)
+    by_name = pd.Index(names).get_indexer(table.obs_names) if pd.Index(names).is_unique else np.full(len(table), -1)
+    common = pd.Index(genes).intersection(table.var_names)
+    sums = None
+    if table.X is not None and "X" in group and pd.Index(genes).is_unique and table.var_names.is_unique:
+        matrices = ((table.X, table.var_names), (group["X"], pd.Index(genes)))
+        sums = [_sums(matrix, columns.get_indexer(common)) for matrix, columns in matrices]
+    for rows in (at_place, by_name):
+        found = rows >= 0
+        if found.mean() <= _MOST:
+            continue
+        alike = None if sums is None else _likeness(sums[0][found], sums[1][rows[found]])
+        if (rows is at_place) if alike is None else alike >= _ALIKE:
             return
     msg = (
-        f"The store holds a projection of another section of that library's name: of {len(names)} spots, with {int(near.sum())} "
-        f"of the {len(table)} here at the same place, and other counts. It is left alone. Choose another `library_id` or `store`, or "
-        "remove the store if it is not needed any more."
+        f"The store holds a projection of another section of that library's name: of {len(names)} spots, with "
+        f"{int((at_place >= 0).sum())} of the {len(table)} here at the same place, and other counts. It is left alone. Choose another "
+        "`library_id` or `store`, or remove the store if it is not needed any more."
     )
     raise ValueError(msg)
+
+
+def _sums(matrix: Any, columns: NDArray[np.intp], *, at_once: int = 10_000) -> NDArray[np.float64]:
+    """(n,) sums over some columns of a matrix, in memory or stored, so many rows of which are read together."""
+    from anndata.io import sparse_dataset
+
+    rows = matrix if hasattr(matrix, "shape") else sparse_dataset(matrix)
+    starts = range(0, rows.shape[0], at_once)
+    parts = (rows[i : i + at_once][:, columns].sum(axis=1) for i in starts)
+    return np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in parts])
+
+
+def _likeness(one: NDArray[np.float64], other: NDArray[np.float64], least: int = 10) -> float | None:
+    """Correlation of logarithms of two (n,) sums of counts; ``None`` if they are no counts, the same everywhere, or of few spots."""
+    whole = all(np.array_equal(each, np.rint(each)) and (each >= 0).all() for each in (one, other))
+    logs = np.log1p(one), np.log1p(other)
+    if len(one) < least or not whole or min(each.std() for each in logs) < _FLAT:
+        return None
+    return float(np.corrcoef(*logs)[0, 1])
 
 
 def _refuse_other_spots(table: AnnData, names: Any, group: Any, keys: Sequence[str]) -> None:
