@@ -120,15 +120,15 @@ def fit_cokriging(
         maps, at_spots = principal_components(features.maps.over(observations.area), observations.centers)
     tried_roots = _roots(observations, config) if drift is None else [drift.roots]
     quantities = [roots.quantities(observations.density) for roots in tried_roots]
-    told = quantities[0][:, :0] if drift is None else drift.at_spots(observations.centers)
+    drifts = quantities[0][:, :0] if drift is None else drift.at_spots(observations.centers)
     stain = _stain(observations, features, config)
-    columns = np.hstack([*quantities, told, stain])
+    columns = np.hstack([*quantities, drifts, stain])
     columns -= columns.mean(axis=0)
-    *pick, pick_told, pick_stain = np.split(
-        np.eye(columns.shape[1]), np.cumsum([each.shape[1] for each in (*quantities, told)]), axis=1
+    *pick, pick_drift, pick_stain = np.split(
+        np.eye(columns.shape[1]), np.cumsum([each.shape[1] for each in (*quantities, drifts)]), axis=1
     )
     slopes = (0.0,) if drift is None else tuple(sorted(drift.taught.config.slopes))
-    first = columns @ (pick[0] - slopes[-1] * pick_told if drift else pick[0])
+    first = columns @ (pick[0] - slopes[-1] * pick_drift if drift else pick[0])
     rotation, turn = turned(first, 1 + observations.n_contrasts)
     covariance = choose_covariance(
         observations.places, at_spots, first @ turn, np.square(rotation).sum(axis=1), observations.pitch, config
@@ -137,8 +137,8 @@ def fit_cokriging(
     kept = maps if covariance.uses_features else None
     tried = [
         _cokriging(
-            observations, roots, each, mixing - slope * pick_told if drift else mixing, equations, kept, config,
-            trend=slope * told if drift else None, drift=drift, slope=slope,
+            observations, roots, each, mixing - slope * pick_drift if drift else mixing, equations, kept, config,
+            trend=slope * drifts if drift else None, drift=drift, slope=slope,
         )
         for roots, each, mixing in zip(tried_roots, quantities, pick, strict=True)
         for slope in slopes
@@ -146,7 +146,7 @@ def fit_cokriging(
     best = _best(tried, observations) if drift is None else _most_told(tried, observations)
     at = tried_roots.index(best.roots)
     return _detailed(
-        best, quantities[at], pick[at], pick_told, pick_stain, told, observations, features, equations, config
+        best, quantities[at], pick[at], pick_drift, pick_stain, drifts, observations, features, equations, config
     )
 
 
@@ -189,9 +189,9 @@ def _detailed(
     fitted: CoKriging,
     quantities: Floats,
     mixing: Floats,
-    pick_told: Floats,
+    pick_drift: Floats,
     pick_stain: Floats,
-    told: Floats,
+    drifts: Floats,
     observations: Observations,
     features: SectionFeatures | None,
     equations: Equations,
@@ -203,7 +203,7 @@ def _detailed(
     """
     if pick_stain.shape[1] == 0 or features is None or features.stain is None:
         return fitted
-    mixing = mixing - fitted.slope * pick_told if fitted.drift else mixing
+    mixing = mixing - fitted.slope * pick_drift if fitted.drift else mixing
     kriging, n_plain = fitted.kriging, fitted.roots.n_plain
     component = len(kriging.model.slopes) - 1 - fitted.roots.n_contrasts  # the root of the total is kriged by itself
     turn = turned(equations.columns @ mixing, 1 + fitted.roots.n_contrasts)[1]
@@ -215,7 +215,7 @@ def _detailed(
     detail = Detail(maps, slope * kriging.model.rotation[component, n_plain], n_plain, fitted.roots.offset)
     mixing = mixing.copy()
     mixing[:, n_plain] -= pick_stain @ detail.slope
-    trend = np.zeros_like(quantities) if fitted.drift is None else fitted.slope * told
+    trend = np.zeros_like(quantities) if fitted.drift is None else fitted.slope * drifts
     trend[:, n_plain] += observations.of_spots(detail.at_spots)
     return _cokriging(
         observations, fitted.roots, quantities, mixing, equations, fitted.features, config,

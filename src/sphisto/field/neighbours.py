@@ -46,7 +46,7 @@ class Neighbour:
 class Neighbours:
     """What the sections that lie upon one say of its places."""
 
-    frame: Frame  # of the section that is told
+    frame: Frame  # of the section that is predicted
     sections: Sequence[Neighbour]  # those that lie upon it
     rest: Sequence[Floats]  # of each: (n, Q) what its observations measured beyond what features tell
     config: DriftConfig  # how far and how firmly they count

@@ -111,15 +111,15 @@ class Posterior:
             near = slice(down[rows].any(axis=0).argmax(), len(known[0]) - down[rows, ::-1].any(axis=0).argmax())
             weights = np.ascontiguousarray(down[rows, near])
             ratio, most = scratch[:, : len(weights)]
-            for gene, told in enumerate(expression[:, rows]):
+            for gene, mean in enumerate(expression[:, rows]):
                 sd = np.matmul(weights, known[gene, near], out=out[gene, rows])
                 np.matmul(weights, usual[gene, near], out=most)
-                np.add(told, sd, out=ratio)
+                np.add(mean, sd, out=ratio)
                 ratio /= most
                 ratio *= sd
                 sd *= ratio  # the variance
                 if share[gene]:
-                    np.multiply(told, told, out=ratio)
+                    np.multiply(mean, mean, out=ratio)
                     ratio *= share[gene]
                     sd += ratio
                 np.sqrt(sd, out=sd)

@@ -134,7 +134,7 @@ def _completed(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(G, K) loadings and (n, K) weights of (n, G) counts, begun with loadings of some or all genes.
 
-    What spots are made of is first told by the named genes alone, so that programmes mean what was given.
+    Weights of the spots are first fitted to the named genes alone, so that programmes mean what was given.
     """
     aligned = given.of(measured.genes)
     prior = _prior_of(values, aligned, config)

@@ -154,6 +154,6 @@ def _refuse_values(values: NDArray[np.float64], genes: Sequence[str], programmes
     if len(programmes) > len(genes):
         msg = (
             f"Found {len(programmes)} programmes of {len(genes)} genes in `loadings`; expected as many genes as programmes at "
-            "least, as these could not be told apart. Give more genes, or genes in rows (`loadings.T`)."
+            "least, as the counts could not separate these. Give more genes, or genes in rows (`loadings.T`)."
         )
         raise ValueError(msg)

@@ -157,7 +157,7 @@ def _grown(factors: Any, factor: int, bin_um: float) -> dict[str, Any]:
 def said_of_empty(values: sparse.csr_array) -> str:
     """Say how many of (n, G) bins hold no counts, in words for the section; log it, and warn if they were taken out.
 
-    Of bins of few counts some have none. How many there should be is told by how many have one and how many two (Chao
+    Of bins of few counts some have none. How many there should be follows from how many have one and how many two (Chao
     1984, Scand. J. Stat.): at least the square of the former over twice the latter.
     """
     total = np.asarray(values.sum(axis=1)).ravel()

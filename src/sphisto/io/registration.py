@@ -51,7 +51,7 @@ def _image_of(section: Section, um_per_px: float) -> Slide:
 def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
     """Name a coordinate system of its SpatialData in which a section lies, and the (3, 3) matrix to its full-resolution px.
 
-    That bears its name, or holds no spots of another section: where several share one, their elements cannot be told apart.
+    That bears its name, or holds no spots of another section: where several share one, their elements cannot be distinguished.
     """
     from spatialdata.transformations import get_transformation
 

@@ -43,7 +43,7 @@ def is_spaceranger_folder(path: str | Path) -> bool:
 
 
 def names_apart(names: Sequence[str], folders: Sequence[str | Path]) -> list[str]:
-    """Return names of sections by which they can be told apart in a store: those that several have become their folders'.
+    """Return names of sections that differ, as a store needs: those that several have become their folders'.
 
     Of folders that are called alike as many of those above them are named as it takes.
     """

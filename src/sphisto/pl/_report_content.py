@@ -272,7 +272,7 @@ def _texts(store: Store, part: Part, maps: StoredRaster, table: AnnData) -> list
         f"This file holds {len(part.genes)} of {table.n_vars:,} genes of {stores.library_id(store, part.key)} at "
         f"{grid.width} \u00d7 {grid.height} px of {grid.um_per_px:.3g} \u00b5m, {level}.",
         f"Values are {stores.unit(store, part.key)} (a {spot.shape} of {spot.um:g} \u00b5m) in 8 bits of the square "
-        "root: each root is off by at most 1/510 of the root of the gene's highest value, so that low values are told finer than "
+        "root: each root is off by at most 1/510 of the root of the gene's highest value, so that low values are finer than "
         f"high ones. Deviations are means over blocks of {SD_STRIDE} \u00d7 {SD_STRIDE} px, in the same way; they are not "
         "known of genes that the store does not hold as rasters. Nothing is known outside tissue. The tissue image is a JPEG.",
     ]

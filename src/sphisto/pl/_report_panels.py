@@ -20,7 +20,7 @@ _ORDER = (
     "frame",
     "image",
     "tissue",
-)  # as sphisto.io.section says it
+)  # as sphisto.io.section records it
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 420, 210, 60, 36, 8, 10  # px of a chart and of its margins
 _MOST_DRAWN = 5_000  # spots of the map of counts, each an element of the page
 
@@ -148,8 +148,8 @@ def understood(section: Mapping[str, Any]) -> str:
     """Text of the section, see :func:`sphisto.io.section`, decision by decision."""
     known = sorted(section, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     lead = _paragraph("What was understood of the data that were handed over, and from what.", "soft")
-    told = facts({name: words(section[name]) for name in known}) if known else _paragraph("The store does not say.")
-    return lead + told
+    found = facts({name: words(section[name]) for name in known}) if known else _paragraph("The store does not say.")
+    return lead + found
 
 
 def settings(versions: Mapping[str, Any], params: Mapping[str, Any]) -> str:
@@ -162,8 +162,8 @@ def settings(versions: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         facts({**{name: words(value) for name, value in versions.items()}, **{n: words(v) for n, v in single.items()}})
     ]
     for name, group in folded.items():
-        told = facts({key: words(value) for key, value in group.items()})
-        parts.append(f"<details><summary>{escape(name)}</summary>{told}</details>")
+        settings = facts({key: words(value) for key, value in group.items()})
+        parts.append(f"<details><summary>{escape(name)}</summary>{settings}</details>")
     return "\n".join(parts)
 
 

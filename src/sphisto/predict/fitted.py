@@ -41,7 +41,7 @@ class SectionFit:
     mean: NDArray[np.float64]  # (K,) mean density of each factor
     spot: Spot  # of the section
     skill: Skill  # of each gene at the section's left-out spots
-    # counts, image: digests by which the section is told from another one of its name; empty in models of before they
+    # counts, image: digests that distinguish the section from another one of its name; empty in models of before they
     # were kept
     counts: str = ""
     image: str = ""

@@ -170,7 +170,7 @@ def uses_neighbours(field: Field, slide: Slide) -> bool | None:
 
 
 def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
-    """Bring sections to the genes that all of them have, in the order of the first; what is left out is said."""
+    """Bring sections to the genes that all of them have, in the order of the first, and log what is left out."""
     common = set(slides[0].spots.genes).intersection(*(slide.spots.genes for slide in slides[1:]))
     genes = tuple(gene for gene in slides[0].spots.genes if gene in common)
     out = []

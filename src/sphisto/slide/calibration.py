@@ -65,7 +65,7 @@ def calibrate(
     hexagonal arrangement of the centres (taken for Visium); last ``spot_px`` as ``spot_um``, or, where the centres lie as
     far apart as Visium's, as Space Ranger's 65 um. A stated scale that differs from the array's by more than 5 % is warned of and taken. By more than
     1.5-fold it is refused if ``spot_um`` is not stated too, for then the image or the array is another one; where only
-    the arrangement of the spots speaks for the array, the stated scale is taken, and that is warned of.
+    the arrangement of the spots suggests the array, the stated scale is taken, and that is warned of.
 
     Size and shape are the stated ones, else the array's, else ``spot_px`` at the scale found.
 

@@ -204,7 +204,7 @@ def _difference(other: Floats, pose: Floats, moving: TissueMap) -> str:
 
 
 def doubts(placed: Placed, at_spots: AtSpots | None, config: RegistrationConfig = RegistrationConfig()) -> list[str]:
-    """Say what speaks against a registration; nothing if it is trusted."""
+    """List the reasons against a registration; nothing if it is trusted."""
     found = []
     if placed.has_outlines:
         least = config.least_overlap if at_spots is None else config.least_overlap_with_spots

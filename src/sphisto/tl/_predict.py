@@ -58,12 +58,12 @@ def predict(
 ) -> None:
     """Write the rasters of a slide under a fitted projection, without training.
 
-    With spots, the slide's own spots speak for their surroundings as in the fit, and the skill of genes is theirs. Without, the image alone decides: of a
+    With spots, their counts are co-kriged as in the fit, and the skill of genes is that at these spots. Without, the image alone decides: of a
     projection of several sections by what these teach about places that look alike, of a projection of one by little.
     Composition and relative levels are what such a prediction means; absolute levels are those of the usual section. Where
-    the image looks like none of the sections, deviations are widened, and it is said.
+    the image looks like none of the sections, deviations are widened, with a warning.
 
-    Genes of the projection that the slide lacks are told by the others, and it is said how many.
+    Genes of the projection that the slide lacks are predicted from the others; how many is logged.
 
     A section of a projection of several is predicted from its own spots and what the others teach. One that was not among
     them is added without fitting the others again: its own spots decide its levels, and how far the others are followed.
@@ -221,7 +221,7 @@ def _refuse_other_values(section: Section, fitted: Fitted) -> None:
 
 
 def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
-    """Keep the values of the model's genes, in its order; what the slide lacks of them is said, and told by the others."""
+    """Keep the values of the model's genes, in its order; log those that the slide lacks: they are predicted from the others."""
     spots = slide.spots
     shared = np.isin(fitted.model.genes, spots.genes)
     weight = np.nan_to_num(fitted.model.loadings) @ fitted.mean
@@ -234,8 +234,8 @@ def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
         raise ValueError(msg)
     if not shared.all():
         logger.info(
-            "%s lacks %d of the %d genes of the projection, which carry %.1f %% of its counts; what is drawn of them is told "
-            "by the others.", slide.name, (~shared).sum(), len(shared), 100 * (1 - share),
+            "%s lacks %d of the %d genes of the projection, which carry %.1f %% of its counts; they are predicted "
+            "from the others.", slide.name, (~shared).sum(), len(shared), 100 * (1 - share),
         )  # fmt: skip
     genes = [gene for gene, has in zip(fitted.model.genes, shared, strict=True) if has]
     return replace(slide, measured=spots.of(genes))

@@ -36,7 +36,7 @@ _PREPARED = "slide"  # in the journal
 
 
 def digest_of(fitted: Fitted) -> str:
-    """Short digest of a fitted projection, by which it is told from every other one."""
+    """Short digest of a fitted projection, which differs from that of every other one."""
     weights = [value.cpu().numpy() for value in fitted.weights.values()]
     levels = [own.levels for own in fitted.sections.values()]
     model = fitted.model
@@ -78,7 +78,7 @@ def write_section(
     with replacing(path, call=call, resume=resume, held=joint is not None) as work:
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
-            if posterior is None:  # a fit has looked at all tables before its training
+            if posterior is None:  # a fit checked all tables before its training
                 building.check_table(path, slide, section.table, key)
             with stage("write image"):
                 building.write_slide(work.staging, slide, key, joint, fitted.params.get("fit"))

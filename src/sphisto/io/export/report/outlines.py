@@ -31,7 +31,7 @@ def mask_outline(mask: NDArray[np.bool_], grid: Grid) -> Lines:
 
 
 def element_outlines(store: stores.Store, name: str, system: str, *, px: float, most_side: int) -> Lines:
-    """Outlines of a labels or shapes element, told as finely as pixels of that size can show.
+    """Outlines of a labels or shapes element, as fine as pixels of that size can show.
 
     ``px`` is the size of these pixels in full-resolution px, of which ``system`` is the coordinate system; labels are
     read at the finest level that has no more than ``most_side`` px on a side.
