@@ -106,9 +106,9 @@ def packed_codes(codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> Packed:
     order = np.argsort(classes, kind="stable")
     differences = (found - (predicted >> _BITS))[order]
     counts = np.bincount(classes, minlength=_CLASSES)
-    packed = {levels: _packed(differences, order, counts, levels) for levels in _LEVELS}
-    levels = min(packed, key=lambda each: len(packed[each][0]))
-    return Packed(as_text(packed[levels][0]), weights, levels, packed[levels][1])
+    coded = {levels: _coded(differences, order, counts, levels) for levels in _LEVELS}
+    levels = min(coded, key=lambda each: len(coded[each][0]))
+    return Packed(as_text(coded[levels][0]), weights, levels, coded[levels][1])
 
 
 def _downwards(codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -131,7 +131,7 @@ def _weights(found: NDArray[np.uint8], around: Sequence[NDArray[np.uint8]]) -> t
     return tuple(int(weight) for weight in np.rint(np.clip(solved, -8, 8) * _ONE))
 
 
-def _packed(
+def _coded(
     differences: NDArray[Any], order: NDArray[Any], counts: NDArray[Any], levels: int
 ) -> tuple[bytes, tuple[int, ...]]:
     """Deflated differences in that many levels, and the end of each class in bytes."""
