@@ -11,7 +11,7 @@ from sphisto.train.settings import with_devices
 @pytest.fixture
 def config_of(monkeypatch):
     """The settings that a call ends up with; the fit itself is not run."""
-    from sphisto.tl import _fit_projection
+    from sphisto.tl import _recipe
 
     def call(adata, **keywords):
         found = []
@@ -20,7 +20,7 @@ def config_of(monkeypatch):
             found.append(config)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(_fit_projection, "settings_for", stop)
+        monkeypatch.setattr(_recipe, "settings_for", stop)
         with pytest.raises(KeyboardInterrupt):
             sp.tl.fit_projection(adata, **keywords)
         return found[0]

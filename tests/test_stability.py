@@ -40,12 +40,12 @@ def test_a_renamed_keyword_works_under_both_names_and_says_which_is_new():
 
 
 def test_the_warning_that_the_page_shows_is_the_one_that_is_given(small_toy, monkeypatch):
-    from sphisto.tl import _fit_projection
+    from sphisto.tl import _recipe
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_fit_projection, "settings_for", stop)
+    monkeypatch.setattr(_recipe, "settings_for", stop)
     with pytest.warns(FutureWarning) as warned, pytest.raises(KeyboardInterrupt):
         sp.tl.fit_projection(small_toy, preset="fast")
     assert f"FutureWarning: {warned[0].message}\n" in PAGE

@@ -14,6 +14,7 @@ from sphisto.features.texture import Texture
 from sphisto.io.slides import make_slide
 from sphisto.predict.conditioning import posterior_for
 from sphisto.train.fit import fit, fit_sections
+from sphisto.train.recipe import Recipe
 
 ONE_EPOCH = FitConfig(train=TrainConfig(max_epochs=1))
 
@@ -31,7 +32,7 @@ def with_counts(slide, counts):
 def test_a_picture_that_does_not_help_is_said_not_to(slide, tmp_path, caplog):
     blank = replace(slide, image=np.full((3, *slide.grid.shape), 255, dtype=np.uint8))
     fit(
-        blank, network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()], seed=0, device=torch.device("cpu"), checkpoint=tmp_path / "c",
+        blank, Recipe("unet", ONE_EPOCH, [Texture()], 0), genes=(), device=torch.device("cpu"), checkpoint=tmp_path / "c",
     )  # fmt: skip
     assert caplog.text.count("image did not help") == 1
 
@@ -58,7 +59,7 @@ def test_what_the_watched_spots_measured_is_not_in_the_posterior_they_judge(slid
 
     def run(section):
         return fit(
-            section, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
+            section, Recipe("unet", config, [Texture()], 0), genes=(), device=torch.device("cpu"),
             checkpoint=tmp_path / "c",
         )  # fmt: skip
 
@@ -100,7 +101,7 @@ def test_training_goes_on_while_the_network_helps_and_the_best_one_is_used(
     config = FitConfig(train=TrainConfig(max_epochs=9, least_batches=1, crop=32, batch=1))
     with caplog.at_level("INFO", logger="sphisto"):
         fitted, _ = fit(
-            slide, network="unet", genes=(), config=config, sources=[Texture()], seed=0, device=torch.device("cpu"),
+            slide, Recipe("unet", config, [Texture()], 0), genes=(), device=torch.device("cpu"),
             checkpoint=tmp_path / "c",
         )  # fmt: skip
     assert next(answers, None) is None
@@ -108,7 +109,8 @@ def test_training_goes_on_while_the_network_helps_and_the_best_one_is_used(
     assert (fitted.params["gate"], fitted.params["epochs_used"], fitted.params["max_epochs"]) == (gate, used, 9)
     assert ("ended after 3 of 9 epochs" in caplog.text) == (epochs == 3)
     assert ("best after 3 of 9 epochs" in caplog.text) == (used < epochs)
-    for name, value in weights[0 if used == 3 else 1].items():
+    best = {**weights[0 if used == 3 else 1], "gate": torch.tensor(gate)}
+    for name, value in best.items():
         assert torch.equal(fitted.weights[name], value)
     if len(weights) == 2:
         assert not torch.equal(weights[0]["last.weight"], weights[1]["last.weight"])
@@ -117,7 +119,7 @@ def test_training_goes_on_while_the_network_helps_and_the_best_one_is_used(
 def test_the_posterior_made_anew_for_a_model_is_that_of_the_fit(slide, tmp_path):
     """As a resumed run makes it, to end in the same rasters."""
     fitted, posterior = fit(
-        slide, network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()], seed=0, device=torch.device("cpu"),
+        slide, Recipe("unet", ONE_EPOCH, [Texture()], 0), genes=(), device=torch.device("cpu"),
         checkpoint=tmp_path / "c",
     )  # fmt: skip
     window = Window(0, 0, 96, 112)
@@ -132,8 +134,7 @@ def test_another_section_gets_the_mean_share_of_the_networks_correction(slide, t
 
     monkeypatch.setattr("sphisto.train.fit.gated", gated)
     fitted, _ = fit_sections(
-        [slide, replace(slide, name="next")], network="unet", genes=(), config=ONE_EPOCH, sources=[Texture()],
-        scaling="section", seed=0, device=torch.device("cpu"), checkpoint=tmp_path / "c",
+        [slide, replace(slide, name="next")], Recipe("unet", ONE_EPOCH, [Texture()], 0, scaling="section"), genes=(), device=torch.device("cpu"), checkpoint=tmp_path / "c",
     )  # fmt: skip
     assert float(fitted.weights["gate"]) == fitted.params["gate"] == 0.25
     assert [float(fitted.of_section(name).weights["gate"]) for name in (slide.name, "next")] == [0.5, 0.0]

@@ -20,6 +20,7 @@ from sphisto.predict.sections import field_of, fit_together, of_common_genes
 from sphisto.train.crops import Crops, CropsOfSections
 from sphisto.train.fit import fit_sections
 from sphisto.train.loop import Part, Task, _Training, train
+from sphisto.train.recipe import Recipe
 
 CONFIG = FitConfig(train=TrainConfig(max_epochs=1, crop=32, batch=2, least_batches=4))
 
@@ -153,8 +154,7 @@ def test_the_same_seed_trains_the_same_weights(parts, tmp_path):
 
 def run(slides, tmp_path):
     return fit_sections(
-        slides, network="unet", genes=(), config=CONFIG, sources=[Texture()], scaling="section", seed=0,
-        device=torch.device("cpu"), checkpoint=tmp_path / "c",
+        slides, Recipe("unet", CONFIG, [Texture()], 0, scaling="section"), genes=(), device=torch.device("cpu"), checkpoint=tmp_path / "c",
     )  # fmt: skip
 
 
@@ -196,8 +196,7 @@ def test_what_the_watched_spots_measured_is_not_in_what_judges_them(slides, tmp_
                 given.append(replace(slide, measured=replace(slide.spots, values=values)))
         with pytest.raises(ZeroDivisionError):
             fit_sections(
-                given, network="unet", genes=(), config=config, sources=[Texture()], scaling="section", seed=0,
-                device=torch.device("cpu"), checkpoint=tmp_path / "c",
+                given, Recipe("unet", config, [Texture()], 0, scaling="section"), genes=(), device=torch.device("cpu"), checkpoint=tmp_path / "c",
             )  # fmt: skip
     assert len(judged) == 4
     for (one, before, held_out), (other, after, still) in zip(judged[:2], judged[2:], strict=True):

@@ -14,6 +14,7 @@ from sphisto.io.slides import make_slide
 from sphisto.networks import registry
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.train.fit import fit
+from sphisto.train.recipe import Recipe
 from sphisto.train.shrinkage import _fullest, _with_share, gated, report_gate
 
 
@@ -21,7 +22,7 @@ from sphisto.train.shrinkage import _fullest, _with_share, gated, report_gate
 def fitted(small_toy, tmp_path):
     slide = make_slide(sp.io.section(small_toy))
     found, _ = fit(
-        slide, network="unet", genes=(), config=FitConfig(train=TrainConfig(max_epochs=2)), sources=[Texture()], seed=0, device=torch.device("cpu"),
+        slide, Recipe("unet", FitConfig(train=TrainConfig(max_epochs=2)), [Texture()], 0), genes=(), device=torch.device("cpu"),
         checkpoint=tmp_path / "c",
     )  # fmt: skip
     return slide, found

@@ -91,5 +91,5 @@ def current_name(name: str) -> str:
         msg = (
             f"network={name!r} is called {_ALIASES[name]!r} now; the former name will not be read in the next release."
         )
-        warnings.warn(msg, FutureWarning, stacklevel=3)
+        warnings.warn(msg, FutureWarning, stacklevel=4)  # of who calls what takes it
     return _ALIASES.get(name, name)

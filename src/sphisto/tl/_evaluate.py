@@ -8,27 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto._progress import stage
-from sphisto._rng import RNG, seed_of
+from sphisto._rng import RNG
 from sphisto._settings import logger
-from sphisto.features.sources import record_of, sources_of
 from sphisto.genes.model import require_genes
 from sphisto.io.sections import Section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store.tables import require_free_key
-from sphisto.networks.registry import Network, current_name
-from sphisto.networks.registry import network as network_of
+from sphisto.networks.registry import Network
 from sphisto.predict.tiles import device_of
 from sphisto.scoring.baselines import gaussian, nearest
 from sphisto.scoring.held_out import SPLITS, check_split, hold_out, mean_counts, often_seen, some_of, without
 from sphisto.scoring.scores import average, methods_table, score
 from sphisto.tl._evaluate_sections import SECTION, evaluate_sections
 from sphisto.tl._evaluated import Evaluated, counted, params_of
-from sphisto.tl._fit_sections import as_given, copied, describe, sections_of
+from sphisto.tl._fit_sections import as_given, copied, describe, for_several, sections_of
 from sphisto.tl._genes import names_of
-from sphisto.tl._loadings import loadings_of
+from sphisto.tl._loadings import with_loadings
+from sphisto.tl._recipe import recipe_of
 from sphisto.train.at_spots import predict_at_spots
-from sphisto.train.processes import check_devices
-from sphisto.train.settings import settings_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,21 +143,19 @@ def evaluate(
     >>> scores.loc["sphisto", "share_of_ceiling"]  # doctest: +SKIP
     """
     check_split(split, share, known=(*SPLITS, SECTION))
-    seed, where, network = seed_of(rng), device_of(device), current_name(network)
-    spec, sources = network_of(network), sources_of(features)
-    settings = settings_for(config, spec, max_epochs)
-    check_devices(where, settings.train.devices)
+    recipe = recipe_of(network=network, config=config, max_epochs=max_epochs, features=features, rng=rng, device=device)
+    where = device_of(device)
     with stage("read"):
         sections, several = sections_of(data, image=image, library_id=library_id, library_key=library_key)
     describe(sections)
-    given = loadings_of(loadings, sections, network, spec)
+    recipe = with_loadings(recipe, loadings, sections)
     if several:
         if len(sections) < 2:
             msg = "Found a list of one section; expected several, or the section itself."
             raise ValueError(msg)
         table, entries = evaluate_sections(
-            sections, share=share, split=split, names=names_of(genes), network=network, spec=spec, um_per_px=um_per_px,
-            settings=settings, sources=sources, scaling=scaling, loadings=given, where=where, seed=seed, key_added=key_added,
+            sections, for_several(recipe, scaling), share=share, split=split, names=names_of(genes), um_per_px=um_per_px,
+            where=where, key_added=key_added,
         )  # fmt: skip
         if copy:
             own = copied([entry.section for entry in entries])
@@ -173,19 +168,17 @@ def evaluate(
     (section,) = sections
     section.require_spots()
     require_free_key(section.table, key_added)
-    names = _named(genes, spec, section)
-    if um_per_px is None and settings.train.longest_side is not None:
-        um_per_px = um_per_px_for(section, settings.train.longest_side)
+    names = _named(genes, recipe.spec, section)
+    longest_side = recipe.config.train.longest_side
+    if um_per_px is None and longest_side is not None:
+        um_per_px = um_per_px_for(section, longest_side)
     with stage("image and tissue"):
         slide = make_slide(section, um_per_px=um_per_px)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(recipe.seed)
     held_out = hold_out(slide, split, share, generator)
     rows = some_of(held_out, generator)
     train, spots = without(slide, held_out), slide.footprint().select(rows)
-    found = predict_at_spots(
-        train, spots, network=network, genes=names, config=settings, sources=sources, seed=seed, device=where,
-        loadings=given,
-    )  # fmt: skip
+    found = predict_at_spots(train, spots, recipe, genes=names, device=where)
     modelled = found.modelled
     with stage("simpler methods"):
         smooth, width = gaussian(train, spots)
@@ -202,12 +195,7 @@ def evaluate(
         len(rows), int(scored.sum()), ", ".join(f"{name} {r:.2f}" for name, r in table["mean_pearson"].items()),
     )  # fmt: skip
     params = {
-        "network": network,
-        "rng": seed,
-        "max_epochs": settings.train.epochs,
-        "config": settings.to_json(),
-        "features": record_of(sources),
-        **({} if given is None else {"loadings": given.record(settings.genes)}),
+        **recipe.params(),
         "gaussian_um": width * slide.grid.um_per_px,
         "n_genes": int(scored.sum()),
         **params_of(slide),

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphisto import __version__, _keys
+from sphisto import _keys
 from sphisto._former import former_keywords, named
 from sphisto._progress import stage
-from sphisto._rng import RNG, seed_of
+from sphisto._rng import RNG
 from sphisto._terminal import print_line
-from sphisto.config import by_name
-from sphisto.features.sources import record_of as features_record
-from sphisto.features.sources import sources_of
-from sphisto.genes.loadings import hash_of
 from sphisto.genes.model import require_genes
 from sphisto.io.paths import beside, store_path
 from sphisto.io.slides import make_slide, um_per_px_for
@@ -24,20 +20,19 @@ from sphisto.io.store import write as building
 from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import require_free_key
 from sphisto.io.store.transaction import replacing
-from sphisto.networks.registry import current_name
-from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import posterior_for
 from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.tl._cluster import check_client
-from sphisto.tl._fit_sections import as_given, chosen_genes, describe, fit_several, sections_of
+from sphisto.tl._fit_sections import as_given, chosen_genes, describe, fit_several, for_several, sections_of
 from sphisto.tl._genes import names_of
-from sphisto.tl._loadings import loadings_of, most_maps
+from sphisto.tl._loadings import with_loadings
 from sphisto.tl._project import annotate, record_of, stream
+from sphisto.tl._recipe import recipe_of
+from sphisto.tl._write import Output
 from sphisto.train.fit import fit
-from sphisto.train.processes import check_devices
-from sphisto.train.settings import from_devices, settings_for
+from sphisto.train.settings import from_devices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -207,22 +202,16 @@ def fit_projection(
     >>> sp.tl.fit_projection(adata, store="toy.zarr", max_epochs=2)  # doctest: +SKIP
     """
     started = time.perf_counter()
-    seed = seed_of(rng)
-    network = current_name(network)
-    spec, sources = network_of(network), sources_of(features)
-    settings = settings_for(config, spec, max_epochs)
-    where = device_of(device)
-    check_devices(where, settings.train.devices)
+    recipe = recipe_of(network=network, config=config, max_epochs=max_epochs, features=features, rng=rng, device=device)
     check_client(client)
     with stage("read"):
         sections, teach = sections_of(data, image=image, library_id=library_id, library_key=library_key)
     describe(sections)
-    given = loadings_of(loadings, sections, network, spec)
+    recipe = with_loadings(recipe, loadings, sections)
     if teach:
+        output = Output(store_path(store if store is not None else "sections.zarr"), device, client, resume, started)
         changed = fit_several(
-            sections, path=store_path(store if store is not None else "sections.zarr"), genes=genes, network=network,
-            spec=spec, um_per_px=um_per_px, settings=settings, sources=sources, scaling=scaling, loadings=given, where=where,
-            device=device, client=client, seed=seed, key_added=key_added, resume=resume, copy=copy,
+            sections, for_several(recipe, scaling), output, genes=genes, um_per_px=um_per_px, key_added=key_added, copy=copy
         )  # fmt: skip
         return as_given(data, changed)
     (section,) = sections
@@ -234,19 +223,18 @@ def fit_projection(
     )  # before the image is read
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
-    if um_per_px is None and settings.train.longest_side is not None:
-        um_per_px = um_per_px_for(section, settings.train.longest_side)
+    longest_side = recipe.config.train.longest_side
+    if um_per_px is None and longest_side is not None:
+        um_per_px = um_per_px_for(section, longest_side)
     with stage("image and tissue"):
         slide = make_slide(section, um_per_px=um_per_px)
     if copy:
         section = section.copy()
     chosen = named or chosen_genes(None, [section], [slide])
-    n_maps = len(chosen) if spec.one_map_per_gene else most_maps(settings.genes, given)
+    n_maps = len(chosen) if recipe.spec.one_map_per_gene else recipe.most_maps
     checkpoint, model = beside(path, key_added, "ckpt"), beside(path, key_added, "pt")
     call = {
-        "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
-        **by_name(settings), "features": features_record(sources), "loadings": hash_of(given), "genes": fingerprint(chosen),
-        "slide": fingerprint_of_slide(slide),
+        **recipe.call(), "format": _keys.FORMAT, "key": key_added, "genes": fingerprint(chosen), "slide": fingerprint_of_slide(slide),
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
         check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
@@ -257,7 +245,7 @@ def fit_projection(
                 # early: a table that cannot be written is found before the training
                 building.write_table(work.staging, path, slide, section.table, key_added)
             work.journal.note(_PREPARED)
-        if settings.train.devices > 1 or not isinstance(slide.image, np.ndarray):
+        if recipe.config.train.devices > 1 or not isinstance(slide.image, np.ndarray):
             # a file is decoded once: training and prediction read what was stored, other processes can, too
             slide = replace(slide, image=building.stored_image(work.staging, slide))
         prepared = time.perf_counter()
@@ -265,11 +253,11 @@ def fit_projection(
         if draft.exists():
             fitted = load_fitted(draft)
             with stage("field"):
-                fitted, posterior = posterior_for(fitted, slide, sources)
+                fitted, posterior = posterior_for(fitted, slide, recipe.sources)
         else:
             fitted, posterior = fit(
-                slide, network=network, genes=chosen, config=settings, sources=sources, seed=seed, device=where,
-                checkpoint=checkpoint, resume=resume and checkpoint.exists(), loadings=given,
+                slide, recipe, genes=chosen, device=device_of(device), checkpoint=checkpoint,
+                resume=resume and checkpoint.exists(),
             )  # fmt: skip
             save_fitted(fitted, draft)
         trained = time.perf_counter()

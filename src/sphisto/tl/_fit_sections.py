@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from sphisto import __version__, _keys
+from sphisto import _keys
 from sphisto._naming import naming
 from sphisto._progress import stage
 from sphisto._settings import logger
-from sphisto.config import by_name
 from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
-from sphisto.features.sources import record_of as features_record
-from sphisto.genes.loadings import hash_of
 from sphisto.genes.model import require_genes
 from sphisto.io.paths import beside
 from sphisto.io.sections import as_section
@@ -31,30 +27,25 @@ from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.sections import largest_spot, of_common_genes
+from sphisto.predict.tiles import device_of
 from sphisto.slide.fingerprint import fingerprint, fingerprint_of_slide
 from sphisto.slide.frames import frames_of
 from sphisto.tl._genes import default_genes, names_of
-from sphisto.tl._loadings import most_maps
 from sphisto.tl._project import annotate
-from sphisto.tl._write import digest_of, write_section
+from sphisto.tl._write import Output, digest_of, write_section
 from sphisto.train.fit import fit_sections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
     from anndata import AnnData
-    from distributed import Client
 
-    from sphisto.config import FitConfig
     from sphisto.features.shared import Scaling
-    from sphisto.features.source import FeatureSource
     from sphisto.field.posterior import Posterior
-    from sphisto.genes.loadings import Loadings
     from sphisto.io.sections import Section
-    from sphisto.networks.registry import Network
     from sphisto.slide.slide import Slide
+    from sphisto.train.recipe import Recipe
 
 _MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same detail
 
@@ -172,11 +163,13 @@ def refuse_registered(section: Section) -> None:
         raise ValueError(msg)
 
 
-def require_factors(network: str, spec: Network) -> None:
-    """Refuse a network that models single genes: what sections share are factors."""
-    if spec.one_map_per_gene:
-        msg = f"Found network={network!r} for several sections; expected one whose maps are factors, such as 'unet'."
+def for_several(recipe: Recipe, scaling: Scaling) -> Recipe:
+    """Return a recipe for sections that teach each other; refuse a network that models single genes: they share factors."""
+    if recipe.spec.one_map_per_gene:
+        msg = f"Found network={recipe.network!r} for several sections; expected one whose maps are factors, such as 'unet'."
         raise ValueError(msg)
+    check_scaling(scaling)
+    return replace(recipe, scaling=scaling)
 
 
 def check_scaling(scaling: str) -> None:
@@ -203,28 +196,16 @@ def _refuse_one_name_for_two(sections: Sequence[Section], key_added: str) -> Non
 
 def fit_several(
     sections: list[Section],
+    recipe: Recipe,
+    output: Output,
     *,
-    path: Path,
     genes: str | Sequence[str] | None,
-    network: str,
-    spec: Network,
     um_per_px: float | None,
-    settings: FitConfig,
-    sources: Sequence[FeatureSource],
-    scaling: Scaling,
-    loadings: Loadings | None,
-    where: torch.device,
-    device: str | None,
-    client: Client | None,
-    seed: int,
     key_added: str,
-    resume: bool,
     copy: bool,
 ) -> list[AnnData] | None:
     """Fit several sections together and write each into the store; parameters as of :func:`sphisto.tl.fit_projection`."""
-    started = time.perf_counter()
-    require_factors(network, spec)
-    check_scaling(scaling)
+    path, resume = output.store, output.resume
     check_name(key_added, "key_added")
     together = [section.library_id for section in sections]
     for section in sections:
@@ -233,7 +214,7 @@ def fit_several(
             require_free_key(section.table, key)
             building.check_target(path, section.library_id, key, joint=key_added, together=together)
     _refuse_one_name_for_two(sections, key_added)
-    slides = comparable_slides(sections, um_per_px, settings.train.longest_side)
+    slides = comparable_slides(sections, um_per_px, recipe.config.train.longest_side)
     if len({slide.spot.area_px(1.0) for slide in slides}) > 1:
         spot = largest_spot(slides)
         logger.info(
@@ -247,8 +228,7 @@ def fit_several(
     model = beside(path, key_added, "pt")
     checkpoint, draft, state = (beside(path, key_added, suffix) for suffix in ("ckpt", "fit.pt", "sections"))
     call = {
-        "version": __version__, "format": _keys.FORMAT, "key": key_added, "network": network, "rng": seed,
-        **by_name(settings), "features": features_record(sources), "scaling": scaling, "loadings": hash_of(loadings), "genes": fingerprint(chosen),
+        **recipe.call(), "format": _keys.FORMAT, "key": key_added, "genes": fingerprint(chosen),
         "slides": [fingerprint_of_slide(slide) for slide in slides], "um_per_px": [f"{slide.grid.um_per_px:.3g}" for slide in slides],
     }  # fmt: skip
     with locked(path), locked(model):  # from before the training to the last section
@@ -261,11 +241,11 @@ def fit_several(
             try:
                 for section, slide in zip(sections, slides, strict=True):
                     with naming(slide.name):
-                        check_space(path, slide, most_maps(settings.genes, loadings) + 2 * len(chosen) + 3)
+                        check_space(path, slide, recipe.most_maps + 2 * len(chosen) + 3)
                         building.check_table(path, slide, section.table, _keys.of_section(key_added, slide.name))
                 fitted, posteriors[:] = fit_sections(
-                    slides, network=network, genes=chosen, config=settings, sources=sources, scaling=scaling, seed=seed,
-                    device=where, checkpoint=checkpoint, resume=resume and checkpoint.exists(), loadings=loadings,
+                    slides, recipe, genes=chosen, device=device_of(output.device), checkpoint=checkpoint,
+                    resume=resume and checkpoint.exists(),
                 )  # fmt: skip
             except BaseException:
                 if not checkpoint.exists():  # there is nothing to go on from
@@ -285,8 +265,8 @@ def fit_several(
                 continue
             with naming(slide.name):
                 write_section(
-                    fitted, section, slide, sources, path=path, key=key, model=model, resume=resume, device=device,
-                    client=client, started=started, posterior=posteriors[i], joint=key_added,
+                    fitted, section, slide, recipe.sources, output,
+                    key=key, model=model, posterior=posteriors[i], joint=key_added,
                 )  # fmt: skip
             posteriors[i] = None  # the next section needs the memory
             done.append(slide.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sphisto._settings import logger
@@ -12,25 +13,20 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from sphisto.genes.config import GeneModelConfig
     from sphisto.io.sections import Section
-    from sphisto.networks.registry import Network
+    from sphisto.train.recipe import Recipe
 
 
-def most_maps(config: GeneModelConfig, loadings: Loadings | None) -> int:
-    """Return how many factors and contrasts a fit has at most."""
-    return config.n_factors + (config.n_factors if loadings is None else len(loadings.programmes))
-
-
-def loadings_of(
-    frame: pd.DataFrame | None, sections: Sequence[Section], network: str, spec: Network
-) -> Loadings | None:
-    """Return the loadings of a table, ``None`` if there is none; refuse those that cannot hold for the sections."""
+def with_loadings(recipe: Recipe, frame: pd.DataFrame | None, sections: Sequence[Section]) -> Recipe:
+    """Return a recipe with the loadings of a table, if there is one; refuse those that cannot hold for the sections."""
     if frame is None:
-        return None
+        return recipe
     found = Loadings.from_frame(frame)
-    if spec.one_map_per_gene:
-        msg = f"Found `loadings` together with network={network!r}, whose maps are single genes; expected one of factors, such as 'unet'."
+    if recipe.spec.one_map_per_gene:
+        msg = (
+            f"Found `loadings` together with network={recipe.network!r}, whose maps are single genes; expected one of factors, "
+            "such as 'unet'."
+        )
         raise ValueError(msg)
     genes = {}
     for section in sections:
@@ -50,4 +46,4 @@ def loadings_of(
         len(found.programmes),
         f"{named} genes; loadings of the {others} other genes are learned from the spots" if others else "all genes",
     )
-    return found
+    return replace(recipe, loadings=found)

@@ -23,7 +23,7 @@ from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
 from sphisto.tl._fit_sections import check_scaling, refuse_registered
 from sphisto.tl._save import as_fitted
-from sphisto.tl._write import write_section
+from sphisto.tl._write import Output, write_section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,10 +160,8 @@ def predict(
     slide = replace(slide, frame=frame)
     if own is not None:
         require_same_section(own, slide)
-    write_section(
-        fitted, section, slide, sources, path=path, key=key_added, model=None, resume=resume, device=device,
-        client=client, started=started, scaling=scaling,
-    )  # fmt: skip
+    output = Output(path, device, client, resume, started)
+    write_section(fitted, section, slide, sources, output, key=key_added, model=None, scaling=scaling)
 
 
 def _check_scale(slide: Slide, fitted: Fitted) -> None:

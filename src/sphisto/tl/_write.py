@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,19 +45,26 @@ def digest_of(fitted: Fitted) -> str:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Output:
+    """Where rasters are written, and by what."""
+
+    store: Path
+    device: str | None  # on which tiles are computed, as of :func:`sphisto.tl.fit_projection`
+    client: Client | None  # whose workers compute them; None: here
+    resume: bool  # whether to go on with what an interrupted run left
+    started: float  # when the work began, by the performance counter
+
+
 def write_section(
     fitted: Fitted,
     section: Section,
     slide: Slide,
     sources: Sequence[FeatureSource],
+    output: Output,
     *,
-    path: Path,
     key: str,
     model: Path | None,
-    resume: bool,
-    device: str | None,
-    client: Client | None,
-    started: float,
     scaling: Scaling | None = None,
     posterior: Posterior | None = None,
     joint: str | None = None,
@@ -65,17 +72,17 @@ def write_section(
     """Predict a section and write its rasters into a store, and what describes them into its table.
 
     ``slide`` is at the projection's resolution and of its genes. ``model`` is the file in which the projection is kept,
-    ``None`` where its user knows; ``started`` when the work began, by the performance counter. Of a section of the fit
-    ``posterior`` is given all its spots; ``joint`` is what the projections of sections share that were fitted together: who
-    fitted them holds the store's lock for all.
+    ``None`` where its user knows. Of a section of the fit ``posterior`` is given all its spots; ``joint`` is what the
+    projections of sections share that were fitted together: who fitted them holds the store's lock for all.
     """
+    path = output.store
     call = {
         "version": __version__, "format": _keys.FORMAT, "key": key, "slide": fingerprint_of_slide(slide),
         "model": digest_of(fitted),
         "features": fitted.features,
         **({} if scaling is None else {"scaling": scaling}),
     }  # fmt: skip
-    with replacing(path, call=call, resume=resume, held=joint is not None) as work:
+    with replacing(path, call=call, resume=output.resume, held=joint is not None) as work:
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
         if _PREPARED not in work.journal:
             if posterior is None:  # a fit checked all tables before its training
@@ -91,12 +98,12 @@ def write_section(
                 fitted, posterior = posterior_for(fitted, slide, sources, scaling)
         elif slide.name in fitted.sections:
             fitted = fitted.of_section(slide.name)
-        spots = stream(fitted, slide, posterior, work, key, device, client)
+        spots = stream(fitted, slide, posterior, work, key, output.device, output.client)
         drift = None if slide.name in fitted.sections else getattr(posterior.solution, "drift", None)
         if drift is not None:
             with stage("how far places are from what is known"):
                 building.write_shift(work.staging, slide, key, *shift_map(slide, drift))
-        seconds = {"prepare": prepared - started, "write": time.perf_counter() - prepared}
+        seconds = {"prepare": prepared - output.started, "write": time.perf_counter() - prepared}
         with stage("write table"):
             annotate(section, fitted, spots, key, record_of(fitted, slide, section, path, model, seconds))
             building.write_table(work.staging, path, slide, section.table, key)

@@ -19,19 +19,17 @@ from sphisto.scoring.scores import OWN, PRIOR
 from sphisto.train.fit import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import torch
     from numpy.typing import NDArray
 
-    from sphisto.config import FitConfig
     from sphisto.core.lazy_footprint import LazyFootprint
-    from sphisto.features.source import FeatureSource
     from sphisto.field.posterior import Posterior, VarianceOfPiece
-    from sphisto.genes.loadings import Loadings
     from sphisto.genes.model import GeneModel
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
+    from sphisto.train.recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +65,10 @@ class AtSpots:
 def predict_at_spots(
     train: Slide,
     spots: LazyFootprint,
+    recipe: Recipe,
     *,
-    network: str,
     genes: tuple[str, ...],
-    config: FitConfig,
-    sources: Sequence[FeatureSource],
-    seed: int,
     device: torch.device,
-    loadings: Loadings | None = None,
 ) -> AtSpots:
     """Fit a slide and average what it predicts over other spots: ``"sphisto"``, and ``"prior"``, without the network.
 
@@ -83,10 +77,7 @@ def predict_at_spots(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "evaluation.ckpt"
-        fitted, posterior = fit(
-            train, network=network, genes=genes, config=config, sources=sources, seed=seed, device=device,
-            checkpoint=checkpoint, loadings=loadings,
-        )  # fmt: skip
+        fitted, posterior = fit(train, recipe, genes=genes, device=device, checkpoint=checkpoint)
     trained = time.perf_counter()
     before_epochs = max(trained - started - float(fitted.history["seconds"].sum()), 0.0)  # factors and kriging
     return at_spots(

@@ -1,7 +1,8 @@
-"""From a slide to a fitted projection: factors, prior, training."""
+"""From slides to a fitted projection: factors, prior, training."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,24 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sphisto import __version__
 from sphisto._cores import one_blas_thread
 from sphisto._naming import naming
 from sphisto._progress import stage
 from sphisto._settings import logger
-from sphisto.config import FitConfig, TrainConfig, by_name
+from sphisto.config import FitConfig, TrainConfig
 from sphisto.features.maps import SectionFeatures
-from sphisto.features.shared import Scaling
-from sphisto.features.source import FeatureSource
 from sphisto.features.sources import record_of
 from sphisto.field.field import Field
 from sphisto.field.posterior import Posterior
 from sphisto.genes.factorize import fit_factors, gene_factors, refit_factors
-from sphisto.genes.loadings import Loadings, hash_of
+from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import informative
 from sphisto.networks.precision import channels_last, fastest
 from sphisto.networks.registry import Network
-from sphisto.networks.registry import network as network_of
 from sphisto.predict.conditioning import features_of, fit_field, warn_without_features
 from sphisto.predict.fitted import Fitted, SectionFit
 from sphisto.predict.sections import (
@@ -45,6 +42,7 @@ from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
 from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_image
 from sphisto.slide.slide import Slide
 from sphisto.train.loop import Part, Task, train
+from sphisto.train.recipe import Recipe
 from sphisto.train.shrinkage import gated, report_gate
 
 # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
@@ -54,72 +52,42 @@ _SOME_BESIDE = 0.1
 @one_blas_thread()
 def fit(
     slide: Slide,
+    recipe: Recipe,
     *,
-    network: str,
     genes: tuple[str, ...],
-    config: FitConfig,
-    sources: Sequence[FeatureSource],
-    seed: int,
     device: torch.device,
     checkpoint: Path,
     resume: bool = False,
-    loadings: Loadings | None = None,
 ) -> tuple[Fitted, Posterior]:
     """Fit a network to one slide; return it with the posterior, given all spots, under which the slide is predicted.
 
-    A network with a map for each gene models only the ``genes``, whose rasters are wanted. The number of epochs is
-    decided in ``config``. ``checkpoint`` keeps the state after each epoch, and ``resume`` goes on from it. Given
-    ``loadings`` take the place of factors.
+    A network with a map for each gene models only the ``genes``, whose rasters are wanted. ``checkpoint`` keeps the state
+    after each epoch, and ``resume`` goes on from it.
     """
-    measured, spec = slide.spots, network_of(network)
-    if spec.one_map_per_gene:  # such maps do not start from the prior, whose detail is therefore not theirs
-        config = replace(config, field=replace(config.field, use_stain=False))
+    measured, per_gene = slide.spots, recipe.spec.one_map_per_gene
+    if per_gene:  # such maps do not start from the prior, whose detail is therefore not theirs
+        field_config = replace(recipe.config.field, use_stain=False)
+        recipe = replace(recipe, config=replace(recipe.config, field=field_config))
+    config, seed, loadings = recipe.config, recipe.seed, recipe.loadings
     learned, held_out = _split(slide, config.train, seed)
-    features = features_of(slide, sources, config)
+    features = features_of(slide, recipe.sources, config)
     if features is not None:
         with stage("features of the image"):
             features.maps  # noqa: B018 - read now: what is wrong with a source is found before long work
     with stage("factors"):
         model = (
             gene_factors(measured, list(genes))
-            if spec.one_map_per_gene
+            if per_gene
             else fit_factors(measured, learned, config.genes, seed, loadings)
         )
     with stage("field"):
         field = fit_field(slide, model, learned, features, config)
-    level, module = _built(spec, [field], seed)
-    params, call = _records(network, seed, config, sources, [slide], loadings)
-    part, best = Part(slide, model, field, learned, held_out), _Best()
-    task = Task((part,), spec, module, config.train, seed, fastest(device), call, notes=best.notes)
-    for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
-        fitted = Fitted(
-            network=network,
-            weights=_weights(module),
-            model=model,
-            level=level,
-            mean=field.mean,
-            um_per_px=slide.grid.um_per_px,
-            spot=slide.spot,
-            is_counts=measured.is_counts,
-            genes=genes,
-            params={**params, "precision": precision},
-            history=history,
-            skill=unknown_skill(len(measured.genes)),
-            config=config,
-            features=record_of(sources),
-        )
-        if not spec.one_map_per_gene:
-            fitted, gate, loss = gated(fitted, slide, field.given("all"), held_out, device)
-            best.note(loss, [gate], fitted)
-            if gate == 0:  # more epochs would not help the genes
-                break
-    if not spec.one_map_per_gene:
-        fitted, (gate,) = best.of(fitted)
-        report_gate(gate, int(held_out.sum()))
-        fitted = replace(fitted, params={**fitted.params, "gate": gate})
-    _warn_if_ended(fitted)
+    part = Part(slide, model, field, learned, held_out)
+    fitted, gates = _trained(
+        [part], recipe, model, field.mean, genes=genes, device=device, checkpoint=checkpoint, resume=resume
+    )
     known = informative(slide)
-    if fitted.params.get("gate") == 0:
+    if gates == [0.0]:
         # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own. Of
         # few spots it takes some seconds to find them anew, as if none had been watched; of many they are adapted.
         with stage("factors, of all spots"):
@@ -133,7 +101,7 @@ def fit(
     with stage("field, of all spots"):
         everything = fit_field(slide, fitted.model, known, features, config)
     warn_without_features(everything, slide)
-    if not spec.one_map_per_gene:
+    if not per_gene:
         with stage("skill of genes"):
             skill = left_out_skill(everything, fitted.model, slide) if measured.is_counts else fitted.skill
         fitted = replace(fitted, mean=everything.mean, skill=skill)
@@ -143,84 +111,48 @@ def fit(
 @one_blas_thread()
 def fit_sections(
     slides: Sequence[Slide],
+    recipe: Recipe,
     *,
-    network: str,
     genes: tuple[str, ...],
-    config: FitConfig,
-    sources: Sequence[FeatureSource],
-    scaling: Scaling,
-    seed: int,
     device: torch.device,
     checkpoint: Path,
     resume: bool = False,
-    loadings: Loadings | None = None,
 ) -> tuple[Fitted, list[Posterior]]:
     """Fit one network to several slides of the same genes, which teach each other.
 
-    Also returns the posterior of each given all spots.
-
-    Slides have counts, and different names; ``scaling`` is how features of sections are standardised. Other parameters
-    are those of :func:`fit`; the network makes factor maps.
+    Also returns the posterior of each given all spots. Slides have counts, and different names, and the network makes
+    factor maps. Other parameters are those of :func:`fit`.
     """
-    spec = network_of(network)
+    config, scaling = recipe.config, recipe.scaling
+    assert scaling is not None  # it must be stated for several
     parts = []
     for number, slide in enumerate(slides):
         with naming(slide.name):
-            parts.append(_split(slide, config.train, seed + number))
+            parts.append(_split(slide, config.train, recipe.seed + number))
     learned, held_out = zip(*parts, strict=True)
-    features = [features_of(slide, sources, config) for slide in slides]
+    features = [features_of(slide, recipe.sources, config) for slide in slides]
     with stage("factors and what sections share"):
-        maps = wide_maps(slides, sources, config)
-        shared = fit_together(slides, learned, sources, config, scaling, seed, loadings=loadings, maps=maps)
+        maps = wide_maps(slides, recipe.sources, config)
+        shared = fit_together(
+            slides, learned, recipe.sources, config, scaling, recipe.seed, loadings=recipe.loadings, maps=maps
+        )
     with stage("fields"):
         fields = _fields(slides, shared, learned, features, config)
-    level, module = _built(spec, fields, seed)
-    params, call = _records(network, seed, config, sources, slides, loadings)
     sections = [
         Part(slide, shared.model.of(i), field, known, watched)
         for i, (slide, field, known, watched) in enumerate(zip(slides, fields, learned, held_out, strict=True))
     ]
-    best = _Best()
-    task = Task(
-        tuple(sections),
-        spec,
-        module,
-        config.train,
-        seed,
-        fastest(device),
-        {**call, "scaling": scaling},
-        notes=best.notes,
-    )
-    unknown = unknown_skill(len(slides[0].spots.genes))
-    for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
-        fitted = Fitted(
-            network=network, weights=_weights(module), model=shared.model.shared, level=level,
-            mean=shared.taught.roots.mean, um_per_px=slides[0].grid.um_per_px, spot=largest_spot(slides), is_counts=True,
-            genes=genes, params={**params, "precision": precision, "scaling": scaling}, history=history,
-            skill=unknown, config=config, features=record_of(sources),
-        )  # fmt: skip
-        gates, losses = [], []
-        for part in sections:
-            own = replace(fitted, model=part.model, mean=part.field.mean)
-            with naming(part.slide.name):
-                _, gate, loss = gated(own, part.slide, part.field.given("all"), part.held_out, device)
-            gates.append(gate)
-            losses.append(loss * part.held_out.sum())
-        best.note(float(np.sum(losses)), gates, fitted)
-        if not any(gates):
-            break
-    fitted, gates = best.of(fitted)
-    for gate, part in zip(gates, sections, strict=True):
-        with naming(part.slide.name):
-            report_gate(gate, int(part.held_out.sum()))
-    _warn_if_ended(fitted)
+    fitted, gates = _trained(
+        sections, recipe, shared.model.shared, shared.taught.roots.mean,
+        genes=genes, device=device, checkpoint=checkpoint, resume=resume,
+    )  # fmt: skip
     known = [informative(slide) for slide in slides]
     with stage("factors and what sections share, of all spots"):
         model = shared.model
         if not any(gates):  # then factors need not be the network's own
-            found_anew = shared_model(slides, known, config, seed, loadings)
+            found_anew = shared_model(slides, known, config, recipe.seed, recipe.loadings)
             model = replace(found_anew, shared=found_anew.shared.in_order_of(model.shared))
-        shared = fit_together(slides, known, sources, config, scaling, seed, loadings=loadings, model=model, maps=maps)
+        shared = fit_together(slides, known, recipe.sources, config, scaling, recipe.seed, model=model, maps=maps)
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)
     with stage("skill of genes"):
@@ -232,13 +164,75 @@ def fit_sections(
             )
             for i, slide in enumerate(slides)
         }  # fmt: skip
-    skill = _usual_skill([each.skill for each in found.values()])
-    gate = float(np.mean(gates))  # for a section that is not among these
     fitted = replace(
-        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, skill=skill, params={**fitted.params, "gate": gate},
-        weights={**fitted.weights, "gate": torch.tensor(gate)}, sections=found, lessons=shared.lessons,
+        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, sections=found, lessons=shared.lessons,
+        skill=_usual_skill([each.skill for each in found.values()]),
     )  # fmt: skip
     return fitted, [field.given("all") for field in fields]
+
+
+def _trained(
+    parts: Sequence[Part],
+    recipe: Recipe,
+    model: GeneModel,
+    mean: NDArray[np.float64],
+    *,
+    genes: tuple[str, ...],
+    device: torch.device,
+    checkpoint: Path,
+    resume: bool,
+) -> tuple[Fitted, list[float]]:
+    """Train a network on the parts; return the projection by that of the best round, and the gate of each part.
+
+    ``model`` and (K,) ``mean`` are those of the projection, which those of the parts are levels of. Of a network with a
+    map for each gene, which does not start from the prior, there are no gates.
+    """
+    slides, spec = [part.slide for part in parts], recipe.spec
+    level, module = _built(spec, [part.field for part in parts], recipe.seed)
+    begun = Fitted(
+        network=recipe.network, weights={}, model=model, level=level, mean=mean, um_per_px=slides[0].grid.um_per_px,
+        spot=largest_spot(slides), is_counts=slides[0].spots.is_counts, genes=genes, params=recipe.params(), history={},
+        skill=unknown_skill(len(slides[0].spots.genes)), config=recipe.config, features=record_of(recipe.sources),
+    )  # fmt: skip
+    call = {
+        **recipe.call(),
+        "library": ", ".join(slide.name for slide in slides),
+        "shape": [list(slide.grid.shape) for slide in slides],
+        "values": float(sum(slide.spots.values.sum() for slide in slides)),
+    }
+    best, several = _Best(), recipe.scaling is not None
+    task = Task(tuple(parts), spec, module, recipe.config.train, recipe.seed, fastest(device), call, notes=best.notes)
+    fitted = begun
+    for history, precision in train(task, device=device, checkpoint=checkpoint, resume=resume):
+        params = {**begun.params, "precision": precision}
+        fitted = replace(begun, weights=_weights(module), params=params, history=history)
+        if spec.one_map_per_gene:
+            continue
+        gates, losses = [], []
+        for part in parts:
+            own = replace(fitted, model=part.model, mean=part.field.mean)
+            with _naming(part, several):
+                _, gate, loss = gated(own, part.slide, part.field.given("all"), part.held_out, device)
+            gates.append(gate)
+            losses.append(loss * max(part.held_out.sum(), 1))
+        best.note(float(np.sum(losses)), gates, fitted)
+        if not any(gates):
+            break  # more epochs would not help the genes
+    if spec.one_map_per_gene:
+        _warn_if_ended(fitted)
+        return fitted, []
+    fitted, gates = best.of(fitted)
+    for gate, part in zip(gates, parts, strict=True):
+        with _naming(part, several):
+            report_gate(gate, int(part.held_out.sum()))
+    _warn_if_ended(fitted)
+    usual = float(np.mean(gates))  # for a section that is not among these
+    weights = {**fitted.weights, "gate": torch.tensor(usual)}
+    return replace(fitted, params={**fitted.params, "gate": usual}, weights=weights), gates
+
+
+def _naming(part: Part, several: bool) -> contextlib.AbstractContextManager[None]:
+    return naming(part.slide.name) if several else contextlib.nullcontext()
 
 
 class _Best:
@@ -295,35 +289,6 @@ def _built(spec: Network, fields: Sequence[Field], seed: int) -> tuple[NDArray[n
 
 def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-
-
-def _records(
-    network: str,
-    seed: int,
-    config: FitConfig,
-    sources: Sequence[FeatureSource],
-    slides: Sequence[Slide],
-    loadings: Loadings | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a model keeps of its fit, and what a checkpoint is known by."""
-    params = {
-        "network": network, "rng": seed, "n_factors": config.genes.n_factors, "max_epochs": config.train.epochs,
-        "config": config.to_json(), "features": record_of(sources),
-        **({} if loadings is None else {"loadings": loadings.record(config.genes)}),
-    }  # fmt: skip
-    shapes = [list(slide.grid.shape) for slide in slides]
-    call = {
-        "network": network,
-        "rng": seed,
-        **by_name(config),
-        "features": record_of(sources),
-        "loadings": hash_of(loadings),
-        "version": __version__,
-        "library": ", ".join(slide.name for slide in slides),
-        "shape": shapes[0] if len(shapes) == 1 else shapes,
-        "values": float(sum(slide.spots.values.sum() for slide in slides)),
-    }
-    return params, call
 
 
 def _warn_if_ended(fitted: Fitted) -> None:
