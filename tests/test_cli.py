@@ -671,8 +671,8 @@ def test_sections_are_laid_upon_the_one_before(visium_folders, tmp_path, capsys,
     words = "--min-genes 1 --max-epochs 1 --device cpu --register --store"
     assert cli.main(["fit", *visium_folders, *words.split(), str(tmp_path / "laid.zarr")]) == 0
     assert asked == [("two", "one")]
-    taught = sp.tl.load(tmp_path / "laid.projection.pt").lessons["section"]
-    assert [each.frame.group for each in taught.neighbours] == ["one", "one"]
+    regression = sp.tl.load(tmp_path / "laid.projection.pt").regressions["section"]
+    assert [each.frame.group for each in regression.neighbours] == ["one", "one"]
     assert cli.main(["fit", visium_folders[0], *words.split(), str(tmp_path / "alone.zarr")]) == 2
     assert "Found --register and one section" in capsys.readouterr().err
 

@@ -291,6 +291,13 @@ def test_the_design_page_names_the_modules_of_each_package():
     assert listed == {room: {path.stem for path in (SOURCE / room).glob("[!_]*.py")} for room in listed}
 
 
+def test_words_that_only_we_would_understand_stay_out():
+    """Names, messages and docstrings are in the field's words."""
+    private = re.compile(r"\b(told|looked at|speaks|says it|is said)\b")
+    found = {name: private.findall(path.read_text()) for name, path in modules().items()}
+    assert {name: words for name, words in found.items() if words} == {}
+
+
 STORES = {"zarr", "spatialdata", "ome_zarr", "h5py", "tifffile", "PIL", "openslide", "imagecodecs"}
 
 

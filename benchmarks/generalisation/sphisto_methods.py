@@ -30,7 +30,7 @@ def sphisto(case, *, scaling="section", registered=False):
     at = case.at if case.known.any() else case.others[0]
     slide = slides[at]
     field = field_of(slide, shared, at, case.kept[at], texture_of(slide), CONFIG)
-    alone = prior_mean(shared.taught.roots.mean, COARSEST, shared.drift(case.at))
+    alone = prior_mean(shared.regression.roots.mean, COARSEST, shared.drift(case.at))
     posterior = field.given("all") if at == case.at else alone
     return _predicted(case, posterior, shared.model.of(case.at), left_out_skill(field, shared.model.of(at), slide))
 

@@ -13,7 +13,7 @@ SUBJECTS = {
     "Loadings of your own": ("genes/loadings", "io/loadings", "tl/_loadings"),
     "Several sections": ("pp/_register", "io/registration", "slide/registration", "slide/poses", "pl/_registration",
                          "scoring/integration", "tl/_integration", "tl/_gathered", "pl/_integration", "tl/_fit_sections",
-                         "tl/_evaluate_sections", "predict/sections", "features/shared", "field/drift", "field/taught", "field/teach", "slide/frames"),
+                         "tl/_evaluate_sections", "predict/sections", "features/shared", "field/drift", "field/regression", "field/regress", "slide/frames"),
     "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
                     "io/spatialdata_images", "io/masks", "io/elements", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate", "tl/_genes"),

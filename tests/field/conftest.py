@@ -13,7 +13,7 @@ from sphisto.features.shared import share_features
 from sphisto.features.texture import Texture
 from sphisto.field.config import FieldConfig
 from sphisto.field.field import Field
-from sphisto.field.teach import teach
+from sphisto.field.regress import regress
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.observations import Observations, observe
@@ -81,11 +81,11 @@ def sections(tissue):
 def taught_by():
     """What sections teach, and the shared features that they are bound to."""
 
-    def taught(sections, config=DriftConfig(), features=None):
+    def regression(sections, config=DriftConfig(), features=None):
         if features is None:
             slides, maps, _ = zip(*sections, strict=True)
             features = share_features(slides, maps, "section", config, 0)
         told = [(slide.name, observed, features.of(slide, maps)) for slide, maps, observed in sections]
-        return teach(features, told, config, least_sum=NEVER), told
+        return regress(features, told, config, least_sum=NEVER), told
 
-    return taught
+    return regression

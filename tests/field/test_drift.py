@@ -26,9 +26,9 @@ def test_without_a_section_is_as_taught_by_the_others_alone(taught_by, sections)
 
 
 def test_a_section_without_spots_is_predicted_from_its_features(taught_by, tissue, sections):
-    taught, _ = taught_by(sections)
+    regression, _ = taught_by(sections)
     slide, maps, truth = tissue.section("d")
-    drift = Drift(taught, taught.features.of(slide, maps))
+    drift = Drift(regression, regression.features.of(slide, maps))
     found = drift.alone().density(truth.centers)
     assert np.isfinite(found).all()
     expected = 40 * np.exp(maps.at_spots(truth.centers)[:, :2] @ tissue.weights)
@@ -39,41 +39,41 @@ def test_a_section_without_spots_is_predicted_from_its_features(taught_by, tissu
 
 def test_gain_is_by_what_squares_of_means_fall_short(taught_by, sections):
     """Of sections that were left out: the mean square of the roots over that of what is predicted of them."""
-    taught, told = taught_by(sections)
+    regression, told = taught_by(sections)
     short, second = 0.0, 0.0
     for name, observed, bound in told:
-        quantities = taught.roots.quantities(observed.density)[:, : N_PLAIN + 1]
-        others = taught.without(name)
+        quantities = regression.roots.quantities(observed.density)[:, : N_PLAIN + 1]
+        others = regression.without(name)
         found = quantities.mean(axis=0) + Drift(others, bound).at_spots(observed.centers)[:, : N_PLAIN + 1]
         short, second = short + np.square(found).mean(axis=0), second + np.square(quantities).mean(axis=0)
-    np.testing.assert_allclose(Drift(taught, told[0][2]).gain(), second / short, rtol=0.02)
+    np.testing.assert_allclose(Drift(regression, told[0][2]).gain(), second / short, rtol=0.02)
 
 
 def test_variance_is_calibrated_where_all_is_known_and_grows_where_nothing_is(taught_by, tissue, sections):
-    taught, _ = taught_by(sections)
+    regression, _ = taught_by(sections)
     slide, maps, truth = tissue.section("d")
-    bound = taught.features.of(slide, maps)
-    drift, centers = Drift(taught, bound), truth.centers
+    bound = regression.features.of(slide, maps)
+    drift, centers = Drift(regression, bound), truth.centers
     usual = drift.variance(centers)
-    quantities = taught.roots.quantities(truth.density)
-    missed = (quantities - quantities.mean(axis=0) - drift.at_spots(centers)) @ np.linalg.pinv(taught.rotation)
+    quantities = regression.roots.quantities(truth.density)
+    missed = (quantities - quantities.mean(axis=0) - drift.at_spots(centers)) @ np.linalg.pinv(regression.rotation)
     # what is missed is uncertainty and noise of counting together
-    assert np.square(missed).mean() == pytest.approx((usual.mean(axis=0) + taught.noise).mean(), rel=0.35)
+    assert np.square(missed).mean() == pytest.approx((usual.mean(axis=0) + regression.noise).mean(), rel=0.35)
     for far in (3, 10, 1e4):
         strange = replace(maps, values=maps.values + np.float32(far) * maps.values.std())
-        grown = Drift(taught, taught.features.of(slide, strange)).variance(centers)
+        grown = Drift(regression, regression.features.of(slide, strange)).variance(centers)
         assert (grown.mean(axis=0) > usual.mean(axis=0)).all()
         assert np.isfinite(grown).all()
-    assert (grown >= 99 * 0.1 * taught.lesson.left).all()  # ten standard deviations, squared, and no more
-    fewer = taught.without("a").without("b")
+    assert (grown >= 99 * 0.1 * regression.fit.left).all()  # ten standard deviations, squared, and no more
+    fewer = regression.without("a").without("b")
     assert Drift(fewer, bound).variance(centers).mean() > usual.mean()
 
 
 def test_three_spots_move_the_mean_and_nothing_else(taught_by, tissue, sections):
     """By their deviation from the drift, drawn to none as if usual spots had been added."""
-    taught, _ = taught_by(sections)
+    regression, _ = taught_by(sections)
     slide, maps, whole = tissue.section("d", level=2.0)
-    drift = Drift(taught, taught.features.of(slide, maps))
+    drift = Drift(regression, regression.features.of(slide, maps))
     some = [10, 150, 300]
     few = replace(
         whole, section=whole.section[some], spots=whole.spots[some], centers=whole.centers[some],
@@ -82,8 +82,8 @@ def test_three_spots_move_the_mean_and_nothing_else(taught_by, tissue, sections)
     field = Field.fit(few, None, FieldConfig(), drift)
     points = whole.centers
     found, without = field.given("all").solution, drift.alone()
-    rest = drift.roots.quantities(few.density) - taught.mean - drift.at_spots(few.centers)
-    np.testing.assert_allclose(found.mean - without.mean, rest.sum(axis=0) / (3 + taught.config.pseudo_spots))
+    rest = drift.roots.quantities(few.density) - regression.mean - drift.at_spots(few.centers)
+    np.testing.assert_allclose(found.mean - without.mean, rest.sum(axis=0) / (3 + regression.config.pseudo_spots))
     sums = [each.density(points)[:, :N_PLAIN].sum() for each in (without, found)]
     assert sums[0] < sums[1] < whole.density[:, :N_PLAIN].sum() * 1.1
     # each of them is left out by taking it out, and none is known by the drift alone
@@ -101,7 +101,7 @@ def test_three_spots_move_the_mean_and_nothing_else(taught_by, tissue, sections)
 
 def test_what_the_drift_leaves_is_kriged(taught_by, tissue, sections):
     """With spots of its own a section is predicted better than by the drift, and better than without it."""
-    taught, _ = taught_by(sections)
+    regression, _ = taught_by(sections)
     slide, maps, whole = tissue.section("d")
     y, x = (whole.centers / SIDE).T
     lasting = np.exp(0.6 * np.sin(4 * y)[:, None] * np.array([1.0, -1.0, 0.0]))  # what no image shows
@@ -112,7 +112,7 @@ def test_what_the_drift_leaves_is_kriged(taught_by, tissue, sections):
         whole, section=whole.section[known], spots=whole.spots[known], centers=whole.centers[known],
         density=whole.density[known], halves=tuple(half[known] for half in whole.halves),
     )  # fmt: skip
-    drift = Drift(taught, taught.features.of(slide, maps))
+    drift = Drift(regression, regression.features.of(slide, maps))
     hidden = whole.centers[~known]
 
     def error(solution):
@@ -125,6 +125,6 @@ def test_what_the_drift_leaves_is_kriged(taught_by, tissue, sections):
 
 
 def test_other_solvers_than_kriging_are_refused(taught_by, sections):
-    taught, told = taught_by(sections, ONE)
+    regression, told = taught_by(sections, ONE)
     with pytest.raises(ValueError, match="Found solver='gaussian' for several sections; expected 'kriging'"):
-        Field.fit(sections[0][2], None, FieldConfig(solver="gaussian"), Drift(taught, told[0][2]))
+        Field.fit(sections[0][2], None, FieldConfig(solver="gaussian"), Drift(regression, told[0][2]))

@@ -14,14 +14,14 @@ from sphisto.core.upsample import COARSEST
 from sphisto.datasets import toy
 from sphisto.features.texture import Texture
 from sphisto.field.posterior import prior_mean
-from sphisto.field.teach import teach
+from sphisto.field.regress import regress
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.io.slides import make_slide
 from sphisto.predict import sections
 from sphisto.predict.conditioning import features_of, fit_field
+from sphisto.predict.regression_content import as_content, from_content
 from sphisto.predict.sections import field_of, fit_together, of_common_genes, uses_neighbours
-from sphisto.predict.taught_content import as_content, from_content
 from sphisto.scoring import metrics
 from sphisto.scoring.at_spots import pool_posterior
 from sphisto.slide.frames import frames_of
@@ -63,8 +63,8 @@ def test_a_section_without_spots_is_predicted_better_than_by_the_mean_profile(sl
     kept = kept_of(slides, 0)
     shared = fit_together(slides, kept, SOURCES, CONFIG, scaling, 0)
     drift = shared.drift(1)
-    assert drift.taught.sections == ("toy0",)
-    posterior = prior_mean(shared.taught.roots.mean, COARSEST, drift)
+    assert drift.regression.sections == ("toy0",)
+    posterior = prior_mean(shared.regression.roots.mean, COARSEST, drift)
     pearson, found = score(slides[1], kept[1], posterior, shared.model.of(1))
     truth = slides[1].spots.values.toarray().astype(np.float64)
     assert pearson > 0.3  # the mean profile has none
@@ -179,7 +179,7 @@ def test_registered_sections_tell_what_they_measured_at_the_same_place(halves, l
     found = {}
     for name, slides in {"apart": halves, "laid": laid(halves), "not trusted": laid(halves, weight=0.0)}.items():
         shared = fit_together(slides, kept, SOURCES, CONFIG, "section", 0)
-        posterior = prior_mean(shared.taught.roots.mean, COARSEST, shared.drift(1))
+        posterior = prior_mean(shared.regression.roots.mean, COARSEST, shared.drift(1))
         found[name] = score(halves[1], kept[1], posterior, shared.model.of(1))
     assert found["laid"][0] > found["apart"][0] + 0.02
     assert found["laid"][1] < found["apart"][1]
@@ -204,12 +204,12 @@ def test_what_was_measured_is_kept_only_where_sections_are_registered_or_it_is_a
     kept = kept_of(halves, 1)
     keeping = replace(CONFIG, drift=replace(CONFIG.drift, keep_spots=True))
     for slides, config, n in ((halves, CONFIG, 0), (halves, keeping, 2), (laid(halves), CONFIG, 2)):
-        taught = fit_together(slides, kept, SOURCES, config, "section", 0).taught
-        assert len(taught.neighbours) == n
-        assert len(taught.without("half0").neighbours) == n // 2
-        again = from_content(as_content(taught))
+        regression = fit_together(slides, kept, SOURCES, config, "section", 0).regression
+        assert len(regression.neighbours) == n
+        assert len(regression.without("half0").neighbours) == n // 2
+        again = from_content(as_content(regression))
         assert len(again.neighbours) == n
-        for one, other in zip(taught.neighbours, again.neighbours, strict=True):
+        for one, other in zip(regression.neighbours, again.neighbours, strict=True):
             np.testing.assert_array_equal(one.components, other.components)
             np.testing.assert_array_equal(one.frame.matrix, other.frame.matrix)
             assert (one.frame.group, one.frame.step, one.pitch_um) == (
@@ -223,7 +223,7 @@ def test_features_of_bins_that_are_summed_to_squares_are_those_of_the_squares(mo
     drawn = [toy(160, 160, um_per_px=4.0, bin_um=8.0, mean_counts=2, min_tissue=0.5, rng=seed) for seed in (1, 2)]
     bins = [replace(make_slide(sp.io.section(each)), name=f"bins{i}") for i, each in enumerate(drawn)]
     kept, given = [np.ones(len(slide.spots.centers), dtype=bool) for slide in bins], []
-    monkeypatch.setattr(sections, "teach", lambda *args, **kw: given.append(args[1]) or teach(*args, **kw))
+    monkeypatch.setattr(sections, "regress", lambda *args, **kw: given.append(args[1]) or regress(*args, **kw))
     shared = fit_together(bins, kept, SOURCES, CONFIG, "section", 0)
     field = field_of(bins[0], shared, 0, kept[0], features_of(bins[0], SOURCES, CONFIG), CONFIG)
     observed = field.observations

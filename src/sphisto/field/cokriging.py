@@ -127,7 +127,7 @@ def fit_cokriging(
     *pick, pick_drift, pick_stain = np.split(
         np.eye(columns.shape[1]), np.cumsum([each.shape[1] for each in (*quantities, drifts)]), axis=1
     )
-    slopes = (0.0,) if drift is None else tuple(sorted(drift.taught.config.slopes))
+    slopes = (0.0,) if drift is None else tuple(sorted(drift.regression.config.slopes))
     first = columns @ (pick[0] - slopes[-1] * pick_drift if drift else pick[0])
     rotation, turn = turned(first, 1 + observations.n_contrasts)
     covariance = choose_covariance(
@@ -143,7 +143,7 @@ def fit_cokriging(
         for roots, each, mixing in zip(tried_roots, quantities, pick, strict=True)
         for slope in slopes
     ]  # fmt: skip
-    best = _best(tried, observations) if drift is None else _most_told(tried, observations)
+    best = _best(tried, observations) if drift is None else _most_drift(tried, observations)
     at = tried_roots.index(best.roots)
     return _detailed(
         best, quantities[at], pick[at], pick_drift, pick_stain, drifts, observations, features, equations, config
@@ -169,7 +169,7 @@ def _best(tried: list[CoKriging], observations: Observations) -> CoKriging:
     return min(tried, key=error)
 
 
-def _most_told(tried: list[CoKriging], observations: Observations) -> CoKriging:
+def _most_drift(tried: list[CoKriging], observations: Observations) -> CoKriging:
     """That with the most drift, unless another predicts left-out spots better beyond the standard error over spots."""
     measured = observations.density[tried[-1].kriging.rows]
     errors = [composition_errors(each.left_out_density(), measured, each.roots.n_plain) for each in tried]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from sphisto.core.splits import evenly_spread
 from sphisto.features.shared import BoundFeatures
 from sphisto.field.neighbours import Neighbours, upon
+from sphisto.field.regression import Regression
 from sphisto.field.roots import Roots, composition_errors
-from sphisto.field.taught import Taught
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import Observations
 from sphisto.slide.frames import GridInFrame
@@ -35,7 +35,7 @@ _MOST_SHIFT = 10.0  # times that a deviation grows at most where features are li
 class Drift:
     """What other sections tell about one."""
 
-    taught: Taught  # by the others
+    regression: Regression  # by the others
     features: BoundFeatures  # of the section
     # the section where it lies upon others; None if it does not, or that is not to be used
     placed: GridInFrame | None = None
@@ -44,7 +44,7 @@ class Drift:
     @property
     def roots(self) -> Roots:
         """From densities to what drifts."""
-        return self.taught.roots
+        return self.regression.roots
 
     def at_spots(self, centers: NDArray[np.float64]) -> Floats:
         """(n, K + 1) what quantities differ from their mean over spots around (n, 2) centres."""
@@ -56,38 +56,38 @@ class Drift:
 
     def variance(self, points: NDArray[np.float64]) -> Floats:
         """(m, Q) variance of the components at (m, 2) points, without noise of counting; greater where all is strange."""
-        lesson, shared = self.taught.lesson, self.features.shared
+        fit, shared = self.regression.fit, self.features.shared
         components = self.features.at(points)
         functions = shared.functions(components)
         unseen = np.maximum(shared.variance(components) - np.square(functions).sum(axis=1), 0)
-        out = lesson.firm + np.zeros((len(points), 1))
-        for scale, spread in zip(lesson.scales, lesson.spreads, strict=True):
+        out = fit.firm + np.zeros((len(points), 1))
+        for scale, spread in zip(fit.scales, fit.spreads, strict=True):
             here = unseen + np.einsum("mt,mt->m", functions @ spread, functions)
             out += here[:, None] * scale
         strange = np.clip(self.features.shift(points), 1, _MOST_SHIFT)
-        return np.asarray(np.maximum(out, _LEAST_LEFT * lesson.left) * np.square(strange)[:, None])
+        return np.asarray(np.maximum(out, _LEAST_LEFT * fit.left) * np.square(strange)[:, None])
 
     def gain(self) -> Floats:
         """(K + 1,) factors that make squares of roots right on average: a square of a mean is less than a mean of squares."""
-        left = np.square(self.taught.rotation).T @ self.taught.lesson.left
+        left = np.square(self.regression.rotation).T @ self.regression.fit.left
         n = self.roots.n_plain + 1
-        second = self.taught.second[:n]
+        second = self.regression.second[:n]
         return np.asarray(np.clip(second / np.maximum(second - left[:n], 1e-12), 1, _MOST_GAIN))
 
     def alone(self, change: Floats | float = 0.0) -> Drifted:
         """Return what the drift says without any spot, or with some that ``change`` (K + 1,) the mean."""
-        return Drifted(self, self.taught.mean + change)
+        return Drifted(self, self.regression.mean + change)
 
     @cached_property
     def neighbours(self) -> Neighbours | None:
         """What sections that lie upon this one measured; ``None`` if there are none."""
         if self.placed is None:
             return None
-        sections = upon(self.placed.frame, self.taught.neighbours, self.taught.config)
+        sections = upon(self.placed.frame, self.regression.neighbours, self.regression.config)
         if not sections:
             return None
         rest = [each.components - self._by_features(each.features) for each in sections]
-        return Neighbours(self.placed.frame, sections, rest, self.taught.config)
+        return Neighbours(self.placed.frame, sections, rest, self.regression.config)
 
     @property
     def uses_neighbours(self) -> bool | None:
@@ -100,11 +100,11 @@ class Drift:
         found = self._by_features(components)
         if self.placed is not None and self.neighbours is not None:
             found = found + self.neighbours.at(self.placed.common(points))
-        return np.asarray(found @ self.taught.rotation)
+        return np.asarray(found @ self.regression.rotation)
 
     def _by_features(self, components: Floats) -> Floats:
         functions = self.features.shared.functions(np.asarray(components, dtype=np.float64))
-        return np.asarray(functions @ self.taught.lesson.coefficients)
+        return np.asarray(functions @ self.regression.fit.coefficients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +120,9 @@ class Drifted:
 
     def rate_variance(self, points: NDArray[np.float64], density: Floats, model: GeneModel) -> Floats:
         """(m, G) variance of the genes' rates at points where the densities are (m, K)."""
-        taught = self.drift.taught
-        return taught.roots.rate_variance(
-            density, self.drift.variance(points), taught.rotation, self.drift.gain(), model.loadings
+        regression = self.drift.regression
+        return regression.roots.rate_variance(
+            density, self.drift.variance(points), regression.rotation, self.drift.gain(), model.loadings
         )
 
 
@@ -144,14 +144,14 @@ class DriftSolver:
         """Predict observations from all others: which (m,), (m, K) density, (m, G) variance of the genes' rates."""
         some = evenly_spread(len(self.rest), most)
         points, roots, gain = self.centers[some], self.drift.roots, self.drift.gain()
-        drifts = self.drift.taught.mean + self.drift.at_spots(points)
+        drifts = self.drift.regression.mean + self.drift.at_spots(points)
         changes = np.stack([self._change(np.delete(self.rest, row, axis=0)) for row in some])
         density = roots.density(drifts + changes, gain)
         variance = self.drift.alone().rate_variance(points, density, model)
         return some, density, variance
 
     def _change(self, rest: Floats) -> Floats:
-        return np.asarray(rest.sum(axis=0) / (len(rest) + self.drift.taught.config.pseudo_spots))
+        return np.asarray(rest.sum(axis=0) / (len(rest) + self.drift.regression.config.pseudo_spots))
 
 
 def checked(drift: Drift, observations: Observations) -> Drift:
@@ -171,5 +171,5 @@ def checked(drift: Drift, observations: Observations) -> Drift:
 
 def few_spots(drift: Drift, observations: Observations) -> DriftSolver:
     """Let a few spots change the mean of what drifts."""
-    rest = drift.roots.quantities(observations.density) - drift.taught.mean - drift.at_spots(observations.centers)
+    rest = drift.roots.quantities(observations.density) - drift.regression.mean - drift.at_spots(observations.centers)
     return DriftSolver(drift, observations.centers, rest)

@@ -72,6 +72,6 @@ def fit_with_drift(
         )
         raise ValueError(msg)
     drift = replace(drift, features=drift.features.over(observations.area))
-    if len(observations) < max(config.least_spots, drift.taught.config.least_spots):
+    if len(observations) < max(config.least_spots, drift.regression.config.least_spots):
         return few_spots(drift, observations)
     return fit_cokriging(observations, features, config, drift)

@@ -21,7 +21,7 @@ from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import informative, observe
 from sphisto.predict.fitted import Fitted
-from sphisto.predict.sections import field_with, taught_about, uses_neighbours
+from sphisto.predict.sections import drift_about, field_with, uses_neighbours
 from sphisto.scoring.skill import left_out_skill
 from sphisto.slide.slide import Slide
 
@@ -54,8 +54,8 @@ def posterior_for(
     require_same(sources, fitted.features)
     known = np.zeros(0, dtype=bool) if slide.measured is None else informative(slide)
     features = features_of(slide, sources, fitted.config)
-    if fitted.lessons:
-        fitted, drift = taught_about(fitted, slide, known, sources, scaling)
+    if fitted.regressions:
+        fitted, drift = drift_about(fitted, slide, known, sources, scaling)
         if known.any():
             observations = observe(slide, fitted.model, known, fitted.config.genes)
             field = field_with(drift, observations, features, fitted.config)

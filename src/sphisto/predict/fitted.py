@@ -19,12 +19,12 @@ from sphisto.core.spot import Spot
 from sphisto.features import sources
 from sphisto.features.shared import Scaling
 from sphisto.features.texture import Texture
-from sphisto.field.taught import Taught
+from sphisto.field.regression import Regression
 from sphisto.genes.levels import at_levels
 from sphisto.genes.model import GeneModel
 from sphisto.networks.precision import channels_last
 from sphisto.networks.registry import network
-from sphisto.predict.taught_content import as_content, from_content
+from sphisto.predict.regression_content import as_content, from_content
 from sphisto.scoring.skill import Skill
 
 _FORMAT = 4  # which versions must refuse that know no other layout of the network than the first
@@ -88,7 +88,7 @@ class Fitted:
     sections
         What it knows of each of several sections, by name; empty of a projection of one. Then ``model`` has the usual
         levels, and :meth:`of_section` those of one section.
-    lessons
+    regressions
         What the sections teach others, by how features are standardised; empty of a projection of one.
     layout
         What decides the shapes of the weights where it is not as in a new network.
@@ -110,7 +110,7 @@ class Fitted:
     features: dict[str, str] = field(default_factory=lambda: sources.record_of([Texture()]))
     version: str = __version__
     sections: dict[str, SectionFit] = field(default_factory=dict)
-    lessons: dict[Scaling, Taught] = field(default_factory=dict)
+    regressions: dict[Scaling, Regression] = field(default_factory=dict)
     layout: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -213,8 +213,8 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "features": fitted.features,
         "skill": _skill_content(fitted.skill),
     }
-    if fitted.lessons:
-        content["lessons"] = {scaling: as_content(taught) for scaling, taught in fitted.lessons.items()}
+    if fitted.regressions:
+        content["lessons"] = {scaling: as_content(regression) for scaling, regression in fitted.regressions.items()}
         content["sections"] = {
             name: {
                 "levels": torch.from_numpy(own.levels), "gate": float(own.gate), "mean": torch.from_numpy(own.mean),
@@ -306,6 +306,6 @@ def _fitted(content: dict[str, Any]) -> Fitted:
             )  # fmt: skip
             for name, own in content.get("sections", {}).items()
         },
-        lessons={scaling: from_content(taught) for scaling, taught in content.get("lessons", {}).items()},
+        regressions={scaling: from_content(regression) for scaling, regression in content.get("lessons", {}).items()},
         layout=dict(content.get("layout", network(content["network"]).first_layout)),
     )

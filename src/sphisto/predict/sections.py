@@ -22,8 +22,8 @@ from sphisto.features.surroundings import Surroundings
 from sphisto.features.texture import Texture
 from sphisto.field.drift import Drift, checked
 from sphisto.field.field import Field
-from sphisto.field.taught import Taught
-from sphisto.field.teach import teach
+from sphisto.field.regress import regress
+from sphisto.field.regression import Regression
 from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
 from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import rates
@@ -42,20 +42,20 @@ class Shared:
     """What c sections share."""
 
     model: SharedModel  # loadings, and each section's levels
-    lessons: dict[Scaling, Taught]  # what all of them teach, by how features are standardised
+    regressions: dict[Scaling, Regression]  # what all of them teach, by how features are standardised
     scaling: Scaling  # how features are standardised among these sections
     bound: tuple[BoundFeatures, ...]  # features of each, so standardised
     placed: tuple[GridInFrame | None, ...]  # each where it lies upon others; None of one that does not
 
     @property
-    def taught(self) -> Taught:
+    def regression(self) -> Regression:
         """What all of them teach each other."""
-        return self.lessons[self.scaling]
+        return self.regressions[self.scaling]
 
     def drift(self, section: int) -> Drift | None:
         """Return what the others tell about a section; ``None`` if there is no other with spots."""
         name = self.bound[section].name
-        others = self.taught.without(name)
+        others = self.regression.without(name)
         return Drift(others, self.bound[section], self.placed[section]) if others.sections else None
 
 
@@ -83,23 +83,23 @@ def fit_together(
     teaching = [i for i, each in enumerate(kept) if each.any()]
     placed = _placed(slides, config)
     observed = [observe(slides[i], model.of(i), kept[i], config.genes) for i in teaching]
-    lessons: dict[Scaling, Taught] = {}
+    regressions: dict[Scaling, Regression] = {}
     for each in SCALINGS:
         features = share_features([slides[i] for i in teaching], [maps[i] for i in teaching], each, config.drift, seed)
         sections = [
             (slides[i].name, observations, features.of(slides[i], maps[i]).over(observations.area))
             for i, observations in zip(teaching, observed, strict=True)
         ]
-        lessons[each] = teach(
+        regressions[each] = regress(
             features,
             sections,
             config.drift,
             least_sum=config.field.least_sum,
             placed=[placed[i] for i in teaching] if placed else (),
         )
-    features = lessons[scaling].features
+    features = regressions[scaling].features
     bound = tuple(features.of(slide, each) for slide, each in zip(slides, maps, strict=True))
-    return Shared(model, lessons, scaling, bound, tuple(placed or [None] * len(slides)))
+    return Shared(model, regressions, scaling, bound, tuple(placed or [None] * len(slides)))
 
 
 def shared_model(
@@ -208,7 +208,7 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
     return out
 
 
-def taught_about(
+def drift_about(
     fitted: Fitted, slide: Slide, known: NDArray[np.bool_], sources: Sequence[FeatureSource], scaling: Scaling | None
 ) -> tuple[Fitted, Drift | None]:
     """Return a projection of several sections as it is in one, and what the other sections tell about that.
@@ -216,13 +216,13 @@ def taught_about(
     A section that was not among them gets levels of its genes from its ``known`` (n,) spots, or the usual ones.
     ``scaling`` is how its features are standardised, ``None`` as those of the fit.
     """
-    taught = fitted.lessons[scaling or fitted.params["scaling"]]
+    regression = fitted.regressions[scaling or fitted.params["scaling"]]
     if slide.name in fitted.sections:
         logger.info("%s is taken for the section of that name that the projection was fitted to.", slide.name)
-        fitted, taught = fitted.of_section(slide.name), taught.without(slide.name)
+        fitted, regression = fitted.of_section(slide.name), regression.without(slide.name)
     (maps,) = wide_maps([slide], sources, fitted.config)
     placed = None if slide.frame is None else GridInFrame(slide.frame, slide.grid)
-    drift = Drift(taught, taught.features.of(slide, maps), placed) if taught.sections else None
+    drift = Drift(regression, regression.features.of(slide, maps), placed) if regression.sections else None
     if drift is not None:
         strange = _strange(drift.features, slide)
         if slide.name not in fitted.sections:  # a section of the fit is recorded as the fit did, also by a resumed run
@@ -248,8 +248,8 @@ def taught_about(
 
 def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Frame | None:
     """Return where a section lies among those that a projection was fitted to; ``None`` if it does not, or that is not known."""
-    taught = next(iter(fitted.lessons.values()))
-    frames = {own: each.frame for own, each in zip(taught.sections, taught.neighbours, strict=False)}
+    regression = next(iter(fitted.regressions.values()))
+    frames = {own: each.frame for own, each in zip(regression.sections, regression.neighbours, strict=False)}
     if name in fitted.sections:
         if registration is not None:
             logger.info(
@@ -258,7 +258,7 @@ def frame_in(fitted: Fitted, name: str, registration: Registration | None) -> Fr
         return frames.get(name)
     if registration is None or not registration.trusted:
         return None
-    require_fixed(registration, dict.fromkeys(taught.sections))
+    require_fixed(registration, dict.fromkeys(regression.sections))
     if registration.fixed not in frames:
         msg = (
             f"{name!r} is registered to {registration.fixed!r}, but the projection keeps no factors at the spots of its "

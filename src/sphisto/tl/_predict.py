@@ -137,16 +137,16 @@ def predict(
     logger.info("%r", section)
     _refuse_other_spots(section, fitted)
     _refuse_other_values(section, fitted)
-    if fitted.lessons and section.measured is None and scaling is None:
+    if fitted.regressions and section.measured is None and scaling is None:
         msg = (
             "Found scaling=None for an image without spots, and a projection of several sections; expected 'section' "
             "(the same tissue, perhaps stained otherwise: features are standardised in the image by itself) or 'pooled' "
             "(the tissue's make-up may differ: as in all sections of the fit)."
         )
         raise ValueError(msg)
-    if not fitted.lessons:
+    if not fitted.regressions:
         refuse_registered(section)
-    frame = frame_in(fitted, section.library_id, section.registration) if fitted.lessons else None
+    frame = frame_in(fitted, section.library_id, section.registration) if fitted.regressions else None
     own = fitted.sections.get(section.library_id)
     building.check_target(path, section.library_id, key_added)
     with stage("image and tissue"):
@@ -184,7 +184,7 @@ def _check_scale(slide: Slide, fitted: Fitted) -> None:
 
 def _check_scaling(scaling: Scaling, fitted: Fitted) -> None:
     check_scaling(scaling)
-    if not fitted.lessons:
+    if not fitted.regressions:
         msg = (
             f"Found scaling={scaling!r} and a projection of one section, which teaches others nothing; expected no `scaling`. "
             "Leave it out, or fit a list of sections, also of one, that others are to be predicted by."
@@ -195,7 +195,7 @@ def _check_scaling(scaling: Scaling, fitted: Fitted) -> None:
 def _refuse_other_spots(section: Section, fitted: Fitted) -> None:
     """Raise for spots of another size or shape than the model's: its factors are counts per area of one of its spots."""
     spot = section.spot
-    if fitted.lessons:  # of several sections, each of its own depth, levels per area of its own spots are learned
+    if fitted.regressions:  # of several sections, each of its own depth, levels per area of its own spots are learned
         return
     if spot is not None and (spot.shape != fitted.spot.shape or abs(spot.um / fitted.spot.um - 1) > _SAME_SIZE):
         msg = (

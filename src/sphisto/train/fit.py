@@ -143,7 +143,7 @@ def fit_sections(
         for i, (slide, field, known, watched) in enumerate(zip(slides, fields, learned, held_out, strict=True))
     ]
     fitted, gates = _trained(
-        sections, recipe, shared.model.shared, shared.taught.roots.mean,
+        sections, recipe, shared.model.shared, shared.regression.roots.mean,
         genes=genes, device=device, checkpoint=checkpoint, resume=resume,
     )  # fmt: skip
     known = [informative(slide) for slide in slides]
@@ -165,7 +165,7 @@ def fit_sections(
             for i, slide in enumerate(slides)
         }  # fmt: skip
     fitted = replace(
-        fitted, model=shared.model.shared, mean=shared.taught.roots.mean, sections=found, lessons=shared.lessons,
+        fitted, model=shared.model.shared, mean=shared.regression.roots.mean, sections=found, regressions=shared.regressions,
         skill=_usual_skill([each.skill for each in found.values()]),
     )  # fmt: skip
     return fitted, [field.given("all") for field in fields]

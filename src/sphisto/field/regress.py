@@ -12,8 +12,8 @@ from sphisto.features.shared import BoundFeatures, SharedFeatures
 from sphisto.field.drift import Drift
 from sphisto.field.kriging import turned
 from sphisto.field.neighbours import Neighbour
+from sphisto.field.regression import Regression, Sums
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error
-from sphisto.field.taught import Sums, Taught
 from sphisto.genes.observations import Observations
 from sphisto.slide.frames import GridInFrame
 
@@ -22,14 +22,14 @@ Floats = NDArray[np.floating]
 _PIECES = 4  # of a section, along its longer side
 
 
-def teach(
+def regress(
     features: SharedFeatures,
     sections: Sequence[tuple[str, Observations, BoundFeatures]],
     config: DriftConfig,
     *,
     least_sum: float,
     placed: Sequence[GridInFrame] = (),
-) -> Taught:
+) -> Regression:
     """Sum up what c sections say about how factors follow features.
 
     Each section has a name, observations at the usual depth, and features. ``least_sum`` is counts in the usual spot
@@ -42,26 +42,26 @@ def teach(
     area = min(observations.area for _, observations, _ in sections)
     levels = [None, total] if total * area >= least_sum else [None]
     tried = [
-        _taught(features, sections, Roots(mean, n_contrasts, level, ANSCOMBE / area), config, placed)
+        _regressed(features, sections, Roots(mean, n_contrasts, level, ANSCOMBE / area), config, placed)
         for level in levels
     ]
     sizes = np.array([len(observations) for _, observations, _ in sections])
     # by how well each section is predicted from the others, which counts the more the more of them there is
     weights = (sizes.sum() - sizes) / sizes if len(sections) > 1 else np.ones(1)
 
-    def error(each: Taught) -> float:
+    def error(each: Regression) -> float:
         return float(weights @ [_composition_error(each, *section) for section in sections])
 
     return min(tried, key=error)
 
 
-def _taught(
+def _regressed(
     features: SharedFeatures,
     sections: Sequence[tuple[str, Observations, BoundFeatures]],
     roots: Roots,
     config: DriftConfig,
     placed: Sequence[GridInFrame],
-) -> Taught:
+) -> Regression:
     quantities = [roots.quantities(observations.density) for _, observations, _ in sections]
     centred = [each - each.mean(axis=0) for each in quantities]
     rotation, turn = turned(np.concatenate(centred), 1 + roots.n_contrasts)
@@ -79,7 +79,7 @@ def _taught(
         pieces.append(tuple(_sums(functions[part], components[part]) for part in parts))
     every = np.concatenate(quantities)
     names = tuple(name for name, _, _ in sections)
-    return Taught(
+    return Regression(
         features, roots, np.mean([each.mean(axis=0) for each in quantities], axis=0), np.square(every).mean(axis=0),
         rotation, noise, names, tuple(pieces), config, tuple(neighbours),
     )  # fmt: skip
@@ -101,8 +101,8 @@ def _sums(functions: Floats, components: Floats) -> Sums:
     return Sums(len(functions), functions.T @ functions, functions.T @ components, np.square(components).sum(axis=0))
 
 
-def _composition_error(taught: Taught, name: str, observations: Observations, bound: BoundFeatures) -> float:
+def _composition_error(regression: Regression, name: str, observations: Observations, bound: BoundFeatures) -> float:
     """How far the composition of a section's spots is from what the other sections, or all if there are none, say of it."""
-    drift = Drift(taught.without(name) if len(taught.sections) > 1 else taught, bound)
-    found = drift.roots.density(taught.mean + drift.at_spots(observations.centers), drift.gain())
+    drift = Drift(regression.without(name) if len(regression.sections) > 1 else regression, bound)
+    found = drift.roots.density(regression.mean + drift.at_spots(observations.centers), drift.gain())
     return composition_error(found, observations.density, drift.roots.n_plain)

@@ -43,7 +43,7 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
+class Regression:
     """What sections teach about others: arrays alone."""
 
     features: SharedFeatures  # how features of a section become functions
@@ -58,7 +58,7 @@ class Taught:
     # of each section what it measured, where it lies upon others; empty where no section lies upon another
     neighbours: tuple[Neighbour, ...] = ()
 
-    def without(self, section: str) -> Taught:
+    def without(self, section: str) -> Regression:
         """Leave one section out: what is left teaches it."""
         kept = [i for i, name in enumerate(self.sections) if name != section]
         return replace(
@@ -69,7 +69,7 @@ class Taught:
         )
 
     @cached_property
-    def lesson(self) -> Lesson:
+    def fit(self) -> RegressionFit:
         """Coefficients that all sections here give."""
         whole = [_added(each) for each in self.pieces]
         every, tried = _added(whole), self.config.ridges
@@ -86,11 +86,11 @@ class Taught:
         scales = weights * errors / (np.array(tried) + usual)[:, None]
         left = np.einsum("rq,rq->q", weights, errors)
         firm = left - self.noise - usual @ scales
-        return Lesson(np.einsum("rq,rtq->tq", weights, found), left, firm, scales, spreads)
+        return RegressionFit(np.einsum("rq,rtq->tq", weights, found), left, firm, scales, spreads)
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class RegressionFit:
     """A regression on functions of features."""
 
     coefficients: Floats  # (T, Q)

@@ -12,27 +12,27 @@ import torch
 from sphisto.features.config import DriftConfig
 from sphisto.features.shared import SharedFeatures
 from sphisto.field.neighbours import Neighbour
+from sphisto.field.regression import Regression, Sums
 from sphisto.field.roots import Roots
-from sphisto.field.taught import Sums, Taught
 from sphisto.slide.frames import Frame
 
 
-def as_content(taught: Taught) -> dict[str, Any]:
+def as_content(regression: Regression) -> dict[str, Any]:
     """Turn it into tensors and plain values."""
     return {
-        "features": _plain(taught.features),
-        "roots": _plain(taught.roots),
-        "pieces": [[_plain(sums) for sums in section] for section in taught.pieces],
-        "sections": list(taught.sections),
-        "neighbours": [_plain(each) | {"frame": _plain(each.frame)} for each in taught.neighbours],
-        "config": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(taught.config).items()},
-        **{name: torch.from_numpy(np.asarray(getattr(taught, name))) for name in _ARRAYS},
+        "features": _plain(regression.features),
+        "roots": _plain(regression.roots),
+        "pieces": [[_plain(sums) for sums in section] for section in regression.pieces],
+        "sections": list(regression.sections),
+        "neighbours": [_plain(each) | {"frame": _plain(each.frame)} for each in regression.neighbours],
+        "config": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(regression.config).items()},
+        **{name: torch.from_numpy(np.asarray(getattr(regression, name))) for name in _ARRAYS},
     }
 
 
-def from_content(content: Mapping[str, Any]) -> Taught:
+def from_content(content: Mapping[str, Any]) -> Regression:
     """Return what :func:`as_content` turned into tensors and plain values."""
-    return Taught(
+    return Regression(
         features=SharedFeatures(**_arrays(content["features"])),
         roots=Roots(**_arrays(content["roots"])),
         sections=tuple(content["sections"]),
