@@ -12,14 +12,13 @@ from sphisto._settings import logger
 from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.core.upsample import at_points, block_middles
+from sphisto.features.components import EXTREME, basis_of, moments
 from sphisto.features.source import FeatureSource, PixelFeatures
 from sphisto.features.stain import FineStain, StainMaps, stain_maps
 from sphisto.slide.slide import Slide
 
 _AROUND = 128  # px around tiles with tissue that a network sees, or less
-_LEAST_FEATURE = 0.02  # of the largest principal component
 _AT_ONCE = 4  # features
-_EXTREME = 4.0  # standard deviations over spots at which features are cut off
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +131,6 @@ def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> ND
 def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tuple[FeatureMaps, NDArray[np.float64]]:
     """Turn features into principal components over spots, which have a mean squared length of 1 there.
 
-    Each is weighted by the root of its spread: between whitened components and those as they come.
-
     Features are as they were read, and standardised by spots around (n, 2) centres (y, x) in px.
 
     Returns
@@ -141,18 +138,16 @@ def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tup
     The components on the same grid, and at the spots (n, q).
     """
     values = maps.values.copy()
-    raw = maps.at_spots(centers)
-    values -= raw.mean(axis=0)[:, None, None].astype(np.float32)
-    values /= (raw.std(axis=0) + 1e-6)[:, None, None].astype(np.float32)
-    np.clip(values, -_EXTREME, _EXTREME, out=values)
+    mean, sd = moments(maps.at_spots(centers))
+    values -= mean[:, None, None].astype(np.float32)
+    values /= sd[:, None, None].astype(np.float32)
+    np.clip(values, -EXTREME, EXTREME, out=values)
     if maps.weight is not None:
         values *= maps.weight[:, None, None]
     standard = replace(maps, values=values).at_spots(centers)
-    _, sizes, axes = np.linalg.svd(standard, full_matrices=False)
-    kept = sizes > max(_LEAST_FEATURE * sizes[0], 1e-9)
-    if not kept.any():  # a blank image
+    basis = basis_of(standard)
+    if basis is None:  # a blank image
         return replace(maps, values=np.zeros((1, *values.shape[1:]), dtype=np.float32)), np.zeros((len(centers), 1))
-    basis = axes[kept].T / np.sqrt(sizes[kept] * sizes[kept].sum() / len(centers))
     components = np.einsum("pyx,pq->qyx", values, basis.astype(np.float32), optimize=True)
     return replace(maps, values=np.ascontiguousarray(components)), standard @ basis
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.features.components import basis_of, moments, standardised
 from sphisto.features.config import DriftConfig
 from sphisto.features.maps import FeatureMaps
 from sphisto.slide.slide import Slide
@@ -23,8 +24,6 @@ Floats = NDArray[np.floating]
 Scaling = Literal["section", "pooled"]
 SCALINGS: tuple[Scaling, ...] = ("section", "pooled")
 
-_EXTREME = 4.0  # standard deviations over sites at which features are cut off
-_LEAST_FEATURE = 0.02  # of the largest principal component
 _LEAST_VALUE = 1e-6  # of the largest eigenvalue; smaller ones are rounding
 _ON_TISSUE = 0.5  # share of a site
 _MOST_SITES = 5_000
@@ -55,7 +54,7 @@ class SharedFeatures:
 
     def of(self, slide: Slide, maps: FeatureMaps) -> BoundFeatures:
         """Bring the features of a section, as they were read, to these components."""
-        own = _moments(maps.at_spots(sites(slide))) if self.scaling == "section" else (self.mean, self.sd)
+        own = moments(maps.at_spots(sites(slide))) if self.scaling == "section" else (self.mean, self.sd)
         return BoundFeatures(slide.name, self, maps, *own)
 
     def functions(self, components: Floats) -> Floats:
@@ -110,7 +109,7 @@ class BoundFeatures:
         return self.shared.shift((self.maps.at(points) - self.shared.mean) / self.shared.sd)
 
     def _components(self, features: Floats) -> Floats:
-        own = _standardised(features.astype(np.float64), self.mean, self.sd)
+        own = standardised(features.astype(np.float64), self.mean, self.sd)
         return np.asarray((own * self.shared.weight) @ self.shared.basis)
 
 
@@ -140,15 +139,13 @@ def share_features(
     ``maps`` are the features of each section as they were read.
     """
     found = [each.at_spots(sites(slide)) for slide, each in zip(slides, maps, strict=True)]
-    mean, sd = _moments(np.concatenate(found))
+    mean, sd = moments(np.concatenate(found))
     weight = maps[0].weight if maps[0].weight is not None else np.ones(len(mean))
-    own = [_standardised(each, *(_moments(each) if scaling == "section" else (mean, sd))) * weight for each in found]
+    own = [standardised(each, *(moments(each) if scaling == "section" else (mean, sd))) * weight for each in found]
     every = np.concatenate(own)
-    _, sizes, axes = np.linalg.svd(every, full_matrices=False)
-    kept = sizes > max(_LEAST_FEATURE * sizes[0], 1e-9)
-    if not kept.any():
-        kept[0], sizes = True, np.ones_like(sizes)  # blank images
-    basis = axes[kept].T / np.sqrt(sizes[kept] * sizes[kept].sum() / len(every))
+    basis = basis_of(every)
+    if basis is None:  # blank images
+        basis = np.eye(every.shape[1], 1)
     components, rng = every @ basis, np.random.default_rng(seed)
     landmarks = _some(components, config.landmarks, rng)
     length = max(float(np.median(_squares(_some(components, 400, rng), landmarks))), 1e-6)
@@ -173,15 +170,6 @@ def _usual(away: Sequence[Floats], known: Sequence[Floats]) -> float:
 
 
 _STRIPS = 3  # of a section, which stand for sections where there is one alone
-
-
-def _moments(features: Floats) -> tuple[Floats, Floats]:
-    return features.mean(axis=0), features.std(axis=0) + 1e-6
-
-
-def _standardised(features: Floats, mean: Floats, sd: Floats) -> Floats:
-    out = (features - mean.astype(features.dtype)) / sd.astype(features.dtype)
-    return np.asarray(np.clip(out, -_EXTREME, _EXTREME, out=out))
 
 
 def _some(rows: Floats, most: int, rng: np.random.Generator) -> Floats:

@@ -15,14 +15,12 @@ from sphisto.field.detail import Detail, choose_slope
 from sphisto.field.drift import Drift
 from sphisto.field.equations import Equations, solve
 from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turned
-from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors
+from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors, gain_of
 from sphisto.field.windows import around
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import Observations
 
 Floats = NDArray[np.floating]
-
-_MOST_GAIN = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,5 +250,4 @@ def _cokriging(
 
 def _gain(roots: Floats, predicted: Floats) -> NDArray[np.float64]:
     """(K + 1,) factors by which squares of predictions fall short of squares of the roots."""
-    short = np.square(roots).mean(axis=0) / np.maximum(np.square(np.maximum(predicted, 0)).mean(axis=0), 1e-12)
-    return np.asarray(np.clip(short, 1, _MOST_GAIN))
+    return gain_of(np.square(roots).mean(axis=0), np.square(np.maximum(predicted, 0)).mean(axis=0))

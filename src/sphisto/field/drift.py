@@ -18,14 +18,13 @@ from sphisto.core.splits import evenly_spread
 from sphisto.features.shared import BoundFeatures
 from sphisto.field.neighbours import Neighbours, upon
 from sphisto.field.regression import Regression
-from sphisto.field.roots import Roots, composition_errors
+from sphisto.field.roots import Roots, composition_errors, gain_of
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import Observations
 from sphisto.slide.frames import GridInFrame
 
 Floats = NDArray[np.floating]
 
-_MOST_GAIN = 10.0
 _LEAST_CHECKED = 5  # spots, by which a registration is judged
 _LEAST_LEFT = 0.1  # of the squared errors is no noise of counting, at least
 _MOST_SHIFT = 10.0  # times that a deviation grows at most where features are like none that are known
@@ -72,7 +71,7 @@ class Drift:
         left = np.square(self.regression.rotation).T @ self.regression.fit.left
         n = self.roots.n_plain + 1
         second = self.regression.second[:n]
-        return np.asarray(np.clip(second / np.maximum(second - left[:n], 1e-12), 1, _MOST_GAIN))
+        return gain_of(second, second - left[:n])
 
     def alone(self, change: Floats | float = 0.0) -> Drifted:
         """Return what the drift says without any spot, or with some that ``change`` (K + 1,) the mean."""

@@ -15,6 +15,12 @@ ANSCOMBE = 3 / 8
 _LEAST_DEPTH = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
 _AT_ONCE = 2**20  # numbers in memory: points, genes and components
 _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
+_MOST_GAIN = 10.0
+
+
+def gain_of(squares: Floats, predicted: Floats) -> NDArray[np.float64]:
+    """Factors by which squares of predicted roots fall short of those of roots, on average: a mean's square is the less."""
+    return np.asarray(np.clip(squares / np.maximum(predicted, 1e-12), 1, _MOST_GAIN))
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,8 @@ from sphisto.slide.frames import Frame, GridInFrame, require_fixed
 from sphisto.slide.registration import Registration
 from sphisto.slide.slide import Slide
 
-_LEAST_SHARED = 0.5  # of a section's counts are of genes that all have, at least
+LEAST_SHARED = 0.5
+"""Of a section's counts, or of a model's: with fewer genes in common a spot does not determine its factors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +178,7 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
     for slide in slides:
         spots, shared = slide.spots, slide.spots.of(genes)
         share = float(shared.values.sum()) / max(float(spots.values.sum()), 1e-12)
-        if share < _LEAST_SHARED:
+        if share < LEAST_SHARED:
             other = min(
                 (each for each in slides if each is not slide),
                 key=lambda each: len(set(each.spots.genes) & set(spots.genes)),
@@ -185,7 +186,7 @@ def of_common_genes(slides: Sequence[Slide]) -> list[Slide]:
             )
             found = (
                 f"The sections have {len(genes)} genes in common, which carry {share:.0%} of the counts of "
-                f"{slide.name!r}; expected at least {_LEAST_SHARED:.0%}."
+                f"{slide.name!r}; expected at least {LEAST_SHARED:.0%}."
             )
             if set(other.spots.genes) <= set(spots.genes):  # names are of one kind
                 msg = (

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from sphisto.slide.slide import Slide
     from sphisto.train.recipe import Recipe
 
-_MOST_APART = 1.25  # ratio of um per px; beyond, textures are not of the same detail
+SAME_DETAIL = 1.25
+"""Ratio of um per px; beyond, textures are not of the same detail."""
 
 
 def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | None) -> tuple[list[Section], bool]:
@@ -317,10 +318,10 @@ def _refuse_other_scales(slides: Sequence[Slide]) -> None:
     """Refuse sections whose pixels differ in size even where images are averaged: the network sees pixels."""
     scales = {slide.name: slide.grid.um_per_px for slide in slides}
     finest, coarsest = min(scales, key=scales.__getitem__), max(scales, key=scales.__getitem__)
-    if scales[coarsest] > _MOST_APART * scales[finest]:
+    if scales[coarsest] > SAME_DETAIL * scales[finest]:
         msg = (
             f"Found {scales[finest]:.3g} um per px of {finest!r} and {scales[coarsest]:.3g} of {coarsest!r}; expected about the "
-            f"same, within {_MOST_APART - 1:.0%}. Give `um_per_px={scales[coarsest]:.3g}` or coarser, or images that have it."
+            f"same, within {SAME_DETAIL - 1:.0%}. Give `um_per_px={scales[coarsest]:.3g}` or coarser, or images that have it."
         )
         raise ValueError(msg)
 

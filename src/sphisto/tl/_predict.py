@@ -18,10 +18,10 @@ from sphisto.io.sections import Section, as_section
 from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import require_free_key
-from sphisto.predict.sections import frame_in, require_same_section
+from sphisto.predict.sections import LEAST_SHARED, frame_in, require_same_section
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client
-from sphisto.tl._fit_sections import check_scaling, refuse_registered
+from sphisto.tl._fit_sections import SAME_DETAIL, check_scaling, refuse_registered
 from sphisto.tl._save import as_fitted
 from sphisto.tl._write import Output, write_section
 
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from sphisto.slide.slide import Slide
 
 _SAME_SIZE = 0.02  # relative
-_APART, _MOST_APART = 1.25, 1.5  # ratio of um per px that is warned of; that averaging whole blocks of pixels can leave
-_LEAST_SHARED = 0.5  # of the model's counts; with fewer genes in common a spot does not determine its factors
+_MOST_APART = 1.5  # ratio of um per px that averaging whole blocks of pixels can leave
 
 
 def predict(
@@ -174,7 +173,7 @@ def _check_scale(slide: Slide, fitted: Fitted) -> None:
             f"expected about the same. Give an image of {there:.3g} um per px or finer, or check `image_um_per_px`."
         )
         raise ValueError(msg)
-    if apart > _APART:
+    if apart > SAME_DETAIL:
         logger.warning(
             "%s is predicted at %.3g um per px, the nearest to the %.3g of the projection that its image has: what the network and "
             "the texture know of the tissue is of another magnification. An `image` of %.3g um per px, or much finer, avoids that.",
@@ -224,10 +223,10 @@ def _with_model_genes(slide: Slide, fitted: Fitted) -> Slide:
     shared = np.isin(fitted.model.genes, spots.genes)
     weight = np.nan_to_num(fitted.model.loadings) @ fitted.mean
     share = weight[shared].sum() / weight.sum()
-    if share < _LEAST_SHARED:
+    if share < LEAST_SHARED:
         msg = (
             f"The slide has {shared.sum()} of the model's {len(shared)} genes, which carry {share:.0%} of its counts; "
-            f"expected at least {_LEAST_SHARED:.0%}. Are the gene names of the same kind (symbols or ids) and species?"
+            f"expected at least {LEAST_SHARED:.0%}. Are the gene names of the same kind (symbols or ids) and species?"
         )
         raise ValueError(msg)
     if not shared.all():
