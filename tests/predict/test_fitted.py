@@ -49,6 +49,29 @@ def test_damaged_files_are_said(tmp_path, content):
         load_fitted(tmp_path / "m.pt")
 
 
+def test_a_byte_that_is_another_is_refused_or_makes_no_difference(fitted, tmp_path, rng):
+    """PyTorch reads a loading of 600 in place of 0.002 without a word."""
+    one, path = sp.tl.load(fitted), tmp_path / "m.pt"
+    save_fitted(one, path)
+    content, refused = path.read_bytes(), 0
+    at = [content.find(one.model.loadings.tobytes()) + 3, *rng.choice(len(content), 40, replace=False)]
+    for number, place in enumerate(at):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x7F
+        path.write_bytes(flipped)
+        try:
+            other = load_fitted(path)
+        except ValueError as error:
+            assert "damaged" in str(error)
+            refused += 1
+        else:  # between the parts
+            assert number > 0
+            np.testing.assert_array_equal(one.model.loadings, other.model.loadings)
+            for name, weights in one.weights.items():
+                assert torch.equal(weights, other.weights[name])
+    assert refused > 20
+
+
 def test_models_that_lack_something_are_said(fitted, tmp_path):
     save_fitted(sp.tl.load(fitted), tmp_path / "m.pt")
     content = torch.load(tmp_path / "m.pt", weights_only=True)

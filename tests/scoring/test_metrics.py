@@ -54,6 +54,14 @@ def test_expected_log_normalised_is_the_mean_over_poisson_counts(rng):
     np.testing.assert_allclose(metrics.expected_log_normalised(rates)[0], expected, atol=0.02)
 
 
+def test_of_a_gene_without_counts_no_deviance_is_to_be_explained():
+    """The rate of a millionth, to which a prediction of nothing is raised, is no constant that could be beaten."""
+    counts, predicted = np.zeros((5, 2)), np.full((5, 2), 0.3)
+    found = metrics.deviance_explained(predicted, counts, np.array([0.0, 0.1]))
+    assert np.isnan(found[0])
+    assert found[1] == pytest.approx(-2)  # some were expected: three times as many are worse
+
+
 def test_deviance_explained_is_one_at_the_truth_and_zero_at_the_constant(rng):
     counts = rng.poisson(4, (200, 3)).astype(float)
     mean = counts.mean(axis=0)

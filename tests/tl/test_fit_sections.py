@@ -241,6 +241,36 @@ def test_names_of_libraries_may_be_of_any_sequence(joined, no_work, kind):
         sections_of(joined, image=None, library_id=names, library_key="half")
 
 
+def test_the_column_that_is_named_decides_whatever_others_hold(joined, no_work, caplog):
+    """A column that is usually taken may be of another time, or of other rows."""
+    own = (joined.obs["sample"] == "one").to_numpy()
+    joined.obs["library_id"] = np.where(np.arange(joined.n_obs) < 20, "one", "two")
+    sections, _ = sections_of(joined, image=None, library_id=None, library_key="sample")
+    np.testing.assert_array_equal(sections[0].rows, np.flatnonzero(own))
+    np.testing.assert_array_equal(sections[1].rows, np.flatnonzero(~own))
+    (alone,), _ = sections_of(joined, image=None, library_id="two", library_key="sample")
+    np.testing.assert_array_equal(alone.rows, np.flatnonzero(~own))
+    assert "no value" not in caplog.text
+
+
+def test_a_column_may_hold_numbers_and_rows_of_no_section(joined, no_work, caplog):
+    joined.uns["spatial"] = {str(i): entry for i, entry in enumerate(joined.uns["spatial"].values())}
+    joined.obs["number"] = np.where(joined.obs["sample"] == "one", 0.0, 1.0)
+    joined.obs.loc[joined.obs_names[0], "number"] = np.nan
+    sections, _ = sections_of(joined, image=None, library_id=None, library_key="number")
+    assert sorted(section.library_id for section in sections) == ["0", "1"]
+    assert sum(len(section.rows) for section in sections) == joined.n_obs - 1
+    assert f"1 of {joined.n_obs} rows have no value in obs['number']" in caplog.text
+
+
+def test_a_column_of_a_section_is_of_a_table_and_goes_with_a_name(joined):
+    with pytest.raises(ValueError, match="library_key='sample' with no library_id; expected an AnnData"):
+        sp.io.section(joined, library_key="sample")
+    with pytest.raises(ValueError, match="library_key='sample' with a ndarray"):
+        sp.io.section(np.zeros((20, 20, 3)), library_key="sample", library_id="one")
+    assert sp.io.section(joined, library_key="sample", library_id="one").library_id == "one"
+
+
 def test_a_column_with_anything_but_a_table_is_refused_with_the_mend(pair, no_work):
     """Tables of a SpatialData may have that column."""
     import spatialdata as sd

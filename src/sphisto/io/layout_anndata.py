@@ -43,17 +43,26 @@ _AXES = (("x", "imagecol", "pxl_col", "pxl_col_in_fullres"), ("y", "imagerow", "
 
 
 def layout_of_anndata(
-    adata: AnnData, *, image: Any = None, image_scale: float | None = None, library_id: str | None = None
+    adata: AnnData,
+    *,
+    image: Any = None,
+    image_scale: float | None = None,
+    library_id: str | None = None,
+    library_key: str | None = None,
 ) -> Layout:
     """Find rows, places, image and scales of one section in an AnnData."""
-    spots = spots_of_anndata(adata, library_id)
+    spots = spots_of_anndata(adata, library_id, library_key)
     library = libraries_of(adata.uns.get("spatial", {}))[0].get(spots.library_id, {})
     pyramid, scale, which = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
     return replace(spots, image=pyramid, image_scale=scale, concluded={**spots.concluded, "image": which})
 
 
-def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
-    """Find rows, places and scales of one section in an AnnData, without its image."""
+def spots_of_anndata(adata: AnnData, library_id: str | None = None, library_key: str | None = None) -> Layout:
+    """Find rows, places and scales of one section in an AnnData, without its image.
+
+    ``library_key`` is the column of ``obs`` that decides which rows are the section's; without it, one that names it is
+    looked for.
+    """
     require_frames(adata)
     if "spatial" not in adata.obsm:
         msg = (
@@ -63,7 +72,7 @@ def spots_of_anndata(adata: AnnData, library_id: str | None = None) -> Layout:
         raise ValueError(msg)
     libraries, flags = libraries_of(adata.uns.get("spatial", {}))
     name, library = library_of(adata, library_id)
-    rows, joined = rows_of_library(adata, name, libraries)
+    rows, joined = rows_of_library(adata, name, libraries) if library_key is None else rows_by(adata, library_key, name)
     rows, kept = under_tissue(adata, rows)
     centers = centers_of(_numbers(adata.obsm["spatial"], rows))
     factors = part_of(library, "scalefactors")
@@ -163,6 +172,35 @@ def _named_by_all(adata: AnnData, libraries: Mapping[str, Any]) -> str | None:
     logger.info("All rows are of %r, by obs[%r]: it is taken of the libraries of uns['spatial'] (there are also %s).",
                 name, column, others)  # fmt: skip
     return name
+
+
+def libraries_by(adata: AnnData, library_key: str) -> list[str]:
+    """Names of the libraries that a column of ``obs`` gives to rows, in the order in which they come; say which rows have none."""
+    names = _column(adata, library_key)
+    missing = np.isin(names, list(_MISSING))
+    if missing.any():
+        logger.warning(
+            "%d of %d rows have no value in obs[%r]: they belong to no section, and are not used. `adata[adata.obs[%r].notna()].copy()` "
+            "leaves them out.", missing.sum(), len(names), library_key, library_key,
+        )  # fmt: skip
+    return [str(name) for name in dict.fromkeys(names[~missing])]
+
+
+def rows_by(adata: AnnData, library_key: str, name: str) -> tuple[NDArray[np.intp], str]:
+    """Return the rows to which a column of ``obs`` gives the name of a library, whatever other columns hold; and a note on that."""
+    rows = np.flatnonzero(_column(adata, library_key) == name)
+    logger.info("%s: %d of %d rows belong to it, by obs[%r].", name, len(rows), adata.n_obs, library_key)
+    return rows, f"; the section's own by obs[{library_key!r}]"
+
+
+def _column(adata: AnnData, library_key: str) -> NDArray[Any]:
+    """Values of a column of ``obs``, as words."""
+    if library_key not in adata.obs:
+        msg = f"Found no column obs[{library_key!r}]; expected one that names the library of each spot."
+        raise KeyError(msg)
+    names = _names(adata.obs[library_key], also_numbers=True)
+    assert names is not None  # numbers are taken, too
+    return names
 
 
 def rows_of_library(adata: AnnData, name: str, libraries: Mapping[str, Any]) -> tuple[NDArray[np.intp], str]:

@@ -173,6 +173,7 @@ def section(
     image_scale: float | None = None,
     image_um_per_px: float | None = None,
     library_id: str | None = None,
+    library_key: str | None = None,
     layer: str | None = None,
     spot_um: float | None = None,
     spot_shape: SpotShape | None = None,
@@ -204,6 +205,8 @@ def section(
         follows from their array; with ``image`` and without ``image_scale`` it gives the scale of the image under the spots.
     library_id
         Which section to take, where ``data`` holds several, or the name of the only one.
+    library_key
+        Column of ``obs`` of an AnnData that names the section of each spot; by default one that does is looked for.
     layer
         Layer with the raw counts, or ``"raw"`` for ``adata.raw``; default ``"counts"`` if there is one, else ``X``.
         Non-integer values are fitted with a Gaussian likelihood.
@@ -242,6 +245,13 @@ def section(
     >>> print(section)  # doctest: +SKIP
     """
     library_id, others = name_of(library_id), None
+    if library_key is not None and (not hasattr(data, "obsm") or library_id is None):
+        found_instead = f"a {type(data).__name__}" if library_id is not None else "no library_id"
+        msg = (
+            f"Found library_key={library_key!r} with {found_instead}; expected an AnnData, whose obs has that column, and the name of "
+            "one section: `library_id`."
+        )
+        raise ValueError(msg)
     window = None if bbox is None else as_bbox(bbox)
     of_run = data if isinstance(data, str | Path) and is_spaceranger_folder(data) else None
     if of_run is not None:
@@ -250,7 +260,9 @@ def section(
     elif hasattr(data, "obsm"):
         if window is None and bin_um is None:
             refuse_backed_view(data)
-        found = layout_of_anndata(data, image=image, image_scale=image_scale, library_id=library_id)
+        found = layout_of_anndata(
+            data, image=image, image_scale=image_scale, library_id=library_id, library_key=library_key
+        )
     elif hasattr(data, "shapes") and hasattr(data, "tables"):
         found = layout_of_spatialdata(data, image=image, image_scale=image_scale, library_id=library_id, bin_um=bin_um)
     else:
@@ -311,10 +323,12 @@ def _require_some(n: int, bbox: BBox | None) -> None:
         raise ValueError(msg)
 
 
-def as_section(data: Any, *, image: Any = None, library_id: str | None = None) -> Section:
+def as_section(
+    data: Any, *, image: Any = None, library_id: str | None = None, library_key: str | None = None
+) -> Section:
     """Return data as a section: one as it is, anything else by :func:`section`."""
     if not isinstance(data, Section):
-        return section(data, image=image, library_id=library_id)
+        return section(data, image=image, library_id=library_id, library_key=library_key)
     if image is not None or library_id is not None:
         msg = "Found a Section together with image= or library_id=; expected them in `sphisto.io.section(...)`, where they are decided."
         raise ValueError(msg)

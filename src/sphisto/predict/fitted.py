@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -246,10 +247,25 @@ def read_safely(path: Path, what: str) -> Any:
     import pickle
 
     try:
+        _require_undamaged(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         msg = f"{path} is no {what}, is damaged, or holds more than tensors and plain values: {error}"
         raise ValueError(msg) from error
+
+
+def _require_undamaged(path: Path) -> None:
+    """Refuse a file whose parts are not what was written: PyTorch writes their checksums, and does not look at them."""
+    if not zipfile.is_zipfile(path):  # what else it may be is for PyTorch to say
+        return
+    try:
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()
+    except Exception as error:  # a damaged header asks for another method of packing, of which each has errors of its own
+        damaged = f"list ({error})"
+    if damaged is not None:
+        msg = f"its part {damaged} is not what was written. Copy the file again from where it came, or fit again."
+        raise ValueError(msg)
 
 
 def load_fitted(path: Path) -> Fitted:

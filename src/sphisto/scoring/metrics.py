@@ -46,9 +46,12 @@ def pearson(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Flo
         return np.where(norm_b > 0, np.where(flat, 0.0, shared / (norm_a * norm_b)), np.nan)
 
 
+_LEAST_RATE = 1e-6  # counts
+
+
 def poisson_deviance(predicted: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
     """Mean Poisson deviance of each column of (n, G) counts; predictions below a millionth of a count are raised to it."""
-    rate = np.maximum(predicted, 1e-6).astype(np.float64)
+    rate = np.maximum(predicted, _LEAST_RATE).astype(np.float64)
     ratio = np.divide(truth, rate)
     log_term = np.where(truth > 0, truth * np.log(np.where(ratio > 0, ratio, 1)), 0)
     return np.asarray(2 * (log_term - truth + rate).mean(axis=0))
@@ -113,6 +116,9 @@ def deviance_explained(
     1 is perfect, 0 is as good as the ``constant`` everywhere, below 0 is worse; NaN where the constant is exact. The
     constant is (G,), or (n, G) where rows differ in area.
     """
-    flat = poisson_deviance(np.broadcast_to(constant, truth.shape), truth)
+    constant = np.broadcast_to(constant, truth.shape)
+    flat = poisson_deviance(constant, truth)
+    # of a gene without counts the deviance of a constant is that of the rate to which it was raised: nothing to explain
+    varies = (flat > 0) & ((truth > 0) | (constant > _LEAST_RATE)).any(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(flat > 0, 1 - poisson_deviance(predicted, truth) / flat, np.nan)
+        return np.where(varies, 1 - poisson_deviance(predicted, truth) / flat, np.nan)

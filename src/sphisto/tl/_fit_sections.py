@@ -16,6 +16,7 @@ from sphisto._settings import logger
 from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
 from sphisto.genes.model import require_genes
+from sphisto.io.layout_anndata import libraries_by
 from sphisto.io.paths import beside
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for
@@ -64,11 +65,11 @@ def sections_of(data: Any, *, image: Any, library_id: Any, library_key: str | No
     elif library_key is not None or np.ndim(library_id) == 1:
         names = _libraries(data, library_id, library_key)
         if isinstance(library_id, str):
-            return [as_section(data, image=image, library_id=library_id)], False
+            return [as_section(data, image=image, library_id=library_id, library_key=library_key)], False
         images, found = _one_for_each(image, len(names)), []
         for name, own in zip(names, images, strict=True):
             with naming(name):
-                found.append(as_section(data, image=own, library_id=name))
+                found.append(as_section(data, image=own, library_id=name, library_key=library_key))
     else:
         section = as_section(data, image=image, library_id=library_id)
         refuse_registered(section)
@@ -126,10 +127,7 @@ def _libraries(data: Any, library_id: Any, library_key: str | None) -> list[str]
             "sections of a SpatialData by `library_id=[...]`, and give those of folders in a list."
         )
         raise ValueError(msg)
-    if library_key not in obs:
-        msg = f"Found no column obs[{library_key!r}]; expected one that names the library of each spot."
-        raise KeyError(msg)
-    known = [str(name) for name in dict.fromkeys(obs[library_key].dropna())]
+    known = libraries_by(data, library_key)
     if library_id is None:
         return known
     asked = [library_id] if isinstance(library_id, str) else [str(name) for name in library_id]
