@@ -261,7 +261,7 @@ def _require_undamaged(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as parts:
             damaged = parts.testzip()
-    except Exception as error:  # a damaged header asks for another method of packing, of which each has errors of its own
+    except Exception as error:  # noqa: BLE001 - a damaged header asks for another packing, each with errors of its own
         damaged = f"list ({error})"
     if damaged is not None:
         msg = f"its part {damaged} is not what was written. Copy the file again from where it came, or fit again."

@@ -43,6 +43,11 @@ class ChunkFiles:
             values[here] = self._stored((int(block),), part)[wanted[here] - block * side]
         return values
 
+    def holds(self, part: Window) -> bool:
+        """Whether the first channels of the chunk in which a part lies are stored."""
+        y, x = part.y0 // self.array.chunks[-2], part.x0 // self.array.chunks[-1]
+        return self._path((*(0,) * (self.array.ndim - 2), y, x)).exists()
+
     def write(self, channels: slice, part: Window, values: NDArray[Any]) -> None:
         """Write one chunk of a (c, y, x) array; it appears under its name as a whole, whatever else writes it.
 

@@ -73,7 +73,7 @@ def write_chunks(
     for part in cut(window, (sides[0], sides[1])):
         for c in range(0, array.shape[0], n_channels):
             channels = slice(c, min(c + n_channels, array.shape[0]))
-            if files is not None and _is_whole(part, array):
+            if files is not None and is_whole(part, array):
                 files.write(channels, part, make(channels, part))
             else:
                 array[channels, *part.slices] = make(channels, part)
@@ -88,7 +88,7 @@ def cut(window: Window, sides: tuple[int, int]) -> list[Window]:
     return [Window(y0, x0, y1, x1) for y0, y1 in pairwise(rows) for x0, x1 in pairwise(columns)]
 
 
-def _is_whole(part: Window, array: Any) -> bool:
+def is_whole(part: Window, array: Any) -> bool:
     """Whether a part of one chunk is all of it, as far as the raster reaches."""
     return all(
         within.start % side == 0 and (within.stop % side == 0 or within.stop == length)

@@ -210,7 +210,7 @@ def factors(store: Store, key: str) -> GeneModel:
     with naming_damage(held, ("var", "varm"), advice=RESTORE):
         group = open_group(held)
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
-        loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
+        loadings = _whole(group[f"varm/{_keys.loadings(key)}"])
     return GeneModel(tuple(map(str, names)), loadings, contrasts, named)
 
 
@@ -219,10 +219,19 @@ def fitted(store: Store, key: str) -> NDArray[np.float32]:
     held = _table(store, key)
     if not isinstance(held, Path):
         return np.asarray(held.obsm[_keys.fitted(key)])
-    from anndata.io import read_elem
-
     with naming_damage(held, ("obsm",), advice=RESTORE):
-        return np.asarray(read_elem(open_group(held)[f"obsm/{_keys.fitted(key)}"]))
+        return _whole(open_group(held)[f"obsm/{_keys.fitted(key)}"])
+
+
+def _whole(array: Any) -> NDArray[Any]:
+    """Read an array of a table that is nowhere 0 over a whole chunk: a chunk that is not there was lost."""
+    if array.nchunks_initialized < array.nchunks:
+        msg = (
+            f"{array.store_path} is damaged: {array.nchunks - array.nchunks_initialized} of its {array.nchunks} chunks are missing, as "
+            f"after a copy that was broken off. {RESTORE}"
+        )
+        raise ValueError(msg)
+    return np.asarray(array[...])
 
 
 def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, Any]:
@@ -259,7 +268,7 @@ def raster(store: Store, name: str) -> StoredRaster:
         return StoredRaster(tuple(pyramid), tuple(channels), grid)
     whole = _grid(grids[_keys.tissue(keys[0])])  # standard deviations may lie on a coarser one
     finer = round(math.log2(whole.height / grid.height))
-    return StoredRaster(tuple(pyramid), tuple(channels), whole, tuple(tissue[0]), finer)
+    return StoredRaster(tuple(pyramid), tuple(channels), whole, tuple(tissue[0]), finer, name == _keys.factors(keys[0]))
 
 
 def _grid(record: dict[str, Any]) -> Grid:

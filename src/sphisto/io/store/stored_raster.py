@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from sphisto.core.grid import Grid
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import at_pixels, blocks_around
-from sphisto.io.store.chunks import Make, chunks, read_window
+from sphisto.io.store.chunk_codec import chunk_files
+from sphisto.io.store.chunks import Make, chunks, is_whole, read_window
+from sphisto.io.store.errors import MEND
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class StoredRaster:
     # levels of the mask outside of which the stored numbers mean nothing; none for a raster that has no outside
     tissue: tuple[Any, ...] = ()
     finer: int = 0  # levels of the grid that come before the first one that is stored: they are interpolated
+    # whether every chunk with tissue is stored, as of factor maps, which are nowhere 0: one that is not there was lost
+    is_dense: bool = False
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -42,21 +46,45 @@ class StoredRaster:
 
     def read(self, scale: int, window: Window, channels: slice | NDArray[np.integer] = slice(None)) -> NDArray[Any]:
         """Read a window (level px, inside the raster) of some channels."""
+        outside = self._outside(scale, window)
         if scale < self.finer:
             values = self._interpolated(scale, window, channels)
-        else:
-            values = read_window(self.levels[scale - self.finer], window, channels)
-        outside = self._outside(scale, window)
-        return values if outside is None else outside.blanked(window, values)
+            return values if outside is None else outside.blanked(window, values)
+        level = self.levels[scale - self.finer]
+        if outside is None:
+            return read_window(level, window, channels)
+        values = np.empty((len(np.arange(level.shape[0])[channels]), *window.shape), dtype=level.dtype)
+        for part, found in self.chunks(scale, window, channels):
+            values[:, *part.within(window)] = found
+        return values
 
     def chunks(
-        self, scale: int, window: Window, channels: slice | NDArray[np.integer], make: Make
+        self, scale: int, window: Window, channels: slice | NDArray[np.integer], make: Make | None = None
     ) -> Iterator[tuple[Window, NDArray[Any]]]:
         """Make of each chunk's pixels what is wanted of them, so that the window is never in memory as a whole."""
         if scale < self.finer:
-            return iter([(window, make(self.read(scale, window, channels)))])
-        found, outside = chunks(self.levels[scale - self.finer], window, channels, make), self._outside(scale, window)
-        return found if outside is None else ((part, outside.blanked(part, values)) for part, values in found)
+            values = self.read(scale, window, channels)
+            yield window, values if make is None else make(values)
+            return
+        level, outside = self.levels[scale - self.finer], self._outside(scale, window)
+        files = chunk_files(level) if self.is_dense else None
+        for part, values in chunks(level, window, channels, make):
+            if outside is None:
+                yield part, values
+                continue
+            if files is not None:
+                self._require(files.holds(part), outside.none_in(part), part, level)
+            yield part, outside.blanked(part, values)
+
+    def _require(self, is_stored: bool, is_empty: bool, part: Window, level: Any) -> None:
+        """Refuse a part where what is stored and the mask contradict each other: one of their chunks was lost."""
+        if is_stored == is_empty and (is_empty is False or is_whole(part, level)):
+            lost, other = ("its mask of the tissue", "it") if is_empty else ("it", "its mask of the tissue")
+            msg = (
+                f"{level.store_path} is damaged: where {other} holds values, at rows {part.y0} to {part.y1} and columns {part.x0} to "
+                f"{part.x1}, {lost} holds none. A file is missing, as after a copy that was broken off. {MEND}"
+            )
+            raise ValueError(msg)
 
     def _interpolated(self, scale: int, window: Window, channels: slice | NDArray[np.integer]) -> NDArray[np.float32]:
         """Values of a level that is not stored, from those of the finest stored one that lie on tissue."""
@@ -95,15 +123,22 @@ class _Outside:
 
     def blanked(self, part: Window, values: NDArray[Any]) -> NDArray[Any]:
         """Set (c, height, width) values of a part to NaN there."""
-        bottom = min(-(-part.y1 // self.side) * self.side, self.shape[0])
-        rows = Window(part.y0 // self.side * self.side, self.window.x0, bottom, self.window.x1)
-        if self.outside is None or rows != self.rows:
-            self.rows, self.outside = rows, self._read(rows)
-        here = self.outside[part.within(rows)]
+        here = self._in(part)
         if here.any():
             values = values if values.flags.writeable else values.copy()
             values[:, here] = np.nan
         return values
+
+    def none_in(self, part: Window) -> bool:
+        """Whether a part holds no tissue at all."""
+        return bool(self._in(part).all())
+
+    def _in(self, part: Window) -> NDArray[np.bool_]:
+        bottom = min(-(-part.y1 // self.side) * self.side, self.shape[0])
+        rows = Window(part.y0 // self.side * self.side, self.window.x0, bottom, self.window.x1)
+        if self.outside is None or rows != self.rows:
+            self.rows, self.outside = rows, self._read(rows)
+        return self.outside[part.within(rows)]
 
     def _read(self, rows: Window) -> NDArray[np.bool_]:
         step, (height, width) = self.step, rows.shape
