@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dask.array
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from spatialdata.models import Image2DModel
 from spatialdata.transformations import Affine, Scale, Sequence, Translation
 
 import sphisto as sp
+from sphisto.core.tiles import Window
 from sphisto.features.maps import SectionFeatures
 from sphisto.io.slides import make_slide
 
@@ -68,6 +71,25 @@ def test_name_and_version_tell_sources_apart_and_values_do_not():
     )
     assert one.hash == other.hash
     assert one.hash != sp.io.RasterFeatures(ramp(3, 4, 1), name="a", version="2").hash
+
+
+def test_each_section_has_a_raster_of_its_own(slide):
+    """The features of one section, drawn out over another one, would be those of no place there."""
+    one, other = (np.full((2, 24, 28), value, dtype=np.float32) for value in (1, 5))
+    source = sp.io.RasterFeatures({"toy": one, "next": other}, name="encoder")
+    window = Window(0, 0, 16, 16)
+    assert (source.of(slide).read(window) == 1).all()
+    assert (source.of(replace(slide, name="next")).read(window) == 5).all()
+    assert source.hash == sp.io.RasterFeatures(one, name="encoder").hash
+    source.require_sections(["toy", "next"])
+    with pytest.raises(ValueError, match="'encoder' for toy, next, and the section third; expected a raster for each"):
+        source.of(replace(slide, name="third"))
+    with pytest.raises(ValueError, match="'encoder' of one raster, and the sections toy, next"):
+        sp.io.RasterFeatures(one, name="encoder").require_sections(["toy", "next"])
+    with pytest.raises(ValueError, match="rasters of 2 and of 3 features"):
+        sp.io.RasterFeatures({"toy": one, "next": np.zeros((3, 24, 28))})
+    with pytest.raises(ValueError, match="no raster of features"):
+        sp.io.RasterFeatures({})
 
 
 @pytest.mark.slow

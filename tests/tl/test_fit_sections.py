@@ -544,6 +544,19 @@ def no_work(monkeypatch):
         monkeypatch.setattr(f"sphisto.tl.{module}.fit_sections", None)
 
 
+def test_features_of_one_section_are_not_taken_for_those_of_all(sections, no_work, tmp_path):
+    encoded = sp.io.RasterFeatures(np.zeros((2, 24, 28), dtype=np.float32), name="encoder")
+    for verb in (
+        lambda: fit(sections, tmp_path / "a.zarr", features=["texture", encoded]),
+        lambda: sp.tl.evaluate(sections, features=encoded),
+    ):
+        with pytest.raises(
+            ValueError, match=r"'encoder' of one raster, and the sections one, two; .*\{library_id: raster"
+        ):
+            verb()
+    assert not list(tmp_path.iterdir())
+
+
 def renamed(adata, new_names):
     adata.var_names = new_names
     return adata

@@ -31,6 +31,14 @@ def sources_of(features: str | FeatureSource | Sequence[FeatureSource]) -> tuple
     return tuple(found)
 
 
+def require_sections(sources: Sequence[FeatureSource], names: Sequence[str]) -> None:
+    """Refuse sources that hold values of other sections than these."""
+    for source in sources:
+        check = getattr(source, "require_sections", None)
+        if check is not None:
+            check(names)
+
+
 def record_of(sources: Sequence[FeatureSource]) -> dict[str, str]:
     """Return names and hashes of sources."""
     return {source.name: source.hash for source in sources}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ class RasterFeatures:
     raster
         (c, y, x) numbers, finite everywhere: a numpy, dask or zarr array, which covers the whole image at any
         resolution; or an image element of a SpatialData, which lies where its transformation to ``global``
-        (full-resolution pixels) says. It is read by window.
+        (full-resolution pixels) says. It is read by window. For several sections a dictionary of such rasters, by the
+        names of the sections (``library_id``).
     name
         By which messages and the model call it. A model only predicts with features of the same name, and of the same
         ``version``.
@@ -58,45 +59,82 @@ class RasterFeatures:
     channels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        shape: tuple[int, ...] = getattr(self._values, "shape", ())
-        if len(shape) != 3 or 0 in shape:
-            msg = f"Found a raster of features of shape {tuple(shape)}; expected (channels, y, x), none of them 0."
+        if not self._rasters:
+            msg = "Found no raster of features; expected one for each section: `RasterFeatures({library_id: raster})`."
             raise ValueError(msg)
-        if self.channels is not None and len(self.channels) != shape[0]:
-            msg = f"Found {len(self.channels)} names for {shape[0]} features; expected one for each."
+        for raster in self._rasters.values():
+            shape: tuple[int, ...] = getattr(_values(raster), "shape", ())
+            if len(shape) != 3 or 0 in shape:
+                msg = f"Found a raster of features of shape {tuple(shape)}; expected (channels, y, x), none of them 0."
+                raise ValueError(msg)
+            if shape[0] != self._n_features:
+                msg = f"Found rasters of {self._n_features} and of {shape[0]} features; expected the same of all sections."
+                raise ValueError(msg)
+        if self.channels is not None and len(self.channels) != self._n_features:
+            msg = f"Found {len(self.channels)} names for {self._n_features} features; expected one for each."
             raise ValueError(msg)
-
-    @cached_property
-    def _values(self) -> Any:
-        return finest(self.raster, ("c", "y", "x")) if self._is_element else self.raster
 
     @property
-    def _is_element(self) -> bool:
-        return hasattr(self.raster, "dims") or hasattr(self.raster, "children")  # of xarray: DataArray, DataTree
+    def _by_section(self) -> bool:
+        return isinstance(self.raster, Mapping) and not _is_element(self.raster)
+
+    @property
+    def _rasters(self) -> dict[str, Any]:
+        return {str(name): one for name, one in self.raster.items()} if self._by_section else {"": self.raster}
+
+    @property
+    def _n_features(self) -> int:
+        return int(_values(next(iter(self._rasters.values()))).shape[0])
 
     @property
     def hash(self) -> str:
         """Of name, version and number of features: those of another section are the same source."""
-        return fingerprint([self.name, self.version, self._values.shape[0]])
+        return fingerprint([self.name, self.version, self._n_features])
+
+    def require_sections(self, names: Sequence[str]) -> None:
+        """Refuse several sections of which not each has a raster of its own."""
+        lacking = [name for name in names if name not in self._rasters] if self._by_section else []
+        if lacking or (len(names) > 1 and not self._by_section):
+            found = f"for {', '.join(self._rasters)}" if self._by_section else "of one raster"
+            msg = (
+                f"Found features {self.name!r} {found}, and the section{'s' * (len(names) > 1)} {', '.join(names)}; expected a raster "
+                "for each: `RasterFeatures({library_id: raster, ...})`."
+            )
+            raise ValueError(msg)
 
     def of(self, slide: Slide) -> _Placed:
         """Return the features on a section's image."""
-        scale, shift = _of_element(self.raster, slide.grid) if self._is_element else self._of_array(slide.grid)
-        names = self.channels or tuple(f"{self.name} {i}" for i in range(self._values.shape[0]))
-        return _Placed(self._values, names, scale, shift, slide.grid)
+        if self._by_section:
+            self.require_sections([slide.name])
+        raster = self._rasters[slide.name if self._by_section else ""]
+        values = _values(raster)
+        scale, shift = (
+            _of_element(raster, slide.grid) if _is_element(raster) else _of_array(values, slide.grid, self.name)
+        )
+        names = self.channels or tuple(f"{self.name} {i}" for i in range(self._n_features))
+        return _Placed(values, names, scale, shift, slide.grid)
 
-    def _of_array(self, grid: Grid) -> tuple[float, tuple[float, float]]:
-        """Return px of the grid per px of an array that covers it, and no shift."""
-        ratio = np.array(grid.shape) / self._values.shape[1:]
-        rounding = 1 / np.array(self._values.shape[1:]).min() + _SAME_SIDES
-        if abs(ratio[0] / ratio[1] - 1) > rounding:
-            msg = (
-                f"Found features {self.name!r} of {self._values.shape[1]} x {self._values.shape[2]} px (y, x) for an image "
-                f"of {grid.height} x {grid.width}; expected a raster of the whole image, of the same proportions. Give an "
-                "image element with a transformation if it covers another area."
-            )
-            raise ValueError(msg)
-        return float(np.sqrt(ratio[0] * ratio[1])), (0.0, 0.0)
+
+def _is_element(raster: Any) -> bool:
+    return hasattr(raster, "dims") or hasattr(raster, "children")  # of xarray: DataArray, DataTree
+
+
+def _values(raster: Any) -> Any:
+    return finest(raster, ("c", "y", "x")) if _is_element(raster) else raster
+
+
+def _of_array(values: Any, grid: Grid, name: str) -> tuple[float, tuple[float, float]]:
+    """Return px of the grid per px of an array that covers it, and no shift."""
+    ratio = np.array(grid.shape) / values.shape[1:]
+    rounding = 1 / np.array(values.shape[1:]).min() + _SAME_SIDES
+    if abs(ratio[0] / ratio[1] - 1) > rounding:
+        msg = (
+            f"Found features {name!r} of {values.shape[1]} x {values.shape[2]} px (y, x) for an image "
+            f"of {grid.height} x {grid.width}; expected a raster of the whole image, of the same proportions. Give an "
+            "image element with a transformation if it covers another area."
+        )
+        raise ValueError(msg)
+    return float(np.sqrt(ratio[0] * ratio[1])), (0.0, 0.0)
 
 
 def _of_element(element: Any, grid: Grid) -> tuple[float, tuple[float, float]]:

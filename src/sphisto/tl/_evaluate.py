@@ -154,7 +154,7 @@ def evaluate(
             msg = "Found a list of one section; expected several, or the section itself."
             raise ValueError(msg)
         table, entries = evaluate_sections(
-            sections, for_several(recipe, scaling), share=share, split=split, names=names_of(genes), um_per_px=um_per_px,
+            sections, for_several(recipe, scaling, sections), share=share, split=split, names=names_of(genes), um_per_px=um_per_px,
             where=where, key_added=key_added,
         )  # fmt: skip
         if copy:

@@ -211,7 +211,7 @@ def fit_projection(
     if teach:
         output = Output(store_path(store if store is not None else "sections.zarr"), device, client, resume, started)
         changed = fit_several(
-            sections, for_several(recipe, scaling), output, genes=genes, um_per_px=um_per_px, key_added=key_added, copy=copy
+            sections, for_several(recipe, scaling, sections), output, genes=genes, um_per_px=um_per_px, key_added=key_added, copy=copy
         )  # fmt: skip
         return as_given(data, changed)
     (section,) = sections

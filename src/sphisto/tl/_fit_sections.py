@@ -15,6 +15,7 @@ from sphisto._progress import stage
 from sphisto._settings import logger
 from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
+from sphisto.features.sources import require_sections
 from sphisto.genes.model import require_genes
 from sphisto.io.layout_anndata import libraries_by
 from sphisto.io.paths import beside
@@ -162,12 +163,16 @@ def refuse_registered(section: Section) -> None:
         raise ValueError(msg)
 
 
-def for_several(recipe: Recipe, scaling: Scaling) -> Recipe:
-    """Return a recipe for sections that teach each other; refuse a network that models single genes: they share factors."""
+def for_several(recipe: Recipe, scaling: Scaling, sections: Sequence[Section]) -> Recipe:
+    """Return a recipe for sections that teach each other.
+
+    Refuse a network that models single genes, as they share factors, and features that are those of one of them.
+    """
     if recipe.spec.one_map_per_gene:
         msg = f"Found network={recipe.network!r} for several sections; expected one whose maps are factors, such as 'unet'."
         raise ValueError(msg)
     check_scaling(scaling)
+    require_sections(recipe.sources, [section.library_id for section in sections])
     return replace(recipe, scaling=scaling)
 
 
