@@ -254,6 +254,52 @@ def test_two_sections_of_one_spatialdata_are_registered_within_it(turned, fixed)
         np.testing.assert_allclose(again.measured.centers[:, ::-1], adata.obsm["spatial"], atol=1e-6)
 
 
+def test_what_others_wrote_into_a_spatialdata_is_left_as_it_is(turned, fixed, monkeypatch):
+    from spatialdata.transformations import Translation, get_transformation, set_transformation
+
+    moving, target = as_spatialdata(turned, "turned"), as_spatialdata(fixed, "first")
+    assert sp.pp.register(moving, target).trusted
+    assert sp.pp.register(moving, target).trusted  # its own may be replaced
+    own, by_hand = as_spatialdata(turned, "turned"), Translation([5.0, 7.0], axes=("x", "y"))
+    set_transformation(own["turned"], by_hand, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr("sphisto.pp._register.map_of", None)  # before long work
+        with pytest.raises(ValueError, match="transformation of 'turned' to 'first' that is not of a registration"):
+            sp.pp.register(own, target)
+    assert get_transformation(own["turned"], "first") == by_hand
+    named = as_spatialdata(turned, "turned")
+    named.rename_coordinate_systems({"global": "first"})
+    with pytest.raises(
+        ValueError, match="moving section in a coordinate system 'first', which is the name of the fixed"
+    ):
+        sp.pp.register(named, as_spatialdata(fixed, "first"))
+
+
+def test_the_fixed_section_may_lie_anywhere_in_its_own_system(turned, fixed):
+    """Both then lie in one frame, which need not be that of its full-resolution pixels."""
+    from spatialdata.transformations import Affine, get_transformation, set_transformation
+
+    moving, target = as_spatialdata(turned, "turned"), as_spatialdata(fixed, "first")
+    place = np.array([[0.5, 0, 40], [0, 0.5, -30], [0, 0, 1]])
+    for element in ("first", "first_image"):
+        set_transformation(target[element], Affine(place, ("x", "y"), ("x", "y")), "first")
+    found = sp.pp.register(moving, target)
+    matrix = get_transformation(moving["turned"], "first").to_affine_matrix(("x", "y"), ("x", "y"))
+    np.testing.assert_allclose(matrix, place @ found.matrix, atol=1e-6)
+
+
+def test_the_registration_of_another_section_of_the_table_is_kept(turned, fixed):
+    both = ad.concat({"turned": turned, "again": turned}, label="library_id", index_unique="-")
+    entry = turned.uns["spatial"]["turned"]
+    both.uns["spatial"] = {"turned": entry, "again": entry}
+    first, second = (sp.io.section(both, library_id=name) for name in ("turned", "again"))
+    sp.pp.register(first, fixed)
+    with pytest.raises(ValueError, match=r"registration of 'turned' in uns\['registration'\] .*'registration_again'"):
+        sp.pp.register(second, fixed)
+    sp.pp.register(second, fixed, key_added="registration_again")
+    assert [both.uns[key]["moving"] for key in ("registration", "registration_again")] == ["turned", "again"]
+
+
 def test_sections_that_share_a_coordinate_system_are_refused(turned, fixed):
     import spatialdata as sd
 

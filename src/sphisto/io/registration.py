@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,6 +88,54 @@ def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
     raise ValueError(msg)
 
 
+def require_free_system(
+    sdata: SpatialData, own: tuple[str, NDArray[np.float64]], matrix: NDArray[np.float64] | None, system: str
+) -> None:
+    """Refuse elements that lie in the ``system`` already, otherwise than by the ``matrix``, if that is known.
+
+    Parameters as of :func:`write_transformations`.
+    """
+    name_of_own, to_fullres = own
+    if matrix is None and name_of_own == system:
+        msg = (
+            f"Found the moving section in a coordinate system {system!r}, which is the name of the fixed one; expected another. Rename it "
+            f"(`sdata.rename_coordinate_systems({{{system!r}: 'moving'}})`)."
+        )
+        raise ValueError(msg)
+    for name, element in _elements_in(sdata, name_of_own).items():
+        known = _matrices(element)
+        if system not in known or system == name_of_own:
+            continue
+        if matrix is None or not np.allclose(
+            known[system], matrix @ to_fullres @ known[name_of_own], atol=SAME_PLACE_PX
+        ):
+            msg = (
+                f"Found a transformation of {name!r} to {system!r} that is not of a registration by sphisto; it is left as it is. Remove it "
+                f"(`spatialdata.transformations.remove_transformation(sdata[{name!r}], {system!r})`), or register the table "
+                "(an AnnData) instead, which writes no transformations."
+            )
+            raise ValueError(msg)
+
+
+def _elements_in(sdata: SpatialData, system: str) -> dict[str, Any]:
+    """Elements that lie in a coordinate system, by name."""
+    from spatialdata.transformations import get_transformation
+
+    return {
+        str(name): element
+        for kind in ("images", "labels", "points", "shapes")
+        for name, element in getattr(sdata, kind).items()
+        if system in get_transformation(element, get_all=True)
+    }
+
+
+def _matrices(element: Any) -> dict[str, NDArray[np.float64]]:
+    """(3, 3) matrix of an element to each of its coordinate systems."""
+    from spatialdata.transformations import get_transformation
+
+    return {str(system): matrix_to(element, system) for system in get_transformation(element, get_all=True)}
+
+
 def write_transformations(
     sdata: SpatialData, own: tuple[str, NDArray[np.float64]], matrix: NDArray[np.float64], system: str
 ) -> None:
@@ -102,13 +150,9 @@ def write_transformations(
 
     name_of_own, to_fullres = own
     step = Affine(matrix @ to_fullres, ("x", "y"), ("x", "y"))
-    written = []
-    for kind in ("images", "labels", "points", "shapes"):
-        for name, element in getattr(sdata, kind).items():
-            known = get_transformation(element, get_all=True)
-            if name_of_own in known and name_of_own != system:
-                set_transformation(element, Sequence([known[name_of_own], step]), system)
-                written.append(str(name))
+    written = _elements_in(sdata, name_of_own) if name_of_own != system else {}
+    for element in written.values():
+        set_transformation(element, Sequence([get_transformation(element, name_of_own), step]), system)
     if sdata.path is not None:
         on_disk = {path.rpartition("/")[2] for path in sdata.elements_paths_on_disk()}
         with locked(Path(sdata.path)):

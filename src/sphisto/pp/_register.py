@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy import sparse
 
 from sphisto._naming import naming
 from sphisto._settings import logger
-from sphisto.io.registration import map_of, own_system, write_transformations
+from sphisto.io.registration import map_of, own_system, require_free_system, write_transformations
 from sphisto.io.sections import as_section
 from sphisto.io.store.tables import require_own
 from sphisto.slide.config import RegistrationConfig
@@ -109,10 +110,11 @@ def register(
         msg = f"Found model={model!r}; expected 'rigid' or 'affine'."
         raise ValueError(msg)
     marks = None if landmarks is None else _landmarks(landmarks, model, allow_reflection, mover, target)
-    if mover.adata is not None:
-        own = isinstance(mover.adata.uns.get(key_added), dict) and "matrix" in mover.adata.uns[key_added]
-        require_own(mover.adata.uns, key_added, own, where="uns", remedy="Give another `key_added`.")
+    before = None if mover.adata is None else _earlier(mover, key_added)
     systems = [None if of.sdata is None else (of.sdata, own_system(of)) for of in (mover, target)]
+    for system, matrix in zip(systems, (None, np.eye(3)), strict=True):
+        if system is not None and (matrix is not None or before != target.library_id):
+            require_free_system(*system, matrix, target.library_id)
     with naming(mover.library_id):
         moving_map = map_of(mover)
     with naming(target.library_id):
@@ -121,15 +123,34 @@ def register(
     at_spots = _at_spots(mover, target, placed, config)
     against = doubts(placed, at_spots, config)
     found = _registration(mover, target, model, placed, at_spots, against, config)
+    if mover.adata is not None:  # first: a store that cannot be written leaves what is in memory complete
+        mover.adata.uns[key_added] = found.as_dict()
     if against:
         _tell(found, at_spots)
     else:
-        for system, matrix in zip(systems, (found.matrix, np.eye(3)), strict=True):
+        frame: NDArray[Any] = np.eye(3)  # from the fixed section's full-resolution px to the coordinate system that bears its name
+        if systems[1] is not None and systems[1][1][0] == target.library_id:
+            frame = np.linalg.inv(systems[1][1][1])
+        for system, matrix in zip(systems, (frame @ found.matrix, frame), strict=True):
             if system is not None:
                 write_transformations(*system, matrix, target.library_id)
-    if mover.adata is not None:
-        mover.adata.uns[key_added] = found.as_dict()
     return found
+
+
+def _earlier(section: Section, key: str) -> str | None:
+    """Return upon which section this one was laid before, by its table; refuse an entry that is another's."""
+    there = section.table.uns.get(key)
+    is_own = isinstance(there, Mapping) and "matrix" in there
+    require_own(section.table.uns, key, is_own, where="uns", remedy="Give another `key_added`.")
+    if not isinstance(there, Mapping):
+        return None
+    if there.get("moving") != section.library_id:
+        msg = (
+            f"Found the registration of {there.get('moving')!r} in uns[{key!r}] of the table that holds {section.library_id!r}, too; "
+            f"expected it free, or of this section. Give another `key_added`, such as '{key}_{section.library_id}'."
+        )
+        raise ValueError(msg)
+    return str(there.get("fixed"))
 
 
 def _um(section: Section) -> float:
