@@ -28,3 +28,8 @@ def test_a_projection_that_was_predicted_has_no_model(small_toy):
     small_toy.uns["projection"] = {"params": {}, "model": "", "store": "toy.zarr"}
     with pytest.raises(KeyError, match=r"uns\['projection'\] was predicted and has no model"):
         sp.tl.load(small_toy)
+
+
+def test_what_is_neither_file_nor_table_is_refused(small_toy):
+    with pytest.raises(TypeError, match=r"Found Section as `source`; expected the path.*`section\.adata`"):
+        sp.tl.load(sp.io.section(small_toy))

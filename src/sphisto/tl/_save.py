@@ -66,6 +66,8 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
 
     Raises
     ------
+    TypeError
+        If ``source`` is neither path nor AnnData.
     FileNotFoundError
         If the file is gone.
     KeyError
@@ -78,14 +80,20 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
     >>> import sphisto as sp
     >>> fitted = sp.tl.load("toy.projection.pt")  # doctest: +SKIP
     """
-    if hasattr(source, "uns"):
+    if isinstance(source, str | os.PathLike):
+        path = user_path(source)
+        fitted = load_fitted(path)
+        written = _fits_beside(path)
+    elif hasattr(source, "uns"):
         path = user_path(_model_path(source, key))
         fitted = load_fitted(path)
         written = {str(key): source.uns[key].get("params", {}).get("fit")}
     else:
-        path = user_path(source)
-        fitted = load_fitted(path)
-        written = _fits_beside(path)
+        msg = (
+            f"Found {type(source).__name__} as `source`; expected the path of a model's file, or the AnnData that was fitted. Give "
+            "the table: `section.adata` of a Section, `sdata.tables['table']` of a SpatialData."
+        )
+        raise TypeError(msg)
     other = [name for name, fit in written.items() if fit != fitted.params.get("fit")]
     if fitted.sections and other:
         logger.warning(
