@@ -118,3 +118,19 @@ def test_what_is_no_settings_is_refused(wrong, kind):
 
 def test_settings_of_models_with_one_length_of_likeness_are_read():
     assert FitConfig.from_json('{"field": {"likeness": 1.5}}').field.likeness == (1.5,)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_whole_numbers_are_kept_as_such(kind):
+    counted = [field.name for field in dataclasses.fields(kind) if field.type in ("int", "int | None")]
+    assert counted
+    for name in counted:
+        found = getattr(kind(**{name: 8.0}), name)
+        assert (found, type(found)) == (8, int), name
+        with pytest.raises(ValueError, match=f"Found {name}=2.5 .*a whole number from [01]"):
+            kind(**{name: 2.5})
+
+
+def test_epochs_of_a_call_are_kept_as_a_whole_number():
+    found = settings_for("default", network("unet"), 3.0).train.epochs
+    assert (found, type(found)) == (3, int)

@@ -26,12 +26,12 @@ def table_of(data: Any) -> AnnData:
     if isinstance(data, Section):
         data.require_spots()
         own: Any = data.adata
-        return own  # type: ignore[no-any-return]
+        return own
     if hasattr(data, "tables") and hasattr(data, "shapes"):
         names = list(data.tables)
         if len(names) == 1:
-            only: Any = data.tables[names[0]]
-            return only  # type: ignore[no-any-return]
+            only: AnnData = data.tables[names[0]]
+            return only
         found = f"a SpatialData of {len(names)} tables ({', '.join(map(repr, names)) or 'none'})"
         remedy = f"Give one of them: `sdata.tables[{names[0]!r}]`." if names else "Give one with counts."
     elif isinstance(data, str | os.PathLike):
