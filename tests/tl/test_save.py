@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import errno
+from pathlib import Path
+
 import pytest
 
 import sphisto as sp
@@ -33,3 +37,17 @@ def test_a_projection_that_was_predicted_has_no_model(small_toy):
 def test_what_is_neither_file_nor_table_is_refused(small_toy):
     with pytest.raises(TypeError, match=r"Found Section as `source`; expected the path.*`section\.adata`"):
         sp.tl.load(sp.io.section(small_toy))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
+def test_a_full_disk_is_an_error_of_the_system_with_path_and_remedy(fitted, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def full(_):
+        yield Path("/dev/full")
+
+    monkeypatch.setattr("sphisto.predict.fitted.whole_file", full)
+    with pytest.raises(
+        OSError, match=r"filled up while .*m\.pt was written.*Nothing of it is kept.*another `path`"
+    ) as caught:
+        sp.tl.save(sp.tl.load(fitted), tmp_path / "m.pt")
+    assert caught.value.errno == errno.ENOSPC

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from sphisto._settings import logger
+from sphisto.io.disk import naming_full_disk
 from sphisto.io.paths import user_path
 from sphisto.io.store.names import fits_of
 from sphisto.io.store.read import read_mark
@@ -40,6 +41,8 @@ def save(fitted: Fitted, path: str | Path) -> None:
     ------
     TypeError
         If ``fitted`` is anything else, such as the AnnData that was fitted.
+    OSError
+        If the disk fills up.
 
     Examples
     --------
@@ -47,7 +50,9 @@ def save(fitted: Fitted, path: str | Path) -> None:
     >>> sp.tl.save(sp.tl.load("toy.projection.pt"), "copy.pt")  # doctest: +SKIP
     """
     require_fitted(fitted)
-    save_fitted(fitted, user_path(path))
+    target = user_path(path)
+    with naming_full_disk(target, mend="Free some space or choose another `path`"):
+        save_fitted(fitted, target)
 
 
 def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
