@@ -51,3 +51,12 @@ def test_a_full_disk_is_an_error_of_the_system_with_path_and_remedy(fitted, tmp_
     ) as caught:
         sp.tl.save(sp.tl.load(fitted), tmp_path / "m.pt")
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_of_another_working_folder_the_model_is_said_to_be_looked_for_there(small_toy, tmp_path, monkeypatch):
+    small_toy.uns["projection"] = {"params": {}, "store": "a.zarr", "model": "a.projection.pt"}
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"no model at a\.projection\.pt from the working folder, .*\['model'\]"
+    ):
+        sp.tl.load(small_toy)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sphisto._settings import logger
 from sphisto.io.disk import naming_full_disk
 from sphisto.io.paths import user_path
+from sphisto.io.store.data import recorded_path
 from sphisto.io.store.names import fits_of
 from sphisto.io.store.read import read_mark
 from sphisto.predict.fitted import Fitted, load_fitted, save_fitted
@@ -90,7 +91,7 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
         fitted = load_fitted(path)
         written = _fits_beside(path)
     elif hasattr(source, "uns"):
-        path = user_path(_model_path(source, key))
+        path = user_path(recorded_path(_model_path(source, key), "model"))
         fitted = load_fitted(path)
         written = {str(key): source.uns[key].get("params", {}).get("fit")}
     else:
