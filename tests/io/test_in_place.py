@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sphisto as sp
-from sphisto.io.in_place import table_of
+from sphisto.io.in_place import table_to_change
 
 
 def spatialdata_of(**tables):
@@ -18,7 +18,7 @@ def test_the_very_table_is_changed(small_toy):
     section = sp.io.section(small_toy)
     sdata = spatialdata_of(table=small_toy)
     for data in (small_toy, section, sdata):
-        assert table_of(data) is small_toy
+        assert table_to_change(data) is small_toy
     raw = small_toy.X.toarray()
     sp.pp.qc(sdata, min_genes=0, min_cells=0)
     sp.pp.normalize(section)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def table_of(data: Any) -> AnnData:
+def table_to_change(data: Any) -> AnnData:
     """Return the very table of an AnnData, a Section or a SpatialData with a single one.
 
     Raises

@@ -12,7 +12,7 @@ from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
 from sphisto._settings import logger
 from sphisto.io.counts import in_memory, require_loaded
-from sphisto.io.in_place import table_of
+from sphisto.io.in_place import table_to_change
 from sphisto.io.store.tables import become, is_record, require_own
 from sphisto.pp._mitochondrial import MT, marked
 
@@ -112,7 +112,7 @@ def explore(
     >>> sorted(adata.var_names[adata.var["marker"]])
     ['0', '1']
     """
-    adata = table_of(adata)
+    adata = table_to_change(adata)
     require_loaded(adata)
     values = in_memory(adata.X, "adata.X")
     _check_input(adata, values, n_pcs=n_pcs, n_neighbors=n_neighbors, n_markers=n_markers, n_top_genes=n_top_genes)

@@ -10,7 +10,7 @@ from scipy import sparse
 from sphisto._checks import check_counts
 from sphisto._settings import logger
 from sphisto.io.counts import in_memory, raw_counts, require_loaded
-from sphisto.io.in_place import table_of
+from sphisto.io.in_place import table_to_change
 from sphisto.io.store.tables import become, is_record, require_own
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def normalize(adata: AnnData | SpatialData | Section, *, target_sum: float = 1e4
     if not (np.isfinite(target_sum) and target_sum > 0):
         msg = f"target_sum is {target_sum}, expected a positive number: the total of each spot."
         raise ValueError(msg)
-    adata = table_of(adata)
+    adata = table_to_change(adata)
     counts = _raw_counts(adata)
     require_own(
         adata.uns,

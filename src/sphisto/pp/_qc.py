@@ -10,7 +10,7 @@ from scipy import sparse
 
 from sphisto._settings import logger
 from sphisto.io.counts import raw_counts
-from sphisto.io.in_place import table_of
+from sphisto.io.in_place import table_to_change
 from sphisto.io.layouts import bin_um_of
 from sphisto.io.store.tables import become, is_record, require_own
 from sphisto.pp._mitochondrial import MT, marked, mitochondrial
@@ -92,7 +92,7 @@ def qc(
     from anndata import AnnData
     from scanpy.preprocessing import calculate_qc_metrics
 
-    adata = table_of(adata)
+    adata = table_to_change(adata)
     counts = raw_counts(adata)
     if min_genes is None:
         min_genes = 0 if _are_bins(adata) else _LEAST_GENES

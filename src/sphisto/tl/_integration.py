@@ -12,7 +12,7 @@ from scipy import sparse
 from sphisto._rng import RNG, seed_of
 from sphisto._settings import logger
 from sphisto.io.counts import require_loaded
-from sphisto.io.in_place import table_of
+from sphisto.io.in_place import table_to_change
 from sphisto.io.store.tables import is_record, require_own
 from sphisto.scoring.integration import FIGURES, Representation, figures_of, leiden
 from sphisto.tl import _gathered as gathered
@@ -142,7 +142,7 @@ def integration(
     """
     import pandas as pd
 
-    tables = [table_of(each) for each in (data if isinstance(data, list | tuple) else [data])]
+    tables = [table_to_change(each) for each in (data if isinstance(data, list | tuple) else [data])]
     for table in tables:
         require_loaded(table)
     tables = [table.copy() for table in tables] if copy else tables
