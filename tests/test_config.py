@@ -118,3 +118,40 @@ def test_what_is_no_settings_is_refused(wrong, kind):
 
 def test_settings_of_models_with_one_length_of_likeness_are_read():
     assert FitConfig.from_json('{"field": {"likeness": 1.5}}').field.likeness == (1.5,)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_whole_numbers_are_kept_as_such(kind):
+    counted = [field.name for field in dataclasses.fields(kind) if field.type in ("int", "int | None")]
+    assert counted
+    for name in counted:
+        found = getattr(kind(**{name: 8.0}), name)
+        assert (found, type(found)) == (8, int), name
+        with pytest.raises(ValueError, match=f"Found {name}=2.5 .*a whole number from [01]"):
+            kind(**{name: 2.5})
+
+
+def test_epochs_of_a_call_are_kept_as_a_whole_number():
+    found = settings_for("default", network("unet"), 3.0).train.epochs
+    assert (found, type(found)) == (3, int)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"trian": {"max_epochs": 1}}',
+            "Found unknown parts of the settings: trian; expected some of genes, field, train",
+        ),
+        (
+            '{"train": {"max_epoch": 1}}',
+            "Found unknown settings of 'train': max_epoch; expected some of max_epochs, first_look",
+        ),
+        ('{"train": 3}', "Found train=3 in the settings; expected settings by name"),
+        ("[1]", r"Found '\[1\]'; expected settings by part"),
+        ("{train: 3}", "Found a text that is no JSON .*; expected settings as `FitConfig.to_json` writes them"),
+    ],
+)
+def test_texts_that_are_no_settings_are_refused_with_what_is_known(text, message):
+    with pytest.raises(ValueError, match=message):
+        FitConfig.from_json(text)

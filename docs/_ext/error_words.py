@@ -15,7 +15,7 @@ SUBJECTS = {
                          "scoring/integration", "tl/_integration", "tl/_gathered", "pl/_integration", "tl/_fit_sections",
                          "tl/_evaluate_sections", "predict/sections", "features/shared", "field/drift", "field/regression", "field/regress", "slide/frames"),
     "The section": ("io/section", "io/layout", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
-                    "io/spatialdata_images", "io/masks", "io/elements", "slide", "core", "pp", "datasets"),
+                    "io/spatialdata_images", "io/masks", "io/elements", "io/in_place", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate", "tl/_genes"),
     "The image": ("io/image",),
     "Settings and networks": ("_former", "_ranges", "_rng", "config", "networks", "train", "field"),

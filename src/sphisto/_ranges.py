@@ -13,6 +13,7 @@ def require_ranges(
     settings: Any,
     *,
     whole: Sequence[str] = (),
+    whole_from_zero: Sequence[str] = (),
     positive: Sequence[str] = (),
     not_negative: Sequence[str] = (),
     shares: Sequence[str] = (),
@@ -20,7 +21,7 @@ def require_ranges(
     several: Sequence[str] = (),
     switches: Sequence[str] = (),
 ) -> None:
-    """Raise if a setting is not what it must be; lists are turned into tuples, numbers of numpy into Python's own.
+    """Raise if a setting is not what it must be; lists are turned into tuples, numbers into Python's own, whole ones into int.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ def require_ranges(
         Object whose attributes are the settings; one that is a tuple is checked value by value.
     whole
         Names of settings that are whole numbers from 1.
+    whole_from_zero
+        Whole numbers from 0.
     positive, not_negative
         Finite numbers above 0; from 0.
     shares, below_one
@@ -39,6 +42,7 @@ def require_ranges(
     """
     rules: list[tuple[Sequence[str], Callable[[float], bool], str]] = [
         (whole, lambda x: x >= 1 and x == int(x), "a whole number from 1"),
+        (whole_from_zero, lambda x: x >= 0 and x == int(x), "a whole number from 0"),
         (positive, lambda x: x > 0, "a finite number above 0"),
         (not_negative, lambda x: x >= 0, "a finite number from 0"),
         (shares, lambda x: 0 <= x <= 1, "a number from 0 to 1"),
@@ -68,6 +72,12 @@ def require_ranges(
                 if not (math.isfinite(value) and is_right(value)):
                     msg = f"Found {name}={found!r} in {kind}; expected {expected}."
                     raise ValueError(msg)
+    for name in (*whole, *whole_from_zero):  # 8.0 would fail much later, where a size or a number of steps is needed
+        object.__setattr__(settings, name, _as_int(getattr(settings, name)))
+
+
+def _as_int(value: Any) -> Any:
+    return tuple(map(int, value)) if isinstance(value, tuple) else int(value)
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -159,8 +160,7 @@ class FitConfig:
     drift: DriftConfig = dataclasses.field(default_factory=DriftConfig)
 
     def __post_init__(self) -> None:
-        kinds = {"genes": GeneModelConfig, "field": FieldConfig, "train": TrainConfig, "drift": DriftConfig}
-        for name, kind in kinds.items():
+        for name, kind in _PARTS.items():
             if not isinstance(getattr(self, name), kind):
                 msg = f"Found {name}={getattr(self, name)!r}; expected a {kind.__name__}."
                 raise TypeError(msg)
@@ -175,14 +175,24 @@ class FitConfig:
 
         Settings that it does not name are as they are by default.
 
+        Raises
+        ------
+        ValueError
+            If the text is no JSON of such a form, or names parts or settings that there are not; the message lists those there
+            are.
+
         Examples
         --------
         >>> import sphisto as sp
         >>> sp.config.FitConfig.from_json('{"train": {"max_epochs": 3}}').train.max_epochs
         3
         """
-        return from_plain(json.loads(text))
+        return from_plain(_read_parts(text))
 
+
+_PARTS = {"genes": GeneModelConfig, "field": FieldConfig, "train": TrainConfig, "drift": DriftConfig}
+
+_EXAMPLE = '{"train": {"max_epochs": 3}}'  # of such a text
 
 PresetName = Literal["default", "fast"]
 
@@ -222,3 +232,28 @@ def from_plain(plain: dict[str, dict[str, Any]]) -> FitConfig:
         TrainConfig(**plain.get("train", {})),
         DriftConfig(**plain.get("drift", {})),
     )
+
+
+def _read_parts(text: str) -> dict[str, dict[str, Any]]:
+    """Return what a text of JSON says of settings, by part; refuse names that none has, which would go unnoticed."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        msg = f"Found a text that is no JSON ({error}); expected settings as `FitConfig.to_json` writes them."
+        raise ValueError(msg) from error
+    if not isinstance(found, dict):
+        msg = f"Found {text!r}; expected settings by part, such as {_EXAMPLE}."
+        raise ValueError(msg)
+    _refuse_unknown(found, _PARTS, "parts of the settings")
+    for part, values in found.items():
+        if not isinstance(values, dict):
+            msg = f"Found {part}={values!r} in the settings; expected settings by name, such as {_EXAMPLE}."
+            raise ValueError(msg)
+        _refuse_unknown(values, [each.name for each in dataclasses.fields(_PARTS[part])], f"settings of {part!r}")
+    return found
+
+
+def _refuse_unknown(found: Iterable[str], known: Iterable[str], what: str) -> None:
+    if unknown := sorted(set(found) - set(known)):
+        msg = f"Found unknown {what}: {', '.join(unknown)}; expected some of {', '.join(known)}. Correct the name."
+        raise ValueError(msg)

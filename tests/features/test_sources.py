@@ -57,6 +57,7 @@ def test_what_is_asked_for_is_found():
     [
         ("colour", ValueError, "Found features='colour'; expected \"texture\", or sources"),
         ([3], TypeError, r"Found features=\[3\]"),
+        (None, TypeError, r"Found features=None; expected \"texture\".*`features=\[\]` for none"),
         (Drawn, TypeError, "or sources with `name`, `hash`"),
         ([Drawn(), Drawn()], ValueError, r"of the names \['drawn', 'drawn'\]; expected a name for each"),
     ],

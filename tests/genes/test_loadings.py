@@ -95,6 +95,7 @@ WRONG = {
     "negative": (lambda t: t - 1, ValueError, "180 negative values .* signs"),
     "an empty programme": (lambda t: t.assign(a=0), ValueError, "zeros only .*: a;"),
     "an empty gene": (lambda t: t.mul(t.index != "g5", axis=0), ValueError, "1 genes that no programme .*: g5"),
+    "programmes alike": (lambda t: t.assign(g1=3 * t["T cells"]), ValueError, "'T cells' and 'g1' of the same shares .*Leave one"),
     "more programmes than genes": (lambda t: t.iloc[:2], ValueError, "3 programmes of 2 genes"),
     "a contrast's name": (lambda t: t.set_axis(["a", "contrast0", "b"], axis=1), ValueError, "name 'contrast0'"),
     "no name": (lambda t: t.set_axis(["a", " ", "b"], axis=1), ValueError, "name ' '"),

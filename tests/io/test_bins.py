@@ -169,3 +169,12 @@ def test_pixels_are_a_quarter_of_a_bin_or_the_images_own(bin_um, um_per_px, expe
     assert any("are taken for bins" in said for said in caplog.messages) == (expected > um_per_px)
     assert make_slide(section, um_per_px=um_per_px).grid.um_per_px == pytest.approx(um_per_px)
     assert um_per_px_for(section, 1000) == pytest.approx(expected)
+
+
+def test_bins_without_a_place_on_the_array_are_counted(bins):
+    bins.obs["array_row"] = bins.obs["array_row"].astype(float)
+    bins.obs.iloc[:3, bins.obs.columns.get_loc("array_row")] = np.nan
+    with pytest.raises(
+        ValueError, match=rf"Found 3 of {bins.n_obs} bins with NaN in array_row or array_col.*Fill them"
+    ):
+        sp.io.section(bins, bin_um=8)

@@ -109,3 +109,13 @@ def test_all_that_is_hidden_lies_beside_the_real_store(tmp_path):
     assert (real / "zarr.json").read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large", "link.zarr"]
     assert sorted(path.name for path in real.parent.iterdir()) == ["x.first.pt", "x.zarr"]
+
+
+def test_a_user_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"path '~nosuchuser/x.zarr', and neither a user 'nosuchuser' nor a folder.*`~/`"
+    ):
+        paths.user_path("~nosuchuser/x.zarr")
+    (tmp_path / "~nosuchuser").mkdir()
+    assert paths.user_path("~nosuchuser/x.zarr") == Path("~nosuchuser/x.zarr")

@@ -91,7 +91,7 @@ def test_rows_that_are_all_of_one_of_several_libraries_choose_it_and_it_is_said(
 
 
 def test_an_unknown_library(small_toy):
-    with pytest.raises(KeyError, match="Found no library 'x' in uns.*toy"):
+    with pytest.raises(KeyError, match="Found no library 'x' in uns.*toy. Choose one of these as `library_id`"):
         sp.io.section(small_toy, library_id="x")
 
 
@@ -548,6 +548,19 @@ def joined(small_toy):
     both = ad.concat([small_toy, other], index_unique="-")
     both.uns["spatial"] = {"toy": library(small_toy), "B": library(small_toy)}
     return both
+
+
+@pytest.mark.parametrize(("label", "library_id"), [("library_id", None), ("library_id", "A"), ("sample", "A")])
+def test_a_joined_table_whose_images_were_left_behind_names_how_to_keep_them(small_toy, label, library_id):
+    other = small_toy.copy()
+    other.uns["spatial"] = {"B": other.uns["spatial"]["toy"]}
+    both = ad.concat({"A": small_toy, "B": other}, label=label, index_unique="-")
+    with pytest.raises(
+        ValueError, match=r"joined of several sections .*holds A, B\) without uns.*uns_merge=\"unique\""
+    ):
+        sp.io.section(both, library_id=library_id)
+    with pytest.raises(ValueError, match=r"uns_merge=\"unique\"\)` keeps them"):
+        sp.io.section(both[both.obs[label] == "A"].copy())
 
 
 @pytest.mark.parametrize("column", ["library_id", "sample", "slide name"])

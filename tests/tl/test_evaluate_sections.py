@@ -162,6 +162,8 @@ def test_a_key_that_is_taken_is_refused_before_long_work(sections, monkeypatch):
     sections[1].uns["evaluation_two"] = "mine"
     with pytest.raises(ValueError, match="evaluation_two"):
         evaluate(sections)
+    with pytest.raises(ValueError, match="Found key_added=None; expected"):
+        evaluate(sections, key_added=None)
 
 
 def test_a_left_out_section_is_told_what_was_measured_at_its_places(registration):

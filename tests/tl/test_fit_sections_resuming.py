@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -188,4 +189,20 @@ def test_what_was_written_and_taken_away_is_written_again(tmp_path, run, unbroke
     kill_in_writing_the_second(store)
     shutil.rmtree(store)
     shutil.rmtree(tmp_path / ".a.zarr.new.sphisto")
+    assert_as(store, run(store, resume=True), unbroken)
+
+
+def test_a_disk_that_is_full_when_the_model_is_saved_costs_no_training(tmp_path, run, unbroken, monkeypatch):
+    from sphisto.tl import _fit_sections
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = tmp_path / "a.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(_fit_sections, "save_fitted", full)
+        with pytest.raises(
+            OSError, match=r"filled up while .*a\.zarr was written.*unchanged; the training is kept for resume=True"
+        ):
+            run(store)
     assert_as(store, run(store, resume=True), unbroken)

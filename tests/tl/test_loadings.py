@@ -10,6 +10,8 @@ import pytest
 
 import sphisto as sp
 from sphisto.config import FitConfig, GeneModelConfig, TrainConfig
+from sphisto.tl._loadings import with_loadings
+from sphisto.tl._recipe import recipe_of
 
 CLASSES = ["stroma", "lymphoid", "epithelium", "fat"]
 KEY = "projection"
@@ -205,6 +207,20 @@ def test_what_cannot_be_is_refused_before_long_work(small_toy, programmes, tmp_p
     )  # fmt: skip
     small_toy.X = small_toy.X * 0.37
     refused(small_toy, path, "values of 'toy' that are no counts together with `loadings`", loadings=programmes)
+
+
+def test_programmes_of_which_no_gene_was_counted_are_warned_of(small_toy, programmes, caplog):
+    recipe = recipe_of(network="unet", config="fast", max_epochs=1, features="texture", rng=0, device="cpu")
+    wide = programmes.assign(absent=0.0, seen=0.0)
+    wide.loc[["noise_a", "class0_a"], "absent"] = 1
+    wide.loc["class1_a", "seen"] = 1
+    small_toy.X = small_toy.X.toarray() * ~small_toy.var_names.isin(["noise_a", "class0_a"])
+    with caplog.at_level(logging.WARNING, logger="sphisto"):
+        with_loadings(recipe, wide, [sp.io.section(small_toy)])
+    assert "toy: no gene of the programme(s) 'absent' has counts there" in caplog.text
+    caplog.clear()
+    with_loadings(recipe, programmes, [sp.io.section(small_toy)])
+    assert "no gene of" not in caplog.text
 
 
 # ---- resuming

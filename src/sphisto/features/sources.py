@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sphisto.features.source import FeatureSource
@@ -12,6 +12,12 @@ from sphisto.features.texture import Texture
 def sources_of(features: str | FeatureSource | Sequence[FeatureSource]) -> tuple[FeatureSource, ...]:
     """Return the sources that ``features=`` asks for."""
     asked: Any = [features] if isinstance(features, str | FeatureSource) else features
+    if not isinstance(asked, Iterable):
+        msg = (
+            f'Found features={features!r}; expected "texture", or a list of sources with `name`, `hash` and `of(slide)`. Give '
+            "`features=[]` for none."
+        )
+        raise TypeError(msg)
     found: list[FeatureSource] = []
     for one in asked:
         if isinstance(one, str) and one == "texture":

@@ -112,7 +112,7 @@ class GeneModelConfig:
                 "loading_shape",
                 "faint",
             ),
-            not_negative=("level_rounds", "level_passes"),
+            whole_from_zero=("level_rounds", "level_passes"),
             shares=("least_certain", "contrast_share", "least_tissue"),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sphisto.genes.config import GeneModelConfig
 
 _SHOWN = 5  # names in a message
+_SAME_SHARE = 1e-6  # relative: what scaling and rounding to float32 leave
 _OF_CONTRAST = re.compile(r"contrast\d+")  # as channels of contrasts are called
 
 
@@ -49,7 +51,9 @@ class Loadings:
         _refuse_names(programmes)
         values = _numbers(frame)
         _refuse_values(values, genes, programmes)
-        return cls(genes, programmes, values / values.sum(axis=0))
+        shares = values / values.sum(axis=0)
+        _refuse_alike(shares, programmes)
+        return cls(genes, programmes, shares)
 
     @cached_property
     def hash(self) -> str:
@@ -63,6 +67,13 @@ class Loadings:
             missing = [gene for gene in self.genes if gene not in there]
             if missing:
                 raise KeyError(self._missing(missing, section, genes))
+
+    def without_counts(self, genes: Sequence[str], counts: NDArray[Any]) -> list[str]:
+        """Return programmes none of whose genes has any of (G,) counts of a section, so that nothing is known of them."""
+        counted = {gene for gene, count in zip(genes, counts, strict=True) if count > 0}
+        rows = np.array([gene in counted for gene in self.genes])
+        found = (self.values[rows] > 0).any(axis=0)
+        return [name for name, known in zip(self.programmes, found, strict=True) if not known]
 
     def _missing(self, missing: Sequence[str], section: str, genes: Sequence[str]) -> str:
         head = f"Found {len(missing)} of the {len(self.genes)} genes of `loadings` not in {section!r}: {some(missing, _SHOWN)}"
@@ -157,3 +168,14 @@ def _refuse_values(values: NDArray[np.float64], genes: Sequence[str], programmes
             "least, as the counts could not separate these. Give more genes, or genes in rows (`loadings.T`)."
         )
         raise ValueError(msg)
+
+
+def _refuse_alike(shares: NDArray[np.float64], programmes: Sequence[str]) -> None:
+    """Refuse two programmes whose (G', K) shares of genes are the same: no counts could say which of them a spot holds."""
+    for i, j in combinations(range(len(programmes)), 2):
+        if np.allclose(shares[:, i], shares[:, j], rtol=_SAME_SHARE, atol=0):
+            msg = (
+                f"Found programmes {programmes[i]!r} and {programmes[j]!r} of the same shares of genes in `loadings`; expected any two "
+                "to differ, as the counts could not separate these. Leave one of them out."
+            )
+            raise ValueError(msg)

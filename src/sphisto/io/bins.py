@@ -51,7 +51,14 @@ def places_of(adata: AnnData, rows: NDArray[np.intp]) -> NDArray[np.int64]:
     """(n, 2) array_row and array_col of some rows, from ``obs`` or the names of bins."""
     if {"array_row", "array_col"} <= set(adata.obs):
         columns = adata.obs[["array_row", "array_col"]]
-        return np.stack([columns[name].to_numpy(dtype=np.float64)[rows] for name in columns], axis=1).astype(np.int64)
+        places = np.stack([columns[name].to_numpy(dtype=np.float64, na_value=np.nan)[rows] for name in columns], axis=1)
+        if unknown := int((~np.isfinite(places)).any(axis=1).sum()):
+            msg = (
+                f"Found {unknown} of {len(places)} bins with NaN in array_row or array_col of obs; expected the position of each "
+                "on the array, by which larger bins are summed up. Fill them, leave these bins out, or leave `bin_um` out."
+            )
+            raise ValueError(msg)
+        return places.astype(np.int64)
     found = [_PLACE.match(str(name)) for name in adata.obs_names[rows]]
     if None in found or not found:
         msg = (

@@ -1,8 +1,11 @@
-"""Whether a disk has room for what will be written."""
+"""Whether a disk has room for what will be written, and what is raised where it fills up meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from sphisto._settings import logger
@@ -17,7 +20,41 @@ def require_room(folder: Path, least: float, most: float, *, needs: str, mend: s
     free = shutil.disk_usage(folder).free
     if free >= most:
         return
-    msg = f"{needs} some {least / 1e9:.1f} to {most / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free. {mend}."
+    msg = f"{needs} some {_sizes(least, most)} and {folder} has {_size(free)} free. {mend}."
     if free < least:
         raise OSError(msg)
     logger.warning("%s", msg)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error is that of a disk or of a quota without room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def full_disk(path: Path, *, kept: str, mend: str = "Free some space") -> OSError:
+    """Return the error of a disk that filled up while ``path`` was written; ``kept`` says what is there now."""
+    free = _size(shutil.disk_usage(path.parent).free)
+    msg = f"The disk filled up while {path} was written ({free} left). {kept}. {mend}."
+    return OSError(errno.ENOSPC, msg)
+
+
+@contextlib.contextmanager
+def naming_full_disk(
+    path: Path, *, kept: str = "Nothing of it is kept", mend: str = "Free some space"
+) -> Iterator[None]:
+    """Raise what :func:`full_disk` returns if the disk fills up in the block."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise full_disk(path, kept=kept, mend=mend) from error
+        raise
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+
+
+def _sizes(least: float, most: float) -> str:
+    one, other = _size(least).split(), _size(most)
+    return f"{one[0]} to {other}" if other.endswith(one[1]) else f"{' '.join(one)} to {other}"

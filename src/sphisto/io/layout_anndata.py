@@ -51,6 +51,9 @@ def layout_of_anndata(
     library_key: str | None = None,
 ) -> Layout:
     """Find rows, places, image and scales of one section in an AnnData."""
+    require_frames(adata)
+    if library_id is None or image is None:
+        _refuse_left_behind(adata, library_id)
     spots = spots_of_anndata(adata, library_id, library_key)
     library = libraries_of(adata.uns.get("spatial", {}))[0].get(spots.library_id, {})
     pyramid, scale, which = _find_image(library, part_of(library, "scalefactors"), image, image_scale)
@@ -152,9 +155,25 @@ def library_of(adata: AnnData, library_id: str | None) -> tuple[str, Mapping[str
         return library_id or "library", {}
     name = library_id or next(iter(libraries))
     if name not in libraries:
-        msg = f"Found no library {name!r} in uns['spatial']; it holds {', '.join(libraries)}."
+        msg = f"Found no library {name!r} in uns['spatial']; it holds {', '.join(libraries)}. Choose one of these as `library_id`."
         raise KeyError(msg)
     return name, libraries[name]
+
+
+def _refuse_left_behind(adata: AnnData, library_id: str | None) -> None:
+    """Refuse a table joined of several sections without ``uns["spatial"]``, which ``anndata.concat`` leaves out by default."""
+    if libraries_of(adata.uns.get("spatial", {}))[0]:
+        return
+    for column, values in adata.obs.items():
+        names = _names(values, also_numbers=column == _LABEL)
+        found = set() if names is None else set(names) - _MISSING
+        if len(found) > 1 and (column == _LABEL if library_id is None else library_id in found):
+            msg = (
+                f"Found a table joined of several sections (obs[{str(column)!r}] holds {', '.join(sorted(found)[:5])}) without "
+                "uns['spatial']; expected an entry for each, with its image and scale factors. Join them again by "
+                f'`anndata.concat(..., label={_LABEL!r}, uns_merge="unique")`, or give both `library_id` and `image`.'
+            )
+            raise ValueError(msg)
 
 
 def _named_by_all(adata: AnnData, libraries: Mapping[str, Any]) -> str | None:
@@ -363,10 +382,11 @@ def _find_image(
             strange = ", ".join(repr(other) for other in images if other not in stored)
             unused = f" ({strange} without a known scale factor)" if strange else ""
             return _stored_image(stored, key, factors, image_scale, f"from uns{missing}{unused}")
+    joined = "" if library else ' Of tables that were joined, `anndata.concat(..., uns_merge="unique")` keeps them.'
     msg = (
         f"Found no tissue image with its scale factor in uns['spatial']{missing}; expected images['hires'] or "
         "images['lowres'] and scalefactors['tissue_hires_scalef']. Pass the image as `image=` (with `image_scale=` if it "
-        "is not the full-resolution one) or read the section with `sphisto.io.read_visium`."
+        f"is not the full-resolution one) or read the section with `sphisto.io.read_visium`.{joined}"
     )
     raise ValueError(msg)
 

@@ -23,7 +23,14 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     if re.match(r"[A-Za-z][\w+.-]+://", text):
         msg = f"Found the address {text!r}; expected a path on this machine. Copy or mount what lies there."
         raise ValueError(msg)
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser refuses a file of which the name begins with ~
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser refuses a file of which the name begins with ~
+    if path.parts[:1] and path.parts[0].startswith("~") and len(path.parts) > 1 and not Path(path.parts[0]).exists():
+        msg = (
+            f"Found the path {text!r}, and neither a user {path.parts[0][1:]!r} nor a folder of that name; expected the home "
+            "folder of a user. Write `~/` for your own, or the whole path."
+        )
+        raise ValueError(msg)
+    return path
 
 
 def require_target(path: Path) -> Path:

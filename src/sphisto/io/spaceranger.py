@@ -168,7 +168,9 @@ def _positions_within(spatial: Path, bbox: BBox, factor: int) -> pd.DataFrame:
         centers = block_centers(centers, near[["array_row", "array_col"]].to_numpy(dtype=np.int64), factor)
     kept = inside(centers, bbox) & (near["in_tissue"] == 1).to_numpy()
     if not kept.any():
-        raise ValueError(nothing_in(bbox, centers))
+        every = read_positions(spatial)  # of a parquet file only those near the window were read
+        known = every.loc[every["in_tissue"] == 1, ["pxl_row_in_fullres", "pxl_col_in_fullres"]]
+        raise ValueError(nothing_in(bbox, known.to_numpy(dtype=np.float64)))
     return near[kept]
 
 

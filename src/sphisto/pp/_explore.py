@@ -12,6 +12,7 @@ from sphisto._checks import check_counts
 from sphisto._rng import RNG, seed_of
 from sphisto._settings import logger
 from sphisto.io.counts import in_memory, require_loaded
+from sphisto.io.in_place import table_to_change
 from sphisto.io.store.tables import become, is_record, require_own
 from sphisto.pp._mitochondrial import MT, marked
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from sphisto.io.sections import Section
 
 
 # which are written over, as by scanpy itself, but not beside names that differ in case only
@@ -32,7 +36,7 @@ _OF_SCANPY = {
 
 
 def explore(
-    adata: AnnData,
+    adata: AnnData | SpatialData | Section,
     *,
     n_top_genes: int = 2000,
     n_pcs: int = 30,
@@ -53,7 +57,7 @@ def explore(
     ----------
     adata
         Spots x genes, log-normalised (:func:`sphisto.pp.normalize`), in any kind of matrix; one that is lazy is read into
-        memory.
+        memory. Of a Section or a SpatialData with a single table that very table.
     n_top_genes
         With more genes than this, components use only the most variable ones.
     n_pcs
@@ -88,6 +92,8 @@ def explore(
 
     Raises
     ------
+    TypeError
+        If ``adata`` holds no table, or several.
     ValueError
         If ``X`` is not log-normalised, gene names occur twice, there are fewer than 4 spots or 2 genes, the table stays in
         its file or is lazy, or names that would be written hold something else or
@@ -106,6 +112,7 @@ def explore(
     >>> sorted(adata.var_names[adata.var["marker"]])
     ['0', '1']
     """
+    adata = table_to_change(adata)
     require_loaded(adata)
     values = in_memory(adata.X, "adata.X")
     _check_input(adata, values, n_pcs=n_pcs, n_neighbors=n_neighbors, n_markers=n_markers, n_top_genes=n_top_genes)

@@ -10,15 +10,19 @@ from scipy import sparse
 from sphisto._checks import check_counts
 from sphisto._settings import logger
 from sphisto.io.counts import in_memory, raw_counts, require_loaded
+from sphisto.io.in_place import table_to_change
 from sphisto.io.store.tables import become, is_record, require_own
 
 if TYPE_CHECKING:
     from typing import Any
 
     from anndata import AnnData
+    from spatialdata import SpatialData
+
+    from sphisto.io.sections import Section
 
 
-def normalize(adata: AnnData, *, target_sum: float = 1e4, copy: bool = False) -> AnnData | None:
+def normalize(adata: AnnData | SpatialData | Section, *, target_sum: float = 1e4, copy: bool = False) -> AnnData | None:
     """Scale every spot to the same total and take log(1 + x), keeping the raw counts in a layer.
 
     This is for exploring and plotting. :func:`sphisto.tl.fit_projection` works on raw counts: give it
@@ -27,7 +31,8 @@ def normalize(adata: AnnData, *, target_sum: float = 1e4, copy: bool = False) ->
     Parameters
     ----------
     adata
-        Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory.
+        Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory. Of a
+        Section or a SpatialData with a single table that very table.
     target_sum
         Total of each spot before the logarithm. Change it only to match another table.
     copy
@@ -45,6 +50,8 @@ def normalize(adata: AnnData, *, target_sum: float = 1e4, copy: bool = False) ->
 
     Raises
     ------
+    TypeError
+        If ``adata`` holds no table, or several.
     ValueError
         If ``X`` is normalised already or holds no raw counts, ``target_sum`` is not positive, the table stays in its file
         or is lazy, or ``layers["counts"]`` or ``uns["normalize"]`` hold something else.
@@ -65,6 +72,7 @@ def normalize(adata: AnnData, *, target_sum: float = 1e4, copy: bool = False) ->
     if not (np.isfinite(target_sum) and target_sum > 0):
         msg = f"target_sum is {target_sum}, expected a positive number: the total of each spot."
         raise ValueError(msg)
+    adata = table_to_change(adata)
     counts = _raw_counts(adata)
     require_own(
         adata.uns,

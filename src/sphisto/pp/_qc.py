@@ -10,6 +10,7 @@ from scipy import sparse
 
 from sphisto._settings import logger
 from sphisto.io.counts import raw_counts
+from sphisto.io.in_place import table_to_change
 from sphisto.io.layouts import bin_um_of
 from sphisto.io.store.tables import become, is_record, require_own
 from sphisto.pp._mitochondrial import MT, marked, mitochondrial
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import DataFrame
+    from spatialdata import SpatialData
+
+    from sphisto.io.sections import Section
 
 _LEAST_GENES = 200
 
 
 def qc(
-    adata: AnnData,
+    adata: AnnData | SpatialData | Section,
     *,
     min_genes: int | None = None,
     min_cells: int = 3,
@@ -38,7 +42,8 @@ def qc(
     Parameters
     ----------
     adata
-        Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory.
+        Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory. Of a
+        Section or a SpatialData with a single table that very table.
     min_genes
         Spots with fewer genes go: they lie beside the tissue or caught nothing. Default: 200; of bins of Visium HD 0, as
         each catches little, and without the poor ones the rates of the tissue would be too high. Lower it for panels of a
@@ -65,6 +70,8 @@ def qc(
 
     Raises
     ------
+    TypeError
+        If ``adata`` holds no table, or several.
     ValueError
         If ``X`` holds no raw counts, no spot or no gene would be left, the table stays in its file or is lazy, or
         ``uns["qc"]`` or ``var["mt"]`` hold something else, or a name differs in case only from one that would be written;
@@ -85,6 +92,7 @@ def qc(
     from anndata import AnnData
     from scanpy.preprocessing import calculate_qc_metrics
 
+    adata = table_to_change(adata)
     counts = raw_counts(adata)
     if min_genes is None:
         min_genes = 0 if _are_bins(adata) else _LEAST_GENES

@@ -128,7 +128,9 @@ def register(
     if against:
         _tell(found, at_spots)
     else:
-        frame: NDArray[Any] = np.eye(3)  # from the fixed section's full-resolution px to the coordinate system that bears its name
+        frame: NDArray[Any] = np.eye(
+            3
+        )  # from the fixed section's full-resolution px to the coordinate system that bears its name
         if systems[1] is not None and systems[1][1][0] == target.library_id:
             frame = np.linalg.inv(systems[1][1][1])
         for system, matrix in zip(systems, (frame @ found.matrix, frame), strict=True):
@@ -161,23 +163,41 @@ def _landmarks(
     landmarks: Any, model: Model, allow_reflection: bool, moving: Section, fixed: Section
 ) -> tuple[Floats, Floats]:
     """Landmarks (n, 2) of both sections as y, x in um."""
-    arrays = [np.asarray(points, dtype=np.float64) for points in landmarks] if len(landmarks) == 2 else []
+    arrays = _pair(landmarks)
     least = 3 if model == "affine" or allow_reflection else 2
-    right = len(arrays) == 2 and arrays[0].shape == arrays[1].shape and arrays[0].ndim == 2 and arrays[0].shape[1] == 2
-    if not right or not all(np.isfinite(points).all() for points in arrays):
-        shapes = " and ".join(str(points.shape) for points in arrays) or f"{len(landmarks)} arrays"
-        msg = f"Found landmarks of {shapes}; expected two (n, 2) arrays of finite x, y in full-resolution px, of the same n points."
-        raise ValueError(msg)
-    spread = [
-        np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6 * np.ptp(points) + 1e-12) for points in arrays
-    ]
-    if len(arrays[0]) < least or min(spread) < least - 1:
+    if len(arrays[0]) < least or min(map(_rank, arrays)) < least - 1:
         msg = (
             f"Found {len(arrays[0])} landmarks; expected at least {least} that differ"
             f"{' and lie on no line' if least == 3 else ''}, for model={model!r}, allow_reflection={allow_reflection}."
         )
         raise ValueError(msg)
     return arrays[0][:, ::-1] * _um(moving), arrays[1][:, ::-1] * _um(fixed)
+
+
+def _pair(landmarks: Any) -> list[Floats]:
+    """Return landmarks as two (n, 2) arrays of finite numbers."""
+    found = type(landmarks).__name__
+    try:
+        arrays = (
+            [] if isinstance(landmarks, Mapping) else [np.asarray(points, dtype=np.float64) for points in landmarks]
+        )
+    except (TypeError, ValueError):  # a number, points of unlike length, or no numbers
+        arrays, found = [], f"{found} that holds no arrays of numbers"
+    alike = len(arrays) == 2 and arrays[0].shape == arrays[1].shape and arrays[0].ndim == 2 and arrays[0].shape[1] == 2
+    if alike and all(np.isfinite(points).all() for points in arrays):
+        return arrays
+    if arrays:
+        found = " and ".join(str(points.shape) for points in arrays) + (", some NaN or infinite" if alike else "")
+    msg = (
+        f"Found landmarks of {found}; expected two (n, 2) arrays of finite x, y in full-resolution px, of the same n points. Give "
+        "`landmarks=(points_of_moving, points_of_fixed)`."
+    )
+    raise ValueError(msg)
+
+
+def _rank(points: Floats) -> int:
+    """Dimensions in which (n, 2) points, one at least, differ."""
+    return int(np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6 * np.ptp(points) + 1e-12))
 
 
 def _registration(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -224,8 +225,10 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
             }
             for name, own in fitted.sections.items()
         }  # fmt: skip
-    with whole_file(path) as new, new.open("wb") as file:  # Python's own file, so that a full disk raises OSError
-        torch.save(content, file)
+    held = io.BytesIO()  # torch itself raises a RuntimeError without path or reason where a disk is full
+    torch.save(content, held)
+    with whole_file(path) as new:
+        new.write_bytes(held.getbuffer())
 
 
 def _skill_content(skill: Skill) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from sphisto import _keys
 from sphisto._naming import naming
 from sphisto._settings import logger
 from sphisto.genes.model import require_genes
+from sphisto.io.store.names import check_name
 from sphisto.io.store.tables import require_free_key
 from sphisto.predict.conditioning import posterior_for
 from sphisto.scoring.at_spots import Prediction
@@ -59,6 +60,7 @@ def evaluate_sections(
     """
     import pandas as pd
 
+    check_name(key_added, "key_added")
     for section in sections:
         with naming(section.library_id):
             require_free_key(section.table, _keys.of_section(key_added, section.library_id))

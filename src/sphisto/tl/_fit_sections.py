@@ -17,6 +17,7 @@ from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
 from sphisto.features.sources import require_sections
 from sphisto.genes.model import require_genes
+from sphisto.io.disk import full_disk, is_full, naming_full_disk
 from sphisto.io.layout_anndata import libraries_by
 from sphisto.io.paths import beside
 from sphisto.io.sections import as_section
@@ -27,6 +28,7 @@ from sphisto.io.store.lock import locked
 from sphisto.io.store.names import check_name
 from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
+from sphisto.io.store.transaction import FREE_OR_ELSEWHERE, UNCHANGED
 from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.sections import largest_spot, of_common_genes
 from sphisto.predict.tiles import device_of
@@ -251,12 +253,15 @@ def fit_several(
                     slides, recipe, genes=chosen, device=device_of(output.device), checkpoint=checkpoint,
                     resume=resume and checkpoint.exists(),
                 )  # fmt: skip
-            except BaseException:
-                if not checkpoint.exists():  # there is nothing to go on from
+                fitted = replace(fitted, params={**fitted.params, "fit": digest_of(fitted)})
+                save_fitted(fitted, draft)
+            except BaseException as error:
+                if not (trained := checkpoint.exists()):  # there is nothing to go on from
                     state.unlink(missing_ok=True)
+                if is_full(error):
+                    also = "; the training is kept for resume=True" if trained else ""
+                    raise full_disk(path, kept=UNCHANGED + also, mend=FREE_OR_ELSEWHERE) from error
                 raise
-            fitted = replace(fitted, params={**fitted.params, "fit": digest_of(fitted)})
-            save_fitted(fitted, draft)
         else:
             fitted = load_fitted(draft)
         for i, (section, slide) in enumerate(zip(sections, slides, strict=True)):
@@ -298,7 +303,7 @@ def _begun(state: Path, call: dict[str, Any], resume: bool) -> list[str]:
 
 
 def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
-    with whole_file(state) as new:
+    with naming_full_disk(state, kept=UNCHANGED, mend=FREE_OR_ELSEWHERE), whole_file(state) as new:
         new.write_text(json.dumps({"call": call, "written": written}))
 
 

@@ -12,6 +12,7 @@ from scipy import sparse
 from sphisto._rng import RNG, seed_of
 from sphisto._settings import logger
 from sphisto.io.counts import require_loaded
+from sphisto.io.in_place import table_to_change
 from sphisto.io.store.tables import is_record, require_own
 from sphisto.scoring.integration import FIGURES, Representation, figures_of, leiden
 from sphisto.tl import _gathered as gathered
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import Series
+    from spatialdata import SpatialData
+
+    from sphisto.io.sections import Section
 
     Floats = NDArray[np.float64]
 
@@ -31,7 +35,7 @@ _SECTION = "section"
 
 
 def integration(
-    data: AnnData | Sequence[AnnData],
+    data: AnnData | SpatialData | Section | Sequence[AnnData | SpatialData | Section],
     *,
     section_key: str | None = None,
     after: str = "projection",
@@ -59,7 +63,7 @@ def integration(
     ----------
     data
         Spots x genes of several sections: a list of tables, or one table that holds them; as :func:`sphisto.tl.fit_projection`
-        was given them.
+        was given them. Of a Section or a SpatialData with a single table that very table.
     section_key
         Column of ``obs`` that names the section of each spot; at least two sections of 20 spots. Default: the sections of
         the projection ``after``; of a list of tables else the library of each.
@@ -113,6 +117,8 @@ def integration(
 
     Raises
     ------
+    TypeError
+        If ``data`` hold no table, or one of them several.
     KeyError
         If there is no such column, entry or projection, or nothing tells sections apart.
     ValueError
@@ -136,7 +142,7 @@ def integration(
     """
     import pandas as pd
 
-    tables: list[Any] = list(data) if isinstance(data, list | tuple) else [data]
+    tables = [table_to_change(each) for each in (data if isinstance(data, list | tuple) else [data])]
     for table in tables:
         require_loaded(table)
     tables = [table.copy() for table in tables] if copy else tables

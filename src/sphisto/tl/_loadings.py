@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sphisto._facts import some
 from sphisto._settings import logger
 from sphisto.genes.loadings import Loadings
 
@@ -39,6 +42,8 @@ def with_loadings(recipe: Recipe, frame: pd.DataFrame | None, sections: Sequence
             raise ValueError(msg)
         genes[section.library_id] = section.measured.genes
     found.require(genes)
+    for section in sections:
+        _warn_of_unknown(found, section)
     common = set.intersection(*map(set, genes.values()))
     named, others = len(found.genes), len(common) - len(found.genes)
     logger.info(
@@ -47,3 +52,14 @@ def with_loadings(recipe: Recipe, frame: pd.DataFrame | None, sections: Sequence
         f"{named} genes; loadings of the {others} other genes are learned from the spots" if others else "all genes",
     )
     return replace(recipe, loadings=found)
+
+
+def _warn_of_unknown(loadings: Loadings, section: Section) -> None:
+    """Warn of programmes none of whose genes was counted in a section."""
+    assert section.measured is not None
+    unknown = loadings.without_counts(section.measured.genes, np.asarray(section.measured.values.sum(axis=0)).ravel())
+    if unknown:
+        logger.warning(
+            "%s: no gene of the programme(s) %s has counts there, so that nothing is known of them. Leave them out of `loadings`, or "
+            "give genes that were counted.", section.library_id, some([repr(name) for name in unknown]),
+        )  # fmt: skip

@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from sphisto._settings import logger
+from sphisto.io.disk import naming_full_disk
 from sphisto.io.paths import user_path
+from sphisto.io.store.data import recorded_path
 from sphisto.io.store.names import fits_of
 from sphisto.io.store.read import read_mark
 from sphisto.predict.fitted import Fitted, load_fitted, save_fitted
@@ -40,6 +42,8 @@ def save(fitted: Fitted, path: str | Path) -> None:
     ------
     TypeError
         If ``fitted`` is anything else, such as the AnnData that was fitted.
+    OSError
+        If the disk fills up.
 
     Examples
     --------
@@ -47,7 +51,9 @@ def save(fitted: Fitted, path: str | Path) -> None:
     >>> sp.tl.save(sp.tl.load("toy.projection.pt"), "copy.pt")  # doctest: +SKIP
     """
     require_fitted(fitted)
-    save_fitted(fitted, user_path(path))
+    target = user_path(path)
+    with naming_full_disk(target, mend="Free some space or choose another `path`"):
+        save_fitted(fitted, target)
 
 
 def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
@@ -66,6 +72,8 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
 
     Raises
     ------
+    TypeError
+        If ``source`` is neither path nor AnnData.
     FileNotFoundError
         If the file is gone.
     KeyError
@@ -78,14 +86,20 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
     >>> import sphisto as sp
     >>> fitted = sp.tl.load("toy.projection.pt")  # doctest: +SKIP
     """
-    if hasattr(source, "uns"):
-        path = user_path(_model_path(source, key))
-        fitted = load_fitted(path)
-        written = {str(key): source.uns[key].get("params", {}).get("fit")}
-    else:
+    if isinstance(source, str | os.PathLike):
         path = user_path(source)
         fitted = load_fitted(path)
         written = _fits_beside(path)
+    elif hasattr(source, "uns"):
+        path = user_path(recorded_path(_model_path(source, key), "model"))
+        fitted = load_fitted(path)
+        written = {str(key): source.uns[key].get("params", {}).get("fit")}
+    else:
+        msg = (
+            f"Found {type(source).__name__} as `source`; expected the path of a model's file, or the AnnData that was fitted. Give "
+            "the table: `section.adata` of a Section, `sdata.tables['table']` of a SpatialData."
+        )
+        raise TypeError(msg)
     other = [name for name, fit in written.items() if fit != fitted.params.get("fit")]
     if fitted.sections and other:
         logger.warning(

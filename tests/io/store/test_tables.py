@@ -234,3 +234,11 @@ def test_what_is_plain_stays():
     values = np.arange(3)
     assert plain({"x": {"y": values}})["x"]["y"] is values
     assert plain(np.array(["a", "b"], dtype=np.dtypes.StringDType())).dtype == object
+
+
+@pytest.mark.parametrize("key", [None, 5])
+def test_a_key_that_is_no_text_is_refused(small_toy, key):
+    with pytest.raises(ValueError, match=f"Found key_added={key}; expected 1 to .* letters"):
+        require_free_key(small_toy, key)
+    with pytest.raises(TypeError, match=f"Found {key} as a name to write in obs; expected text.*`key_added`"):
+        require_own(small_toy.obs, key, True, where="obs", remedy="")

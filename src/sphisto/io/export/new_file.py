@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from sphisto.core.atomic import whole_file
+from sphisto.io.disk import naming_full_disk
 
 
 @contextlib.contextmanager
@@ -20,14 +19,5 @@ def new_file(path: Path) -> Iterator[Path]:
     OSError
         If the disk fills up.
     """
-    try:
-        with whole_file(path) as beside:
-            yield beside
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free = shutil.disk_usage(path.parent).free / 1e6
-        msg = (
-            f"The disk filled up while {path} was written ({free:.0f} MB left); nothing of it is kept. Free some space."
-        )
-        raise OSError(error.errno, msg) from error
+    with naming_full_disk(path), whole_file(path) as beside:
+        yield beside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from sphisto import _keys
 from sphisto.io.store import read as stores
@@ -48,7 +48,7 @@ def store_of(data: Data, key: str | None = None) -> Store:
         raise TypeError(msg)
     adata = cast("AnnData", data)
     if key is not None:
-        return _there(_store_of_projection(adata, key))
+        return recorded_path(_store_of_projection(adata, key), "store")
     places = {str(record["store"]) for record in adata.uns.values() if _is_projection(record)}
     if not places:
         msg = "Did not find a projection in .uns. Run `sphisto.tl.fit_projection` first."
@@ -56,17 +56,17 @@ def store_of(data: Data, key: str | None = None) -> Store:
     if len(places) > 1:
         msg = f"The projections in .uns lie in {len(places)} stores: {', '.join(sorted(places))}. Give the path of one."
         raise ValueError(msg)
-    return _there(places.pop())
+    return recorded_path(places.pop(), "store")
 
 
-def _there(recorded: str) -> str:
-    """Return the path of a store as a table records it; refuse one where nothing is, which need not mean that none was made."""
+def recorded_path(recorded: str, what: Literal["store", "model"]) -> str:
+    """Return a path as a table records it; refuse one where nothing is, which need not mean that nothing was made."""
     if Path(recorded).expanduser().exists():
         return recorded
     where = "" if Path(recorded).is_absolute() else f" from the working folder, {str(Path.cwd())!r}"
     msg = (
-        f"Found no store at {recorded}{where}, where the table records that its projection lies. If the store or the working folder was "
-        "moved, give the path of the store, or correct `adata.uns[key]['store']`; if it is gone, run `sphisto.tl.fit_projection`."
+        f"Found no {what} at {recorded}{where}, where the table records that its projection lies. If the {what} or the working folder was "
+        f"moved, give the path of the {what}, or correct `adata.uns[key]['{what}']`; if it is gone, run `sphisto.tl.fit_projection`."
     )
     raise FileNotFoundError(msg)
 

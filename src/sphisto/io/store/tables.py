@@ -10,6 +10,7 @@ import numpy as np
 from sphisto import _keys
 from sphisto._settings import logger
 from sphisto.io.store.groups import open_group
+from sphisto.io.store.names import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -174,8 +175,11 @@ def become(adata: AnnData, content: AnnData) -> None:
     AnnData.__init__(adata, content)
 
 
-def require_own(held: Mapping[str, Any], name: str, own: bool, *, where: str, remedy: str) -> None:
+def require_own(held: Mapping[str, Any], name: Any, own: bool, *, where: str, remedy: str) -> None:
     """Refuse to write over what the user holds under a name, unless sphisto wrote it; or beside a name of other case."""
+    if not isinstance(name, str):
+        msg = f"Found {name!r} as a name to write in {where}; expected text. Give a `key_added` such as 'projection'."
+        raise TypeError(msg)
     if name in held and not own:
         msg = f"Found {where}[{name!r}], which sphisto did not write and would overwrite. {remedy}"
         raise ValueError(msg)
@@ -195,6 +199,7 @@ def twin_of(held: Iterable[Any], name: str) -> str | None:
 
 def require_free_key(table: AnnData, key: str) -> None:
     """Refuse a ``key_added`` whose entry in ``uns`` is the user's; columns of its name there are logged."""
+    check_name(key, "key_added")
     record = table.uns.get(key)
     own = is_record(record) and ("store" in record or "version" in record["params"])
     require_own(table.uns, key, own, where="uns", remedy="Choose another `key_added`, or rename that entry.")

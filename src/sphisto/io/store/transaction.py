@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import hashlib
 import json
 import os
@@ -22,9 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from sphisto._settings import logger
+from sphisto.io.disk import full_disk, is_full
 from sphisto.io.store.journal import Journal, read_journal, start_journal
 from sphisto.io.store.lock import locked
 from sphisto.io.store.names import KINDS
+
+UNCHANGED = "What was there before is unchanged"
+FREE_OR_ELSEWHERE = "Free some space or choose another `store`"
 
 _METADATA = "zarr.json"  # rewritten in place by some writers, so never shared between versions
 
@@ -80,16 +83,11 @@ def replacing(
             yield work
             _commit(work, store)
         except BaseException as error:
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = is_full(error)
             kept = _keep_what_took_long(_folder(store), only_drafts=full)
             if full:
-                free = shutil.disk_usage(store.parent).free / 1e6
-                msg = (
-                    f"The disk filled up while {store} was written ({free:.0f} MB left). What was there before is "
-                    f"unchanged{'; the fitted model is kept for resume=True' if kept else ''}. Free some space or "
-                    "choose another `store`."
-                )
-                raise OSError(errno.ENOSPC, msg) from error
+                also = "; the fitted model is kept for resume=True" if kept else ""
+                raise full_disk(store, kept=UNCHANGED + also, mend=FREE_OR_ELSEWHERE) from error
             if kept:
                 logger.warning(
                     "What was written so far is kept in %s: the same call with resume=True goes on from it, the next "
