@@ -808,6 +808,38 @@ def test_several_sections_hold_their_store_from_before_the_training_to_the_end(s
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.projection.pt", "a.zarr"]
 
 
+def test_a_fit_that_was_broken_off_between_sections_is_known_as_one(sections, tmp_path, monkeypatch, capsys):
+    """By those who read its store, and by those who would fit again what hours were spent on."""
+    from sphisto.cli import main
+    from sphisto.io.store.summary import summarise
+    from sphisto.tl import _fit_sections
+
+    store, options, write = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}, _fit_sections.write_section
+
+    def broken_off(fitted, section, *args, **keywords):
+        if section.library_id == "two":
+            raise KeyboardInterrupt
+        write(fitted, section, *args, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_fit_sections, "write_section", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            fit(sections, store, **options)
+    left = r"broken off, or is still writing: 1 of 2 sections are written \(one\)"
+    with pytest.raises(FileNotFoundError, match=rf"a.projection.pt yet, but a fit that was {left}.*resume=True"):
+        sp.tl.load(tmp_path / "a.projection.pt")
+    with pytest.raises(FileNotFoundError, match=r"^((?!fit\.pt).)*$"):  # what a fit leaves for itself is no model
+        sp.tl.load(store)
+    capsys.readouterr()
+    assert main(["info", str(store)]) == 0
+    assert re.search(rf"'projection' is of a fit that was {left}; the same call with --resume", capsys.readouterr().out)
+    assert main(["fit", str(tmp_path), "--store", str(store)]) == 2
+    assert re.search(rf"{left}; bring it to its end by the same command with --resume", capsys.readouterr().err)
+    fit(sections, store, resume=True, **options)
+    assert summarise(store).unfinished == {}
+    assert sp.tl.load(tmp_path / "a.projection.pt").sections.keys() == {"one", "two"}
+
+
 def test_sections_of_two_fits_are_told_wherever_they_are_read(sections, tmp_path, monkeypatch, caplog):
     """A second fit was broken off once it had written the first section."""
     from sphisto.tl import _fit_sections

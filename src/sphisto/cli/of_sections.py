@@ -279,14 +279,19 @@ def _image(options: argparse.Namespace) -> Any:
 
 def _require_free_projection(options: argparse.Namespace) -> None:
     """Refuse to replace a projection of a store unless that was asked for: it took hours."""
-    from sphisto.io.paths import store_path
+    from sphisto.io.paths import beside, store_path
     from sphisto.io.store.read import read_mark
+    from sphisto.io.store.unfinished import read_unfinished
 
     path, key = store_path(options.store), getattr(options, "key_added", "projection")
     there = read_mark(path) if path.is_dir() else None
     taken = there and any(key in (name, entry.get("joint")) for name, entry in there["keys"].items())
     if taken and not (hasattr(options, "overwrite") or getattr(options, "resume", False)):
-        msg = f"{path} holds a projection {key!r} already; choose another --key-added, or replace it by --overwrite."
+        left = read_unfinished(beside(path, key, "sections"))
+        end = "" if left is None else f", of {left}; bring it to its end by the same command with --resume"
+        msg = (
+            f"{path} holds a projection {key!r} already{end}; choose another --key-added, or replace it by --overwrite."
+        )
         raise FileExistsError(msg)
 
 

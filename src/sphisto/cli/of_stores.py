@@ -46,6 +46,8 @@ def _info(options: argparse.Namespace) -> None:
     for library in summary.libraries:
         table = "no table" if library.n_spots is None else f"{library.n_spots} spots x {library.n_genes} genes"
         print_line(f"  section {library.library_id}: {table}")
+    for key, left in summary.unfinished.items():
+        print_line(f"  {key!r} is of {left}; the same call with --resume (resume=True) brings it to its end")
     for key in summary.projections:
         print_line("\n" + as_text(f"Projection {key!r}", _facts_of(summary, key)))
         if hasattr(options, "settings"):

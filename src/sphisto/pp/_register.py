@@ -128,9 +128,8 @@ def register(
     if against:
         _tell(found, at_spots)
     else:
-        frame: NDArray[Any] = np.eye(
-            3
-        )  # from the fixed section's full-resolution px to the coordinate system that bears its name
+        # from the fixed section's full-resolution px to the coordinate system that bears its name
+        frame: NDArray[Any] = np.eye(3)
         if systems[1] is not None and systems[1][1][0] == target.library_id:
             frame = np.linalg.inv(systems[1][1][1])
         for system, matrix in zip(systems, (frame @ found.matrix, frame), strict=True):

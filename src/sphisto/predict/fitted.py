@@ -24,6 +24,7 @@ from sphisto.features.texture import Texture
 from sphisto.field.regression import Regression
 from sphisto.genes.levels import at_levels
 from sphisto.genes.model import GeneModel
+from sphisto.io.store.unfinished import read_unfinished
 from sphisto.networks.precision import channels_last
 from sphisto.networks.registry import network
 from sphisto.predict.regression_content import as_content, from_content
@@ -274,11 +275,7 @@ def _require_undamaged(path: Path) -> None:
 def load_fitted(path: Path) -> Fitted:
     """Read what :func:`save_fitted` wrote; only tensors and plain values are read, so nothing can be executed."""
     if not path.is_file():
-        beside = sorted(each.name for each in path.parent.glob(f"{path.stem}.*.pt")) if path.is_dir() else []
-        what = f"Found {path}, a store" if beside else f"Found no file {path}"
-        models = f" The models of this store lie beside it: {', '.join(beside)}." if beside else ""
-        msg = f"{what}; expected what `sphisto.tl.save` wrote.{models}"
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(_not_there(path))
     content = read_safely(path, "fitted projection")
     if not isinstance(content, dict) or content.get("format") not in (*_OLDER, _FORMAT):
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -289,6 +286,18 @@ def load_fitted(path: Path) -> Fitted:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         msg = f"{path} is damaged or was changed: {error!r}. Copy it again from where it came, or fit again."
         raise ValueError(msg) from error
+
+
+def _not_there(path: Path) -> str:
+    """Say that a model is not there, and what there is."""
+    left = read_unfinished(path.with_suffix(".sections"))
+    if left is not None:
+        return f"Found no file {path} yet, but {left}. Bring it to its end by the same call with `resume=True`."
+    beside = sorted(path.parent.glob(f"{path.stem}.*.pt")) if path.is_dir() else []
+    models = [each.name for each in beside if not each.name.endswith(".fit.pt")]  # which is of an unfinished fit
+    what = f"Found {path}, a store" if models else f"Found no file {path}"
+    found = f" The models of this store lie beside it: {', '.join(models)}." if models else ""
+    return f"{what}; expected what `sphisto.tl.save` wrote.{found}"
 
 
 def _fitted(content: dict[str, Any]) -> Fitted:

@@ -13,7 +13,6 @@ from sphisto import _keys
 from sphisto._naming import naming
 from sphisto._progress import stage
 from sphisto._settings import logger
-from sphisto.core.atomic import whole_file
 from sphisto.features.shared import SCALINGS
 from sphisto.features.sources import require_sections
 from sphisto.genes.model import require_genes
@@ -29,6 +28,7 @@ from sphisto.io.store.names import check_name
 from sphisto.io.store.space import check_space
 from sphisto.io.store.tables import flags, require_free_key
 from sphisto.io.store.transaction import FREE_OR_ELSEWHERE, UNCHANGED
+from sphisto.io.store.unfinished import note_unfinished, read_unfinished
 from sphisto.predict.fitted import load_fitted, save_fitted
 from sphisto.predict.sections import largest_spot, of_common_genes
 from sphisto.predict.tiles import device_of
@@ -288,23 +288,23 @@ def fit_several(
 
 def _begun(state: Path, call: dict[str, Any], resume: bool) -> list[str]:
     """Names of the sections that an interrupted run of the same call had written."""
-    if resume and state.exists():
-        left = json.loads(state.read_text())
-        differing = sorted(name for name in call if left["call"].get(name) != call[name])
-        if differing:
-            msg = (
-                f"The unfinished fit beside {state} is of another call: {', '.join(differing)} differ. Call as before, or "
-                "start again with resume=False."
-            )
-            raise ValueError(msg)
-        return [str(name) for name in left["written"]]
-    _note(state, call, [])
-    return []
+    left = read_unfinished(state) if resume else None
+    if left is None:
+        _note(state, call, [])
+        return []
+    differing = sorted(name for name in call if left.call.get(name) != call[name])
+    if differing:
+        msg = (
+            f"The unfinished fit beside {state} is of another call: {', '.join(differing)} differ. Call as before, or "
+            "start again with resume=False."
+        )
+        raise ValueError(msg)
+    return list(left.written)
 
 
 def _note(state: Path, call: dict[str, Any], written: list[str]) -> None:
-    with naming_full_disk(state, kept=UNCHANGED, mend=FREE_OR_ELSEWHERE), whole_file(state) as new:
-        new.write_text(json.dumps({"call": call, "written": written}))
+    with naming_full_disk(state, kept=UNCHANGED, mend=FREE_OR_ELSEWHERE):
+        note_unfinished(state, call, written)
 
 
 def comparable_slides(sections: Sequence[Section], um_per_px: float | None, longest_side: int | None) -> list[Slide]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from sphisto import _keys
-from sphisto.io.paths import user_path
+from sphisto.io.paths import beside, user_path
 from sphisto.io.store import names as claims
 from sphisto.io.store import read as stores
 from sphisto.io.store.groups import open_group
+from sphisto.io.store.unfinished import read_unfinished
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class StoreSummary:
     """A store: libraries, version that wrote it, format, rasters, and what is known of each projection.
 
     A projection's entry is ``uns[key]`` without the history, and empty where there is no table. ``skill`` has the correlation
-    at left-out spots of each of its genes of which it is known, ``written`` the date of its files.
+    at left-out spots of each of its genes of which it is known, ``written`` the date of its files. ``unfinished`` says of a
+    fit of several sections that was broken off what is written.
     """
 
     libraries: tuple[LibrarySummary, ...]
@@ -50,6 +52,7 @@ class StoreSummary:
     projections: dict[str, dict[str, Any]]
     skill: dict[str, dict[str, float]]
     written: dict[str, str]
+    unfinished: dict[str, str]
 
 
 def summarise(store: str | Path) -> StoreSummary:
@@ -71,7 +74,14 @@ def summarise(store: str | Path) -> StoreSummary:
         projections={key: plain(stores.record(store, key)) for key in mark["keys"]},
         skill={key: _skill(store, key) for key in mark["keys"]},
         written={key: _written(store, key) for key in mark["keys"]},
+        unfinished=_unfinished(store, mark),
     )
+
+
+def _unfinished(store: Path, mark: dict[str, Any]) -> dict[str, str]:
+    joint = dict.fromkeys(entry["joint"] for entry in mark["keys"].values() if entry.get("joint"))
+    found = {key: read_unfinished(beside(store, key, "sections")) for key in joint}
+    return {key: str(left) for key, left in found.items() if left is not None}
 
 
 def _skill(store: Path, key: str) -> dict[str, float]:
