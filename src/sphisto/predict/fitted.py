@@ -24,7 +24,6 @@ from sphisto.features.texture import Texture
 from sphisto.field.regression import Regression
 from sphisto.genes.levels import at_levels
 from sphisto.genes.model import GeneModel
-from sphisto.io.store.unfinished import read_unfinished
 from sphisto.networks.precision import channels_last
 from sphisto.networks.registry import network
 from sphisto.predict.regression_content import as_content, from_content
@@ -290,9 +289,6 @@ def load_fitted(path: Path) -> Fitted:
 
 def _not_there(path: Path) -> str:
     """Say that a model is not there, and what there is."""
-    left = read_unfinished(path.with_suffix(".sections"))
-    if left is not None:
-        return f"Found no file {path} yet, but {left}. Bring it to its end by the same call with `resume=True`."
     beside = sorted(path.parent.glob(f"{path.stem}.*.pt")) if path.is_dir() else []
     models = [each.name for each in beside if not each.name.endswith(".fit.pt")]  # which is of an unfinished fit
     what = f"Found {path}, a store" if models else f"Found no file {path}"

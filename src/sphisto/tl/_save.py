@@ -11,6 +11,7 @@ from sphisto.io.paths import user_path
 from sphisto.io.store.data import recorded_path
 from sphisto.io.store.names import fits_of
 from sphisto.io.store.read import read_mark
+from sphisto.io.store.unfinished import read_unfinished
 from sphisto.predict.fitted import Fitted, load_fitted, save_fitted
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ def load(source: str | Path | AnnData, *, key: str = "projection") -> Fitted:
     """
     if isinstance(source, str | os.PathLike):
         path = user_path(source)
+        left = None if path.exists() else read_unfinished(path.with_suffix(".sections"))
+        if left is not None:
+            msg = f"Found no file {path} yet, but {left}. Bring it to its end by the same call with `resume=True`."
+            raise FileNotFoundError(msg)
         fitted = load_fitted(path)
         written = _fits_beside(path)
     elif hasattr(source, "uns"):
