@@ -41,6 +41,8 @@ def test_sections_of_a_list_are_judged(small_toy):
     small_toy.obsm["one"] = np.random.default_rng(0).normal(size=(small_toy.n_obs, 3))
     sp.tl.integration(sp.io.section(small_toy), section_key="part", before="one", after="one")
     assert "integration" in small_toy.uns
+    with pytest.raises(ValueError, match=r"some of which are the same one.*`section\.adata`"):
+        sp.tl.integration([sp.io.section(small_toy), small_toy], section_key="part", before="one", after="one")
 
 
 @pytest.mark.parametrize("verb", [sp.pp.qc, sp.pp.normalize, sp.pp.explore, sp.tl.integration])

@@ -151,10 +151,10 @@ def test_right_landmarks_decide(turned, fixed):
         (([[0, 0], [1, np.nan]], [[0, 0], [1, 1]]), "NaN or infinite; expected .*finite"),
         (
             ([[1, 2], [3]], [[1, 2], [3, 4]]),
-            r"Found landmarks of tuple that holds no arrays of numbers; .*`landmarks=\(",
+            r"Found landmarks of type tuple that holds no arrays of numbers; .*`landmarks=\(",
         ),
-        ({"a": [[1, 2]], "b": [[1, 2]]}, "Found landmarks of dict; expected two"),
-        (5, "Found landmarks of int that holds no arrays"),
+        ({"a": [[1, 2]], "b": [[1, 2]]}, "Found landmarks of type dict; expected two"),
+        (5, "Found landmarks of type int that holds no arrays"),
         ((np.zeros((0, 2)), np.zeros((0, 2))), "Found 0 landmarks; expected at least 2"),
         (([[0, 0], [1, 1]],), r"Found landmarks of \(2, 2\); expected two"),
     ],

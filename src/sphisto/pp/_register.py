@@ -175,7 +175,7 @@ def _landmarks(
 
 def _pair(landmarks: Any) -> list[Floats]:
     """Return landmarks as two (n, 2) arrays of finite numbers."""
-    found = type(landmarks).__name__
+    found = f"type {type(landmarks).__name__}"
     try:
         arrays = (
             [] if isinstance(landmarks, Mapping) else [np.asarray(points, dtype=np.float64) for points in landmarks]

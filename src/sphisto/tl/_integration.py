@@ -122,7 +122,7 @@ def integration(
     KeyError
         If there is no such column, entry or projection, or nothing tells sections apart.
     ValueError
-        If there is one section only, sections are too small, or names that would be written hold something else.
+        If there is one section only, a table comes twice, sections are too small, or names that would be written hold something else.
 
     Examples
     --------
@@ -143,6 +143,12 @@ def integration(
     import pandas as pd
 
     tables = [table_to_change(each) for each in (data if isinstance(data, list | tuple) else [data])]
+    if len({id(table) for table in tables}) < len(tables):
+        msg = (
+            f"Found {len(tables)} tables, some of which are the same one, so that its spots would count twice; expected each once. Give "
+            "the table alone: `section.adata` of sections of one table."
+        )
+        raise ValueError(msg)
     for table in tables:
         require_loaded(table)
     tables = [table.copy() for table in tables] if copy else tables
