@@ -194,6 +194,7 @@ NOT_FOR_A_SHELL = {
     "section": {
         "data": "what was read",
         "library_id": "what was read holds one",
+        "library_key": "folders hold one section each",
         "layer": "what was read holds raw counts in X and no layers",
         "bin_um": "what was read has bins of that size",
     },

@@ -27,7 +27,7 @@ SHORTER = {
     "is_it_right": {"height": 512, "width": 640, "max_epochs": 1},
     "ecosystem": {"square_um": 100},
     "visium_hd": {"size": 480, "max_epochs": 1, "array_mm": 3},
-    "two_sections": {"um_per_px": 25},
+    "two_sections": {"um_per_px": 25, "shares": (0.9,)},
     "slide_without_spots": {"um_per_px": 25},
 }
 NEEDS_SECTIONS = {

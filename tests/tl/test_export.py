@@ -326,7 +326,7 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(store, tmp_path):
 
 def test_too_little_room_is_said_before_anything_is_written(store, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"x\.ome\.tif needs some .* GB free"):
+    with pytest.raises(OSError, match=r"x\.ome\.tif needs some .* MB free"):
         sp.tl.export(store, tmp_path / "x.ome.tif")
     assert list(tmp_path.iterdir()) == []
 

@@ -115,7 +115,7 @@ def test_what_another_call_left_is_refused(small_toy, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint .*toy.projection.ckpt .*max_epochs.*resume=False"):
         fit(small_toy, tmp_path / "toy.zarr", max_epochs=7, resume=True)
     with pytest.MonkeyPatch.context() as patch:  # as another version would find it
-        patch.setattr("sphisto.train.fit.__version__", "9.9")
+        patch.setattr("sphisto.train.recipe.__version__", "9.9")
         with pytest.raises(ValueError, match=r"checkpoint .*version \(there .*, here 9\.9\).*resume=False"):
             fit(small_toy, tmp_path / "toy.zarr", max_epochs=8, resume=True)
     (tmp_path / "toy.projection.ckpt").write_bytes(b"PK\x03\x04broken")

@@ -656,7 +656,7 @@ def test_every_warning_of_one_of_the_sections_names_it(sections, tmp_path, caplo
     one, two = sections
     times = np.where(np.arange(two.n_obs) < 3, 0, 40)  # a spot without counts has failed where others have many
     two.X = sparse.csr_matrix(sparse.diags(times.astype(np.float32)) @ two.X)
-    flat = sp.io.RasterFeatures(np.ones((1, 96, 112)), name="flat", version="1")
+    flat = sp.io.RasterFeatures(dict.fromkeys(("one", "two"), np.ones((1, 96, 112))), name="flat", version="1")
     fit([one, two], tmp_path / "a.zarr", max_epochs=1, features=[flat])
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     said = [message for message in warned if "The training ended" not in message]

@@ -53,7 +53,7 @@ def test_the_rest_is_judged_by_what_the_first_rasters_took(tmp_path, monkeypatch
         (staging / "images" / name / "s0").mkdir(parents=True)
         (staging / "images" / name / "s0" / "chunk").write_bytes(bytes(1_000_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, free_gb * 1e9))
-    told = r"The rest of the rasters needs some 0\.0 to 0\.0 GB and .* free\. .*`um_per_px`; after .* `resume=True` goes on"
+    told = r"The rest of the rasters needs some \d+ to \d+ MB and \S+ has \d+ MB free\. .*`um_per_px`; after .* `resume=True` goes on"
     if found == "refused":
         with pytest.raises(OSError, match=told):
             check_rest(staging, "projection", 0.25)
