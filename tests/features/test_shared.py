@@ -60,6 +60,14 @@ def test_functions_stand_for_a_covariance_by_likeness(drawn):
         assert (np.square(functions).sum(axis=1) <= shared.variance(points) + 1e-6).all()
 
 
+def test_sums_of_functions_are_those_of_the_functions(drawn, rng):
+    shared = shared_by([drawn("a"), drawn("b")])
+    points = rng.normal(scale=0.5, size=(4_500, shared.basis.shape[1]))  # more than are in memory together
+    coefficients = rng.normal(size=(shared.n_functions, 3))
+    expected = shared.functions(points) @ coefficients
+    np.testing.assert_allclose(shared.applied(points, coefficients), expected, atol=1e-8 * np.abs(expected).max())
+
+
 def test_more_landmarks_are_closer_to_the_covariance(drawn):
     sections, other = [drawn("a"), drawn("b")], drawn("c")
     missing = []

@@ -59,10 +59,23 @@ class SharedFeatures:
 
     def functions(self, components: Floats) -> Floats:
         """(m, T) functions of (m, q) components; the squares of each row's sum to no more than its variance."""
-        apart = np.square(components).sum(axis=1)[:, None] - 2 * (components @ self.landmarks.T)
+        return np.hstack([np.sqrt(self.linear) * components, self._likeness(components) @ self.whitening])
+
+    def applied(self, components: Floats, coefficients: Floats) -> Floats:
+        """(m, Q) sums of the functions at (m, q) components, times (T, Q) coefficients, without these functions in between."""
+        n_linear = self.basis.shape[1]
+        of_landmarks = self.whitening @ coefficients[n_linear:]
+        out = np.sqrt(self.linear) * (components @ coefficients[:n_linear])
+        for start in range(0, len(components), _AT_ONCE):
+            out[start : start + _AT_ONCE] += self._likeness(components[start : start + _AT_ONCE]) @ of_landmarks
+        return np.asarray(out)
+
+    def _likeness(self, components: Floats) -> Floats:
+        """(m, landmarks) covariance of (m, q) components with those of the landmarks."""
+        apart = components @ (-2 * self.landmarks.T)
+        apart += np.square(components).sum(axis=1)[:, None]
         apart += np.square(self.landmarks).sum(axis=1)
-        alike = _alike(np.maximum(apart, 0, out=apart), self.length)
-        return np.hstack([np.sqrt(self.linear) * components, alike @ self.whitening])
+        return _alike(np.maximum(apart, 0, out=apart), self.length)
 
     def variance(self, components: Floats) -> Floats:
         """(m,) prior variance at (m, q) components, that which landmarks do not see included."""

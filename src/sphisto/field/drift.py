@@ -102,8 +102,7 @@ class Drift:
         return np.asarray(found @ self.regression.rotation)
 
     def _by_features(self, components: Floats) -> Floats:
-        functions = self.features.shared.functions(np.asarray(components, dtype=np.float64))
-        return np.asarray(functions @ self.regression.fit.coefficients)
+        return self.features.shared.applied(np.asarray(components, dtype=np.float64), self.regression.fit.coefficients)
 
 
 @dataclass(frozen=True, eq=False)
