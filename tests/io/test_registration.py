@@ -17,7 +17,7 @@ def test_a_store_is_read_as_before_once_its_section_was_registered(store, tmp_pa
     sdata = sd.read_zarr(path)
     section = sp.io.section(sdata)
     turned = np.array([[0.8, -0.6, 5], [0.6, 0.8, -2], [0, 0, 1]])
-    write_transformations(sdata, own_system(section), turned, "other")
+    write_transformations(sdata, own_system(section, "other"), turned, "other")
     read = sd.read_zarr(path)
     assert set(read.coordinate_systems) == {"global", "other"}
     for _, name, _ in read.gen_spatial_elements():

@@ -262,25 +262,40 @@ def test_two_sections_of_one_spatialdata_are_registered_within_it(turned, fixed)
         np.testing.assert_allclose(again.measured.centers[:, ::-1], adata.obsm["spatial"], atol=1e-6)
 
 
-def test_what_others_wrote_into_a_spatialdata_is_left_as_it_is(turned, fixed, monkeypatch):
+def test_what_others_wrote_into_a_spatialdata_is_left_as_it_is(turned, fixed):
     from spatialdata.transformations import Translation, get_transformation, set_transformation
 
-    moving, target = as_spatialdata(turned, "turned"), as_spatialdata(fixed, "first")
-    assert sp.pp.register(moving, target).trusted
-    assert sp.pp.register(moving, target).trusted  # its own may be replaced
-    own, by_hand = as_spatialdata(turned, "turned"), Translation([5.0, 7.0], axes=("x", "y"))
-    set_transformation(own["turned"], by_hand, "first")
-    with monkeypatch.context() as patch:
-        patch.setattr("sphisto.pp._register.map_of", None)  # before long work
-        with pytest.raises(ValueError, match="transformation of 'turned' to 'first' that is not of a registration"):
-            sp.pp.register(own, target)
-    assert get_transformation(own["turned"], "first") == by_hand
+    by_hand, target = Translation([5.0, 7.0], axes=("x", "y")), as_spatialdata(fixed, "first")
+    for own in ("turned", "turned_image"):
+        moving = as_spatialdata(turned, "turned")
+        set_transformation(moving[own], by_hand, "first")
+        with pytest.raises(ValueError, match=f"transformation of '{own}' to 'first' that is not this registration"):
+            sp.pp.register(moving, target)
+        assert get_transformation(moving[own], "first") == by_hand
+        assert "registration" not in moving["turned_table"].uns
     named = as_spatialdata(turned, "turned")
     named.rename_coordinate_systems({"global": "first"})
     with pytest.raises(
         ValueError, match="moving section in a coordinate system 'first', which is the name of the fixed"
     ):
         sp.pp.register(named, as_spatialdata(fixed, "first"))
+
+
+def test_a_registration_may_be_found_again(turned, fixed):
+    """Also where the table does not record it, as when only the store of the elements was kept; another one only if it does."""
+    moving, target = as_spatialdata(turned, "turned"), as_spatialdata(fixed, "first")
+    found = sp.pp.register(moving, target)
+    del moving["turned_table"].uns["registration"]
+    again = sp.pp.register(moving, target, key_added="again")
+    np.testing.assert_array_equal(again.matrix, found.matrix)
+    x, y = turned.obsm["spatial"].T
+    landmarks = [turned.obsm["spatial"][::20] + 3, np.column_stack([SIDE - y, x])[::20]]
+    moved = sp.pp.register(moving, target, landmarks=landmarks, key_added="by_landmarks")
+    assert moved.trusted, moved.why
+    assert not np.allclose(moved.matrix, found.matrix)
+    del moving["turned_table"].uns["again"], moving["turned_table"].uns["by_landmarks"]
+    with pytest.raises(ValueError, match="is not this registration, and none like it in uns"):
+        sp.pp.register(moving, target)
 
 
 def test_the_fixed_section_may_lie_anywhere_in_its_own_system(turned, fixed):

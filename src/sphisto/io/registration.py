@@ -48,13 +48,12 @@ def _image_of(section: Section, um_per_px: float) -> Slide:
     return make_slide(image_alone, um_per_px=um, spot=Spot(um), repair=False)
 
 
-def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
+def own_system(section: Section, last: str) -> tuple[str, NDArray[np.float64]]:
     """Name a coordinate system of its SpatialData in which a section lies, and the (3, 3) matrix to its full-resolution px.
 
+    The system ``last``, to which it may have been brought by an earlier registration, is named if there is no other.
     That bears its name, or holds no spots of another section: where several share one, their elements cannot be distinguished.
     """
-    from spatialdata.transformations import get_transformation
-
     sdata, measured = section.sdata, section.measured
     assert sdata is not None  # else there is none to write to
     assert measured is not None  # of a SpatialData there are spots
@@ -67,12 +66,13 @@ def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
         if table is not section.adata or not np.array_equal(rows, section.rows):
             continue
         others = {name for name, *_ in regions if BINS.sub("", name) != BINS.sub("", region)}
-        taken = {str(system) for name in others for system in get_transformation(sdata.shapes[name], get_all=True)}
+        taken = {system for name in others for system in _systems_of(sdata.shapes[name])}
         center = shapes.geometry.centroid
         xy = np.column_stack([center.x, center.y, np.ones(len(center))])
         fullres = measured.centers[:, ::-1]
-        own = set(map(str, get_transformation(sdata.shapes[region], get_all=True)))
-        tried = sorted(own, key=lambda system: system != section.library_id)
+        tried = sorted(
+            _systems_of(sdata.shapes[region]), key=lambda system: (system == last, system != section.library_id, system)
+        )
         for system in tried:
             there = xy @ matrix_to(sdata.shapes[region], system).T
             fit = np.linalg.lstsq(there, fullres, rcond=None)[0]
@@ -88,52 +88,59 @@ def own_system(section: Section) -> tuple[str, NDArray[np.float64]]:
     raise ValueError(msg)
 
 
-def require_free_system(
-    sdata: SpatialData, own: tuple[str, NDArray[np.float64]], matrix: NDArray[np.float64] | None, system: str
-) -> None:
-    """Refuse elements that lie in the ``system`` already, otherwise than by the ``matrix``, if that is known.
-
-    Parameters as of :func:`write_transformations`.
-    """
-    name_of_own, to_fullres = own
-    if matrix is None and name_of_own == system:
+def require_other_system(own: tuple[str, NDArray[np.float64]], system: str) -> None:
+    """Refuse a moving section that lies in a coordinate system which is called as the fixed section; ``own`` is its own."""
+    if own[0] == system:
         msg = (
             f"Found the moving section in a coordinate system {system!r}, which is the name of the fixed one; expected another. Rename it "
             f"(`sdata.rename_coordinate_systems({{{system!r}: 'moving'}})`)."
         )
         raise ValueError(msg)
+
+
+def require_free_system(
+    sdata: SpatialData,
+    own: tuple[str, NDArray[np.float64]],
+    matrix: NDArray[np.float64],
+    system: str,
+    sides: tuple[float, float],
+) -> None:
+    """Refuse elements of a section that lie in the ``system`` already, elsewhere than the ``matrix`` would lay them.
+
+    Compared are the corners of its image, of (height, width) ``sides`` in full-resolution px. Other parameters as of
+    :func:`write_transformations`.
+    """
+    name_of_own, to_fullres = own
+    if name_of_own == system:
+        return
+    corners = np.array([(x, y, 1.0) for x in (0, sides[1]) for y in (0, sides[0])]).T
     for name, element in _elements_in(sdata, name_of_own).items():
-        known = _matrices(element)
-        if system not in known or system == name_of_own:
+        if system not in _systems_of(element):
             continue
-        if matrix is None or not np.allclose(
-            known[system], matrix @ to_fullres @ known[name_of_own], atol=SAME_PLACE_PX
-        ):
+        there = matrix_to(element, system) @ np.linalg.inv(to_fullres @ matrix_to(element, name_of_own))
+        if np.abs((there - matrix) @ corners).max() > SAME_PLACE_PX:
             msg = (
-                f"Found a transformation of {name!r} to {system!r} that is not of a registration by sphisto; it is left as it is. Remove it "
-                f"(`spatialdata.transformations.remove_transformation(sdata[{name!r}], {system!r})`), or register the table "
-                "(an AnnData) instead, which writes no transformations."
+                f"Found a transformation of {name!r} to {system!r} that is not this registration, and none like it in uns; it is left as it "
+                f"is. Remove it (`spatialdata.transformations.remove_transformation(sdata[{name!r}], {system!r})`), or register the "
+                "table (an AnnData) instead, which writes no transformations."
             )
             raise ValueError(msg)
 
 
 def _elements_in(sdata: SpatialData, system: str) -> dict[str, Any]:
     """Elements that lie in a coordinate system, by name."""
-    from spatialdata.transformations import get_transformation
-
     return {
         str(name): element
         for kind in ("images", "labels", "points", "shapes")
         for name, element in getattr(sdata, kind).items()
-        if system in get_transformation(element, get_all=True)
+        if system in _systems_of(element)
     }
 
 
-def _matrices(element: Any) -> dict[str, NDArray[np.float64]]:
-    """(3, 3) matrix of an element to each of its coordinate systems."""
+def _systems_of(element: Any) -> set[str]:
     from spatialdata.transformations import get_transformation
 
-    return {str(system): matrix_to(element, system) for system in get_transformation(element, get_all=True)}
+    return set(map(str, get_transformation(element, get_all=True)))
 
 
 def write_transformations(

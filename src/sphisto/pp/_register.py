@@ -10,7 +10,13 @@ from scipy import sparse
 
 from sphisto._naming import naming
 from sphisto._settings import logger
-from sphisto.io.registration import map_of, own_system, require_free_system, write_transformations
+from sphisto.io.registration import (
+    map_of,
+    own_system,
+    require_free_system,
+    require_other_system,
+    write_transformations,
+)
 from sphisto.io.sections import as_section
 from sphisto.io.store.tables import require_own
 from sphisto.slide.config import RegistrationConfig
@@ -83,7 +89,8 @@ def register(
     ------
     ValueError
         If the registration is not trusted and a section has no spots; if the two have one name, no tissue, or landmarks
-        are too few or not pairs.
+        are too few or not pairs; if ``uns[key_added]`` holds the registration of another section of the table, or elements of
+        a SpatialData lie in the coordinate system of the fixed section's name already, elsewhere.
 
     Examples
     --------
@@ -110,11 +117,20 @@ def register(
         msg = f"Found model={model!r}; expected 'rigid' or 'affine'."
         raise ValueError(msg)
     marks = None if landmarks is None else _landmarks(landmarks, model, allow_reflection, mover, target)
-    before = None if mover.adata is None else _earlier(mover, key_added)
-    systems = [None if of.sdata is None else (of.sdata, own_system(of)) for of in (mover, target)]
-    for system, matrix in zip(systems, (None, np.eye(3)), strict=True):
-        if system is not None and (matrix is not None or before != target.library_id):
-            require_free_system(*system, matrix, target.library_id)
+    is_again = mover.adata is not None and _was_registered(mover, target, key_added)
+    others = (target.library_id, mover.library_id)
+    systems = [
+        None if of.sdata is None else (of.sdata, own_system(of, other))
+        for of, other in zip((mover, target), others, strict=True)
+    ]
+    if systems[0] is not None:
+        require_other_system(systems[0][1], target.library_id)
+    # from the fixed section's full-resolution px to the coordinate system that bears its name
+    frame: NDArray[Any] = np.eye(3)
+    if systems[1] is not None:
+        if systems[1][1][0] == target.library_id:
+            frame = np.linalg.inv(systems[1][1][1])
+        require_free_system(*systems[1], frame, target.library_id, _sides(target))
     with naming(mover.library_id):
         moving_map = map_of(mover)
     with naming(target.library_id):
@@ -123,35 +139,42 @@ def register(
     at_spots = _at_spots(mover, target, placed, config)
     against = doubts(placed, at_spots, config)
     found = _registration(mover, target, model, placed, at_spots, against, config)
+    if systems[0] is not None and not against and not is_again:
+        require_free_system(*systems[0], frame @ found.matrix, target.library_id, _sides(mover))
     if mover.adata is not None:  # first: a store that cannot be written leaves what is in memory complete
         mover.adata.uns[key_added] = found.as_dict()
     if against:
         _tell(found, at_spots)
     else:
-        # from the fixed section's full-resolution px to the coordinate system that bears its name
-        frame: NDArray[Any] = np.eye(3)
-        if systems[1] is not None and systems[1][1][0] == target.library_id:
-            frame = np.linalg.inv(systems[1][1][1])
         for system, matrix in zip(systems, (frame @ found.matrix, frame), strict=True):
             if system is not None:
                 write_transformations(*system, matrix, target.library_id)
     return found
 
 
-def _earlier(section: Section, key: str) -> str | None:
-    """Return upon which section this one was laid before, by its table; refuse an entry that is another's."""
-    there = section.table.uns.get(key)
-    is_own = isinstance(there, Mapping) and "matrix" in there
-    require_own(section.table.uns, key, is_own, where="uns", remedy="Give another `key_added`.")
-    if not isinstance(there, Mapping):
-        return None
-    if there.get("moving") != section.library_id:
+def _sides(section: Section) -> tuple[float, float]:
+    """(height, width) of a section's image in full-resolution px."""
+    height, width = np.array(section.grid.shape) * section.grid.fullres_per_px
+    return float(height), float(width)
+
+
+def _was_registered(moving: Section, fixed: Section, key: str) -> bool:
+    """Whether the table records that this section was laid upon that one; refuse an entry that is another's."""
+    uns = moving.table.uns
+    there = uns.get(key)
+    require_own(uns, key, _is_registration(there), where="uns", remedy="Give another `key_added`.")
+    if _is_registration(there) and there["moving"] != moving.library_id:
         msg = (
-            f"Found the registration of {there.get('moving')!r} in uns[{key!r}] of the table that holds {section.library_id!r}, too; "
-            f"expected it free, or of this section. Give another `key_added`, such as '{key}_{section.library_id}'."
+            f"Found the registration of {there['moving']!r} in uns[{key!r}] of the table that holds {moving.library_id!r}, too; "
+            f"expected it free, or of this section. Give another `key_added`, such as '{key}_{moving.library_id}'."
         )
         raise ValueError(msg)
-    return str(there.get("fixed"))
+    pair = (moving.library_id, fixed.library_id)
+    return any((entry["moving"], entry["fixed"]) == pair for entry in uns.values() if _is_registration(entry))
+
+
+def _is_registration(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and {"matrix", "moving", "fixed"} <= set(entry)
 
 
 def _um(section: Section) -> float:
