@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sphisto as sp
@@ -45,8 +46,18 @@ def test_a_lost_chunk_of_the_mask_is_no_glass(copied):
 
 def test_a_lost_chunk_of_the_loadings_is_no_gene_without_any(copied):
     chunk_files(copied, "tables/table/varm/projection_loadings")[0].unlink()
-    with pytest.raises(ValueError, match=r"varm/projection_loadings is damaged: 1 of its \d+ chunks are missing"):
+    with pytest.raises(
+        ValueError, match=r"copy\.zarr is damaged: loadings of \d+ genes, such as 'class0_a', are missing"
+    ):
         sp.get.gene_raster(copied, "class0_a")
+
+
+def test_loadings_that_a_user_gave_may_be_0(small_toy, tmp_path):
+    genes, store = list(small_toy.var_names), tmp_path / "a.zarr"
+    loadings = pd.DataFrame({"a": np.arange(len(genes)) % 2, "b": 1.0}, index=genes)
+    sp.tl.fit_projection(small_toy, store=store, genes=genes[0], loadings=loadings, max_epochs=1, device="cpu")
+    assert (stores.factors(store, "projection").loadings == 0).any()
+    assert np.isfinite(sp.get.gene_raster(store, genes[2])).any()
 
 
 def test_windows_that_cut_chunks_are_read_as_the_whole_is(large):

@@ -24,6 +24,8 @@ from sphisto.io.store.groups import open_group, open_levels
 from sphisto.io.store.stored_raster import StoredRaster
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
     from spatialdata import SpatialData
@@ -210,8 +212,10 @@ def factors(store: Store, key: str) -> GeneModel:
     with naming_damage(held, ("var", "varm"), advice=RESTORE):
         group = open_group(held)
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
-        loadings = _whole(group[f"varm/{_keys.loadings(key)}"])
-    return GeneModel(tuple(map(str, names)), loadings, contrasts, named)
+        loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
+    genes = tuple(map(str, names))
+    _require_loadings(store, key, genes, loadings[:, : loadings.shape[1] - contrasts])
+    return GeneModel(genes, loadings, contrasts, named)
 
 
 def fitted(store: Store, key: str) -> NDArray[np.float32]:
@@ -219,19 +223,28 @@ def fitted(store: Store, key: str) -> NDArray[np.float32]:
     held = _table(store, key)
     if not isinstance(held, Path):
         return np.asarray(held.obsm[_keys.fitted(key)])
+    from anndata.io import read_elem
+
     with naming_damage(held, ("obsm",), advice=RESTORE):
-        return _whole(open_group(held)[f"obsm/{_keys.fitted(key)}"])
+        return np.asarray(read_elem(open_group(held)[f"obsm/{_keys.fitted(key)}"]))
 
 
-def _whole(array: Any) -> NDArray[Any]:
-    """Read an array of a table that is nowhere 0 over a whole chunk: a chunk that is not there was lost."""
-    if array.nchunks_initialized < array.nchunks:
+def _require_loadings(store: Store, key: str, names: Sequence[str], plain: NDArray[np.floating]) -> None:
+    """Refuse (genes, K) loadings of which a chunk was lost, which are read as 0: a gene that was counted has some of each factor.
+
+    Of programmes that a user gave that need not be so.
+    """
+    if (plain != 0).all():
+        return
+    skill = gene_column(store, _keys.skill(key), key)  # unknown of genes without counts
+    zero = (plain == 0).any(axis=1)
+    lost = [gene for gene, is_zero in zip(names, zero, strict=True) if is_zero and np.isfinite(skill.get(gene, np.nan))]
+    if lost and "loadings" not in record(store, key).get("params", {}):
         msg = (
-            f"{array.store_path} is damaged: {array.nchunks - array.nchunks_initialized} of its {array.nchunks} chunks are missing, as "
-            f"after a copy that was broken off. {RESTORE}"
+            f"{store} is damaged: loadings of {len(lost)} genes, such as {lost[0]!r}, are missing from its table, as after a copy that was "
+            f"broken off. {RESTORE}"
         )
         raise ValueError(msg)
-    return np.asarray(array[...])
 
 
 def gene_column(store: Store, name: str, key: str | None = None) -> dict[str, Any]:
