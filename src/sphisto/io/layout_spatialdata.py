@@ -12,8 +12,8 @@ from sphisto._settings import logger
 from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.counts import require_frames
 from sphisto.io.elements import is_shifted, matrix_to, scale_and_shift
-from sphisto.io.layout_anndata import libraries_of, part_of
 from sphisto.io.layouts import Layout, bin_um_of, centers_of, positive_or_none, stated_scale
+from sphisto.io.libraries import libraries_of, part_of
 from sphisto.io.spatialdata_images import choose_image
 from sphisto.io.spatialdata_regions import BINS, choose_region, rows_of, size_of
 

@@ -13,7 +13,8 @@ from sphisto.core.tiles import TILE
 from sphisto.genes.model import require_genes
 from sphisto.io.calibration import calibration_of
 from sphisto.io.counts import in_memory, matrix_of
-from sphisto.io.layout_anndata import library_of, spots_of_anndata
+from sphisto.io.layout_anndata import spots_of_anndata
+from sphisto.io.libraries import library_of
 from sphisto.io.store import read as stores
 from sphisto.io.store.data import is_anndata, store_of
 from sphisto.pl._frame import extent_of

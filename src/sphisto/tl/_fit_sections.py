@@ -17,7 +17,7 @@ from sphisto.features.shared import SCALINGS
 from sphisto.features.sources import require_sections
 from sphisto.genes.model import require_genes
 from sphisto.io.disk import full_disk, is_full, naming_full_disk
-from sphisto.io.layout_anndata import libraries_by
+from sphisto.io.libraries import libraries_by
 from sphisto.io.paths import beside
 from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide, um_per_px_for

@@ -256,7 +256,7 @@ def add_results(staging: Path, slide: Slide, table: AnnData, key: str) -> None:
 
 def _without_images(spatial: Any, library_id: str) -> dict[str, Any]:
     """What ``uns["spatial"]`` holds of a library beside its images; of others too, where none is called so."""
-    from sphisto.io.layout_anndata import libraries_of
+    from sphisto.io.libraries import libraries_of
 
     libraries = {claims.element_name(name): about for name, about in libraries_of(spatial)[0].items()}
     own = {library_id: libraries[library_id]} if library_id in libraries else libraries
