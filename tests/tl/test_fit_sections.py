@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -808,23 +809,38 @@ def test_several_sections_hold_their_store_from_before_the_training_to_the_end(s
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.projection.pt", "a.zarr"]
 
 
-def test_a_fit_that_was_broken_off_between_sections_is_known_as_one(sections, tmp_path, monkeypatch, capsys):
-    """By those who read its store, and by those who would fit again what hours were spent on."""
-    from sphisto.cli import main
-    from sphisto.io.store.summary import summarise
+@pytest.fixture
+def before_the_second_is_written(monkeypatch):
+    """Break a fit off in the block once it has written its first section."""
     from sphisto.tl import _fit_sections
 
-    store, options, write = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}, _fit_sections.write_section
+    write = _fit_sections.write_section
 
     def broken_off(fitted, section, *args, **keywords):
         if section.library_id == "two":
             raise KeyboardInterrupt
         write(fitted, section, *args, **keywords)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_fit_sections, "write_section", broken_off)
-        with pytest.raises(KeyboardInterrupt):
-            fit(sections, store, **options)
+    @contextlib.contextmanager
+    def block():
+        with monkeypatch.context() as patch:
+            patch.setattr(_fit_sections, "write_section", broken_off)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return block
+
+
+def test_a_fit_that_was_broken_off_between_sections_is_known_as_one(
+    sections, tmp_path, before_the_second_is_written, capsys
+):
+    """By those who read its store, and by those who would fit again what hours were spent on."""
+    from sphisto.cli import main
+    from sphisto.io.store.summary import summarise
+
+    store, options = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}
+    with before_the_second_is_written():
+        fit(sections, store, **options)
     left = r"broken off, or is still writing: 1 of 2 sections are written \(one\)"
     with pytest.raises(FileNotFoundError, match=rf"a.projection.pt yet, but a fit that was {left}.*resume=True"):
         sp.tl.load(tmp_path / "a.projection.pt")
@@ -835,28 +851,25 @@ def test_a_fit_that_was_broken_off_between_sections_is_known_as_one(sections, tm
     assert re.search(rf"'projection' is of a fit that was {left}; the same call with --resume", capsys.readouterr().out)
     assert main(["fit", str(tmp_path), "--store", str(store)]) == 2
     assert re.search(rf"{left}; bring it to its end by the same command with --resume", capsys.readouterr().err)
+    state = tmp_path / "a.projection.sections"
+    noted = state.read_bytes()
+    state.write_bytes(noted[:-5])
+    with pytest.raises(
+        ValueError, match=r"a\.projection\.sections is damaged.*resume=False"
+    ):  # the model may be another call's
+        fit(sections, store, resume=True, **options)
+    state.write_bytes(noted)
     fit(sections, store, resume=True, **options)
     assert summarise(store).unfinished == {}
     assert sp.tl.load(tmp_path / "a.projection.pt").sections.keys() == {"one", "two"}
 
 
-def test_sections_of_two_fits_are_told_wherever_they_are_read(sections, tmp_path, monkeypatch, caplog):
+def test_sections_of_two_fits_are_told_wherever_they_are_read(sections, tmp_path, before_the_second_is_written, caplog):
     """A second fit was broken off once it had written the first section."""
-    from sphisto.tl import _fit_sections
-
     store, options = tmp_path / "a.zarr", {"max_epochs": 1, "genes": "class1_a"}
     fit(sections, store, **options)
-    write = _fit_sections.write_section
-
-    def broken_off(fitted, section, *args, **keywords):
-        if section.library_id == "two":
-            raise KeyboardInterrupt
-        write(fitted, section, *args, **keywords)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_fit_sections, "write_section", broken_off)
-        with pytest.raises(KeyboardInterrupt):
-            fit(sections, store, rng=1, **options)
+    with before_the_second_is_written():
+        fit(sections, store, rng=1, **options)
     one, two, model = *sections, tmp_path / "a.projection.pt"
     reads = {
         r"'projection' of 'one' is of another fit than that of 'two'": [

@@ -43,7 +43,7 @@ def qc(
     ----------
     adata
         Spots x genes with raw counts in ``X``, in any kind of matrix; one that is lazy is read into memory. Of a
-        Section or a SpatialData with a single table that very table.
+        Section or a SpatialData with a single table that very table; make the Section again afterwards, as its spots change.
     min_genes
         Spots with fewer genes go: they lie beside the tissue or caught nothing. Default: 200; of bins of Visium HD 0, as
         each catches little, and without the poor ones the rates of the tissue would be too high. Lower it for panels of a

@@ -288,10 +288,13 @@ def fit_several(
 
 def _begun(state: Path, call: dict[str, Any], resume: bool) -> list[str]:
     """Names of the sections that an interrupted run of the same call had written."""
-    left = read_unfinished(state) if resume else None
-    if left is None:
+    if not (resume and state.exists()):
         _note(state, call, [])
         return []
+    left = read_unfinished(state)
+    if left is None:
+        msg = f"{state} is damaged, so that it is not known what the unfinished fit has written. Start again with resume=False."
+        raise ValueError(msg)
     differing = sorted(name for name in call if left.call.get(name) != call[name])
     if differing:
         msg = (
