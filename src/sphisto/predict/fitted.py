@@ -228,7 +228,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
     held = io.BytesIO()  # torch itself raises a RuntimeError without path or reason where a disk is full
     torch.save(content, held)
     with whole_file(path) as new:
-        new.write_bytes(held.getbuffer())
+        new.write_bytes(held.getvalue())  # no view, which a raised error would keep open
 
 
 def _skill_content(skill: Skill) -> dict[str, Tensor]:

@@ -212,9 +212,11 @@ def factors(store: Store, key: str) -> GeneModel:
     with naming_damage(held, ("var", "varm"), advice=RESTORE):
         group = open_group(held)
         names = read_elem(group[f"var/{group['var'].attrs['_index']}"])
-        loadings = np.asarray(read_elem(group[f"varm/{_keys.loadings(key)}"]))
+        stored = group[f"varm/{_keys.loadings(key)}"]
+        loadings = np.asarray(read_elem(stored))
     genes = tuple(map(str, names))
-    _require_loadings(store, key, genes, loadings[:, : loadings.shape[1] - contrasts])
+    if stored.nchunks_initialized < stored.nchunks:
+        _require_loadings(store, key, genes, loadings[:, : loadings.shape[1] - contrasts])
     return GeneModel(genes, loadings, contrasts, named)
 
 
@@ -230,12 +232,10 @@ def fitted(store: Store, key: str) -> NDArray[np.float32]:
 
 
 def _require_loadings(store: Store, key: str, names: Sequence[str], plain: NDArray[np.floating]) -> None:
-    """Refuse (genes, K) loadings of which a chunk was lost, which are read as 0: a gene that was counted has some of each factor.
+    """Refuse (genes, K) loadings that were lost with a chunk: they are read as 0, where a gene that was counted has some of each factor.
 
-    Of programmes that a user gave that need not be so.
+    Chunks of 0 alone are not stored: those of genes without counts, and of programmes that a user gave.
     """
-    if (plain != 0).all():
-        return
     skill = gene_column(store, _keys.skill(key), key)  # unknown of genes without counts
     zero = (plain == 0).any(axis=1)
     lost = [gene for gene, is_zero in zip(names, zero, strict=True) if is_zero and np.isfinite(skill.get(gene, np.nan))]
