@@ -29,13 +29,13 @@ def ridge(case):
     Width and penalty are those that predict the log-normalised values of left-out sections best, or of left-out strips if
     there is only one other section.
     """
-    texture, counts = [_texture(case, i, case.kept[i]) for i in case.others], _counts(case)
+    texture, counts = [_texture(case, i)[case.kept[i]] for i in case.others], _counts(case)
     groups = np.repeat(np.arange(len(texture)), [len(each) for each in texture])
     if len(texture) == 1:
         along = case.slides[case.others[0]].spots.centers[case.kept[case.others[0]]]
         along = along[:, np.argmax(np.ptp(along, axis=0))]
         groups[np.argsort(along, kind="stable")] = np.arange(len(along)) * STRIPS // len(along)
-    known, target = np.concatenate(texture), _texture(case, case.at, ~case.known)
+    known, target = np.concatenate(texture), _texture(case, case.at)[case.hidden]
     apart = cdist(known, known, "sqeuclidean")
     usual, logs = np.median(apart[apart > 0]), metrics.log_normalised(counts)[:, case.scored]
 
@@ -57,9 +57,9 @@ def _counts(case):
     return np.concatenate([case.slides[i].spots.values[case.kept[i]].toarray() for i in case.others]).astype(np.float64)
 
 
-def _texture(case, section, kept):
+def _texture(case, section):
     slide = case.slides[section]
-    found = texture_of(slide).maps.at_spots(slide.spots.centers[kept])
+    found = texture_of(slide).maps.at_spots(slide.spots.centers)
     return (found - found.mean(axis=0)) / (found.std(axis=0) + 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""A case: sections of one tissue, of one of which only a share of the spots is known."""
+"""A case: sections of one tissue, of one of which a fifth of the spots is hidden and only a share of the others is known."""
 
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -6,6 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from benchmarks.fidelity.held_out_spots import LEAST_SEEN, SHARE
+from benchmarks.fidelity.shared import hold_out
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -25,16 +27,17 @@ from sphisto.slide.slide import Slide
 GROUPS = (("her2st_C2", "her2st_C3", "her2st_C4", "her2st_C5"), ("mob_st_1", "mob_st_2"))
 TARGETS = {name: group for group in GROUPS for name in group}
 SHARES = {"0%": 0.0, "5%": 0.05, "20%": 0.2, "40%": 0.4, "80%": 0.8}
-LEAST_SEEN, OFTEN_SEEN = 0.03, 0.1  # share of all known spots in which a gene is seen
+OFTEN_SEEN = 0.1  # share of all known spots in which a gene is seen, of which each count says more
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Sections, which of them is the target (its place ``at``), and the ``known`` (n,) of its spots."""
+    """Sections, which of them is the target (its place ``at``), the ``known`` (n,) of its spots, and those ``hidden`` (m,)."""
 
     slides: tuple[Slide, ...]
     at: int
     known: NDArray[np.bool_]
+    hidden: NDArray[np.int64]
     seed: int
 
     @property
@@ -49,10 +52,6 @@ class Case:
     @property
     def others(self) -> list[int]:
         return [i for i in range(len(self.slides)) if i != self.at]
-
-    @property
-    def hidden(self) -> NDArray[np.int64]:
-        return np.flatnonzero(~self.known)
 
     @cached_property
     def truth(self) -> NDArray[np.float64]:
@@ -71,13 +70,17 @@ class Case:
 
 
 def make_case(target: str, share: str, seed: int, data: Path) -> Case:
-    """The first spots of a random order are known, so that those of a smaller share are among those of a larger one."""
+    """Hide the spots that the benchmark of single sections hides; of the others the first in a random order are known.
+
+    So the same spots are scored whatever is known, and those that are known of a smaller share are among those of a larger.
+    """
     slides = _slides(TARGETS[target], data)
     at = TARGETS[target].index(target)
-    n = len(slides[at].spots.centers)
-    known = np.zeros(n, dtype=bool)
-    known[np.random.default_rng(seed).permutation(n)[: round(SHARES[share] * n)]] = True
-    return Case(slides, at, known, seed)
+    spots, rng = slides[at].spots, np.random.default_rng(seed)
+    hidden = hold_out(spots, "random", SHARE, rng)
+    known = np.zeros_like(hidden)
+    known[rng.permutation(np.flatnonzero(~hidden))[: round(SHARES[share] * len(hidden))]] = True
+    return Case(slides, at, known, np.flatnonzero(hidden), seed)
 
 
 @cache

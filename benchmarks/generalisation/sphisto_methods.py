@@ -1,6 +1,7 @@
 """sphisto without a network: the target with what the other sections tell, and alone."""
 
 from dataclasses import replace
+from functools import cache, lru_cache
 
 import numpy as np
 from benchmarks.generalisation.cases import texture_of
@@ -13,7 +14,7 @@ from sphisto.field.posterior import prior_mean
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
 from sphisto.predict.conditioning import fit_field
-from sphisto.predict.sections import field_of, fit_together
+from sphisto.predict.sections import field_of, fit_together, shared_model, wide_maps
 from sphisto.scoring.at_spots import pool_posterior
 from sphisto.scoring.skill import left_out_skill
 
@@ -26,10 +27,13 @@ def sphisto(case, *, scaling="section", registered=False):
     Without any known spot the genes' scatter beyond what is foreseen is that of the first other section.
     """
     slides = case.slides if registered else [replace(slide, frame=None) for slide in case.slides]
-    shared = fit_together(slides, case.kept, [Texture()], CONFIG, scaling, case.seed)
+    shared = fit_together(
+        slides, case.kept, [Texture()], CONFIG, scaling, case.seed,
+        model=_model(case), maps=[_wide_maps(slide) for slide in case.slides],
+    )  # fmt: skip
     at = case.at if case.known.any() else case.others[0]
     slide = slides[at]
-    field = field_of(slide, shared, at, case.kept[at], texture_of(slide), CONFIG)
+    field = field_of(slide, shared, at, case.kept[at], texture_of(case.slides[at]), CONFIG)
     alone = prior_mean(shared.regression.roots.mean, COARSEST, shared.drift(case.at))
     posterior = field.given("all") if at == case.at else alone
     return _predicted(case, posterior, shared.model.of(case.at), left_out_skill(field, shared.model.of(at), slide))
@@ -50,6 +54,17 @@ def alone(case):
     model = fit_factors(case.slide.spots, case.known, CONFIG.genes, case.seed)
     field = fit_field(case.slide, model, case.known, texture_of(case.slide), CONFIG)
     return _predicted(case, field.given("all"), model, left_out_skill(field, model, case.slide))
+
+
+@lru_cache(maxsize=1)
+def _model(case):
+    """Loadings, which do not depend on where sections lie."""
+    return shared_model(case.slides, case.kept, CONFIG, case.seed, None)
+
+
+@cache
+def _wide_maps(slide):
+    return wide_maps([slide], [Texture()], CONFIG)[0]
 
 
 def _predicted(case, posterior, model, skill):

@@ -46,7 +46,11 @@ def test_more_spots_hold_those_of_fewer(cases):
     assert [round(each.known.mean(), 1) for each in some[2:]] == [0.2, 0.4, 0.8]
     assert all((less.known <= more.known).all() for less, more in zip(some, some[1:], strict=False))
     assert not some[0].known.any()
-    assert all(len(each.hidden) == len(each.truth) for each in some)
+    for each in some:
+        np.testing.assert_array_equal(each.hidden, some[0].hidden)
+        assert not each.known[each.hidden].any()
+        assert len(each.truth) == len(each.hidden)
+    assert (some[-1].known.sum() + len(some[-1].hidden)) == len(some[-1].known)
 
 
 def test_targets_are_checked_on_means_over_seeds():
