@@ -124,6 +124,22 @@ def test_what_the_drift_leaves_is_kriged(taught_by, tissue, sections):
     assert error(both) < 0.9 * error(alone)
 
 
+def test_what_is_left_is_kriged_in_what_sections_share(taught_by, tissue, sections):
+    """In their components, by features as the drift reads them; read once where both are wanted."""
+    regression, _ = taught_by(sections)
+    slide, maps, whole = tissue.section("d")
+    drift = Drift(regression, regression.features.of(slide, maps))
+    fitted = Field.fit(whole, None, FieldConfig(), drift).solver
+    np.testing.assert_array_equal(fitted.kriging.model.rotation, regression.rotation)
+    np.testing.assert_allclose(fitted.kriging.features, drift.features.at_spots(whole.centers))
+    points, solution = whole.centers[:9] + 3.0, fitted.given(np.zeros(0, dtype=int))
+    assert solution.features is not None
+    kriged = solution.kriged.at(points, drift.features.at(points)) + solution.slope * drift.at(points)
+    close = solution.kriged.closeness(points)[:, None]
+    gain = solution.gain_hidden + (solution.gain_seen - solution.gain_hidden) * close
+    np.testing.assert_allclose(solution.density(points), solution.roots.density(kriged, gain))
+
+
 def test_other_solvers_than_kriging_are_refused(taught_by, sections):
     regression, told = taught_by(sections, ONE)
     with pytest.raises(ValueError, match="Found solver='gaussian' for several sections; expected 'kriging'"):

@@ -10,7 +10,7 @@ from sphisto.field import kriging
 from sphisto.field.config import FieldConfig
 from sphisto.field.covariance import Covariance
 from sphisto.field.equations import solve
-from sphisto.field.kriging import choose_covariance, fit_kriging, turned
+from sphisto.field.kriging import choose_covariance, fit_kriging, turn_of, turned
 from sphisto.field.windows import one_window
 
 PITCH = 10.0
@@ -18,16 +18,16 @@ CONFIG = FieldConfig()
 NOBODY = np.zeros(0, dtype=int)
 
 
-def krige(centers, features, quantities, config=CONFIG, *, halves=None, apart=0, covariance=None):
+def krige(centers, features, quantities, config=CONFIG, *, halves=None, apart=0, covariance=None, components=None):
     """Choose a covariance and solve its equations, as the co-kriging of densities does."""
     mean = quantities.mean(axis=0)
-    rotation, turn = turned(quantities - mean, apart)
+    rotation = turned(quantities - mean, apart)
     places = Places(centers)
     covariance = covariance or choose_covariance(
-        places, features, (quantities - mean) @ turn, np.square(rotation).sum(axis=1), PITCH, config
+        places, features, (quantities - mean) @ turn_of(rotation), np.square(rotation).sum(axis=1), PITCH, config
     )
     equations = solve(places, features, covariance, quantities - mean, config)
-    return fit_kriging(equations, np.eye(len(mean)), mean, config, halves=halves, apart=apart)
+    return fit_kriging(equations, np.eye(len(mean)), mean, config, halves=halves, apart=apart, rotation=components)
 
 
 def whole(covariance, a, f, b, g):
@@ -72,6 +72,20 @@ def test_hiding_spots_is_the_same_as_never_having_measured_them(spots, rng, halv
     expected = by_brute_force(field, np.flatnonzero(~hidden), points, features)
     found = field.given(np.flatnonzero(hidden)).at(points, features)
     np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_components_that_others_know_are_kept_and_predicted_as_they_are(spots, rng):
+    """Few spots would find other components, and slopes far from 1."""
+    centers, features, quantities = (each[:25] for each in spots)
+    known = turned(spots[2] - spots[2].mean(axis=0), 1)
+    found, alone = (krige(centers, features, quantities, apart=1, components=each) for each in (known, None))
+    np.testing.assert_array_equal(found.model.rotation, known)
+    np.testing.assert_array_equal(found.model.slopes, 1)
+    assert np.abs(alone.model.slopes - 1).max() > 0.1
+    np.testing.assert_allclose(found.components @ known, quantities - quantities.mean(axis=0), atol=1e-9)
+    kept, points, there = np.arange(25) % 3 > 0, rng.uniform(0, 40, (9, 2)), rng.normal(size=(9, 2))
+    expected = by_brute_force(found, np.flatnonzero(kept), points, there)
+    np.testing.assert_allclose(found.given(np.flatnonzero(~kept)).at(points, there), expected, atol=2e-4)
 
 
 def test_what_a_spot_is_given_is_what_is_asked_there(spots, rng):

@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 from sphisto.core.splits import evenly_spread
 from sphisto.core.tiles import Window
 from sphisto.features.maps import FeatureMaps, SectionFeatures, principal_components
+from sphisto.features.shared import BoundFeatures
 from sphisto.field.config import FieldConfig
 from sphisto.field.detail import Detail, choose_slope
 from sphisto.field.drift import Drift
 from sphisto.field.equations import Equations, solve
-from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turned
+from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turn_of, turned
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors, gain_of
 from sphisto.field.windows import around
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import Observations
 
 Floats = NDArray[np.floating]
+Components = FeatureMaps | BoundFeatures  # principal components: of the section alone, or those that several share
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class CoKriging:
 
     roots: Roots  # from densities to what is kriged
     kriging: Kriging  # of the quantities
-    features: FeatureMaps | None  # principal components of the section's features; None where they are not used
+    features: Components | None  # of the section, as they enter the covariance; None where they are not used
     # gain_seen, gain_hidden: factors that make roots and root of the sum right on average, at spots that are known and
     # where none is near: a square of a mean is less than the mean of squares, the more so the less is known
     gain_seen: NDArray[np.float64]
@@ -78,7 +80,7 @@ class CoKriged:
 
     roots: Roots
     kriged: Kriged
-    features: FeatureMaps | None
+    features: Components | None
     gain_seen: NDArray[np.float64]
     gain_hidden: NDArray[np.float64]
     drift: Drift | None = None
@@ -88,9 +90,10 @@ class CoKriged:
         """(m, K) densities at (m, 2) points."""
         close = self.kriged.closeness(points)[:, None]
         gain = self.gain_hidden + (self.gain_seen - self.gain_hidden) * close
-        found = self.kriged.at(points, self._features_at(points))
+        features = self._features_at(points)
+        found = self.kriged.at(points, features)
         if self.drift is not None and self.slope > 0:
-            found += self.slope * self.drift.at(points)
+            found += self.slope * (self.drift.at(points) if self.features is None else self.drift.of(features, points))
         return self.roots.density(found, gain)
 
     def rate_variance(self, points: NDArray[np.float64], density: Floats, model: GeneModel) -> NDArray[np.float64]:
@@ -113,9 +116,7 @@ def fit_cokriging(
     With a ``drift`` from other sections, what it leaves is kriged, unless left-out spots show beyond chance that less of it
     predicts them better. Equations are solved once, for all that is tried: it is all linear in the same columns.
     """
-    maps, at_spots = None, np.zeros((len(observations), 1))
-    if features is not None and config.use_features:
-        maps, at_spots = principal_components(features.maps.over(observations.area), observations.centers)
+    components, at_spots = _components(observations, features, config, drift)
     tried_roots = _roots(observations, config) if drift is None else [drift.roots]
     quantities = [roots.quantities(observations.density) for roots in tried_roots]
     drifts = quantities[0][:, :0] if drift is None else drift.at_spots(observations.centers)
@@ -127,12 +128,17 @@ def fit_cokriging(
     )
     slopes = (0.0,) if drift is None else tuple(sorted(drift.regression.config.slopes))
     first = columns @ (pick[0] - slopes[-1] * pick_drift if drift else pick[0])
-    rotation, turn = turned(first, 1 + observations.n_contrasts)
+    rotation = turned(first, 1 + observations.n_contrasts) if drift is None else drift.regression.rotation
     covariance = choose_covariance(
-        observations.places, at_spots, first @ turn, np.square(rotation).sum(axis=1), observations.pitch, config
+        observations.places,
+        at_spots,
+        first @ turn_of(rotation),
+        np.square(rotation).sum(axis=1),
+        observations.pitch,
+        config,
     )
     equations = solve(observations.places, at_spots, covariance, columns, config)
-    kept = maps if covariance.uses_features else None
+    kept = components if covariance.uses_features else None
     tried = [
         _cokriging(
             observations, roots, each, mixing - slope * pick_drift if drift else mixing, equations, kept, config,
@@ -146,6 +152,20 @@ def fit_cokriging(
     return _detailed(
         best, quantities[at], pick[at], pick_drift, pick_stain, drifts, observations, features, equations, config
     )
+
+
+def _components(
+    observations: Observations, features: SectionFeatures | None, config: FieldConfig, drift: Drift | None
+) -> tuple[Components | None, Floats]:
+    """Features as they enter the covariance, and (n, p) of them at the observations: with a drift those that it follows.
+
+    So what a section's own spots say corrects the drift where places look alike, too.
+    """
+    if drift is not None and config.use_features:
+        return drift.features, drift.features.at_spots(observations.centers)
+    if features is None or not config.use_features:
+        return None, np.zeros((len(observations), 1))
+    return principal_components(features.maps.over(observations.area), observations.centers)
 
 
 def _roots(observations: Observations, config: FieldConfig) -> list[Roots]:
@@ -204,7 +224,7 @@ def _detailed(
     mixing = mixing - fitted.slope * pick_drift if fitted.drift else mixing
     kriging, n_plain = fitted.kriging, fitted.roots.n_plain
     component = len(kriging.model.slopes) - 1 - fitted.roots.n_contrasts  # the root of the total is kriged by itself
-    turn = turned(equations.columns @ mixing, 1 + fitted.roots.n_contrasts)[1]
+    turn = turn_of(kriging.model.rotation)
     needed, shares = equations.of(kriging.model.nuggets), kriging.model.shares[:, component]
     slope = choose_slope(needed, mixing @ turn[:, component], pick_stain, shares, config)
     if slope is None:
@@ -227,7 +247,7 @@ def _cokriging(
     quantities: Floats,
     mixing: Floats,
     equations: Equations,
-    features: FeatureMaps | None,
+    features: Components | None,
     config: FieldConfig,
     *,
     trend: Floats | None,
@@ -240,7 +260,10 @@ def _cokriging(
         first, second = observations.halves
         apart = roots.quantities(first) - roots.quantities(second)
     rest = quantities if trend is None else quantities - trend
-    kriging = fit_kriging(equations, mixing, rest.mean(axis=0), config, halves=apart, apart=1 + roots.n_contrasts)
+    kriging = fit_kriging(
+        equations, mixing, rest.mean(axis=0), config, halves=apart, apart=1 + roots.n_contrasts,
+        rotation=None if drift is None else drift.regression.rotation,
+    )  # fmt: skip
     some = 0.0 if trend is None else trend[kriging.rows]
     n = roots.n_plain + 1
     measured = quantities[kriging.rows, :n]

@@ -47,11 +47,11 @@ class Drift:
 
     def at_spots(self, centers: NDArray[np.float64]) -> Floats:
         """(n, K + 1) what quantities differ from their mean over spots around (n, 2) centres."""
-        return self._of(self.features.at_spots(centers), centers)
+        return self.of(self.features.at_spots(centers), centers)
 
     def at(self, points: NDArray[np.float64]) -> Floats:
         """(m, K + 1) what quantities differ from their mean at (m, 2) points."""
-        return self._of(self.features.at(points), points)
+        return self.of(self.features.at(points), points)
 
     def variance(self, points: NDArray[np.float64]) -> Floats:
         """(m, Q) variance of the components at (m, 2) points, without noise of counting; greater where all is strange."""
@@ -95,7 +95,8 @@ class Drift:
             return False
         return None if self.neighbours is None else True
 
-    def _of(self, components: Floats, points: NDArray[np.float64]) -> Floats:
+    def of(self, components: Floats, points: NDArray[np.float64]) -> Floats:
+        """(m, K + 1) what quantities differ from their mean at (m, 2) points whose features are (m, q) components."""
         found = self._by_features(components)
         if self.placed is not None and self.neighbours is not None:
             found = found + self.neighbours.at(self.placed.common(points))

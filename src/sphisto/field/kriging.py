@@ -334,16 +334,25 @@ def fit_kriging(
     *,
     halves: Floats | None = None,
     apart: int = 0,
+    rotation: Floats | None = None,
 ) -> Kriging:
     """Fit the co-kriging of K quantities to observations whose equations are solved.
 
     The equations' columns, mixed by (c, K), are the quantities without their (K,) mean; the last ``apart`` of them are
     components of their own. (n, K) ``halves`` are the difference of the quantities between two halves of the counts,
     each half taken for the whole; ``None`` if the noise is not known: then all that is particular to a spot counts as
-    noise.
+    noise. A (q, K) ``rotation`` are components that other sections know, of which these observations say what they leave:
+    few of them determine neither components nor slopes.
     """
-    centred, nuggets, rows = equations.columns @ mixing, equations.nuggets, equations.rows
-    rotation, turn = turned(centred, apart)
+    centred, nuggets, rows, is_rest = (
+        equations.columns @ mixing,
+        equations.nuggets,
+        equations.rows,
+        rotation is not None,
+    )
+    if rotation is None:
+        rotation = turned(centred, apart)
+    turn = turn_of(rotation)
     components = centred @ turn
     noise = np.ones(len(rotation))
     if halves is not None:
@@ -358,8 +367,7 @@ def fit_kriging(
     shares = shares[needed] / shares[needed].sum(axis=0)
     scales = (np.square(errors) * precisions).mean(axis=1)
     predicted = here - np.einsum("gnq,gq->nq", errors, shares)
-    slopes = (predicted * here).sum(axis=0) / np.maximum(np.square(predicted).sum(axis=0), 1e-12)
-    slopes = np.clip(slopes, 0, _STEEPEST)
+    slopes = np.ones(len(rotation)) if is_rest else _slopes(predicted, here)
     part = np.maximum(nuggets[:, None] - noise / np.maximum(scales, 1e-12), 0)
     if halves is None:
         part, noise = np.zeros_like(part), np.einsum("gq,gq,g->q", shares, scales, nuggets)
@@ -378,14 +386,24 @@ def fit_kriging(
     )  # fmt: skip
 
 
-def turned(centred: Floats, apart: int) -> tuple[Floats, Floats]:
-    """(q, K) rotation of uncorrelated components of variance 1 into quantities, rows orthogonal, and (K, q) its inverse."""
+def turned(centred: Floats, apart: int) -> Floats:
+    """(q, K) rotation of uncorrelated components of variance 1 into quantities, its rows orthogonal."""
     shared, own = np.split(centred, [centred.shape[1] - apart], axis=1)
     _, sizes, right = np.linalg.svd(shared, full_matrices=False)
     kept = sizes > max(_LEAST_COMPONENT * sizes[0], 1e-12)
     deviation = np.maximum(own.std(axis=0), 1e-12)
-    rotation = block_diag(sizes[kept, None] / np.sqrt(len(centred)) * right[kept], np.diag(deviation))
-    return rotation, rotation.T / np.square(rotation).sum(axis=1)
+    return np.asarray(block_diag(sizes[kept, None] / np.sqrt(len(centred)) * right[kept], np.diag(deviation)))
+
+
+def turn_of(rotation: Floats) -> Floats:
+    """(K, q) inverse of a (q, K) rotation: from quantities to components."""
+    return rotation.T / np.square(rotation).sum(axis=1)
+
+
+def _slopes(predicted: Floats, measured: Floats) -> Floats:
+    """(q,) slopes of (s, q) left-out components on their predictions."""
+    found = (predicted * measured).sum(axis=0) / np.maximum(np.square(predicted).sum(axis=0), 1e-12)
+    return np.clip(found, 0, _STEEPEST)
 
 
 def _shares(errors: Floats, n: int, trust: float) -> Floats:

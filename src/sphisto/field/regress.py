@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sphisto.features.config import DriftConfig
 from sphisto.features.shared import BoundFeatures, SharedFeatures
 from sphisto.field.drift import Drift
-from sphisto.field.kriging import turned
+from sphisto.field.kriging import turn_of, turned
 from sphisto.field.neighbours import Neighbour
 from sphisto.field.regression import Regression, Sums
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error
@@ -64,7 +64,8 @@ def _regressed(
 ) -> Regression:
     quantities = [roots.quantities(observations.density) for _, observations, _ in sections]
     centred = [each - each.mean(axis=0) for each in quantities]
-    rotation, turn = turned(np.concatenate(centred), 1 + roots.n_contrasts)
+    rotation = turned(np.concatenate(centred), 1 + roots.n_contrasts)
+    turn = turn_of(rotation)
     noise = np.zeros(len(rotation))
     if all(observations.halves is not None for _, observations, _ in sections):
         apart = [roots.quantities(o.halves[0]) - roots.quantities(o.halves[1]) for _, o, _ in sections if o.halves]
