@@ -1,6 +1,6 @@
 """Compute what is missing or outdated, then print the tables. Run from the repository's root:
 
-    python -m benchmarks.generalisation --data FOLDER             # everything: two hours on one core
+    python -m benchmarks.generalisation --data FOLDER             # everything: an hour on one core
     python -m benchmarks.generalisation --only mob_st_2,20%,0     # of each sort of name (target, share, method, seed) those given
     python -m benchmarks.generalisation --table                   # only print what is there
     python -m benchmarks.generalisation --docs                    # also write the tables of docs/benchmarks.md
