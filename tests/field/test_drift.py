@@ -140,6 +140,21 @@ def test_what_is_left_is_kriged_in_what_sections_share(taught_by, tissue, sectio
     np.testing.assert_allclose(solution.density(points), solution.roots.density(kriged, gain))
 
 
+def test_a_section_that_follows_nothing_of_the_others_is_kriged_as_one_alone(taught_by, tissue, sections):
+    """Its factors follow the opposite of what they follow elsewhere."""
+    regression, _ = taught_by(sections)
+    slide, maps, whole = tissue.section("d")
+    rate = 40 * np.exp(-maps.at_spots(whole.centers)[:, :2] @ tissue.weights)
+    other = tissue.observed(whole.centers, rate)
+    drift = Drift(regression, regression.features.of(slide, maps))
+    with_drift, alone = (Field.fit(other, None, FieldConfig(), each) for each in (drift, None))
+    assert with_drift.solver.slope == 0
+    assert with_drift.solver.drift is not None
+    points = other.centers + 3.0
+    found, expected = (each.given("all").solution.density(points) for each in (with_drift, alone))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_other_solvers_than_kriging_are_refused(taught_by, sections):
     regression, told = taught_by(sections, ONE)
     with pytest.raises(ValueError, match="Found solver='gaussian' for several sections; expected 'kriging'"):

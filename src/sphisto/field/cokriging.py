@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,8 @@ def fit_cokriging(
     """Fit co-kriging to observations, brought to a common sum if that predicts left-out spots better.
 
     With a ``drift`` from other sections, what it leaves is kriged, unless left-out spots show beyond chance that less of it
-    predicts them better. Equations are solved once, for all that is tried: it is all linear in the same columns.
+    predicts them better; where none of it does, the section is kriged as one alone. Equations are solved once, for all
+    that is tried: it is all linear in the same columns.
     """
     components, at_spots = _components(observations, features, config, drift)
     tried_roots = _roots(observations, config) if drift is None else [drift.roots]
@@ -148,6 +149,8 @@ def fit_cokriging(
         for slope in slopes
     ]  # fmt: skip
     best = _best(tried, observations) if drift is None else _most_drift(tried, observations)
+    if drift is not None and best.slope == 0:
+        return replace(fit_cokriging(observations, features, config), drift=drift)
     at = tried_roots.index(best.roots)
     return _detailed(
         best, quantities[at], pick[at], pick_drift, pick_stain, drifts, observations, features, equations, config

@@ -344,14 +344,9 @@ def fit_kriging(
     noise. A (q, K) ``rotation`` are components that other sections know, of which these observations say what they leave:
     few of them determine neither components nor slopes.
     """
-    centred, nuggets, rows, is_rest = (
-        equations.columns @ mixing,
-        equations.nuggets,
-        equations.rows,
-        rotation is not None,
-    )
-    if rotation is None:
-        rotation = turned(centred, apart)
+    centred, nuggets, rows = equations.columns @ mixing, equations.nuggets, equations.rows
+    is_rest = rotation is not None
+    rotation = turned(centred, apart) if rotation is None else rotation
     turn = turn_of(rotation)
     components = centred @ turn
     noise = np.ones(len(rotation))
