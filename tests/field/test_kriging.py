@@ -10,7 +10,8 @@ from sphisto.field import kriging
 from sphisto.field.config import FieldConfig
 from sphisto.field.covariance import Covariance
 from sphisto.field.equations import solve
-from sphisto.field.kriging import choose_covariance, fit_kriging, turn_of, turned
+from sphisto.field.kriging import choose_covariance, fit_kriging
+from sphisto.field.rotation import inverse_of, rotation_of
 from sphisto.field.windows import one_window
 
 PITCH = 10.0
@@ -21,10 +22,10 @@ NOBODY = np.zeros(0, dtype=int)
 def krige(centers, features, quantities, config=CONFIG, *, halves=None, apart=0, covariance=None, components=None):
     """Choose a covariance and solve its equations, as the co-kriging of densities does."""
     mean = quantities.mean(axis=0)
-    rotation = turned(quantities - mean, apart)
+    rotation = rotation_of(quantities - mean, apart)
     places = Places(centers)
     covariance = covariance or choose_covariance(
-        places, features, (quantities - mean) @ turn_of(rotation), np.square(rotation).sum(axis=1), PITCH, config
+        places, features, (quantities - mean) @ inverse_of(rotation), np.square(rotation).sum(axis=1), PITCH, config
     )
     equations = solve(places, features, covariance, quantities - mean, config)
     return fit_kriging(equations, np.eye(len(mean)), mean, config, halves=halves, apart=apart, rotation=components)
@@ -77,7 +78,7 @@ def test_hiding_spots_is_the_same_as_never_having_measured_them(spots, rng, halv
 def test_components_that_others_know_are_kept_and_predicted_as_they_are(spots, rng):
     """Few spots would find other components, and slopes far from 1."""
     centers, features, quantities = (each[:25] for each in spots)
-    known = turned(spots[2] - spots[2].mean(axis=0), 1)
+    known = rotation_of(spots[2] - spots[2].mean(axis=0), 1)
     found, alone = (krige(centers, features, quantities, apart=1, components=each) for each in (known, None))
     np.testing.assert_array_equal(found.model.rotation, known)
     np.testing.assert_array_equal(found.model.slopes, 1)

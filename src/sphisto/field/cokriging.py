@@ -15,8 +15,9 @@ from sphisto.field.config import FieldConfig
 from sphisto.field.detail import Detail, choose_slope
 from sphisto.field.drift import Drift
 from sphisto.field.equations import Equations, solve
-from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging, turn_of, turned
+from sphisto.field.kriging import Kriged, Kriging, choose_covariance, fit_kriging
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error, composition_errors, gain_of
+from sphisto.field.rotation import inverse_of, rotation_of
 from sphisto.field.windows import around
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import Observations
@@ -129,11 +130,11 @@ def fit_cokriging(
     )
     slopes = (0.0,) if drift is None else tuple(sorted(drift.regression.config.slopes))
     first = columns @ (pick[0] - slopes[-1] * pick_drift if drift else pick[0])
-    rotation = turned(first, 1 + observations.n_contrasts) if drift is None else drift.regression.rotation
+    rotation = rotation_of(first, 1 + observations.n_contrasts) if drift is None else drift.regression.rotation
     covariance = choose_covariance(
         observations.places,
         at_spots,
-        first @ turn_of(rotation),
+        first @ inverse_of(rotation),
         np.square(rotation).sum(axis=1),
         observations.pitch,
         config,
@@ -227,7 +228,7 @@ def _detailed(
     mixing = mixing - fitted.slope * pick_drift if fitted.drift else mixing
     kriging, n_plain = fitted.kriging, fitted.roots.n_plain
     component = len(kriging.model.slopes) - 1 - fitted.roots.n_contrasts  # the root of the total is kriged by itself
-    turn = turn_of(kriging.model.rotation)
+    turn = inverse_of(kriging.model.rotation)
     needed, shares = equations.of(kriging.model.nuggets), kriging.model.shares[:, component]
     slope = choose_slope(needed, mixing @ turn[:, component], pick_stain, shares, config)
     if slope is None:

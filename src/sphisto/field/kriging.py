@@ -23,20 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg import block_diag, cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve
 
 from sphisto._cores import in_parts
 from sphisto.core.places import Places
 from sphisto.field.config import FieldConfig
 from sphisto.field.covariance import Covariance, spherical
 from sphisto.field.equations import Equations, decomposed, solve, trend_spread
+from sphisto.field.rotation import inverse_of, rotation_of
 from sphisto.field.windows import Windows
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 
 _LEAST_APART = 1e-6  # squared difference of features, of a mean squared length of 1, that is more than rounding
-_LEAST_COMPONENT = 1e-3  # of the largest; smaller ones are rounding
 _LEAST_NEEDED = 1e-3  # share of a nugget in any component; each costs as much as the others
 _STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
 _AT_ONCE = 512  # points of a thread: what is in memory at once is that many times the spots, for each
@@ -346,8 +346,8 @@ def fit_kriging(
     """
     centred, nuggets, rows = equations.columns @ mixing, equations.nuggets, equations.rows
     is_rest = rotation is not None
-    rotation = turned(centred, apart) if rotation is None else rotation
-    turn = turn_of(rotation)
+    rotation = rotation_of(centred, apart) if rotation is None else rotation
+    turn = inverse_of(rotation)
     components = centred @ turn
     noise = np.ones(len(rotation))
     if halves is not None:
@@ -379,20 +379,6 @@ def fit_kriging(
         (equations.solved @ (mixing @ turn)).astype(np.float32), equations.drift,
         model.quantities(known), model.quantities(predicted * slopes), variance,
     )  # fmt: skip
-
-
-def turned(centred: Floats, apart: int) -> Floats:
-    """(q, K) rotation of uncorrelated components of variance 1 into quantities, its rows orthogonal."""
-    shared, own = np.split(centred, [centred.shape[1] - apart], axis=1)
-    _, sizes, right = np.linalg.svd(shared, full_matrices=False)
-    kept = sizes > max(_LEAST_COMPONENT * sizes[0], 1e-12)
-    deviation = np.maximum(own.std(axis=0), 1e-12)
-    return np.asarray(block_diag(sizes[kept, None] / np.sqrt(len(centred)) * right[kept], np.diag(deviation)))
-
-
-def turn_of(rotation: Floats) -> Floats:
-    """(K, q) inverse of a (q, K) rotation: from quantities to components."""
-    return rotation.T / np.square(rotation).sum(axis=1)
 
 
 def _slopes(predicted: Floats, measured: Floats) -> Floats:

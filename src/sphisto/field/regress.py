@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sphisto.features.config import DriftConfig
 from sphisto.features.shared import BoundFeatures, SharedFeatures
 from sphisto.field.drift import Drift
-from sphisto.field.kriging import turn_of, turned
 from sphisto.field.neighbours import Neighbour
 from sphisto.field.regression import Regression, Sums
 from sphisto.field.roots import ANSCOMBE, Roots, composition_error
+from sphisto.field.rotation import inverse_of, rotation_of
 from sphisto.genes.observations import Observations
 from sphisto.slide.frames import GridInFrame
 
@@ -64,8 +64,8 @@ def _regressed(
 ) -> Regression:
     quantities = [roots.quantities(observations.density) for _, observations, _ in sections]
     centred = [each - each.mean(axis=0) for each in quantities]
-    rotation = turned(np.concatenate(centred), 1 + roots.n_contrasts)
-    turn = turn_of(rotation)
+    rotation = rotation_of(np.concatenate(centred), 1 + roots.n_contrasts)
+    turn = inverse_of(rotation)
     noise = np.zeros(len(rotation))
     if all(observations.halves is not None for _, observations, _ in sections):
         apart = [roots.quantities(o.halves[0]) - roots.quantities(o.halves[1]) for _, o, _ in sections if o.halves]
