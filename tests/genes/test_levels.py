@@ -8,8 +8,8 @@ from scipy import sparse
 
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import scores
-from sphisto.genes.levels import at_levels, fit_shared, levels_of
-from sphisto.genes.model import rates
+from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of, reconciled
+from sphisto.genes.model import GeneModel, rates
 from sphisto.slide.slide import Measured
 
 CONFIG, GENES = GeneModelConfig(n_factors=3), tuple(f"gene{i}" for i in range(40))
@@ -124,6 +124,39 @@ def test_what_sections_are_made_of_stays_in_factors(rng):
     levels = (shared.levels[0] - shared.levels[1])[often]
     assert 0.6 < found @ true / (true @ true) < 1.2
     assert 0.6 < levels @ yielded / (yielded @ yielded) < 1.4
+
+
+SHIFTED, ALIKE = np.array([[2.0, 1.0, 1.0], [1.0, 1.0, 2.0]]), np.full((2, 3), 4 / 3)
+
+
+@pytest.fixture
+def shared(rng):
+    """Of two sections, before what is left in their levels is known."""
+    loadings = rng.gamma(0.5, 1, (len(GENES), 3)).astype(np.float32)
+    return SharedModel(GeneModel(GENES, loadings / loadings.sum(axis=0)), np.zeros((2, len(GENES))))
+
+
+def shift_of(shared, composition=SHIFTED):
+    own, usual = (each @ shared.shared.loadings.astype(float).T for each in (composition, ALIKE))
+    return np.log(own / usual)
+
+
+@pytest.mark.parametrize(("left", "least", "most"), [(0.0, 1.0, 1.0), (0.05, 0.9, 1.0), (2.0, 0.5, 0.8)])
+def test_a_shift_of_composition_stays_as_far_as_it_explains_levels(shared, rng, left, least, most):
+    """All of it where it explains them all; where it explains next to nothing a section's part in the usual, half of two."""
+    levels = left * rng.normal(size=shared.levels.shape)
+    moved = reconciled(replace(shared, levels=levels), SHIFTED, ALIKE).levels - levels
+    for found, whole in zip(moved, shift_of(shared), strict=True):
+        stays = 1 - found @ whole / (whole @ whole)
+        np.testing.assert_allclose(found, (1 - stays) * whole, atol=1e-12)
+        assert least <= stays + 1e-12
+        assert stays <= most
+
+
+def test_levels_of_a_section_of_which_nothing_is_expected_stay(shared):
+    expected = np.where([[True], [False]], ALIKE, np.nan)
+    found = reconciled(shared, SHIFTED, expected).levels
+    np.testing.assert_array_equal(found, shared.levels)  # and one that nobody else tells anything has no others
 
 
 def test_levels_of_spots_of_several_areas_are_per_area(tissue):

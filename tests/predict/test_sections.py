@@ -17,11 +17,12 @@ from sphisto.field.posterior import prior_mean
 from sphisto.field.regress import regress
 from sphisto.genes.factorize import fit_factors
 from sphisto.genes.model import rates
+from sphisto.genes.observations import observe
 from sphisto.io.slides import make_slide
 from sphisto.predict import sections
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.predict.regression_content import as_content, from_content
-from sphisto.predict.sections import field_of, fit_together, of_common_genes, uses_neighbours
+from sphisto.predict.sections import field_of, fit_together, of_common_genes, shared_model, uses_neighbours
 from sphisto.scoring import metrics
 from sphisto.scoring.at_spots import pool_posterior
 from sphisto.slide.frames import frames_of
@@ -234,3 +235,69 @@ def test_features_of_bins_that_are_summed_to_squares_are_those_of_the_squares(mo
     for features in (given[0][0][2], field.solver.drift.features):
         found = features.maps.at_spots(observed.centers)
         np.testing.assert_allclose(found[whole], observed.of_spots(single)[whole], rtol=1e-4, atol=1e-5)
+
+
+# ---- what differs between sections, by how they were measured and by what they are made of
+
+GENES = tuple(f"gene{i}" for i in range(200))
+
+
+def made(profile, *, yields, seed, more=1.0):
+    """A drawn section: (n, G) true rates by the classes of its tissue, of which one yields ``more``, and counts by these times ``yields``."""
+    drawn = toy(400, 400, pitch_um=60, rng=1)
+    slide = make_slide(sp.io.section(drawn))
+    classes = sp.datasets.toy_truth(drawn, [f"class{i}_a" for i in range(4)]).values
+    centers, reach = slide.spots.centers.round().astype(int), round(slide.spot.um / slide.grid.um_per_px / 3)
+    side = np.arange(-reach, reach + 1)
+    share = classes[:, centers[:, 0, None, None] + side[:, None], centers[:, 1, None, None] + side].mean(axis=(2, 3)).T
+    share[:, np.argsort(share.mean(axis=0))[-2]] *= more
+    rate = share / classes.max() @ profile
+    counts = np.random.default_rng(seed).poisson(rate * yields).astype(np.float32)
+    spots = replace(slide.spots, values=sparse.csr_array(counts), genes=GENES)
+    return replace(slide, name=f"made{seed}", measured=spots), rate
+
+
+def differences(slides, model):
+    """(G,) log ratio of the first section over the second: by composition at usual levels, and by levels; without depth."""
+    usual = model.shared.loadings.astype(np.float64)
+    density = [
+        observe(s, model.of(i), np.ones(len(s.spots.centers), bool), CONFIG.genes).density for i, s in enumerate(slides)
+    ]
+    first, second = (rates(each, usual, model.shared.n_contrasts).mean(axis=0) for each in density)
+    found = np.log(first / second), model.levels[0] - model.levels[1]
+    return [each - each.mean() for each in found]
+
+
+@pytest.fixture
+def profile(rng):
+    return rng.gamma(0.5, 8, (4, len(GENES))) + 0.5
+
+
+@pytest.fixture
+def yields(rng):
+    return np.exp(rng.normal(0, 0.2, (2, len(GENES))))
+
+
+@pytest.mark.parametrize("scaling", ["section", "pooled"])
+def test_a_batch_and_a_difference_in_tissue_are_both_found(profile, yields, scaling):
+    """One class of the second section has three times the transcripts, which no image shows; each gene has yields of its own."""
+    (one, first), (two, second) = (made(profile, yields=y, seed=i, more=1 + 2 * i) for i, y in enumerate(yields))
+    shared = fit_together([one, two], kept_of([one, two], 1), SOURCES, CONFIG, scaling, 0)
+    found = differences([one, two], shared.model)
+    drawn = np.log(first.mean(axis=0) / second.mean(axis=0)), np.log(yields[0] / yields[1])
+    for each, true in zip(found, drawn, strict=True):
+        assert 0.6 < np.polyfit(true, each, 1)[0] < 1.1
+        assert np.corrcoef(each, true)[0, 1] > 0.9
+
+
+def test_of_a_batch_that_looks_like_composition_less_is_taken_for_it(profile, yields):
+    """The same tissue twice; in the second section yields are also higher for genes of one class."""
+    yields[1] *= np.sqrt(profile[0] / profile.mean(axis=0))
+    slides = [made(profile, yields=y, seed=i)[0] for i, y in enumerate(yields)]
+    kept = kept_of(slides, 1)
+    first = shared_model(slides, kept, CONFIG, 0, None)
+    shared = fit_together(slides, kept, SOURCES, CONFIG, "section", 0, model=first)
+    (before, _), (after, _) = differences(slides, first), differences(slides, shared.model)
+    assert after.std() < 0.9 * before.std()
+    settled = fit_together(slides, kept, SOURCES, CONFIG, "section", 0, model=shared.model, settled=True)
+    np.testing.assert_array_equal(settled.model.levels, shared.model.levels)

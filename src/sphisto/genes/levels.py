@@ -117,6 +117,32 @@ def _expected(
     return found, expected
 
 
+def reconciled(shared: SharedModel, own: Floats, expected: Floats) -> SharedModel:
+    """Take some of what sections differ in composition for differences of levels: the more, the less it explains.
+
+    From (c, K) mean densities of each section: by its ``own`` counts, and as ``expected`` of it by others, NaN where
+    nothing is. Levels may happen to change as composition would, and no count tells the one from the other. Where a shift
+    of composition leaves most of the levels unexplained, it is likely to be made of them. What of it stays is the square
+    root of the share that it explains of the levels' variance, and of the rest a section's part in what is usual.
+    """
+    n_plain = shared.shared.n_factors - shared.shared.n_contrasts
+    plain = np.nan_to_num(shared.shared.loadings[:, :n_plain].astype(np.float64))
+    measured = np.flatnonzero(np.isfinite(expected).all(axis=1))
+    levels, part = shared.levels.copy(), 1 / max(len(measured), 1)
+    for i in measured:
+        by_own, by_others = (np.maximum(plain @ each[i, :n_plain], 1e-12) for each in (own, expected))
+        unexplained, shift = shared.levels[i], np.log(by_own / by_others)
+        weights = by_own * np.exp(unexplained)
+        left, whole = _variance(unexplained, weights), _variance(unexplained + shift, weights)
+        explained = np.sqrt(max(1 - left / max(whole, 1e-12), 0.0))
+        levels[i] += (1 - part) * (1 - explained) * shift
+    return replace(shared, levels=levels)
+
+
+def _variance(values: Floats, weights: Floats) -> float:
+    return float(np.average(np.square(values - np.average(values, weights=weights)), weights=weights))
+
+
 def levels_of(model: GeneModel, counts: Floats, expected: Floats, config: GeneModelConfig) -> Floats:
     """(G,) levels of genes in a section that was not among those a model is of.
 

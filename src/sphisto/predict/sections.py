@@ -24,7 +24,7 @@ from sphisto.field.drift import Drift, checked
 from sphisto.field.field import Field
 from sphisto.field.regress import regress
 from sphisto.field.regression import Regression
-from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of
+from sphisto.genes.levels import SharedModel, at_levels, fit_shared, levels_of, reconciled
 from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import rates
 from sphisto.genes.observations import Observations, observe
@@ -71,36 +71,68 @@ def fit_together(
     loadings: Loadings | None = None,
     model: SharedModel | None = None,
     maps: Sequence[FeatureMaps] | None = None,
+    settled: bool = False,
 ) -> Shared:
     """Fit what sections share to the ``kept`` (n,) spots of each, all of the same genes.
 
     None is kept of a section that is to be predicted without spots. ``loadings`` are given ones, which take the place
-    of factors; a ``model`` stays as it is. ``maps`` are what :func:`wide_maps` read, read here if not given.
+    of factors; those of a ``model`` stay as they are, and if it is ``settled`` so do its levels. ``maps`` are what
+    :func:`wide_maps` read, read here if not given.
     """
     if model is None:
         model = shared_model(slides, kept, config, seed, loadings)
     if maps is None:
         maps = wide_maps(slides, sources, config)
-    teaching = [i for i, each in enumerate(kept) if each.any()]
+    known = [i for i, each in enumerate(kept) if each.any()]
+    observed = {i: observe(slides[i], model.of(i), kept[i], config.genes) for i in known}
+    shared = _regressed(slides, observed, model, config, scaling, seed, maps)
+    if settled or len(known) < 2:
+        return shared
+    model = _levelled(shared, observed)
+    observed = {i: observe(slides[i], model.of(i), kept[i], config.genes) for i in known}
+    return _regressed(slides, observed, model, config, scaling, seed, maps)
+
+
+def _regressed(
+    slides: Sequence[Slide],
+    observed: dict[int, Observations],
+    model: SharedModel,
+    config: FitConfig,
+    scaling: Scaling,
+    seed: int,
+    maps: Sequence[FeatureMaps],
+) -> Shared:
+    """Let the sections that were observed teach, by features of either standardisation."""
     placed = _placed(slides, config)
-    observed = [observe(slides[i], model.of(i), kept[i], config.genes) for i in teaching]
     regressions: dict[Scaling, Regression] = {}
     for each in SCALINGS:
-        features = share_features([slides[i] for i in teaching], [maps[i] for i in teaching], each, config.drift, seed)
+        features = share_features([slides[i] for i in observed], [maps[i] for i in observed], each, config.drift, seed)
         sections = [
             (slides[i].name, observations, features.of(slides[i], maps[i]).over(observations.area))
-            for i, observations in zip(teaching, observed, strict=True)
+            for i, observations in observed.items()
         ]
         regressions[each] = regress(
             features,
             sections,
             config.drift,
             least_sum=config.field.least_sum,
-            placed=[placed[i] for i in teaching] if placed else (),
+            placed=[placed[i] for i in observed] if placed else (),
         )
     features = regressions[scaling].features
     bound = tuple(features.of(slide, each) for slide, each in zip(slides, maps, strict=True))
     return Shared(model, regressions, scaling, bound, tuple(placed or [None] * len(slides)))
+
+
+def _levelled(shared: Shared, observed: dict[int, Observations]) -> SharedModel:
+    """Reconcile levels with what the image of each section leads the others to expect of it, registered or not."""
+    own = np.full((len(shared.bound), shared.model.shared.n_factors), np.nan)
+    expected = own.copy()
+    for i, observations in observed.items():
+        drift = shared.drift(i)
+        assert drift is not None  # several were observed
+        own[i] = observations.density.mean(axis=0)
+        expected[i] = replace(drift, placed=None).alone().density(observations.centers).mean(axis=0)
+    return reconciled(shared.model, own, expected)
 
 
 def shared_model(

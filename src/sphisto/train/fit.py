@@ -148,11 +148,13 @@ def fit_sections(
     )  # fmt: skip
     known = [informative(slide) for slide in slides]
     with stage("factors and what sections share, of all spots"):
-        model = shared.model
-        if not any(gates):  # then factors need not be the network's own
+        model, used = shared.model, any(gates)
+        if not used:  # then factors need not be the network's own
             found_anew = shared_model(slides, known, config, recipe.seed, recipe.loadings)
             model = replace(found_anew, shared=found_anew.shared.in_order_of(model.shared))
-        shared = fit_together(slides, known, recipe.sources, config, scaling, recipe.seed, model=model, maps=maps)
+        shared = fit_together(
+            slides, known, recipe.sources, config, scaling, recipe.seed, model=model, maps=maps, settled=used
+        )
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)
     with stage("skill of genes"):
