@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto.core.pieces import in_pieces
+
 
 def check_counts(x: Any, *, at_once: int = 1_000_000) -> str | None:
     """Return what keeps the values from being raw counts, None if nothing does.
@@ -35,8 +37,8 @@ def check_counts(x: Any, *, at_once: int = 1_000_000) -> str | None:
     if values.dtype.kind not in "if":
         return f"holds values of dtype {values.dtype}"
     flat = values.reshape(-1)
-    for start in range(0, flat.size, at_once):
-        problem = _check_chunk(flat[start : start + at_once])
+    for some in in_pieces(flat.size, at_once=at_once):
+        problem = _check_chunk(flat[some])
         if problem:
             return problem
     return None

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from sphisto.core.pieces import in_pieces
+
 _MOST_THREADS = 8  # more would hold more memory than they save time
 _entering = threading.Lock()
 _n_inside = 0  # threads that are within `one_blas_thread`
@@ -46,7 +48,7 @@ def one_blas_thread() -> Iterator[None]:
 
 def in_parts(fill: Callable[[slice], None], n: int, at_once: int) -> None:
     """Fill ``n`` results, ``at_once`` by each thread: numpy computes most by one thread alone."""
-    parts = [slice(start, start + at_once) for start in range(0, n, at_once)]
+    parts = in_pieces(n, at_once=at_once) if n else []
     n_threads = min(n_cores(), len(parts), _MOST_THREADS)
     if n_threads < 2:
         for part in parts:

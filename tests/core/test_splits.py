@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sphisto.core.splits import column_pieces, random_spots, spot_blocks
+from sphisto.core.splits import random_spots, spot_blocks
 
 
 @pytest.fixture
@@ -55,12 +55,3 @@ def test_what_cannot_be_split_is_refused(lattice, rng):
         random_spots(1, 0.5, rng)
     with pytest.raises(ValueError, match=r"holds all 2 spots.*single spots instead"):
         spot_blocks(np.array([[0.0, 0.0], [0.0, 1e-6]]), 1.0, 0.2, rng)
-
-
-@pytest.mark.parametrize(
-    ("n", "each", "at_once", "sizes"), [(10, 4, 20, [5, 5]), (3, 100, 1, [1, 1, 1]), (0, 5, 9, [0])]
-)
-def test_columns_are_cut_into_pieces_that_fit(n, each, at_once, sizes):
-    pieces = column_pieces(n, each, at_once)
-    assert [len(piece) for piece in pieces] == sizes
-    np.testing.assert_array_equal(np.concatenate(pieces), np.arange(n))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+from sphisto.core.pieces import in_pieces
 from sphisto.features.config import DriftConfig
 from sphisto.field.neighbours import Neighbour, Neighbours
 from sphisto.slide.frames import Frame
@@ -34,7 +37,8 @@ def test_it_is_the_weighted_mean_of_all_of_them(rng, monkeypatch):
         weight = np.where(apart < 3 * far, np.exp(-(apart**2) / (2 * far**2)), 0) * CONFIG.per_section**step
         sums, weights = sums + weight @ values, weights + weight.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(told(sections, rest, places), sums / weights, atol=1e-9)
-    monkeypatch.setattr("sphisto.field.neighbours._AT_ONCE", 3)  # and some places after others
+    one_by_one = partial(in_pieces, at_once=1)
+    monkeypatch.setattr("sphisto.field.neighbours.in_pieces", one_by_one)
     np.testing.assert_allclose(told(sections, rest, places), sums / weights, atol=1e-9)
     assert told(sections, rest, np.zeros((0, 2))).shape == (0, 3)
 

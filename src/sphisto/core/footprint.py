@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from sphisto.core.pieces import in_pieces
 from sphisto.core.rasterize import cover, ring_edges
 from sphisto.core.tiles import Window
 
@@ -157,8 +158,7 @@ class Footprint:
             msg = f"The size of a region must be positive, found {sizes.min()} px."
             raise ValueError(msg)
         parts = []
-        for start in range(0, max(len(centers), 1), at_once):
-            chunk = slice(start, start + at_once)
+        for chunk in in_pieces(len(centers), at_once=at_once):
             rings = centers[chunk, None] + sizes[chunk, None, None] * corners
             region = np.repeat(np.arange(len(rings)), len(corners))
             parts.append(cls._from_edges(shape, ring_edges(rings), region, len(rings)))

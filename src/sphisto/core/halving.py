@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.pieces import in_pieces
 from sphisto.core.tiles import Window
-
-_AT_ONCE = 2**17  # values that are halved together: they stay in the processor's own memory
 
 
 def twice(window: Window) -> Window:
@@ -32,9 +31,8 @@ def halve(values: NDArray[Any], tissue: NDArray[np.bool_] | None) -> NDArray[np.
     inside = None if tissue is None else tissue[None, :height, :width]
     area = None if inside is None else np.maximum(_sums(inside.view(np.uint8)), 1)
     means = np.empty((len(values), height // 2, width // 2), dtype=np.float32)
-    at_once = max(_AT_ONCE // max(height * width, 1), 1)
-    for c in range(0, len(values), at_once):
-        part, out = values[c : c + at_once], means[c : c + at_once]
+    for some in in_pieces(len(values), height * width, at_once=2**17):  # they stay in the processor's own memory
+        part, out = values[some], means[some]
         _sums(part.astype(np.float32, copy=False), out)
         if not np.isfinite(out).all():
             out[:] = _halve_known(part, inside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
+from sphisto.core.pieces import in_pieces
 from sphisto.core.places import Places
 from sphisto.core.pooling import TilePool
 from sphisto.core.spot import Spot
@@ -60,9 +62,8 @@ class LazyFootprint:
 
     def parts(self, *, at_once: int = 2**19) -> Iterator[Footprint]:
         """Draw all of them in their order, as many at a time as cover ``at_once`` px: this bounds the memory."""
-        n = max(1, int(at_once / self.spot.area_px(self.grid.um_per_px)))
-        for start in range(0, len(self), n):
-            yield self.select(slice(start, start + n)).drawn()
+        for some in in_pieces(len(self), math.ceil(self.spot.area_px(self.grid.um_per_px)), at_once=at_once):
+            yield self.select(some).drawn()
 
     def within(self, window: Window) -> Footprint:
         """Keep all spots, but only their pixels in the window, counted from its corner."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.footprint import Footprint
+from sphisto.core.pieces import in_pieces
 from sphisto.core.tiles import Window
 
 
@@ -53,9 +54,9 @@ class TilePool:
         if len(here) == 0:
             return
         part = part.select(here)
-        for c in range(0, len(planes), self.at_once):
-            points = planes[c : c + self.at_once, part.y, part.x]
-            self.sums[here, c : c + self.at_once] += part.pool_points(points if stored is None else stored(points))
+        for some in in_pieces(len(planes), at_once=self.at_once):
+            points = planes[some, part.y, part.x]
+            self.sums[here, some] += part.pool_points(points if stored is None else stored(points))
 
     def means(self) -> NDArray[np.float64]:
         """(n, c) averages over the part of each region within the raster; 0 where there is none."""

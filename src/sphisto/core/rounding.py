@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.pieces import in_pieces
+
 
 def round_mantissa(values: NDArray[Any], *, bits: int = 12) -> NDArray[np.float32]:
     """Round to float32 with fewer mantissa bits, so that they compress; NaN stays NaN.
@@ -25,8 +27,8 @@ def round_in_place(values: NDArray[np.float32], *, bits: int = 12, at_once: int 
     least, kept = (np.uint32(1) << (drop - np.uint32(1))) - np.uint32(1), ~np.uint32((1 << drop) - 1)
     flat = values.reshape(-1)
     last = np.empty(min(at_once, flat.size), dtype=np.uint32)
-    for start in range(0, flat.size, at_once):
-        part = flat[start : start + at_once]
+    for some in in_pieces(flat.size, at_once=at_once):
+        part = flat[some]
         finite = np.isfinite(part)
         here: Any = True if finite.all() else finite  # a mask makes it several times as slow
         words, odd = part.view(np.uint32), last[: part.size]

@@ -63,8 +63,3 @@ def _check(n: int, share: float) -> None:
     if n < 2:
         msg = f"Found {n} spot(s); expected at least two, so that one can be held out."
         raise ValueError(msg)
-
-
-def column_pieces(n: int, each: int, at_once: int) -> list[NDArray[np.intp]]:
-    """Cut n columns of so many numbers ``each`` into pieces of about ``at_once`` numbers, of a column at least."""
-    return np.array_split(np.arange(n), max(1, min(n, -(-n * each // at_once))))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.pieces import in_pieces
 from sphisto.features.components import basis_of, moments, standardised
 from sphisto.features.config import DriftConfig
 from sphisto.features.maps import FeatureMaps
@@ -66,8 +67,8 @@ class SharedFeatures:
         n_linear = self.basis.shape[1]
         of_landmarks = self.whitening @ coefficients[n_linear:]
         out = np.sqrt(self.linear) * (components @ coefficients[:n_linear])
-        for start in range(0, len(components), _AT_ONCE):
-            out[start : start + _AT_ONCE] += self._likeness(components[start : start + _AT_ONCE]) @ of_landmarks
+        for some in in_pieces(len(components), len(self.landmarks)):
+            out[some] += self._likeness(components[some]) @ of_landmarks
         return np.asarray(out)
 
     def _likeness(self, components: Floats) -> Floats:
@@ -84,13 +85,12 @@ class SharedFeatures:
     def shift(self, standardised: Floats) -> NDArray[np.float64]:
         """(m,) distance of (m, p) features from all known ones, over what 99 % of the known keep to."""
         found = np.empty(len(standardised))
-        for start in range(0, len(standardised), _AT_ONCE):
-            part = np.clip(standardised[start : start + _AT_ONCE], -_FARTHEST, _FARTHEST).astype(np.float32)
-            found[start : start + len(part)] = _squares(part, self.known).min(axis=1)
+        for some in in_pieces(len(standardised), len(self.known)):
+            part = np.clip(standardised[some], -_FARTHEST, _FARTHEST).astype(np.float32)
+            found[some] = _squares(part, self.known).min(axis=1)
         return np.sqrt(found) / self.usual
 
 
-_AT_ONCE = 2_000  # places whose distances to all known ones are in memory
 _FARTHEST = 50.0  # standard deviations: beyond, a place is as strange as it can be
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from sphisto.core.splits import column_pieces, evenly_spread
+from sphisto.core.pieces import in_pieces
+from sphisto.core.splits import evenly_spread
 
 if TYPE_CHECKING:  # the baseline of the benchmarks is computed anew when what this module imports has changed
     from sphisto.core.tiles import Window
@@ -63,7 +64,7 @@ def choose_width(
     distance, spot = distance[others].reshape(-1, near - 1), spot[others].reshape(-1, near - 1)
     weights = [_normalised(distance, spot, pitch * width, len(centers)) for width in widths]
     errors = np.zeros(len(widths))
-    for some in column_pieces(values.shape[1], len(centers), at_once):
+    for some in in_pieces(values.shape[1], len(centers), at_once=at_once):
         known = values[:, some].toarray() if isinstance(values, sparse.csr_array) else values[:, some]
         errors += [np.square(np.sqrt(each @ known) - np.sqrt(known)).sum() for each in weights]
     return pitch * widths[int(errors.argmin())]

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from sphisto.core.pieces import in_pieces
 from sphisto.features.config import DriftConfig
 from sphisto.slide.frames import Frame
 
 Floats = NDArray[np.floating]
 
 _END = 3.0  # standard deviations at which a Gaussian ends
-_AT_ONCE = 4_096  # places whose neighbours are in memory together
 _MOST = 48  # observations of a section around a place
 _LEAST_WEIGHT = 0.1  # of a section that is so many away that no more of it is used
 
@@ -53,8 +53,8 @@ class Neighbours:
 
     def at(self, places: NDArray[np.float64]) -> Floats:
         """(m, Q) expected beyond features at (m, 2) places y, x in um of the common frame."""
-        parts = range(0, max(len(places), 1), _AT_ONCE)  # the neighbours of all at once would take GB
-        return np.concatenate([self._at(places[start : start + _AT_ONCE]) for start in parts])
+        parts = in_pieces(len(places), _MOST * self.rest[0].shape[1])  # the neighbours of all at once would take GB
+        return np.concatenate([self._at(places[some]) for some in parts])
 
     def _at(self, places: NDArray[np.float64]) -> Floats:
         sums, weights = np.zeros((len(places), self.rest[0].shape[1])), np.zeros((len(places), 1))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.pieces import in_pieces
+
 Floats = NDArray[np.floating]
 
 _LEAST_RATE = 1e-9  # counts; no division by none
 ANSCOMBE = 3 / 8
 """Counts added before roots are taken: roots of few counts alone are no measure of them."""
 _LEAST_DEPTH = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
-_AT_ONCE = 2**20  # numbers in memory: points, genes and components
 _LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
 _MOST_GAIN = 10.0
 
@@ -73,9 +74,7 @@ class Roots:
         To first order: a density is its share of the sum of gained squares, times the gained square of their sum.
         """
         out = np.empty((len(density), len(loadings)))
-        at_once = max(_AT_ONCE // (len(loadings) * len(rotation)), 1)
-        for start in range(0, len(density), at_once):
-            part = slice(start, start + at_once)
+        for part in in_pieces(len(density), len(loadings) * len(rotation), at_once=2**20):
             change = self._change_of_rates(density[part], rotation, gain, loadings.astype(np.float64))
             change *= np.sqrt(variance[part])[:, None]
             out[part] = np.square(change, out=change).sum(axis=2)

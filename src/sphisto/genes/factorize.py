@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
 
-from sphisto.core.splits import column_pieces
+from sphisto.core.pieces import in_pieces
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Measured
-
-_AT_ONCE = 2**22  # numbers of a table of spots and genes that are in memory together
 
 
 def fit_factors(
@@ -217,9 +215,9 @@ def _shrunken(
     scale = np.maximum(loadings[prior.named].sum(axis=0), 1e-12)
     out, weights = loadings / scale, weights * scale
     exposure = weights.sum(axis=0)
-    pieces = column_pieces(len(out), len(values), _AT_ONCE)
+    parts = in_pieces(len(out), len(values))
     for _ in range(config.shrinking_passes):
-        shares = [(values[:, some] / np.maximum(weights @ out[some].T, 1e-12)).T @ weights for some in pieces]
+        shares = [(values[:, some] / np.maximum(weights @ out[some].T, 1e-12)).T @ weights for some in parts]
         out = prior.mean * (1 + out * np.vstack(shares) / prior.shape) / (1 + prior.mean * exposure / prior.shape)
     return np.asarray(out / out.sum(axis=0))
 
@@ -240,7 +238,7 @@ def _contrasts(
     gene, depth = loadings @ weights.mean(axis=0), weights @ loadings.sum(axis=0)
     depth = np.maximum(depth / depth.mean(), 1e-12)[:, None]
     known, n = np.flatnonzero(gene > 0), len(values)
-    g, pieces = len(known), [known[some] for some in column_pieces(len(known), n, _AT_ONCE)]
+    g, pieces = len(known), [known[some] for some in in_pieces(len(known), n)]
 
     def left(some: NDArray[np.intp]) -> NDArray[np.float64]:
         return (values[:, some] - weights @ loadings[some].T) / np.sqrt((gene[some] + config.faint) * depth)
@@ -298,8 +296,8 @@ def scores(
     plain, contrasts = np.split(factors.loadings.astype(np.float64), [factors.n_factors - factors.n_contrasts], axis=1)
     few, loadings = _most_telling(values, plain, config.scored_genes) if is_counts else (values, plain)
     parts = []
-    for start in range(0, values.shape[0], config.most_spots):
-        dense = few[start : start + config.most_spots].toarray()
+    for some in in_pieces(values.shape[0], at_once=config.most_spots):
+        dense = few[some].toarray()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Maximum number of iterations")
             part, _, _ = non_negative_factorization(
@@ -310,8 +308,7 @@ def scores(
                 max_iter=config.iterations,
                 **_divergence(is_counts),
             )
-        block = values[start : start + config.most_spots]
-        parts.append(np.column_stack([part, _contrast_values(block, part, plain, contrasts, config.faint)]))
+        parts.append(np.column_stack([part, _contrast_values(values[some], part, plain, contrasts, config.faint)]))
     return np.concatenate(parts).astype(np.float64)
 
 

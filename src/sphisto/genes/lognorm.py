@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.pieces import in_pieces
+
 Floats = NDArray[np.floating]
 
 _MOST_SUMMED = 20.0  # expected counts up to which every possible count is summed
 _TAIL = 1e-6  # probability of greater counts at which the sum ends
 _LITTLE = 0.05  # scatter of rates over their squared mean, up to which the logarithm is taken to second order
 _NODES = 32  # rates that stand for all that a gene may have, where they scatter more
-_BLOCK = 1 << 17  # values at a time
 
 
 def expected_lognorm(mean: Floats, dispersion: Floats, total: Floats, target_sum: float) -> NDArray[np.float32]:
@@ -38,9 +39,7 @@ def expected_lognorm(mean: Floats, dispersion: Floats, total: Floats, target_sum
     scatter = np.nan_to_num(np.asarray(dispersion, dtype=np.float64))
     relative_rates, weights = _rates(scatter)
     found = np.empty(mean.shape, dtype=np.float32)
-    size = max(_BLOCK // max(mean.shape[1], 1), 1)
-    for start in range(0, len(mean), size):
-        rows = slice(start, start + size)
+    for rows in in_pieces(len(mean), mean.shape[1], at_once=2**17):
         some = np.asarray(mean[rows], dtype=np.float64)
         rest = np.maximum(np.asarray(total[rows], dtype=np.float64)[:, None] - some, 0)
         values = np.where(np.isnan(some), np.nan, 0.0)

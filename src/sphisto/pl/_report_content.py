@@ -12,6 +12,7 @@ import numpy as np
 from sphisto import __version__, _keys
 from sphisto._progress import stage
 from sphisto._settings import logger
+from sphisto.core.pieces import in_pieces
 from sphisto.core.tiles import Window
 from sphisto.genes.model import require_genes
 from sphisto.io.counts import in_memory, matrix_of
@@ -43,7 +44,6 @@ _DEFAULT_GENES, _BEST_GENES = 20, 12
 _BYTES = 0.15  # of a file for each gene and px on tissue, as rasters of fits take; noise takes up to 1.25
 _MOST_MB = 100  # browsers open more slowly, and mail and wikis do not take it
 _MOST_SPOTS = 20_000  # more are no spots but bins, too many to be drawn one by one
-_AT_ONCE = 2**28  # bytes of genes that are read together, as each reading unpacks all factor maps
 _MAPS = {
     "viridis": "Viridis",
     "cividis": "Cividis",
@@ -327,9 +327,9 @@ def _any_gene(store: Store, key: str) -> str:
 
 def _rasters(store: Store, part: Part) -> Iterator[NDArray[np.float32]]:
     """(y, x) rasters of the genes at the level that is shown, in their order, NaN outside tissue."""
-    n = max(1, _AT_ONCE // (4 * part.grid.height * part.grid.width))
-    for first in range(0, len(part.genes), n):
-        found = stored_genes(store, part.key, part.genes[first : first + n])
+    size = part.grid.height * part.grid.width
+    for some in in_pieces(len(part.genes), size, at_once=2**26):  # each reading unpacks all factor maps
+        found = stored_genes(store, part.key, part.genes[some])
         yield from found.read(part.level, Window(0, 0, *part.grid.shape))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto.core.splits import column_pieces
+from sphisto.core.pieces import in_pieces
 from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def score(
         Numbers of a table that are in memory together.
     """
     genes, truth = np.flatnonzero(scored), truth.astype(np.float64)
-    pieces = [genes[some] for some in column_pieces(len(genes), truth.shape[0], at_once)]
+    pieces = [genes[some] for some in in_pieces(len(genes), truth.shape[0], at_once=at_once)]
     if not is_counts:
         parts = [_correlations(predicted, truth[:, some].toarray(), some) for some in pieces]
         return _joined(parts, {})

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sphisto.core.splits import column_pieces
+from sphisto.core.pieces import in_pieces
 from sphisto.field.field import Field
 from sphisto.genes.model import GeneModel, rates
 from sphisto.scoring import metrics
@@ -52,8 +52,8 @@ def left_out_skill(field: Field, model: GeneModel, slide: Slide, *, least: int =
 
     Tables of ``at_once`` numbers are in memory together, of some genes at all these spots.
     """
-    at_most = min(field.config.left_out, len(field.observations))
-    pieces = column_pieces(len(model.genes), at_most, at_once)
+    at_most, genes = min(field.config.left_out, len(field.observations)), np.arange(len(model.genes))
+    pieces = [genes[some] for some in in_pieces(len(genes), at_most, at_once=at_once)]
     rows, density, _ = field.leave_one_out(model.at(pieces[0]))
     spots, of_row = field.observations.spots_of(rows)
     gather = sparse.csr_array((np.ones(len(spots)), (of_row, np.arange(len(spots)))), shape=(len(rows), len(spots)))

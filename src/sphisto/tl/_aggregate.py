@@ -11,6 +11,7 @@ from sphisto._former import former_keywords, named
 from sphisto._progress import stage
 from sphisto._settings import logger
 from sphisto.core.bins import square_bins
+from sphisto.core.pieces import in_pieces
 from sphisto.core.pooling import TilePool
 from sphisto.core.tiles import plan_tiles
 from sphisto.genes.lognorm import expected_lognorm
@@ -186,7 +187,7 @@ def _fill(table: AnnData, sums: Any, tissue: Any, model: GeneModel) -> None:
     """Turn factors summed over regions into counts and densities, some regions at a time: not all in double precision."""
     table.X = np.empty(table.shape, dtype=np.float32)
     table.layers["density"] = np.empty(table.shape, dtype=np.float32)
-    for rows in _blocks(len(sums)):
+    for rows in in_pieces(len(sums), len(model.genes)):
         counts = rates(sums[rows], model.loadings.astype(np.float64), model.n_contrasts)
         table.X[rows] = counts
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -196,12 +197,11 @@ def _fill(table: AnnData, sums: Any, tissue: Any, model: GeneModel) -> None:
 def _totals(factors: Any, model: GeneModel) -> Any:
     """(m,) counts of all genes of a model at (m, K) factor values."""
     loadings = model.loadings.astype(np.float64)
-    parts = [rates(factors[rows], loadings, model.n_contrasts).sum(axis=1) for rows in _blocks(len(factors))]
+    parts = [
+        rates(factors[rows], loadings, model.n_contrasts).sum(axis=1)
+        for rows in in_pieces(len(factors), len(model.genes))
+    ]
     return np.concatenate(parts)
-
-
-def _blocks(n: int, size: int = 1024) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, max(n, 1), size)]
 
 
 def _sd(store: Store, key: str, footprint: Regions, names: list[str]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from scipy import sparse
 from sphisto._progress import stage
 from sphisto._settings import logger
 from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.pieces import in_pieces
 from sphisto.core.tiles import Tile
 from sphisto.field.posterior import Posterior
 from sphisto.genes.model import GeneModel, rates
@@ -19,8 +20,6 @@ from sphisto.predict.fitted import Fitted
 from sphisto.predict.tiles import predict_points, tiles_of
 from sphisto.scoring import metrics
 from sphisto.slide.slide import Slide
-
-_AT_ONCE = 2**22  # counts in memory: spots and genes
 
 
 def gated(
@@ -78,10 +77,8 @@ def _deviances(
     model: GeneModel, density: NDArray[np.float64], slide: Slide, spots: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """(m,) Poisson deviance of some spots where densities are (m, K); all genes of few of them are in memory at once."""
-    loadings, at_once = model.loadings.astype(np.float64), max(_AT_ONCE // len(model.genes), 1)
-    parts = [np.zeros(0)]
-    for start in range(0, len(spots), at_once):
-        part = slice(start, start + at_once)
+    loadings, parts = model.loadings.astype(np.float64), []
+    for part in in_pieces(len(spots), len(model.genes)):
         counts = slide.spots.values[spots[part]].toarray().astype(np.float64)
         parts.append(metrics.poisson_deviance(rates(density[part], loadings, model.n_contrasts).T, counts.T))
     return np.concatenate(parts)
