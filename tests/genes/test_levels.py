@@ -145,7 +145,7 @@ def shift_of(shared, composition=SHIFTED):
 def test_a_shift_of_composition_stays_as_far_as_it_explains_levels(shared, rng, left, least, most):
     """All of it where it explains them all; where it explains next to nothing a section's part in the usual, half of two."""
     levels = left * rng.normal(size=shared.levels.shape)
-    moved = reconciled(replace(shared, levels=levels), SHIFTED, ALIKE).levels - levels
+    moved = reconciled(replace(shared, levels=levels), SHIFTED, ALIKE, CONFIG).levels - levels
     for found, whole in zip(moved, shift_of(shared), strict=True):
         stays = 1 - found @ whole / (whole @ whole)
         np.testing.assert_allclose(found, (1 - stays) * whole, atol=1e-12)
@@ -155,7 +155,7 @@ def test_a_shift_of_composition_stays_as_far_as_it_explains_levels(shared, rng, 
 
 def test_levels_of_a_section_of_which_nothing_is_expected_stay(shared):
     expected = np.where([[True], [False]], ALIKE, np.nan)
-    found = reconciled(shared, SHIFTED, expected).levels
+    found = reconciled(shared, SHIFTED, expected, CONFIG).levels
     np.testing.assert_array_equal(found, shared.levels)  # and one that nobody else tells anything has no others
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import sphisto as sp
-from sphisto.config import FitConfig
+from sphisto.config import FitConfig, GeneModelConfig
 from sphisto.core.tiles import plan_tiles
 from sphisto.core.upsample import COARSEST
 from sphisto.datasets import toy
@@ -301,3 +301,6 @@ def test_of_a_batch_that_looks_like_composition_less_is_taken_for_it(profile, yi
     assert after.std() < 0.9 * before.std()
     settled = fit_together(slides, kept, SOURCES, CONFIG, "section", 0, model=shared.model, settled=True)
     np.testing.assert_array_equal(settled.model.levels, shared.model.levels)
+    unshifted = FitConfig(genes=GeneModelConfig(level_shift=0))
+    found = fit_together(slides, kept, SOURCES, unshifted, "section", 0, model=first)
+    np.testing.assert_array_equal(found.model.levels, first.levels)

@@ -61,6 +61,9 @@ class GeneModelConfig:
     level_rounds, level_passes
         Rounds in which levels of several sections and loadings are adapted to each other, and passes of levels in each. With
         none, a difference in what sections are made of is taken for one of levels.
+    level_shift
+        Part of a difference in composition that goes to levels where it explains none of these: it may as well be one of
+        how sections were measured. Set it to 0 where sections are known to differ in what they are made of.
     least_tissue
         Share of a spot on tissue below which its density is not scaled up further, for lying at the tissue's edge.
     """
@@ -86,6 +89,7 @@ class GeneModelConfig:
     firm: float = 20.0
     level_rounds: int = 1
     level_passes: int = 3
+    level_shift: float = 1.0
     least_tissue: float = 0.25
 
     def __post_init__(self) -> None:
@@ -113,7 +117,7 @@ class GeneModelConfig:
                 "faint",
             ),
             whole_from_zero=("level_rounds", "level_passes"),
-            shares=("least_certain", "contrast_share", "least_tissue"),
+            shares=("least_certain", "contrast_share", "least_tissue", "level_shift"),
         )
 
     def n_factors_for(self, n_spots: int, n_genes: int) -> int:

@@ -117,7 +117,7 @@ def _expected(
     return found, expected
 
 
-def reconciled(shared: SharedModel, own: Floats, expected: Floats) -> SharedModel:
+def reconciled(shared: SharedModel, own: Floats, expected: Floats, config: GeneModelConfig) -> SharedModel:
     """Take some of what sections differ in composition for differences of levels: the more, the less it explains.
 
     From (c, K) mean densities of each section: by its ``own`` counts, and as ``expected`` of it by others, NaN where
@@ -135,7 +135,7 @@ def reconciled(shared: SharedModel, own: Floats, expected: Floats) -> SharedMode
         weights = by_own * np.exp(unexplained)
         left, whole = _variance(unexplained, weights), _variance(unexplained + shift, weights)
         explained = np.sqrt(max(1 - left / max(whole, 1e-12), 0.0))
-        levels[i] += (1 - part) * (1 - explained) * shift
+        levels[i] += config.level_shift * (1 - part) * (1 - explained) * shift
     return replace(shared, levels=levels)
 
 

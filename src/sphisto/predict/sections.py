@@ -86,9 +86,9 @@ def fit_together(
     known = [i for i, each in enumerate(kept) if each.any()]
     observed = {i: observe(slides[i], model.of(i), kept[i], config.genes) for i in known}
     shared = _regressed(slides, observed, model, config, scaling, seed, maps)
-    if settled or len(known) < 2:
+    if settled or len(known) < 2 or config.genes.level_shift == 0:
         return shared
-    model = _levelled(shared, observed)
+    model = _levelled(shared, observed, config)
     observed = {i: observe(slides[i], model.of(i), kept[i], config.genes) for i in known}
     return _regressed(slides, observed, model, config, scaling, seed, maps)
 
@@ -123,7 +123,7 @@ def _regressed(
     return Shared(model, regressions, scaling, bound, tuple(placed or [None] * len(slides)))
 
 
-def _levelled(shared: Shared, observed: dict[int, Observations]) -> SharedModel:
+def _levelled(shared: Shared, observed: dict[int, Observations], config: FitConfig) -> SharedModel:
     """Reconcile levels with what the image of each section leads the others to expect of it, registered or not."""
     own = np.full((len(shared.bound), shared.model.shared.n_factors), np.nan)
     expected = own.copy()
@@ -132,7 +132,7 @@ def _levelled(shared: Shared, observed: dict[int, Observations]) -> SharedModel:
         assert drift is not None  # several were observed
         own[i] = observations.density.mean(axis=0)
         expected[i] = replace(drift, placed=None).alone().density(observations.centers).mean(axis=0)
-    return reconciled(shared.model, own, expected)
+    return reconciled(shared.model, own, expected, config.genes)
 
 
 def shared_model(
