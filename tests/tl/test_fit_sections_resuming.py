@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,18 +101,36 @@ def killed(store, reached):
     assert process.returncode == -signal.SIGKILL
 
 
-def kill_in_training(store):
-    killed(store, (store.parent / "a.projection.ckpt").exists)
+@pytest.fixture(scope="module")
+def once_in_training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    killed(folder / "a.zarr", (folder / "a.projection.ckpt").exists)
+    return folder
 
 
-def kill_in_writing_the_second(store):
-    state, journal = store.parent / "a.projection.sections", store.parent / ".a.zarr.new.sphisto" / "journal"
+@pytest.fixture(scope="module")
+def once_in_writing(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("writing")
+    state, journal = folder / "a.projection.sections", folder / ".a.zarr.new.sphisto" / "journal"
 
     def reached():
         first = state.exists() and json.loads(state.read_text())["written"] == ["one"]
         return first and journal.exists() and "region" in journal.read_text()
 
-    killed(store, reached)
+    killed(folder / "a.zarr", reached)
+    return folder
+
+
+@pytest.fixture
+def killed_in_training(once_in_training, tmp_path):
+    """Return the store of a fit that was killed in training, with what is left beside it: a copy of its own."""
+    return shutil.copytree(once_in_training, tmp_path / "training") / "a.zarr"
+
+
+@pytest.fixture
+def killed_in_writing(once_in_writing, tmp_path):
+    """The same, killed while the second section was written."""
+    return shutil.copytree(once_in_writing, tmp_path / "writing") / "a.zarr"
 
 
 def assert_as(store, tables, unbroken):
@@ -131,18 +150,16 @@ def assert_as(store, tables, unbroken):
     assert sorted(path.name for path in store.parent.iterdir()) == ["a.projection.pt", "a.zarr"]
 
 
-def test_a_fit_that_was_killed_in_training_goes_on(tmp_path, run, unbroken):
-    store = tmp_path / "a.zarr"
-    kill_in_training(store)
+def test_a_fit_that_was_killed_in_training_goes_on(killed_in_training, run, unbroken):
+    store = killed_in_training
     assert not store.exists()
     assert_as(store, run(store, resume=True), unbroken)
 
 
-def test_a_fit_that_was_killed_in_writing_the_second_section_goes_on(tmp_path, run, unbroken, monkeypatch):
+def test_a_fit_that_was_killed_in_writing_the_second_section_goes_on(killed_in_writing, run, unbroken, monkeypatch):
     import spatialdata as sd
 
-    store = tmp_path / "a.zarr"
-    kill_in_writing_the_second(store)
+    store = killed_in_writing
     sdata = sd.read_zarr(store)
     assert "projection_one" in sdata.images
     assert "projection_two" not in sdata.images
@@ -160,9 +177,8 @@ def test_a_fit_that_was_killed_in_writing_the_second_section_goes_on(tmp_path, r
     assert {path: path.stat().st_mtime_ns for path in before} == before, "the first section was written again"
 
 
-def test_resuming_another_call_is_refused(tmp_path, run, unbroken, monkeypatch):
-    store = tmp_path / "a.zarr"
-    kill_in_training(store)
+def test_resuming_another_call_is_refused(killed_in_training, run, unbroken):
+    store = killed_in_training
     for options, said in (({"rng": 1}, "rng"), ({"scaling": "pooled"}, "scaling"), ({"genes": ["class1_a"]}, "genes")):
         with pytest.raises(ValueError, match=rf"unfinished fit .*another call: {said} differ.*resume=False"):
             run(store, resume=True, **options)
@@ -176,19 +192,14 @@ def test_resuming_another_call_is_refused(tmp_path, run, unbroken, monkeypatch):
     assert_as(store, run(store, resume=True), unbroken)  # it is still there
 
 
-def test_a_call_without_resume_starts_anew(tmp_path, run, unbroken):
-    store = tmp_path / "a.zarr"
-    kill_in_writing_the_second(store)
-    assert_as(store, run(store), unbroken)
+def test_a_call_without_resume_starts_anew(killed_in_writing, run, unbroken):
+    assert_as(killed_in_writing, run(killed_in_writing), unbroken)
 
 
-def test_what_was_written_and_taken_away_is_written_again(tmp_path, run, unbroken):
-    import shutil
-
-    store = tmp_path / "a.zarr"
-    kill_in_writing_the_second(store)
+def test_what_was_written_and_taken_away_is_written_again(killed_in_writing, run, unbroken):
+    store = killed_in_writing
     shutil.rmtree(store)
-    shutil.rmtree(tmp_path / ".a.zarr.new.sphisto")
+    shutil.rmtree(store.parent / ".a.zarr.new.sphisto")
     assert_as(store, run(store, resume=True), unbroken)
 
 
