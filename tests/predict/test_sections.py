@@ -22,7 +22,14 @@ from sphisto.io.slides import make_slide
 from sphisto.predict import sections
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.predict.regression_content import as_content, from_content
-from sphisto.predict.sections import field_of, fit_together, of_common_genes, shared_model, uses_neighbours
+from sphisto.predict.sections import (
+    field_of,
+    fit_together,
+    of_common_genes,
+    shared_model,
+    uses_neighbours,
+    warn_if_alone,
+)
 from sphisto.scoring import metrics
 from sphisto.scoring.at_spots import pool_posterior
 from sphisto.slide.frames import frames_of
@@ -95,6 +102,22 @@ def test_a_section_with_a_fifth_of_its_spots_is_predicted_better_than_alone(slid
     field = field_of(slide, shared, 1, kept[1], features, CONFIG)
     nothing = field.given(np.zeros(kept[1].sum(), dtype=bool))
     assert np.ptp(nothing.solution.density(slide.spots.centers), axis=0).max() > 0
+
+
+def test_a_section_that_follows_nothing_is_warned_of(slides, caplog):
+    """Of the second section spots have changed their places, so that its image leads to expect what is not there."""
+    order = np.random.default_rng(0).permutation(len(slides[1].spots.centers))
+    moved = replace(slides[1], measured=replace(slides[1].spots, values=slides[1].spots.values[order]))
+    kept = kept_of(slides, 1)
+    for pair, followed in ((slides, 1), ([slides[0], moved], 0)):
+        shared, features = (
+            fit_together(pair, kept, SOURCES, CONFIG, "section", 0),
+            features_of(pair[1], SOURCES, CONFIG),
+        )
+        field = field_of(pair[1], shared, 1, kept[1], features, CONFIG)
+        caplog.clear()
+        warn_if_alone(field, pair[1])
+        assert (field.followed == 0) == (followed == 0) == ("fit it by itself" in caplog.text)
 
 
 def with_genes(slide, genes):

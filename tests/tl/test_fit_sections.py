@@ -1023,6 +1023,11 @@ def test_a_registration_changes_what_is_predicted_and_is_recorded(laid, pair, tm
     assert "registration" not in laid.tables[0].uns["projection_one"]["params"]["section"]
     for table, name in zip(laid.tables, NAMES, strict=True):  # each lies upon the other
         assert table.uns[f"projection_{name}"]["params"]["registered_used"] in (True, False)
+        assert table.uns[f"projection_{name}"]["params"]["followed"] in (0, 0.5, 1)
+        assert (
+            sp.tl.load(laid.model).of_section(name).params["followed"]
+            == table.uns[f"projection_{name}"]["params"]["followed"]
+        )
     assert "registered_used" not in pair.tables[0].uns["projection_one"]["params"]
     fit([toy("one"), upon(toy("two"), toy("one"), weight=0.0)], tmp_path / "pair.zarr")
     assert_same_rasters(tmp_path / "pair.zarr", pair.store, rtol=1e-5, atol=1e-6)

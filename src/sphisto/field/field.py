@@ -69,6 +69,11 @@ class Field:
         """Whether features of the image enter."""
         return self.solver.uses_features
 
+    @property
+    def followed(self) -> float | None:
+        """Share of what other sections tell that is used; ``None`` of a section alone."""
+        return None if self.drift is None else float(getattr(self.solver, "slope", 1.0))
+
     def given(self, known: NDArray[np.bool_] | Literal["all"]) -> Posterior:
         """Condition on the ``known`` (n,) observations, or on all."""
         if isinstance(known, str):

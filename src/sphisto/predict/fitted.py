@@ -49,6 +49,8 @@ class SectionFit:
     image: str = ""
     # whether sections that it is registered to are used place by place; None if there are none, or that was not kept
     registered_used: bool | None = None
+    # share of what the others lead to expect that is used; None of a section alone, or where that was not kept
+    followed: float | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -165,7 +167,8 @@ class Fitted:
             msg = f"Found no section {name!r} in this projection; it was fitted to {known}."
             raise KeyError(msg)
         own = self.sections[name]
-        used = {} if own.registered_used is None else {"registered_used": own.registered_used}
+        noted = {"registered_used": own.registered_used, "followed": own.followed}
+        noted = {name: value for name, value in noted.items() if value is not None}
         return replace(
             self,
             model=at_levels(self.model, own.levels),
@@ -173,7 +176,7 @@ class Fitted:
             mean=own.mean,
             spot=own.spot,
             skill=own.skill,
-            params={**self.params, "gate": own.gate, **used},
+            params={**self.params, "gate": own.gate, **noted},
         )
 
     def module(self) -> nn.Module:
@@ -221,7 +224,7 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
             name: {
                 "levels": torch.from_numpy(own.levels), "gate": float(own.gate), "mean": torch.from_numpy(own.mean),
                 "spot": asdict(own.spot), "skill": _skill_content(own.skill), "counts": own.counts, "image": own.image,
-                "registered_used": own.registered_used,
+                "registered_used": own.registered_used, "followed": own.followed,
             }
             for name, own in fitted.sections.items()
         }  # fmt: skip
@@ -327,6 +330,7 @@ def _fitted(content: dict[str, Any]) -> Fitted:
                 own.get("counts", ""),
                 own.get("image", ""),
                 own.get("registered_used"),
+                own.get("followed"),
             )  # fmt: skip
             for name, own in content.get("sections", {}).items()
         },

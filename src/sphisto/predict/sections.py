@@ -191,6 +191,16 @@ def field_with(
     return Field.fit(observations, features, config.field, None if drift is None else checked(drift, observations))
 
 
+def warn_if_alone(field: Field, slide: Slide) -> None:
+    """Warn if the field of a section uses nothing of what the others tell."""
+    if field.followed == 0:
+        logger.warning(
+            "%s: its left-out spots are predicted better without what the other sections lead to expect, so that it follows "
+            "nothing of them. It shares loadings with them all the same, which may suit it less than its own. If it is of "
+            "other tissue, fit it by itself: `sphisto.tl.evaluate` of it alone and of all shows what is better.", slide.name,
+        )  # fmt: skip
+
+
 def uses_neighbours(field: Field, slide: Slide) -> bool | None:
     """Whether the field of a section uses the sections it is registered to, ``None`` if there are none; warn if it does not."""
     used = None if field.drift is None else field.drift.uses_neighbours

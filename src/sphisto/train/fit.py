@@ -36,6 +36,7 @@ from sphisto.predict.sections import (
     largest_spot,
     shared_model,
     uses_neighbours,
+    warn_if_alone,
     wide_maps,
 )
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
@@ -157,12 +158,14 @@ def fit_sections(
         )
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)
+    for field, slide in zip(fields, slides, strict=True):
+        warn_if_alone(field, slide)
     with stage("skill of genes"):
         found = {
             slide.name: SectionFit(
                 shared.model.levels[i], gates[i], fields[i].mean, slide.spot,
                 left_out_skill(fields[i], shared.model.of(i), slide), fingerprint_of_counts(slide.spots),
-                fingerprint_of_image(slide), uses_neighbours(fields[i], slide),
+                fingerprint_of_image(slide), uses_neighbours(fields[i], slide), fields[i].followed,
             )
             for i, slide in enumerate(slides)
         }  # fmt: skip
