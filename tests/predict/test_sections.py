@@ -28,7 +28,7 @@ from sphisto.predict.sections import (
     of_common_genes,
     shared_model,
     uses_neighbours,
-    warn_if_alone,
+    warn_if_nothing_followed,
 )
 from sphisto.scoring import metrics
 from sphisto.scoring.at_spots import pool_posterior
@@ -116,7 +116,7 @@ def test_a_section_that_follows_nothing_is_warned_of(slides, caplog):
         )
         field = field_of(pair[1], shared, 1, kept[1], features, CONFIG)
         caplog.clear()
-        warn_if_alone(field, pair[1])
+        warn_if_nothing_followed(field, pair[1])
         assert (field.followed == 0) == (followed == 0) == ("fit it by itself" in caplog.text)
 
 

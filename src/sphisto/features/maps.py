@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto._settings import logger
+from sphisto.core.pieces import in_pieces
 from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.core.upsample import at_points, block_middles
@@ -18,7 +19,6 @@ from sphisto.features.stain import FineStain, StainMaps, stain_maps
 from sphisto.slide.slide import Slide
 
 _AROUND = 128  # px around tiles with tissue that a network sees, or less
-_AT_ONCE = 4  # features
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class FeatureMaps:
         inside = (centers - self.corner) / self.stride
         spots = self.spot.footprint(self.values.shape[1:], inside, self.um_per_px * self.stride)
         # a few features at a time: all pixels under all spots are gathered in double precision
-        means = [spots.mean(self.values[start : start + _AT_ONCE]) for start in range(0, len(self.values), _AT_ONCE)]
+        means = [spots.mean(self.values[some]) for some in in_pieces(len(self.values), at_once=4)]
         return np.nan_to_num(np.concatenate(means, axis=1))
 
 

@@ -21,7 +21,7 @@ from sphisto.field.posterior import Posterior, prior_mean
 from sphisto.genes.model import GeneModel
 from sphisto.genes.observations import informative, observe
 from sphisto.predict.fitted import Fitted
-from sphisto.predict.sections import drift_about, field_with, uses_neighbours, warn_if_alone
+from sphisto.predict.sections import drift_about, field_with, uses_neighbours, warn_if_nothing_followed
 from sphisto.scoring.skill import left_out_skill
 from sphisto.slide.slide import Slide
 
@@ -60,7 +60,7 @@ def posterior_for(
             observations = observe(slide, fitted.model, known, fitted.config.genes)
             field = field_with(drift, observations, features, fitted.config)
             used, posterior = uses_neighbours(field, slide), field.given("all")
-            warn_if_alone(field, slide)
+            warn_if_nothing_followed(field, slide)
             if slide.name not in fitted.sections:
                 fitted = _with_own_skill(fitted, field, slide)
                 if field.followed is not None:

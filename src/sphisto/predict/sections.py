@@ -83,14 +83,19 @@ def fit_together(
         model = shared_model(slides, kept, config, seed, loadings)
     if maps is None:
         maps = wide_maps(slides, sources, config)
-    known = [i for i, each in enumerate(kept) if each.any()]
-    observed = {i: observe(slides[i], model.of(i), kept[i], config.genes) for i in known}
-    shared = _regressed(slides, observed, model, config, scaling, seed, maps)
-    if settled or len(known) < 2 or config.genes.level_shift == 0:
-        return shared
-    model = _levelled(shared, observed, config)
-    observed = {i: observe(slides[i], model.of(i), kept[i], config.genes) for i in known}
+    observed = _observed(slides, kept, model, config)
+    if not settled and len(observed) > 1 and config.genes.level_shift > 0:
+        first = _regressed(slides, observed, model, config, scaling, seed, maps, (scaling,))
+        model = _levelled(first, observed, config)
+        observed = _observed(slides, kept, model, config)
     return _regressed(slides, observed, model, config, scaling, seed, maps)
+
+
+def _observed(
+    slides: Sequence[Slide], kept: Sequence[NDArray[np.bool_]], model: SharedModel, config: FitConfig
+) -> dict[int, Observations]:
+    """What sections measured, of which spots are kept, by their number."""
+    return {i: observe(slides[i], model.of(i), some, config.genes) for i, some in enumerate(kept) if some.any()}
 
 
 def _regressed(
@@ -101,11 +106,12 @@ def _regressed(
     scaling: Scaling,
     seed: int,
     maps: Sequence[FeatureMaps],
+    scalings: Sequence[Scaling] = SCALINGS,
 ) -> Shared:
-    """Let the sections that were observed teach, by features of either standardisation."""
+    """Let the sections that were observed teach, by features as each of the ``scalings`` standardises them."""
     placed = _placed(slides, config)
     regressions: dict[Scaling, Regression] = {}
-    for each in SCALINGS:
+    for each in scalings:
         features = share_features([slides[i] for i in observed], [maps[i] for i in observed], each, config.drift, seed)
         sections = [
             (slides[i].name, observations, features.of(slides[i], maps[i]).over(observations.area))
@@ -191,7 +197,7 @@ def field_with(
     return Field.fit(observations, features, config.field, None if drift is None else checked(drift, observations))
 
 
-def warn_if_alone(field: Field, slide: Slide) -> None:
+def warn_if_nothing_followed(field: Field, slide: Slide) -> None:
     """Warn if the field of a section uses nothing of what the others tell."""
     if field.followed == 0:
         logger.warning(

@@ -36,7 +36,7 @@ from sphisto.predict.sections import (
     largest_spot,
     shared_model,
     uses_neighbours,
-    warn_if_alone,
+    warn_if_nothing_followed,
     wide_maps,
 )
 from sphisto.scoring.skill import Skill, left_out_skill, unknown_skill
@@ -159,7 +159,7 @@ def fit_sections(
     with stage("fields, of all spots"):
         fields = _fields(slides, shared, known, features, config)
     for field, slide in zip(fields, slides, strict=True):
-        warn_if_alone(field, slide)
+        warn_if_nothing_followed(field, slide)
     with stage("skill of genes"):
         found = {
             slide.name: SectionFit(
