@@ -8,7 +8,8 @@ from sphisto.core.atomic import require_free
 from sphisto.io.export.report.page import write_page
 from sphisto.io.paths import user_path
 from sphisto.io.store.data import store_of
-from sphisto.pl._report_content import MOST_SIDE, content_of, plan_of
+from sphisto.pl._report_content import content_of
+from sphisto.pl._report_plan import MOST_SIDE, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
