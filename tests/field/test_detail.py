@@ -64,13 +64,6 @@ def at_one_um(slide):
     return replace(slide, grid=replace(slide.grid, um_per_px=1.0), spot=replace(slide.spot, um=um))
 
 
-def test_pixels_larger_than_nuclei_have_no_stain(small_toy):
-    slide = make_slide(sp.io.section(small_toy))
-    assert slide.grid.um_per_px > 1.5
-    assert SectionFeatures(slide, (Texture(),)).stain is None
-    assert SectionFeatures(at_one_um(slide), (Texture(),)).stain is not None
-
-
 @pytest.fixture
 def section(rng):
     """A section whose total follows the stain of each pixel, spots of which are counted."""
@@ -106,6 +99,13 @@ def test_a_total_that_follows_the_stain_is_drawn_at_pixels(section):
     found = [np.corrcoef(at_pixels(p, window)[tissue], rate[tissue])[0, 1] for p in (with_detail, without)]
     assert found[0] > 0.98
     assert 1 - found[0] < 0.3 * (1 - found[1])
+
+
+def test_pixels_larger_than_nuclei_are_not_used(section):
+    slide, features, _ = section
+    um = slide.grid.um_per_px
+    assert fitted(slide, features, stain_um_per_px=1.01 * um).given("all").detail is not None
+    assert fitted(slide, features, stain_um_per_px=0.99 * um).given("all").detail is None
 
 
 def test_spots_keep_their_sums(section):

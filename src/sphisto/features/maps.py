@@ -13,12 +13,10 @@ from sphisto.core.pieces import in_pieces
 from sphisto.core.spot import Spot
 from sphisto.core.tiles import Window, on_tissue, plan_tiles
 from sphisto.core.upsample import at_points, block_middles
-from sphisto.features.components import EXTREME, basis_of, moments
+from sphisto.features.components import basis_of, moments, standardised
 from sphisto.features.source import FeatureSource, PixelFeatures
 from sphisto.features.stain import FineStain, StainMaps, stain_maps
 from sphisto.slide.slide import Slide
-
-_AROUND = 128  # px around tiles with tissue that a network sees, or less
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +77,8 @@ class SectionFeatures:
 
     @cached_property
     def stain(self) -> StainMaps | None:
-        """Stain at the scale of nuclei, in units of its spread within spots.
-
-        ``None`` where pixels are larger than that scale, so that they do not show nuclei, and where it is the same
-        everywhere.
-        """
-        source = FineStain()
-        return stain_maps(self.slide, source) if self.slide.grid.um_per_px <= source.um else None
+        """Stain at the scale of nuclei, in units of its spread within spots; ``None`` where it is the same everywhere."""
+        return stain_maps(self.slide, FineStain())
 
 
 def _read(name: str, features: PixelFeatures, window: Window, stride: int) -> NDArray[np.float32]:
@@ -137,11 +130,8 @@ def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tup
     -------
     The components on the same grid, and at the spots (n, q).
     """
-    values = maps.values.copy()
     mean, sd = moments(maps.at_spots(centers))
-    values -= mean[:, None, None].astype(np.float32)
-    values /= sd[:, None, None].astype(np.float32)
-    np.clip(values, -EXTREME, EXTREME, out=values)
+    values = standardised(maps.values, mean[:, None, None], sd[:, None, None])
     if maps.weight is not None:
         values *= maps.weight[:, None, None]
     standard = replace(maps, values=values).at_spots(centers)
@@ -154,12 +144,13 @@ def principal_components(maps: FeatureMaps, centers: NDArray[np.float64]) -> tup
 
 def _around_tissue(slide: Slide, stride: int) -> Window:
     """Return the part of the image that holds all tiles with tissue, and what is seen around them."""
+    around = 128  # px around tiles with tissue that a network sees, or less
     height, width = slide.grid.shape
     cores = [tile.core for tile in on_tissue(plan_tiles((height, width)), slide.tissue)]
     if not cores:
         return Window(0, 0, height, width)
-    y0 = max(min(core.y0 for core in cores) - _AROUND, 0) // stride * stride
-    x0 = max(min(core.x0 for core in cores) - _AROUND, 0) // stride * stride
-    y1 = min(max(core.y1 for core in cores) + _AROUND, height)
-    x1 = min(max(core.x1 for core in cores) + _AROUND, width)
+    y0 = max(min(core.y0 for core in cores) - around, 0) // stride * stride
+    x0 = max(min(core.x0 for core in cores) - around, 0) // stride * stride
+    y1 = min(max(core.y1 for core in cores) + around, height)
+    x1 = min(max(core.x1 for core in cores) + around, width)
     return Window(y0, x0, y1, x1)

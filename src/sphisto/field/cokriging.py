@@ -202,8 +202,11 @@ def _most_drift(tried: list[CoKriging], observations: Observations) -> CoKriging
 
 def _stain(observations: Observations, features: SectionFeatures | None, config: FieldConfig) -> Floats:
     """(n, 2) stain at the observations, or none where it is not to be used or cannot be."""
-    if features is None or not (config.use_features and config.use_stain) or features.stain is None:
-        return np.zeros((len(observations), 0))
+    unused = np.zeros((len(observations), 0))
+    if features is None or not (config.use_features and config.use_stain):
+        return unused
+    if features.slide.grid.um_per_px > config.stain_um_per_px or features.stain is None:
+        return unused
     return observations.of_spots(features.stain.at_spots)
 
 

@@ -30,8 +30,11 @@ class FieldConfig:
     use_features
         Whether features of the image may enter the covariance; they do where that helps to predict left-out spots.
     use_stain
-        Whether the stain of single pixels may enter the covariance of the total; it does where pixels are no larger than
-        1.5 um and that helps to predict the totals of left-out spots.
+        Whether the stain of single pixels may enter the covariance of the total; it does where that helps to predict the
+        totals of left-out spots.
+    stain_um_per_px
+        Largest pixels in um at which it may: a nucleus is as wide as three or four of these. Larger ones do not show
+        nuclei.
     stain_weights
         Weights of the stain, of variance 1 within spots, in the covariance of the total, among which is chosen.
     stain_z
@@ -70,6 +73,7 @@ class FieldConfig:
     sample: int = 20_000
     use_features: bool = True
     use_stain: bool = True
+    stain_um_per_px: float = 2.5
     stain_weights: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     stain_z: float = 0.5
     far: float = 24.0
@@ -88,12 +92,18 @@ class FieldConfig:
         require_ranges(
             self,
             whole=("least_spots", "most_spots", "sample", "choosing", "left_out", "points_per_pitch"),
-            positive=("core", "halo", "blend", "far", "near", "likeness", "nuggets", "stain_weights"),
+            positive=(
+                "core",
+                "halo",
+                "blend",
+                "far",
+                "near",
+                "likeness",
+                "nuggets",
+                "stain_weights",
+                "stain_um_per_px",
+            ),
             several=("nuggets", "stain_weights", "likeness"),
             switches=("use_features", "use_stain"),
             not_negative=("near_weight", "alike_weight", "trust", "least_sum", "stain_z"),
         )
-        for name in ("nuggets", "stain_weights", "likeness"):
-            if not getattr(self, name):
-                msg = f"Found no {name} in FieldConfig; expected at least one."
-                raise ValueError(msg)

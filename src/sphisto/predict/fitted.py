@@ -26,7 +26,7 @@ from sphisto.genes.levels import at_levels
 from sphisto.genes.model import GeneModel
 from sphisto.networks.precision import channels_last
 from sphisto.networks.registry import network
-from sphisto.predict.regression_content import as_content, from_content
+from sphisto.predict.regression_content import arrays, as_content, from_content, plain
 from sphisto.scoring.skill import Skill
 
 _FORMAT = 4  # which versions must refuse that know no other layout of the network than the first
@@ -216,30 +216,18 @@ def save_fitted(fitted: Fitted, path: Path) -> None:
         "history": {name: values.tolist() for name, values in fitted.history.items()},
         "config": as_plain(fitted.config),
         "features": fitted.features,
-        "skill": _skill_content(fitted.skill),
+        "skill": plain(fitted.skill),
     }
     if fitted.regressions:
         content["lessons"] = {scaling: as_content(regression) for scaling, regression in fitted.regressions.items()}
         content["sections"] = {
-            name: {
-                "levels": torch.from_numpy(own.levels), "gate": float(own.gate), "mean": torch.from_numpy(own.mean),
-                "spot": asdict(own.spot), "skill": _skill_content(own.skill), "counts": own.counts, "image": own.image,
-                "registered_used": own.registered_used, "followed": own.followed,
-            }
+            name: {**plain(own), "gate": float(own.gate), "spot": asdict(own.spot), "skill": plain(own.skill)}
             for name, own in fitted.sections.items()
         }  # fmt: skip
     held = io.BytesIO()  # torch itself raises a RuntimeError without path or reason where a disk is full
     torch.save(content, held)
     with whole_file(path) as new:
         new.write_bytes(held.getvalue())  # no view, which a raised error would keep open
-
-
-def _skill_content(skill: Skill) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(values) for name, values in vars(skill).items()}
-
-
-def _skill(content: dict[str, Tensor]) -> Skill:
-    return Skill(**{name: values.numpy() for name, values in content.items()})
 
 
 def read_safely(path: Path, what: str) -> Any:
@@ -315,25 +303,20 @@ def _fitted(content: dict[str, Any]) -> Fitted:
         genes=tuple(content["genes"]),
         params=content["params"],
         history={name: np.asarray(values) for name, values in content["history"].items()},
-        skill=_skill(content["skill"]),
+        skill=Skill(**arrays(content["skill"])),
         # older files hold neither: settings had no names, texture was the only source, and the stain was not used
-        config=from_plain(content.get("config", {"field": {"use_stain": False}})),
+        config=from_plain(_with_settings_of_then(content.get("config", {"field": {"use_stain": False}}))),
         features=content.get("features", sources.record_of([Texture()])),
         version=str(content.get("version", "unknown")),
         sections={
-            name: SectionFit(
-                own["levels"].numpy(),
-                own["gate"],
-                own["mean"].numpy(),
-                Spot(**own["spot"]),
-                _skill(own["skill"]),
-                own.get("counts", ""),
-                own.get("image", ""),
-                own.get("registered_used"),
-                own.get("followed"),
-            )  # fmt: skip
+            name: SectionFit(**arrays(own) | {"spot": Spot(**own["spot"]), "skill": Skill(**arrays(own["skill"]))})
             for name, own in content.get("sections", {}).items()
         },
         regressions={scaling: from_content(regression) for scaling, regression in content.get("lessons", {}).items()},
         layout=dict(content.get("layout", network(content["network"]).first_layout)),
     )
+
+
+def _with_settings_of_then(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model, with what they were before they could be chosen where they are missing."""
+    return {**config, "field": {"stain_um_per_px": 1.5, **config.get("field", {})}}
