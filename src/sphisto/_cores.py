@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sphisto.core.pieces import in_pieces
 
-_MOST_THREADS = 8  # more would hold more memory than they save time
 _entering = threading.Lock()
 _n_inside = 0  # threads that are within `one_blas_thread`
 _limited = contextlib.ExitStack()  # what the first of them set and the last takes back
@@ -48,8 +47,9 @@ def one_blas_thread() -> Iterator[None]:
 
 def in_parts(fill: Callable[[slice], None], n: int, at_once: int) -> None:
     """Fill ``n`` results, ``at_once`` by each thread: numpy computes most by one thread alone."""
+    most_threads = 8  # more would hold more memory than they save time
     parts = in_pieces(n, at_once=at_once) if n else []
-    n_threads = min(n_cores(), len(parts), _MOST_THREADS)
+    n_threads = min(n_cores(), len(parts), most_threads)
     if n_threads < 2:
         for part in parts:
             fill(part)

@@ -57,6 +57,9 @@ def require_ranges(
         if not isinstance(found, tuple | list):
             msg = f"Found {name}={found!r} in {kind}; expected several numbers, as a tuple."
             raise TypeError(msg)
+        if not found:
+            msg = f"Found no {name} in {kind}; expected at least one."
+            raise ValueError(msg)
         object.__setattr__(settings, name, tuple(found))
     for name in switches:
         if not isinstance(getattr(settings, name), bool):

@@ -223,15 +223,10 @@ def by_name(config: FitConfig) -> dict[str, Any]:
 
 def from_plain(plain: dict[str, dict[str, Any]]) -> FitConfig:
     """Return the settings of which :func:`as_plain` made dictionaries; what is missing is as it is by default."""
-    field = dict(plain.get("field", {}))
-    if isinstance(field.get("likeness"), int | float):  # as models hold it that were fitted when there was one
-        field["likeness"] = [field["likeness"]]
-    return FitConfig(
-        GeneModelConfig(**plain.get("genes", {})),
-        FieldConfig(**field),
-        TrainConfig(**plain.get("train", {})),
-        DriftConfig(**plain.get("drift", {})),
-    )
+    likeness = plain.get("field", {}).get("likeness")
+    if isinstance(likeness, int | float):  # as models hold it that were fitted when there was one
+        plain = {**plain, "field": {**plain["field"], "likeness": [likeness]}}
+    return FitConfig(**{name: kind(**plain.get(name, {})) for name, kind in _PARTS.items()})
 
 
 def _read_parts(text: str) -> dict[str, dict[str, Any]]:

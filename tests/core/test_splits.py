@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from sphisto.core.splits import random_spots, spot_blocks
+from sphisto.core.splits import random_spots, split_counts, spot_blocks
 
 
 @pytest.fixture
@@ -55,3 +56,15 @@ def test_what_cannot_be_split_is_refused(lattice, rng):
         random_spots(1, 0.5, rng)
     with pytest.raises(ValueError, match=r"holds all 2 spots.*single spots instead"):
         spot_blocks(np.array([[0.0, 0.0], [0.0, 1e-6]]), 1.0, 0.2, rng)
+
+
+@pytest.mark.parametrize("seed", [0, np.random.default_rng(0)], ids=["seed", "generator"])
+def test_halves_of_counts_are_two_measurements_of_the_same(seed, rng):
+    counts = sparse.csr_array(rng.poisson(3, (200, 40)).astype(np.float32))
+    first, second = split_counts(counts, seed)
+    np.testing.assert_array_equal((first + second).toarray(), 2 * counts.toarray())
+    assert min(first.data.min(), second.data.min()) >= 0
+    assert first.sum() == pytest.approx(counts.sum(), rel=0.05)
+    error = (first - second).toarray()
+    assert np.square(error).mean() == pytest.approx(4 * counts.mean(), rel=0.1)  # Poisson: half has twice
+    assert (first.data != second.data).any()

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from sphisto.genes.config import GeneModelConfig
-from sphisto.genes.factorize import _contrasts, _shrunken, fit_factors, gene_factors, scores, split_counts
+from sphisto.genes.factorize import _contrasts, _shrunken, fit_factors, gene_factors, scores
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Measured
 
@@ -66,15 +66,6 @@ def test_loadings_of_rare_genes_are_drawn_to_their_share_of_all_counts(rng):
     assert 0.1 < contrast[1] < 0.9 * np.log(6)
     np.testing.assert_allclose(found.sum(axis=0), 1)
     np.testing.assert_allclose((weights @ found.T).sum(axis=0)[[0, 2]], values.sum(axis=0)[[0, 2]], rtol=0.05)
-
-
-def test_halves_of_counts_are_two_measurements_of_the_same(measured):
-    first, second = split_counts(measured.values, 0)
-    np.testing.assert_array_equal((first + second).toarray(), 2 * measured.values.toarray())
-    assert first.sum() == pytest.approx(measured.values.sum(), rel=0.05)
-    error = (first - second).toarray()
-    assert np.square(error).mean() == pytest.approx(4 * measured.values.mean(), rel=0.2)  # Poisson: half has twice
-    assert (first.data != second.data).any()
 
 
 def test_as_many_factors_as_genes_are_still_factors(measured):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import sparse, stats
+from scipy import stats
 
 from sphisto.scoring import metrics
 
@@ -101,14 +101,6 @@ def test_what_lies_inside_is_the_chance_of_a_place_drawn_at_random(rng):
     np.testing.assert_allclose(metrics.inside(counts, mean, variance), expected, atol=0.04)
     far = metrics.inside(np.array([[4000.0, 0.0]]), np.array([[1.0, 4000.0]]), np.array([[0.1, 0.1]]))
     np.testing.assert_array_equal(far, 0)
-
-
-def test_halves_sum_up_to_the_counts(rng):
-    counts = sparse.csr_array(rng.poisson(3, (200, 5)).astype(float))
-    first, second = metrics.halves(counts, rng)
-    np.testing.assert_array_equal((first + second).toarray(), counts.toarray())
-    assert (second.data >= 0).all()
-    assert first.sum() / counts.sum() == pytest.approx(0.5, abs=0.05)
 
 
 def test_scores_of_some_genes_take_the_total_of_all(rng):

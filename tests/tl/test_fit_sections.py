@@ -376,7 +376,7 @@ def test_the_model_tells_of_its_sections(pair):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda content: content["sections"]["two"].pop("levels"), "KeyError\\('levels'\\)"),
+        (lambda content: content["sections"]["two"].pop("levels"), "'levels'"),
         (lambda content: content["lessons"]["section"].pop("roots"), "KeyError\\('roots'\\)"),
         (lambda content: content["lessons"]["pooled"]["config"].update(landmarks=-1), "landmarks"),
         (lambda content: content["lessons"]["section"]["features"].update(unknown=1), "unknown"),

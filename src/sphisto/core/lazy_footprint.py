@@ -19,8 +19,6 @@ from sphisto.core.pooling import TilePool
 from sphisto.core.spot import Spot
 from sphisto.core.tiles import TILE, Window, plan_tiles
 
-_BEYOND = 1.02  # the corners of the polygon that a disc is drawn as lie slightly beyond the circle
-
 
 @dataclass(frozen=True, eq=False)
 class LazyFootprint:
@@ -91,4 +89,5 @@ class LazyFootprint:
     @property
     def _reach(self) -> float:
         """Px up, down and aside of a centre beyond which a spot does not reach."""
-        return _BEYOND * self.spot.reach_um / self.grid.um_per_px
+        beyond = 1.02  # the corners of the polygon that a disc is drawn as lie slightly beyond the circle
+        return beyond * self.spot.reach_um / self.grid.um_per_px

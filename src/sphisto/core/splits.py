@@ -1,9 +1,10 @@
-"""Which of many spots: single ones to hold out, whole blocks of neighbours, some that are spread evenly; and columns in pieces."""
+"""Which of many spots: single ones to hold out, whole blocks of neighbours, some that are spread evenly; and counts in halves."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 
 def random_spots(n: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -54,6 +55,22 @@ def spot_blocks(
     reached = np.cumsum(sizes[order])[:-1]
     drawn = order[: 1 + int(np.abs(reached - share * len(centers)).argmin())]
     return np.isin(block, drawn)
+
+
+def split_counts(
+    values: sparse.csr_array, seed: int | np.random.Generator
+) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """Divide counts at random into two halves, each doubled: two measurements of the same with twice the noise.
+
+    The same counts give the same halves, in whatever order they are stored.
+    """
+    values = values if values.has_sorted_indices else values.sorted_indices()
+    first = np.random.default_rng(seed).binomial(np.rint(values.data).astype(np.int64), 0.5).astype(np.float32)
+    one, other = (
+        sparse.csr_array((2 * data, values.indices, values.indptr), shape=values.shape)
+        for data in (first, values.data - first)
+    )
+    return one, other
 
 
 def _check(n: int, share: float) -> None:

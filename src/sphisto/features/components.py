@@ -9,7 +9,6 @@ Floats = NDArray[np.floating]
 
 EXTREME = 4.0
 """Standard deviations at which features are cut off."""
-_LEAST_FEATURE = 0.02  # of the largest principal component
 
 
 def moments(features: Floats) -> tuple[Floats, Floats]:
@@ -19,7 +18,8 @@ def moments(features: Floats) -> tuple[Floats, Floats]:
 
 def standardised(features: Floats, mean: Floats, sd: Floats) -> Floats:
     """(n, p) features standardised, without extremes."""
-    out = (features - mean.astype(features.dtype)) / sd.astype(features.dtype)
+    out = features - mean.astype(features.dtype)
+    out /= sd.astype(features.dtype)
     return np.asarray(np.clip(out, -EXTREME, EXTREME, out=out))
 
 
@@ -28,8 +28,9 @@ def basis_of(features: Floats) -> NDArray[np.float64] | None:
 
     Each component is weighted by the root of its spread: between whitened components and those as they come.
     """
+    least_feature = 0.02  # of the largest principal component
     _, sizes, axes = np.linalg.svd(features, full_matrices=False)
-    kept = sizes > max(_LEAST_FEATURE * sizes[0], 1e-9)
+    kept = sizes > max(least_feature * sizes[0], 1e-9)
     if not kept.any():
         return None
     return np.asarray(axes[kept].T / np.sqrt(sizes[kept] * sizes[kept].sum() / len(features)))

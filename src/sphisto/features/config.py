@@ -40,7 +40,7 @@ class TextureConfig:
             positive=("scales", "truncate"),
             not_negative=("grains",),
         )
-        if not self.scales or len(self.grains) < 2:
+        if len(self.grains) < 2:
             msg = f"Found scales={self.scales!r} and grains={self.grains!r} in TextureConfig; expected one and two at least."
             raise ValueError(msg)
 
@@ -106,7 +106,3 @@ class DriftConfig:
             shares=("per_section",),
             switches=("keep_spots",),
         )
-        for name in ("scales", "ridges", "slopes"):
-            if not getattr(self, name):
-                msg = f"Found no {name} in DriftConfig; expected at least one."
-                raise ValueError(msg)

@@ -25,10 +25,6 @@ Floats = NDArray[np.floating]
 Scaling = Literal["section", "pooled"]
 SCALINGS: tuple[Scaling, ...] = ("section", "pooled")
 
-_LEAST_VALUE = 1e-6  # of the largest eigenvalue; smaller ones are rounding
-_ON_TISSUE = 0.5  # share of a site
-_MOST_SITES = 5_000
-
 
 @dataclass(frozen=True, eq=False)
 class SharedFeatures:
@@ -73,10 +69,7 @@ class SharedFeatures:
 
     def _likeness(self, components: Floats) -> Floats:
         """(m, landmarks) covariance of (m, q) components with those of the landmarks."""
-        apart = components @ (-2 * self.landmarks.T)
-        apart += np.square(components).sum(axis=1)[:, None]
-        apart += np.square(self.landmarks).sum(axis=1)
-        return _alike(np.maximum(apart, 0, out=apart), self.length)
+        return _alike(_squares(components, self.landmarks), self.length)
 
     def variance(self, components: Floats) -> Floats:
         """(m,) prior variance at (m, q) components, that which landmarks do not see included."""
@@ -84,14 +77,12 @@ class SharedFeatures:
 
     def shift(self, standardised: Floats) -> NDArray[np.float64]:
         """(m,) distance of (m, p) features from all known ones, over what 99 % of the known keep to."""
+        farthest = 50.0  # standard deviations: beyond, a place is as strange as it can be
         found = np.empty(len(standardised))
         for some in in_pieces(len(standardised), len(self.known)):
-            part = np.clip(standardised[some], -_FARTHEST, _FARTHEST).astype(np.float32)
+            part = np.clip(standardised[some], -farthest, farthest).astype(np.float32)
             found[some] = _squares(part, self.known).min(axis=1)
         return np.sqrt(found) / self.usual
-
-
-_FARTHEST = 50.0  # standard deviations: beyond, a place is as strange as it can be
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +119,15 @@ class BoundFeatures:
 
 def sites(slide: Slide) -> NDArray[np.float64]:
     """(s, 2) places (y, x) in px, a pitch apart, where a spot would lie on tissue; farther apart where there are very many."""
+    most_sites = 5_000
+    on_tissue = 0.5  # share of a site
     height, width = slide.grid.shape
-    step = max(slide.pitch, float(np.sqrt(height * width / (4 * _MOST_SITES))))
+    step = max(slide.pitch, float(np.sqrt(height * width / (4 * most_sites))))
     y, x = np.meshgrid(np.arange(step / 2, height, step), np.arange(step / 2, width, step), indexing="ij")
     centers = np.stack([y, x], axis=-1).reshape(-1, 2)
     if len(centers):
         covered = np.nan_to_num(LazyFootprint(slide.spot, slide.grid, centers).mean(slide.tissue)[:, 0])
-        centers = centers[covered > _ON_TISSUE]
+        centers = centers[covered > on_tissue]
     if not len(centers):
         msg = (
             f"Found no tissue in {slide.name!r} on which a spot of {slide.spot.um:g} um has room; expected a section whose "
@@ -151,6 +144,7 @@ def share_features(
 
     ``maps`` are the features of each section as they were read.
     """
+    least_value = 1e-6  # of the largest eigenvalue; smaller ones are rounding
     found = [each.at_spots(sites(slide)) for slide, each in zip(slides, maps, strict=True)]
     mean, sd = moments(np.concatenate(found))
     weight = maps[0].weight if maps[0].weight is not None else np.ones(len(mean))
@@ -163,7 +157,7 @@ def share_features(
     landmarks = _some(components, config.landmarks, rng)
     length = max(float(np.median(_squares(_some(components, 400, rng), landmarks))), 1e-6)
     values, vectors = np.linalg.eigh(_alike(_squares(landmarks, landmarks), length))
-    large = values > _LEAST_VALUE * values[-1]
+    large = values > least_value * values[-1]
     away = [(each - mean) / sd for each in found]
     known = [_some(each, max(config.known // len(away), 1), rng) for each in away]
     return SharedFeatures(
@@ -174,15 +168,13 @@ def share_features(
 
 def _usual(away: Sequence[Floats], known: Sequence[Floats]) -> float:
     """Distance of features to the nearest known ones that 99 % keep to: those of other sections, or of other strips of one."""
+    strips = 3  # of a section, which stand for sections where there is one alone
     if len(away) == 1:  # sites lie in rows; a neighbour is more alike than any place of another section is
-        away = [strip for strip in np.array_split(away[0], _STRIPS) if len(strip)]
+        away = [strip for strip in np.array_split(away[0], strips) if len(strip)]
         known = away
     others = [np.concatenate([k for j, k in enumerate(known) if j != i] or [known[i]]) for i in range(len(away))]
     found = [KDTree(other).query(each)[0] for each, other in zip(away, others, strict=True)]
     return max(float(np.quantile(np.concatenate(found), 0.99)), 1e-6)
-
-
-_STRIPS = 3  # of a section, which stand for sections where there is one alone
 
 
 def _some(rows: Floats, most: int, rng: np.random.Generator) -> Floats:

@@ -17,8 +17,6 @@ from sphisto.core.upsample import COARSEST
 from sphisto.slide.fingerprint import fingerprint
 from sphisto.slide.slide import Slide
 
-_GAPS = 2  # blocks over which gaps in the tissue are closed
-
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -67,13 +65,14 @@ class SurroundingsOf:
 
     @cached_property
     def _maps(self) -> NDArray[np.float32]:
+        gaps = 2  # blocks over which gaps in the tissue are closed
         half = self.stride // 2
         height, width = self.slide.grid.shape
         rows, columns = (np.minimum(np.arange(half, side + half, self.stride), side - 1) for side in (height, width))
         tissue = np.asarray(self.slide.tissue[rows[:, None], columns])
         # beyond the image goes on what lies at its border: the edge of an image is no edge of the tissue
-        padded = np.pad(tissue, _GAPS, mode="edge")
-        closed = ndimage.binary_closing(padded, iterations=_GAPS)[_GAPS:-_GAPS, _GAPS:-_GAPS]
+        padded = np.pad(tissue, gaps, mode="edge")
+        closed = ndimage.binary_closing(padded, iterations=gaps)[gaps:-gaps, gaps:-gaps]
         whole = ndimage.binary_fill_holes(closed | tissue)
         distance = (
             ndimage.distance_transform_edt(whole) if not whole.all() else np.full(whole.shape, np.hypot(*whole.shape))

@@ -17,7 +17,6 @@ from sphisto.features.config import TextureConfig
 from sphisto.slide.fingerprint import fingerprint
 from sphisto.slide.slide import Slide
 
-_LEAST = 1e-5  # energy of an image without grain
 _LEAST_UM = 8.0  # across, that the smallest bins are taken for: less than a cell has no texture
 
 
@@ -149,6 +148,7 @@ def _averaged(image: Any, window: Window, block: int, strip_blocks: int) -> NDAr
 
 
 def _features(image: NDArray[np.float32], radius: float, stride: int, config: TextureConfig) -> NDArray[np.float32]:
+    least = 1e-5  # energy of an image without grain
     means, squares, grey = [], [], np.zeros(image.shape[1:], dtype=np.float32)
     for channel in image:
         density = -np.log((channel + 1) / 256)
@@ -168,7 +168,7 @@ def _features(image: NDArray[np.float32], radius: float, stride: int, config: Te
             out += [centre, np.sqrt(np.maximum(_blurred(square, sigma, config.truncate) - centre**2, 0))]
         out.append(_blurred(slope, sigma, config.truncate))
         out += [
-            np.log(_blurred(grain, sigma, config.truncate) + _LEAST)
+            np.log(_blurred(grain, sigma, config.truncate) + least)
             for grain, widest in zip(grains, config.grains[1:], strict=True)
             if widest <= scale
         ]

@@ -25,10 +25,6 @@ from sphisto.slide.frames import GridInFrame
 
 Floats = NDArray[np.floating]
 
-_LEAST_CHECKED = 5  # spots, by which a registration is judged
-_LEAST_LEFT = 0.1  # of the squared errors is no noise of counting, at least
-_MOST_SHIFT = 10.0  # times that a deviation grows at most where features are like none that are known
-
 
 @dataclass(frozen=True, eq=False)
 class Drift:
@@ -55,6 +51,8 @@ class Drift:
 
     def variance(self, points: NDArray[np.float64]) -> Floats:
         """(m, Q) variance of the components at (m, 2) points, without noise of counting; greater where all is strange."""
+        most_shift = 10.0  # times that a deviation grows at most where features are like none that are known
+        least_left = 0.1  # of the squared errors is no noise of counting, at least
         fit, shared = self.regression.fit, self.features.shared
         components = self.features.at(points)
         functions = shared.functions(components)
@@ -63,8 +61,8 @@ class Drift:
         for scale, spread in zip(fit.scales, fit.spreads, strict=True):
             here = unseen + np.einsum("mt,mt->m", functions @ spread, functions)
             out += here[:, None] * scale
-        strange = np.clip(self.features.shift(points), 1, _MOST_SHIFT)
-        return np.asarray(np.maximum(out, _LEAST_LEFT * fit.left) * np.square(strange)[:, None])
+        strange = np.clip(self.features.shift(points), 1, most_shift)
+        return np.asarray(np.maximum(out, least_left * fit.left) * np.square(strange)[:, None])
 
     def gain(self) -> Floats:
         """(K + 1,) factors that make squares of roots right on average: a square of a mean is less than a mean of squares."""
@@ -155,7 +153,8 @@ class DriftSolver:
 
 def checked(drift: Drift, observations: Observations) -> Drift:
     """Leave out what sections that lie upon this one measured, if without it its own spots are predicted better beyond chance."""
-    if drift.neighbours is None or len(observations) < _LEAST_CHECKED:
+    least_checked = 5  # spots, by which a registration is judged
+    if drift.neighbours is None or len(observations) < least_checked:
         return drift
     alone = replace(drift, placed=None, refuted=True)
     quantities = drift.roots.quantities(observations.density)

@@ -25,9 +25,6 @@ from sphisto.field.windows import Windows, everywhere, windows_over
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 
-_LEAST_LEFT = 0.05  # of an observation's precision is left at least, whatever the trend explains
-_DRAWING = 0  # seed of the windows that are solved of very many: any will do, always the same
-
 
 @dataclass(frozen=True, eq=False)
 class Equations:
@@ -68,9 +65,10 @@ class Equations:
 
     def precisions(self) -> Floats:
         """(g, s) diagonal of the inverse covariance, with the trend."""
+        least_left = 0.05  # of an observation's precision is left at least, whatever the trend explains
         pairs = zip(self.drift, self._spreads(), strict=True)
         explained = np.stack([np.einsum("sp,pq,sq->s", drift, uncertain, drift) for drift, uncertain in pairs])
-        return np.maximum(self.diagonal - explained, _LEAST_LEFT * self.diagonal)
+        return np.maximum(self.diagonal - explained, least_left * self.diagonal)
 
     def _trend(self) -> Floats:
         return self.covariance.trend(self.features[self.rows])
@@ -128,10 +126,11 @@ def _windows(places: Places, covariance: Covariance, config: FieldConfig) -> Win
 
 def _some(windows: Windows, places: Places, config: FieldConfig) -> list[int]:
     """Return the windows that are solved: those with observations, or some of them that hold enough."""
+    drawing = 0  # seed of the windows that are solved of very many: any will do, always the same
     counts = np.bincount(windows.core_of(places.centers), minlength=len(windows))
     filled = np.flatnonzero(counts)
     if len(places) <= config.sample:
         return [int(number) for number in filled]
-    drawn = np.random.default_rng(_DRAWING).permutation(filled)
+    drawn = np.random.default_rng(drawing).permutation(filled)
     enough = int(np.searchsorted(np.cumsum(counts[drawn]), config.sample)) + 1
     return [int(number) for number in np.sort(drawn[:enough])]

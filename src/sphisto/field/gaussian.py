@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # the baseline of the benchmarks is computed anew when what t
 
 Floats = NDArray[np.float64]
 
-_LEAST_OTHERS = 1e-3  # of the weights at a spot; with less, nobody else is near
-_LEAST_WEIGHT = 1e-9  # no division by none
-
 
 def gaussian_weights(points: Floats, centers: Floats, width: float, *, neighbours: int = 24) -> sparse.csr_array:
     """Weights (points x spots) whose rows sum to one.
@@ -117,10 +114,12 @@ def fit_gaussian(observations: Observations, _features: SectionFeatures | None, 
 
 def _from_others(rows: NDArray[np.int64], centers: Floats, density: Floats, width: float) -> Floats:
     """(m, K) weighted density at some spots, without their own; the mean where nobody else is near."""
+    least_weight = 1e-9  # no division by none
+    least_others = 0.001  # of the weights at a spot; with less, nobody else is near
     weights = gaussian_weights(centers[rows], centers, width)
     own = np.asarray(weights[np.arange(len(rows)), rows]).ravel()[:, None]
-    others = (weights @ density - own * density[rows]) / np.maximum(1 - own, _LEAST_WEIGHT)
-    return np.where(own < 1 - _LEAST_OTHERS, others, density.mean(axis=0))
+    others = (weights @ density - own * density[rows]) / np.maximum(1 - own, least_weight)
+    return np.where(own < 1 - least_others, others, density.mean(axis=0))
 
 
 def _normalised(distance: Floats, spot: NDArray[np.int64], width: float, n_spots: int) -> sparse.csr_array:

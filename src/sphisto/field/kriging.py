@@ -36,12 +36,8 @@ from sphisto.field.windows import Windows
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 
-_LEAST_APART = 1e-6  # squared difference of features, of a mean squared length of 1, that is more than rounding
-_LEAST_NEEDED = 1e-3  # share of a nugget in any component; each costs as much as the others
-_STEEPEST = 1.2  # largest slope of left-out values on their predictions that is used
 _AT_ONCE = 512  # points of a thread: what is in memory at once is that many times the spots, for each
 _keeping = Lock()
-_KEPT = 16  # windows that are kept once they are conditioned: tiles that follow each other lie in the same few
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +157,7 @@ class Kriged:
         return out
 
     def _piece(self, number: int) -> Piece:
+        kept = 16  # windows that are kept once they are conditioned: tiles that follow each other lie in the same few
         found = self._recent.get(number)
         if found is None:
             inside = self.kriging.places.inside(*self.windows.box(number))
@@ -170,7 +167,7 @@ class Kriged:
         with _keeping:  # threads of one process may read the same field
             self._recent[number] = found
             self._recent.move_to_end(number)
-            if len(self._recent) > _KEPT:
+            if len(self._recent) > kept:
                 self._recent.popitem(last=False)
         return found
 
@@ -308,13 +305,14 @@ def choose_covariance(
     (n, 2) places with (n, p) features and (n, q) components there, of (q,) ``sizes``: the variance of the quantities by
     each.
     """
+    least_apart = 1e-6  # squared difference of features, of a mean squared length of 1, that is more than rounding
     by_position, centers = Covariance(pitch, np.inf, config), places.centers
     if not (config.use_features and features.any()):
         return by_position
     piece = np.argsort(np.square(centers - np.median(centers, axis=0)).sum(axis=1), kind="stable")[: config.choosing]
     here, alike = Places(centers[piece]), features[piece]
     apart = float(np.median(np.square(alike[:, None] - alike[None, :200]).sum(axis=2)))
-    if apart < _LEAST_APART:  # most of the image is the same: no length in which likeness fades
+    if apart < least_apart:  # most of the image is the same: no length in which likeness fades
         return by_position
     options = (*(Covariance(pitch, length**2 * apart, config) for length in config.likeness), by_position)
 
@@ -344,6 +342,7 @@ def fit_kriging(
     noise. A (q, K) ``rotation`` are components that other sections know, of which these observations say what they leave:
     few of them determine neither components nor slopes.
     """
+    least_needed = 0.001  # share of a nugget in any component; each costs as much as the others
     centred, nuggets, rows = equations.columns @ mixing, equations.nuggets, equations.rows
     is_rest = rotation is not None
     rotation = rotation_of(centred, apart) if rotation is None else rotation
@@ -354,8 +353,8 @@ def fit_kriging(
         noise = np.square(halves @ turn).mean(axis=0) / 4  # each half has twice the noise
     alphas, precisions = equations.weights(mixing @ turn), equations.precisions()[:, :, None]
     errors, here = alphas / precisions, components[rows]
-    shares = _shares(np.square(errors).mean(axis=1), len(components), config.trust)
-    needed = shares.max(axis=1, initial=0) > _LEAST_NEEDED
+    shares = shares_of(np.square(errors).mean(axis=1), len(components), config.trust)
+    needed = shares.max(axis=1, initial=0) > least_needed
     needed[0] |= not needed.any()  # nothing varies
     equations = equations.of(nuggets[needed])
     nuggets, alphas, precisions, errors = (each[needed] for each in (nuggets, alphas, precisions, errors))
@@ -383,11 +382,12 @@ def fit_kriging(
 
 def _slopes(predicted: Floats, measured: Floats) -> Floats:
     """(q,) slopes of (s, q) left-out components on their predictions."""
+    steepest = 1.2  # largest slope of left-out values on their predictions that is used
     found = (predicted * measured).sum(axis=0) / np.maximum(np.square(predicted).sum(axis=0), 1e-12)
-    return np.clip(found, 0, _STEEPEST)
+    return np.clip(found, 0, steepest)
 
 
-def _shares(errors: Floats, n: int, trust: float) -> Floats:
+def shares_of(errors: Floats, n: int, trust: float) -> Floats:
     """(g, q) weights of the nuggets by their (g, q) mean squared errors at n left-out spots."""
     likelihood = -trust * n * np.log(np.maximum(errors, 1e-12))
     weights = np.exp(likelihood - likelihood.max(axis=0))

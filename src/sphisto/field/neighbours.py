@@ -20,9 +20,7 @@ from sphisto.slide.frames import Frame
 
 Floats = NDArray[np.floating]
 
-_END = 3.0  # standard deviations at which a Gaussian ends
 _MOST = 48  # observations of a section around a place
-_LEAST_WEIGHT = 0.1  # of a section that is so many away that no more of it is used
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +55,11 @@ class Neighbours:
         return np.concatenate([self._at(places[some]) for some in parts])
 
     def _at(self, places: NDArray[np.float64]) -> Floats:
+        end = 3.0  # standard deviations at which a Gaussian ends
         sums, weights = np.zeros((len(places), self.rest[0].shape[1])), np.zeros((len(places), 1))
         for each, rest in zip(self.sections, self.rest, strict=True):
             far = self.config.near * each.pitch_um
-            found, rows = each.tree.query(
-                places, k=range(1, min(_MOST, len(rest)) + 1), distance_upper_bound=_END * far
-            )
+            found, rows = each.tree.query(places, k=range(1, min(_MOST, len(rest)) + 1), distance_upper_bound=end * far)
             near = np.isfinite(found)
             weight = self.config.per_section ** self.frame.steps_to(each.frame) * np.where(
                 near, np.exp(-0.5 * np.square(np.where(near, found, 0) / far)), 0
@@ -74,8 +71,9 @@ class Neighbours:
 
 def upon(frame: Frame, sections: Sequence[Neighbour], config: DriftConfig) -> list[Neighbour]:
     """Return those of some sections that lie upon a frame, and are near enough to count."""
+    least_weight = 0.1  # of a section that is so many away that no more of it is used
     return [
         each
         for each in sections
-        if each.frame.group == frame.group and config.per_section ** frame.steps_to(each.frame) >= _LEAST_WEIGHT
+        if each.frame.group == frame.group and config.per_section ** frame.steps_to(each.frame) >= least_weight
     ]

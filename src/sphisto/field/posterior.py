@@ -30,9 +30,7 @@ VarianceOfPiece = tuple[NDArray[np.intp], Callable[[Floats], Floats]]
 """Which places, and what turns rates (r, G) there into their variance."""
 
 _COARSER = 2  # standard deviations are smooth: they are computed at every second point along both axes
-_STRIP = 64  # rows of a tile of one gene that are computed together
 _VALUES = 2**22  # of genes at points that are computed together
-_LEAST_RATE = 1e-9  # counts; no division by none
 
 
 class Solution(Protocol):
@@ -95,6 +93,7 @@ class Posterior:
         NaN where nothing is known. With a ``scatter`` (G,) of the genes that nothing foresees, that is part of them, in
         proportion to the expression.
         """
+        strip = 64  # rows of a tile of one gene that are computed together
         if self.solution is None:
             return np.full_like(expression, np.nan)
         stride = _COARSER * self.stride
@@ -105,9 +104,9 @@ class Posterior:
         # along x as a whole; along y, and all that follows, in strips of a gene that stay in the processor's own memory
         known, usual = (np.matmul(maps, across.T) for maps in (known, usual))
         share = np.zeros(len(known), np.float32) if scatter is None else np.asarray(scatter, dtype=np.float32)
-        out, scratch = np.empty(expression.shape, dtype=np.float32), np.empty((2, _STRIP, len(across)), np.float32)
-        for y in range(0, len(down), _STRIP):
-            rows = slice(y, y + _STRIP)
+        out, scratch = np.empty(expression.shape, dtype=np.float32), np.empty((2, strip, len(across)), np.float32)
+        for y in range(0, len(down), strip):
+            rows = slice(y, y + strip)
             near = slice(down[rows].any(axis=0).argmax(), len(known[0]) - down[rows, ::-1].any(axis=0).argmax())
             weights = np.ascontiguousarray(down[rows, near])
             ratio, most = scratch[:, : len(weights)]
@@ -152,10 +151,11 @@ class Posterior:
     @staticmethod
     def _uncertain(solution: Solution, points: NDArray[np.float64], model: GeneModel) -> tuple[Floats, Floats]:
         """(m, G) standard deviations of rates at points, and the sums of rate and deviation that expression is held against."""
+        least_rate = 1e-9  # counts; no division by none
         density = solution.density(points)
         known = np.sqrt(solution.rate_variance(points, density, model))
         rate = rates(density, model.loadings.astype(np.float64), model.n_contrasts)
-        return known, np.maximum(rate + known, _LEAST_RATE)
+        return known, np.maximum(rate + known, least_rate)
 
     def _density(self, points: NDArray[np.float64]) -> Floats:
         if self.solution is None:

@@ -19,8 +19,6 @@ from sphisto.slide.frames import GridInFrame
 
 Floats = NDArray[np.floating]
 
-_PIECES = 4  # of a section, along its longer side
-
 
 def regress(
     features: SharedFeatures,
@@ -94,8 +92,9 @@ def _neighbour(placed: GridInFrame, observations: Observations, features: Floats
 
 def _parts(centers: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     """Rows of the pieces of a section, cut across its longer side, of about equally many spots."""
+    pieces = 4  # of a section, along its longer side
     along = centers[:, int(np.argmax(np.ptp(centers, axis=0)))]
-    return [part for part in np.array_split(np.argsort(along, kind="stable"), _PIECES) if len(part)]
+    return [part for part in np.array_split(np.argsort(along, kind="stable"), pieces) if len(part)]
 
 
 def _sums(functions: Floats, components: Floats) -> Sums:

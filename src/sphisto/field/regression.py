@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sphisto.features.config import DriftConfig
 from sphisto.features.shared import SharedFeatures
+from sphisto.field.kriging import shares_of
 from sphisto.field.neighbours import Neighbour
 from sphisto.field.roots import Roots
 
@@ -75,9 +76,7 @@ class Regression:
         every, tried = _added(whole), self.config.ridges
         groups = whole if len(whole) > 1 else list(self.pieces[0])
         errors = np.stack([_left_out(every, groups, ridge) for ridge in tried]) / every.n
-        likelihood = -self.config.trust * every.n * np.log(np.maximum(errors, 1e-12))
-        weights = np.exp(likelihood - likelihood.max(axis=0))
-        weights /= weights.sum(axis=0)
+        weights = shares_of(errors, every.n, self.config.trust)
         eye = np.eye(self.features.n_functions)
         found = np.stack([np.linalg.solve(every.moments + ridge * eye, every.products) for ridge in tried])
         spreads = np.stack([np.linalg.inv(every.moments / ridge + eye) for ridge in tried])

@@ -11,17 +11,14 @@ from sphisto.core.pieces import in_pieces
 
 Floats = NDArray[np.floating]
 
-_LEAST_RATE = 1e-9  # counts; no division by none
 ANSCOMBE = 3 / 8
 """Counts added before roots are taken: roots of few counts alone are no measure of them."""
-_LEAST_DEPTH = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
-_LEAST_SHARE = 1e-3  # of the mean density: the network multiplies, and nothing comes of zero
-_MOST_GAIN = 10.0
 
 
 def gain_of(squares: Floats, predicted: Floats) -> NDArray[np.float64]:
     """Factors by which squares of predicted roots fall short of those of roots, on average: a mean's square is the less."""
-    return np.asarray(np.clip(squares / np.maximum(predicted, 1e-12), 1, _MOST_GAIN))
+    most_gain = 10.0
+    return np.asarray(np.clip(squares / np.maximum(predicted, 1e-12), 1, most_gain))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,20 +46,22 @@ class Roots:
 
         With a ``level``, all but the root of the sum are of densities that are brought to that sum.
         """
+        least_depth = 0.05  # of the usual sum; the few counts of a spot are not blown up beyond twentyfold
         plain, contrasts = np.split(density, [self.n_plain], axis=1)
         total = plain.sum(axis=1, keepdims=True)
         if self.level is not None:
-            scale = self.level / np.maximum(total, _LEAST_DEPTH * self.level)
+            scale = self.level / np.maximum(total, least_depth * self.level)
             plain, contrasts = plain * scale, contrasts * scale
         return np.column_stack([np.sqrt(np.column_stack([plain, total]) + self.offset), contrasts])
 
     def density(self, quantities: Floats, gain: Floats) -> NDArray[np.float64]:
         """(m, K) densities: proportions of the gained squares of roots, with that of the root of the sum as their sum."""
+        least_share = 0.001  # of the mean density: the network multiplies, and nothing comes of zero
         roots, contrasts = np.split(quantities, [self.n_plain + 1], axis=1)
         plain = self.mean[: self.n_plain]
         squares = np.square(np.maximum(roots, 0)) * gain - self.offset
-        parts = np.maximum(squares[:, :-1], _LEAST_SHARE * plain)
-        total = np.maximum(squares[:, -1:], _LEAST_SHARE * plain.sum())
+        parts = np.maximum(squares[:, :-1], least_share * plain)
+        total = np.maximum(squares[:, -1:], least_share * plain.sum())
         depth = 1.0 if self.level is None else total / self.level
         return np.column_stack([parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12) * total, contrasts * depth])
 
@@ -108,8 +107,9 @@ def composition_error(predicted: Floats, measured: Floats, n_plain: int) -> floa
 
 def composition_errors(predicted: Floats, measured: Floats, n_plain: int) -> NDArray[np.float64]:
     """(n,) what :func:`composition_error` sums up."""
+    least_rate = 1e-9  # counts; no division by none
     predicted, plain = predicted[:, :n_plain], measured[:, :n_plain]
     total = plain.sum(axis=1)
-    roots = np.sqrt(plain / np.maximum(total, _LEAST_RATE)[:, None])
+    roots = np.sqrt(plain / np.maximum(total, least_rate)[:, None])
     distance = np.square(roots - np.sqrt(predicted / predicted.sum(axis=1, keepdims=True))).sum(axis=1)
     return np.asarray(total * distance)

@@ -260,20 +260,6 @@ def _contrasts(
     return out
 
 
-def split_counts(values: sparse.csr_array, seed: int) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Divide counts at random into two halves, each doubled: two measurements of the same with twice the noise.
-
-    The same counts give the same halves, in whatever order they are stored.
-    """
-    values = values if values.has_sorted_indices else values.sorted_indices()
-    first = np.random.default_rng(seed).binomial(np.rint(values.data).astype(np.int64), 0.5).astype(np.float32)
-    one, other = (
-        sparse.csr_array((2 * data, values.indices, values.indptr), shape=values.shape)
-        for data in (first, values.data - first)
-    )
-    return one, other
-
-
 def gene_factors(measured: Measured, genes: list[str]) -> GeneModel:
     """One factor for each of the given genes; the others are not modelled (NaN)."""
     loadings = np.full((len(measured.genes), len(genes)), np.nan, dtype=np.float32)

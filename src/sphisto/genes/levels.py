@@ -76,15 +76,13 @@ def fit_shared(
     return SharedModel(model, levels)
 
 
-_FAR = 1e6  # pitches between sections
-
-
 def _all(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.bool_]:
     return np.ones(sum(map(len, rows)), dtype=bool)
 
 
 def _together(measured: Sequence[Measured], rows: Sequence[NDArray[np.int64]], levels: Floats) -> Measured:
     """Counts of some rows of each section, and of those outside a window of it, divided by the levels there."""
+    far = 1e6  # pitches between sections
     values, others, centers = [], [], []
     for number, (each, some) in enumerate(zip(measured, rows, strict=True)):
         weights = sparse.diags_array(np.exp(-levels[number]))
@@ -92,7 +90,7 @@ def _together(measured: Sequence[Measured], rows: Sequence[NDArray[np.int64]], l
         if each.others is not None:
             others.append(sparse.csr_array(each.others @ weights, dtype=np.float32))
         # in pitches, and each section beside the others: neighbours are summed up within sections alone
-        centers.append(each.centers[some] / each.pitch + (0.0, number * _FAR))
+        centers.append(each.centers[some] / each.pitch + (0.0, number * far))
     counts, genes = sparse.vstack(values, format="csr"), measured[0].genes
     outside = sparse.vstack(others, format="csr") if others else None
     return Measured(np.concatenate(centers), counts, genes, measured[0].is_counts, 1.0, outside)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sphisto.genes.config import GeneModelConfig
 
 _SHOWN = 5  # names in a message
-_SAME_SHARE = 1e-6  # relative: what scaling and rounding to float32 leave
 _OF_CONTRAST = re.compile(r"contrast\d+")  # as channels of contrasts are called
 
 
@@ -101,11 +100,6 @@ class Loadings:
         return {"programmes": list(self.programmes), "n_genes": len(self.genes), "hash": self.hash, **strength}
 
 
-def hash_of(loadings: Loadings | None) -> str | None:
-    """By what a fit knows loadings that were given, or that none were."""
-    return None if loadings is None else loadings.hash
-
-
 def _refuse_twice(names: Sequence[str], what: str, mend: str) -> None:
     if len(set(names)) == len(names):
         return
@@ -172,8 +166,9 @@ def _refuse_values(values: NDArray[np.float64], genes: Sequence[str], programmes
 
 def _refuse_alike(shares: NDArray[np.float64], programmes: Sequence[str]) -> None:
     """Refuse two programmes whose (G', K) shares of genes are the same: no counts could say which of them a spot holds."""
+    same_share = 1e-6  # relative: what scaling and rounding to float32 leave
     for i, j in combinations(range(len(programmes)), 2):
-        if np.allclose(shares[:, i], shares[:, j], rtol=_SAME_SHARE, atol=0):
+        if np.allclose(shares[:, i], shares[:, j], rtol=same_share, atol=0):
             msg = (
                 f"Found programmes {programmes[i]!r} and {programmes[j]!r} of the same shares of genes in `loadings`; expected any two "
                 "to differ, as the counts could not separate these. Leave one of them out."

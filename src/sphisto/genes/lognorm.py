@@ -10,9 +10,7 @@ from sphisto.core.pieces import in_pieces
 Floats = NDArray[np.floating]
 
 _MOST_SUMMED = 20.0  # expected counts up to which every possible count is summed
-_TAIL = 1e-6  # probability of greater counts at which the sum ends
 _LITTLE = 0.05  # scatter of rates over their squared mean, up to which the logarithm is taken to second order
-_NODES = 32  # rates that stand for all that a gene may have, where they scatter more
 
 
 def expected_lognorm(mean: Floats, dispersion: Floats, total: Floats, target_sum: float) -> NDArray[np.float32]:
@@ -57,9 +55,10 @@ def expected_lognorm(mean: Floats, dispersion: Floats, total: Floats, target_sum
 
 def _rates(scatter: Floats) -> tuple[Floats, Floats]:
     """(nodes, G) rates over their mean, gamma distributed with a variance each, and their (nodes,) weights."""
+    n_nodes = 32  # rates that stand for all that a gene may have, where they scatter more
     from scipy.special import gammaincinv
 
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
     wide = np.maximum(scatter, _LITTLE)
     return wide * gammaincinv(1 / wide, (1 + nodes[:, None]) / 2), weights / 2
 
@@ -73,6 +72,7 @@ def _poisson(mean: Floats, rest: Floats, target_sum: float) -> Floats:
 
 def _summed(mean: Floats, scatter: Floats, rest: Floats, target_sum: float) -> Floats:
     """Sum over y = 1, 2, ... of its probability times the logarithm, until hardly any probability is left."""
+    tail = 1e-6  # probability of greater counts at which the sum ends
     found, at = np.zeros_like(mean), np.arange(len(mean))
     odds = mean / (1 + scatter * mean)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -83,7 +83,7 @@ def _summed(mean: Floats, scatter: Floats, rest: Floats, target_sum: float) -> F
         y += 1
         found[at] += probability * _logarithm(float(y), rest, target_sum)
         left = left - probability
-        going = left > _TAIL
+        going = left > tail
         if not going.all():
             at, left = at[going], left[going]
             odds, scatter, rest, probability = odds[going], scatter[going], rest[going], probability[going]

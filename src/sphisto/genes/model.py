@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Values = TypeVar("Values", NDArray[np.floating], Tensor)
 
-_LEAST = 0.1  # of the expression by non-negative factors is left at least, whatever contrasts take away
-
 
 @dataclass(frozen=True, eq=False)
 class GeneModel:
@@ -160,8 +158,9 @@ def _column_with(names: Iterable[str], var: DataFrame) -> Any:
 
 def rates(values: Values, loadings: Values, n_contrasts: int) -> Values:
     """Turn (m, K) factor values into (m, G) expression under (G, K) loadings, arrays or tensors: never below zero."""
+    least = 0.1  # of the expression by non-negative factors is left at least, whatever contrasts take away
     if n_contrasts == 0:
         return values @ loadings.T
     plain = values[:, :-n_contrasts] @ loadings[:, :-n_contrasts].T
     contrast = values[:, -n_contrasts:] @ loadings[:, -n_contrasts:].T
-    return plain + contrast.clip(min=(_LEAST - 1) * plain)
+    return plain + contrast.clip(min=(least - 1) * plain)

@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from sphisto.core.places import Places
+from sphisto.core.splits import split_counts
 from sphisto.core.squares import in_squares
 from sphisto.genes.config import GeneModelConfig
-from sphisto.genes.factorize import scores, split_counts
+from sphisto.genes.factorize import scores
 from sphisto.genes.model import GeneModel
 from sphisto.slide.slide import Slide
 
 Floats = NDArray[np.float64]
-
-_PLENTY = 20  # counts in a spot, from which one without any has failed
-_HALVING = 0  # seed of the halves of the counts from which the noise is estimated: any will do, always the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +93,13 @@ def informative(slide: Slide) -> NDArray[np.bool_]:
     without counts has failed, unless few counts are usual: where totals vary over a section as they do (by a gamma
     distribution of shape 2), one spot in a hundred has none at a mean of 20.
     """
+    plenty = 20  # counts in a spot, from which one without any has failed
     total = np.asarray(slide.spots.values.sum(axis=1)).ravel()
     if not total.any():
         return np.zeros(len(total), dtype=bool)
     if slide.spot.is_bin:
         return slide.on_tissue
-    return np.asarray((total > 0) | (slide.spots.is_counts and total.mean() < _PLENTY)) & slide.on_image
+    return np.asarray((total > 0) | (slide.spots.is_counts and total.mean() < plenty)) & slide.on_image
 
 
 def observe(slide: Slide, model: GeneModel, known: NDArray[np.bool_], config: GeneModelConfig) -> Observations:
@@ -110,6 +109,7 @@ def observe(slide: Slide, model: GeneModel, known: NDArray[np.bool_], config: Ge
     Bins of a handful of counts are summed up to squares first: the counts of squares of a field's finest detail tell as
     much as those of their bins, and there are far fewer of them.
     """
+    halving = 0  # seed of the halves of the counts from which the noise is estimated: any will do, always the same
     measured, rows = slide.spots, np.flatnonzero(known)
     model = model.measured_by(measured.genes)
     share = np.nan_to_num(slide.footprint().select(rows).mean(slide.tissue)[:, 0])
@@ -133,7 +133,7 @@ def observe(slide: Slide, model: GeneModel, known: NDArray[np.bool_], config: Ge
 
     halves = None
     if measured.is_counts:
-        first, second = split_counts(values, _HALVING)
+        first, second = split_counts(values, halving)
         halves = density(first), density(second)
     return Observations(
         np.zeros(len(rows), dtype=np.int64), rows, centers, density(values), halves, model.n_contrasts,

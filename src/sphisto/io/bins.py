@@ -11,6 +11,7 @@ from scipy import sparse
 
 from sphisto._checks import require_positive
 from sphisto._settings import logger
+from sphisto.core.splits import evenly_spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 BIN_UM = 8.0
 """Side of the bins that are taken where nothing states another: a cell is about as large."""
-_MANY_MISSING = 0.05  # share of bins without counts that are not in the table, from which it is warned of
-_FEW_COUNTED = 0.1  # share of bins with counts up to which it is warned that nearly all are empty
 _PLACE = re.compile(r"s_\d{3}um_(\d+)_(\d+)")
 
 
@@ -95,7 +94,7 @@ def _lattice(
     centers: NDArray[np.float64], places: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(2, 2) steps (y, x) of array_row and array_col, and the place (y, x) where both are 0."""
-    sample = np.linspace(0, len(places) - 1, min(len(places), 100_000)).astype(np.intp)
+    sample = evenly_spread(len(places), 100_000)
     middle = places[sample].mean(axis=0)
     design = np.column_stack([places[sample] - middle, np.ones(len(sample))])
     fit, _, rank, _ = np.linalg.lstsq(design, centers[sample], rcond=None)
@@ -167,11 +166,13 @@ def said_of_empty(values: sparse.csr_array) -> str:
     Of bins of few counts some have none. How many there should be follows from how many have one and how many two (Chao
     1984, Scand. J. Stat.): at least the square of the former over twice the latter.
     """
+    few_counted = 0.1  # share of bins with counts up to which it is warned that nearly all are empty
+    many_missing = 0.05  # share of bins without counts that are not in the table, from which it is warned of
     total = np.asarray(values.sum(axis=1)).ravel()
     n, empty = len(total), int((total == 0).sum())
     once, twice = int((total == 1).sum()), int((total == 2).sum())
     missing = once * (once - 1) / (2 * (twice + 1))
-    if not empty and missing > _MANY_MISSING * n:
+    if not empty and missing > many_missing * n:
         logger.warning(
             "None of the %d bins is without counts, though %d hold one only: some %.0f empty ones seem to have been taken out, "
             "and rates will be too high by about %.0f %%. Give the table as it was before; or larger bins, by `bin_um`, for "
@@ -179,7 +180,7 @@ def said_of_empty(values: sparse.csr_array) -> str:
         )  # fmt: skip
     if not empty:
         return ""
-    if n - empty < _FEW_COUNTED * n:
+    if n - empty < few_counted * n:
         logger.warning(
             "%d of %d bins hold no counts: on tissue that is a measurement, but a fit to so few counts shows little. If most "
             "of the bins lie beside the tissue, leave these out, by `obs[\"in_tissue\"]`.", empty, n,

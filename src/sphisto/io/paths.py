@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-# bytes: those that nearly all file systems take, less what a name gets while its file is written (sphisto.core.atomic)
-_LONGEST_NAME = 255 - 5
-
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return a path as it was meant: ``~`` is the home folder."""
@@ -73,11 +70,14 @@ def located(store: str | os.PathLike[str] | SpatialData) -> Any:
 
 def beside(store: Path, key: str, suffix: str) -> Path:
     """Name a file of a projection beside its store, see :func:`store_path`."""
+    # bytes: those that nearly all file systems take, less what a name gets while its file is written
+    # (sphisto.core.atomic)
+    longest_name = 255 - 5
     path = store.with_name(f"{store.name.removesuffix('.zarr')}.{key}.{suffix}")
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+    if len(os.fsencode(path.name)) > longest_name:
         msg = (
             f"The name {path.name!r}, made of store and projection, is too long for a file; expected at most "
-            f"{_LONGEST_NAME} bytes. Choose a shorter `store` or `key_added`."
+            f"{longest_name} bytes. Choose a shorter `store` or `key_added`."
         )
         raise ValueError(msg)
     return path

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto.core.grid import Grid
+from sphisto.core.grid import SAME_SCALE, Grid
 from sphisto.core.tiles import Window
 from sphisto.core.upsample import at_points, block_middles
 from sphisto.io.elements import finest, matrix_to, scale_and_shift
 from sphisto.slide.fingerprint import fingerprint
 from sphisto.slide.slide import Slide
-
-_SAME_SIDES = 0.02  # relative: height and width of a raster of the whole image may be rounded to whole pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +124,7 @@ def _values(raster: Any) -> Any:
 def _of_array(values: Any, grid: Grid, name: str) -> tuple[float, tuple[float, float]]:
     """Return px of the grid per px of an array that covers it, and no shift."""
     ratio = np.array(grid.shape) / values.shape[1:]
-    rounding = 1 / np.array(values.shape[1:]).min() + _SAME_SIDES
+    rounding = 1 / np.array(values.shape[1:]).min() + SAME_SCALE
     if abs(ratio[0] / ratio[1] - 1) > rounding:
         msg = (
             f"Found features {name!r} of {values.shape[1]} x {values.shape[2]} px (y, x) for an image "

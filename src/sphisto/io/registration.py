@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from sphisto.io.sections import Section
     from sphisto.slide.slide import Slide
 
-_READ_UM = 20.0  # um per px at which tissue is found: its edges are known to a pixel of the map
-
 
 def map_of(section: Section, config: RegistrationConfig = RegistrationConfig()) -> TissueMap:
     """Make the coarse map of a section's image; spots play no part in it."""
-    slide = _image_of(section, _READ_UM)
+    read_um = 20.0  # um per px at which tissue is found: its edges are known to a pixel of the map
+    slide = _image_of(section, read_um)
     return tissue_map(np.asarray(slide.image), np.asarray(slide.tissue), slide.grid.um_per_px, config)
 
 

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-_AT_ONCE = 65_536  # rows
-_GAP = 64  # rows that are read although they are not wanted, rather than read what follows them apart
-
 
 def read_rows(read: Callable[[int, int], Any], rows: NDArray[np.intp], n_columns: int) -> sparse.csr_matrix:
     """Read some rows of a matrix, of which ``read(first, end)`` gives those from ``first`` to before ``end``.
@@ -26,14 +23,16 @@ def read_rows(read: Callable[[int, int], Any], rows: NDArray[np.intp], n_columns
     -------
     (n, n_columns) csr.
     """
+    gap = 64  # rows that are read although they are not wanted, rather than read what follows them apart
+    at_once = 65_536  # rows
     if not len(rows):
         return sparse.csr_matrix((0, n_columns), dtype=np.float32)
-    starts = np.flatnonzero(np.diff(rows, prepend=-_GAP - 2) > _GAP + 1)
+    starts = np.flatnonzero(np.diff(rows, prepend=-gap - 2) > gap + 1)
     parts = []
     for first, end in zip(starts, [*starts[1:], len(rows)], strict=True):
         at = first
         while at < end:
-            upto = int(np.searchsorted(rows[at:end], rows[at] + _AT_ONCE)) + at
+            upto = int(np.searchsorted(rows[at:end], rows[at] + at_once)) + at
             block = sparse.csr_matrix(read(int(rows[at]), int(rows[upto - 1]) + 1))
             wanted = rows[at:upto] - rows[at]
             parts.append(block if len(wanted) == block.shape[0] else block[wanted])

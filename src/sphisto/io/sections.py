@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from sphisto.io.window import BBox
     from sphisto.slide.registration import Registration
 
-_LEAST_SPOTS = 2
 _NO_ROWS: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
 
@@ -316,7 +315,8 @@ def section(
 
 def _require_some(n: int, bbox: BBox | None) -> None:
     """Refuse too few spots; where a window was asked for, it holds too few."""
-    if n < _LEAST_SPOTS:
+    least_spots = 2
+    if n < least_spots:
         where = "" if bbox is None else f" or bin(s) in bbox={bbox}, (x_min, y_min, x_max, y_max) in full-resolution px"
         wider = "" if bbox is None else " Choose a larger window."
         msg = f"Found {n} spot(s){where}; a projection needs at least two, and some tens to be worth anything.{wider}"

@@ -59,7 +59,7 @@ def make_slide(
         raise ValueError(msg)
     if section.measured is None:
         return Slide(section.library_id, image, grid, mask, size)
-    if _is_coarse(grid, size):
+    if size.um < _PX_PER_BIN * grid.um_per_px:
         logger.warning(
             "%s: at %.3g um per px a spot of %.3g um is %.2g px wide, so the image shows no cells: the rasters will "
             "hardly be finer than the spots. Give an `image` of higher resolution, or a smaller `um_per_px`.",
@@ -129,7 +129,11 @@ def misfit(section: Section, slide: Slide) -> tuple[Alignment, str | None]:
 
     Where only another scale factor would fit clearly better, that is warned of.
     """
-    centers, own, factors = slide.spots.centers, _image_scale(section), _scale_factors(section)
+    centers, own, factors = (
+        slide.spots.centers,
+        section.grid.fullres_um_per_px / section.grid.um_per_px,
+        _scale_factors(section),
+    )
     found = check_alignment(centers, slide.tissue, slide.spots.pitch)
     px = slide.grid.fullres_per_px
     problem = explain(found, centers, slide.grid.shape, image_scale=own, factors=factors, fullres_per_px=px)
@@ -144,11 +148,6 @@ def misfit(section: Section, slide: Slide) -> tuple[Alignment, str | None]:
     return found, None
 
 
-def _image_scale(section: Section) -> float:
-    """Pixels of the image per full-resolution pixel."""
-    return 1 / float(np.sqrt(np.prod(section.grid.fullres_per_px)))
-
-
 def _scale_factors(section: Section) -> dict[str, float]:
     """Scale factors of images that the section's table knows, by name."""
     libraries = {} if section.adata is None else section.adata.uns.get("spatial", {})
@@ -158,11 +157,6 @@ def _scale_factors(section: Section) -> dict[str, float]:
         if isinstance(factors, Mapping):
             found |= {str(name): number_of(value) for name, value in factors.items() if "scalef" in str(name)}
     return {name: factor for name, factor in found.items() if 0 < factor <= 1}
-
-
-def _is_coarse(grid: Grid, spot: Spot, least_px: float = 4) -> bool:
-    """Whether a spot is fewer than ``least_px`` wide: pixels are then larger than cells."""
-    return spot.um < least_px * grid.um_per_px
 
 
 def _with_missed_spots(slide: Slide, mask: Mask, least_share: float = 0.5) -> Mask:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 SpotLoss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (m, G) expected, (m, G) measured, (m,) weight -> scalar
 _LEAST = 1e-6  # counts; the logarithm needs more than none
-_SSIM_WINDOW = 11  # px
 
 
 def poisson_deviance(expected: Tensor, measured: Tensor, weight: Tensor) -> Tensor:
@@ -43,11 +42,12 @@ def dissimilarity(drawn: Tensor, image: Tensor, colour_weight: float = 0.0) -> T
     SSIM is that of Wang et al. (2004), by pytorch-msssim. It compares structure and hardly feels a colour cast, which
     the absolute difference does; Zhao et al. (2017) combine the two for the same reason.
     """
+    ssim_window = 11  # px
     from pytorch_msssim import ssim
 
     # forward and backward take a quarter of the time so
     drawn, image = (each.contiguous(memory_format=torch.channels_last) for each in (drawn, image))
-    window = min(_SSIM_WINDOW, (min(image.shape[2:]) - 1) // 2 * 2 + 1)
+    window = min(ssim_window, (min(image.shape[2:]) - 1) // 2 * 2 + 1)
     structure = 1 - ssim(drawn, image, data_range=1.0, win_size=window)
     # not by mean(): its gradient would lie in memory in another order, and so would all that comes before it
     return structure + colour_weight * (drawn - image).abs().sum() / image.numel()

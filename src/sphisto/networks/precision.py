@@ -15,8 +15,6 @@ from torch.nn import functional as F
 Precision = Literal["float32", "bfloat16"]
 
 _WIDTH, _SIDE = 64, 128  # channels and px of the convolution that is timed: the network's middle
-_TIMES = 5
-_GAIN = 1.3  # what bfloat16 must gain: clear of the noise of timing, so that the result is the same each time
 
 
 @cache
@@ -25,11 +23,12 @@ def fastest(device: torch.device) -> Precision:
 
     Convolutions in bfloat16 sum in float32. A processor without instructions for it emulates them, slowly.
     """
+    gain_ = 1.3  # what bfloat16 must gain: clear of the noise of timing, so that the result is the same each time
     try:
         gain = _seconds(device, torch.float32) / _seconds(device, torch.bfloat16)
     except RuntimeError:  # the device has no bfloat16
         return "float32"
-    return "bfloat16" if gain > _GAIN else "float32"
+    return "bfloat16" if gain > gain_ else "float32"
 
 
 def channels_last(module: nn.Module) -> nn.Module:
@@ -49,6 +48,7 @@ def computed(
 
 
 def _seconds(device: torch.device, dtype: torch.dtype) -> float:
+    times = 5
     shape, weights = (1, _WIDTH, _SIDE, _SIDE), (_WIDTH, _WIDTH, 3, 3)
     x, w = (
         torch.ones(size, dtype=dtype, device=device).contiguous(memory_format=torch.channels_last)
@@ -56,7 +56,7 @@ def _seconds(device: torch.device, dtype: torch.dtype) -> float:
     )
     clock, found = time.thread_time if device.type == "cpu" else time.perf_counter, []
     with torch.inference_mode(), _alone(device):
-        for _ in range(1 + _TIMES):  # the first one also chooses the algorithm
+        for _ in range(1 + times):  # the first one also chooses the algorithm
             started = clock()
             float(F.conv2d(x, w, padding=1)[0, 0, 0, 0])  # waits for the device
             found.append(clock() - started)

@@ -28,7 +28,6 @@ from sphisto.networks.interpolation import drawn_out, drawn_out_at, rows_drawn_o
 from sphisto.networks.losses import SpotLoss, dissimilarity, poisson_deviance, scaled_squares
 
 _AT_PIXELS = 16  # channels at each pixel from which all maps are read
-_ROWS = 8  # of a tile: with all maps of a row of 512 px half a MB
 _LARGEST_RATIO = 3.0  # exp(3) = 20-fold: nuclei against cytoplasm differ less
 
 
@@ -196,6 +195,7 @@ class UNet(nn.Module):
         Maps are the largest arrays there are: rows that stay in the processor's own memory from the last layer to the
         map take a fifth of the time. tanh(x) is 2 sigmoid(2 x) - 1, which takes an eighth.
         """
+        rows_ = 8  # of a tile: with all maps of a row of 512 px half a MB
         n, (b, _, height, width) = len(self.typical), x.shape
         weight, bias = self.last.weight[:, :, 0, 0].clone(), self.last.bias[:, None].clone()  # type: ignore[index]
         most = float(self.gate) * _LARGEST_RATIO
@@ -205,7 +205,7 @@ class UNet(nn.Module):
             weight, bias = weight[:3], bias[:3]
         smooth = rows_drawn_out(prior, side, margin)
         drawn, maps = (_room((b, channels, height, width), prior) for channels in (3, prior.shape[1]))
-        at_once = _ROWS if x.device.type == "cpu" else height
+        at_once = rows_ if x.device.type == "cpu" else height
         with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
             for y in range(0, height, at_once):
                 rows = slice(y, min(y + at_once, height))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from sphisto.io.window import as_bbox
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
@@ -221,10 +223,7 @@ def window_of(
         if whole is None:
             return grown
         return max(grown[0], whole[0]), min(grown[1], whole[1]), min(grown[2], whole[2]), max(grown[3], whole[3])
-    x_min, y_min, x_max, y_max = map(float, bbox)
-    if not (x_min < x_max and y_min < y_max):
-        msg = f"bbox={(x_min, y_min, x_max, y_max)} is empty; expected (x_min, y_min, x_max, y_max) in that order."
-        raise ValueError(msg)
+    x_min, y_min, x_max, y_max = as_bbox(bbox)
     return x_min, x_max, y_max, y_min
 
 

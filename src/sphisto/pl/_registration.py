@@ -110,6 +110,7 @@ class _Side:
     """What is drawn of a section."""
 
     def __init__(self, section: Section) -> None:
+        shortest = 12  # corners of an outline: shorter ones are single pixels
         from skimage.measure import find_contours
 
         pixels, tissue, fullres_per_px = image_and_tissue(section)
@@ -118,16 +119,13 @@ class _Side:
         self.extent = (0.0, width, height, 0.0)
         found = find_contours(np.pad(tissue.astype(np.float64), 1), 0.5)
         self.outlines: list[Points] = [
-            ((line - 0.5) * fullres_per_px)[:, ::-1] for line in found if len(line) > _SHORTEST
+            ((line - 0.5) * fullres_per_px)[:, ::-1] for line in found if len(line) > shortest
         ]
 
 
 def _how(found: Registration) -> str:
     mirrored = "mirrored and " if found.reflected else ""
     return f"{mirrored}turned by {found.turn:.0f}°" + ("" if found.trusted else ", not trusted")
-
-
-_SHORTEST = 12  # corners of an outline: shorter ones are single pixels
 
 
 def _around(lines: list[Points]) -> tuple[float, float, float, float]:

@@ -22,7 +22,6 @@ _ORDER = (
     "tissue",
 )  # as sphisto.io.section records it
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 420, 210, 60, 36, 8, 10  # px of a chart and of its margins
-_MOST_DRAWN = 5_000  # spots of the map of counts, each an element of the page
 
 
 # ---- training
@@ -94,6 +93,7 @@ def spots(
     (n,) ``totals`` of counts, and ``detected`` genes that have any, of spots around (n, 2) centres, of a size in
     full-resolution px; what quality control ``removed``, by reason, ``None`` where nobody knows.
     """
+    most_drawn = 5_000  # spots of the map of counts, each an element of the page
     about = {
         "spots": f"{len(totals):,}", "genes measured": f"{n_genes:,}",
         "counts per spot, median": f"{np.median(totals):,.4g}", "genes per spot, median": f"{np.median(detected):,.4g}",
@@ -101,7 +101,7 @@ def spots(
     if removed is not None:
         about["taken out by quality control"] = words(removed)
     charts = [_histogram("Counts per spot", totals), _histogram("Genes per spot", detected)]
-    if len(totals) <= _MOST_DRAWN:
+    if len(totals) <= most_drawn:
         charts.append(_map(totals, xy, size, is_disc=is_disc))
     return f'{facts(about)}<div class="figures">{"".join(charts)}</div>'
 

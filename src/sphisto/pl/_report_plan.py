@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 MOST_SIDE = 2048  # px: more than a screen shows at once
 _DEFAULT_GENES, _BEST_GENES = 20, 12
-_BYTES = 0.15  # of a file for each gene and px on tissue, as rasters of fits take; noise takes up to 1.25
-_MOST_MB = 100  # browsers open more slowly, and mail and wikis do not take it
 
 
 @dataclass(frozen=True)
@@ -128,14 +126,16 @@ def _default_genes(store: Store, key: str) -> list[str]:
 
 
 def _refuse_large(store: Store, parts: Sequence[Part], max_side: int) -> None:
-    n_bytes = sum(len(part.genes) * _px_on_tissue(store, part) * _BYTES for part in parts)
-    if n_bytes > _MOST_MB * 1e6:
+    most_mb = 100  # browsers open more slowly, and mail and wikis do not take it
+    bytes = 0.15  # of a file for each gene and px on tissue, as rasters of fits take; noise takes up to 1.25
+    n_bytes = sum(len(part.genes) * _px_on_tissue(store, part) * bytes for part in parts)
+    if n_bytes > most_mb * 1e6:
         n = max(len(part.genes) for part in parts)
         height, width = max((part.grid.shape for part in parts), key=max)
-        least = max(1, int(n * _MOST_MB * 1e6 / n_bytes))
+        least = max(1, int(n * most_mb * 1e6 / n_bytes))
         msg = (
             f"{n:,} genes at {height} x {width} px would make a file of some {n_bytes / 1e6:,.0f} MB; expected at most "
-            f"{_MOST_MB} MB, which browsers open well. Name fewer `genes` (some {least:,}), or lower `max_side` ({max_side})"
+            f"{most_mb} MB, which browsers open well. Name fewer `genes` (some {least:,}), or lower `max_side` ({max_side})"
             f"{' or choose a `key`' if len(parts) > 1 else ''}."
         )
         raise ValueError(msg)

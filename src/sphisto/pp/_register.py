@@ -10,6 +10,7 @@ from scipy import sparse
 
 from sphisto._naming import naming
 from sphisto._settings import logger
+from sphisto.core.splits import evenly_spread
 from sphisto.io.registration import (
     map_of,
     own_system,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _SWAP = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]])  # (x, y, 1) and (y, x, 1)
 _CELL_UM = 100.0  # bins are summed over squares of that side: one alone holds too few counts
-_MOST_SPOTS = 2000  # evenly chosen: enough for a mean over spots
 
 
 def register(
@@ -286,10 +286,10 @@ def _at_spots(moving: Section, fixed: Section, placed: Placed, config: Registrat
 
 def _spots(section: Section, genes: list[str]) -> tuple[Floats, sparse.csr_array]:
     """(n, 2) places y, x in um and (n, G) values of a section's spots; of bins in squares that hold as many counts."""
+    most_spots = 2_000  # evenly chosen: enough for a mean over spots
     measured = section.measured
     assert measured is not None
-    at = {gene: column for column, gene in enumerate(measured.genes)}
-    values = sparse.csr_array(measured.values)[:, [at[gene] for gene in genes]]
+    values = measured.of(genes).values
     places = measured.centers * _um(section)
     if measured.pitch * _um(section) < 0.75 * _CELL_UM:
         cells = np.floor(places / _CELL_UM).astype(np.int64)
@@ -298,7 +298,7 @@ def _spots(section: Section, genes: list[str]) -> tuple[Floats, sparse.csr_array
         sums = sparse.csr_array((np.ones(len(cell)), (cell, np.arange(len(cell)))), shape=(len(size), len(cell)))
         places, values = (sums @ places) / size[:, None], sums @ values
     counted = np.flatnonzero(np.asarray(values.sum(axis=1)).ravel() > 0)
-    chosen = counted[np.linspace(0, len(counted) - 1, min(len(counted), _MOST_SPOTS)).astype(np.intp)]
+    chosen = counted[evenly_spread(len(counted), most_spots)]
     return places[chosen], values[chosen]
 
 

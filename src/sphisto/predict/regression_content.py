@@ -20,11 +20,11 @@ from sphisto.slide.frames import Frame
 def as_content(regression: Regression) -> dict[str, Any]:
     """Turn it into tensors and plain values."""
     return {
-        "features": _plain(regression.features),
-        "roots": _plain(regression.roots),
-        "pieces": [[_plain(sums) for sums in section] for section in regression.pieces],
+        "features": plain(regression.features),
+        "roots": plain(regression.roots),
+        "pieces": [[plain(sums) for sums in section] for section in regression.pieces],
         "sections": list(regression.sections),
-        "neighbours": [_plain(each) | {"frame": _plain(each.frame)} for each in regression.neighbours],
+        "neighbours": [plain(each) | {"frame": plain(each.frame)} for each in regression.neighbours],
         "config": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(regression.config).items()},
         **{name: torch.from_numpy(np.asarray(getattr(regression, name))) for name in _ARRAYS},
     }
@@ -33,13 +33,13 @@ def as_content(regression: Regression) -> dict[str, Any]:
 def from_content(content: Mapping[str, Any]) -> Regression:
     """Return what :func:`as_content` turned into tensors and plain values."""
     return Regression(
-        features=SharedFeatures(**_arrays(content["features"])),
-        roots=Roots(**_arrays(content["roots"])),
+        features=SharedFeatures(**arrays(content["features"])),
+        roots=Roots(**arrays(content["roots"])),
         sections=tuple(content["sections"]),
-        pieces=tuple(tuple(Sums(**_arrays(sums)) for sums in section) for section in content["pieces"]),
+        pieces=tuple(tuple(Sums(**arrays(sums)) for sums in section) for section in content["pieces"]),
         config=DriftConfig(**content["config"]),
         neighbours=tuple(
-            Neighbour(**_arrays(each) | {"frame": Frame(**_arrays(each["frame"]))})
+            Neighbour(**arrays(each) | {"frame": Frame(**arrays(each["frame"]))})
             for each in content.get("neighbours", ())
         ),
         **{name: content[name].numpy() for name in _ARRAYS},
@@ -49,10 +49,12 @@ def from_content(content: Mapping[str, Any]) -> Regression:
 _ARRAYS = ("mean", "second", "rotation", "noise")
 
 
-def _plain(noun: Any) -> dict[str, Any]:
+def plain(noun: Any) -> dict[str, Any]:
+    """Fields of a dataclass, arrays as tensors."""
     values = {field.name: getattr(noun, field.name) for field in fields(noun)}
     return {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
 
 
-def _arrays(content: Mapping[str, Any]) -> dict[str, Any]:
+def arrays(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`plain` made, tensors as arrays again."""
     return {name: v.numpy() if isinstance(v, torch.Tensor) else v for name, v in content.items()}

@@ -337,8 +337,9 @@ def require_same_section(known: SectionFit, slide: Slide) -> None:
 
 def _strange(features: BoundFeatures, slide: Slide) -> float:
     """Share of the tissue that looks like nothing the projection has seen; warn if it is much."""
+    most_strange = 0.3  # of the tissue; of another section of the same some 10 % can be
     strange = float((features.shift(sites(slide)) > 1).mean())
-    if strange > _MOST_STRANGE:
+    if strange > most_strange:
         logger.warning(
             "%s: %.0f %% of its tissue looks like none of the sections that the projection was fitted to (1 %% of those does): "
             "another tissue, stain or magnification? What is predicted there from the image alone means little; the "
@@ -363,6 +364,3 @@ def shift_map(slide: Slide, drift: Drift) -> tuple[NDArray[np.float32], int]:
         if tissue.any():
             out[row, tissue] = drift.features.shift(block_middles(window, side)[tissue])
     return out, halvings
-
-
-_MOST_STRANGE = 0.3  # of the tissue; of another section of the same some 10 % can be

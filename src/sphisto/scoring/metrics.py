@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto.core.splits import split_counts
 from sphisto.genes.lognorm import expected_lognorm
 
 Floats = NDArray[np.float64]
@@ -82,19 +83,12 @@ def inside(
     return np.divide(covered, share, where=share > 1e-12, out=whole.astype(np.float64))
 
 
-def halves(counts: sparse.csr_array, rng: np.random.Generator) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Thin counts into two halves, at random."""
-    half = counts.copy()
-    half.data = rng.binomial(counts.data.astype(np.int64), 0.5).astype(np.float64)
-    return half, counts - half
-
-
 def noise_ceiling(counts: NDArray[np.floating], rng: np.random.Generator) -> Floats:
     """Correlation which a perfect predictor of the log-normalised rate would reach with each gene's noisy counts.
 
     The counts are thinned into two halves, whose correlation determines that of the whole (:func:`ceiling_of_halves`).
     """
-    return ceiling_of_halves(*(log_normalised(half.toarray()) for half in halves(sparse.csr_array(counts), rng)))
+    return ceiling_of_halves(*(log_normalised(half.toarray()) for half in split_counts(sparse.csr_array(counts), rng)))
 
 
 def ceiling_of_halves(first: NDArray[np.floating], second: NDArray[np.floating]) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto.core.pieces import in_pieces
+from sphisto.core.splits import split_counts
 from sphisto.scoring import metrics
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def score(
     if not is_counts:
         parts = [_correlations(predicted, truth[:, some].toarray(), some) for some in pieces]
         return _joined(parts, {})
-    halves = metrics.halves(truth, rng)
+    halves = split_counts(truth, rng)
     tables = [(table.tocsc(), _sums(table)) for table in (truth, *halves)]
     totals = {name: method.values.sum(axis=1, dtype=np.float64) for name, method in predicted.items()}
     parts = []

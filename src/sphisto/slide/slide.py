@@ -18,8 +18,6 @@ from sphisto.core.places import Places
 from sphisto.core.spot import Spot
 from sphisto.slide.frames import Frame
 
-_PITCH_OF_SPOTS = 100 / 55  # of their diameter: 100 um of 55 um (Visium), about 200 um of 100 um before
-
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -105,9 +103,10 @@ class Slide:
     @property
     def pitch(self) -> float:
         """Usual distance of neighbouring spots in grid px; without any, that which arrays of such spots have."""
+        pitch_of_spots = 100 / 55  # of their diameter: 100 um of 55 um (Visium), about 200 um of 100 um before
         if self.measured is not None:
             return self.measured.pitch
-        usual = 1.0 if self.spot.shape == "square" else _PITCH_OF_SPOTS
+        usual = 1.0 if self.spot.shape == "square" else pitch_of_spots
         return usual * self.spot.um / self.grid.um_per_px
 
     @property

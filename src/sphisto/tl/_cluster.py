@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from sphisto.predict.fitted import Fitted
     from sphisto.tl._regions import Region, Sums, Writing
 
-_ENDING = 30  # seconds that workers are given for the tile they are at, once a run is given up
-
 
 def check_client(client: Any) -> None:
     """Refuse what is no client of a running cluster that waits for results."""
@@ -60,6 +58,7 @@ def write_on(
     that it does not matter how far the first one came. What workers need lies in a file in ``folder``, and they stop
     at the next tile when it is gone: none goes on writing for a caller that gave up.
     """
+    ending = 30  # seconds that workers are given for the tile they are at, once a run is given up
     from distributed import as_completed, wait
 
     sent = folder / f"sent-{uuid.uuid4().hex}"
@@ -80,7 +79,7 @@ def write_on(
     finally:
         sent.unlink(missing_ok=True)
         with contextlib.suppress(TimeoutError):
-            wait(list(futures), timeout=_ENDING)
+            wait(list(futures), timeout=ending)
         client.cancel(list(futures))
         remove_unfinished_chunks(writing.staging)
 

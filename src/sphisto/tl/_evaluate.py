@@ -169,9 +169,8 @@ def evaluate(
     section.require_spots()
     require_free_key(section.table, key_added)
     names = _named(genes, recipe.spec, section)
-    longest_side = recipe.config.train.longest_side
-    if um_per_px is None and longest_side is not None:
-        um_per_px = um_per_px_for(section, longest_side)
+    if um_per_px is None:
+        um_per_px = um_per_px_for(section, recipe.config.train.longest_side)
     with stage("image and tissue"):
         slide = make_slide(section, um_per_px=um_per_px)
     generator = np.random.default_rng(recipe.seed)

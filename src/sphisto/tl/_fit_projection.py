@@ -223,9 +223,8 @@ def fit_projection(
     )  # before the image is read
     path = store_path(store if store is not None else f"{section.library_id}.zarr")
     building.check_target(path, section.library_id, key_added)
-    longest_side = recipe.config.train.longest_side
-    if um_per_px is None and longest_side is not None:
-        um_per_px = um_per_px_for(section, longest_side)
+    if um_per_px is None:
+        um_per_px = um_per_px_for(section, recipe.config.train.longest_side)
     with stage("image and tissue"):
         slide = make_slide(section, um_per_px=um_per_px)
     if copy:

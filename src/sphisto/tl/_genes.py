@@ -7,9 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-_DEFAULT_GENES = 16
-_MOST_DEFAULT_GENES = 64  # markers written as rasters unless more are asked for; any other gene is had from the factors
-
 
 def names_of(genes: str | Sequence[str] | None) -> tuple[str, ...]:
     """Names of the genes asked for, none where that is left open."""
@@ -25,9 +22,12 @@ def names_of(genes: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def default_genes(markers: tuple[str, ...], values: sparse.csr_array, genes: tuple[str, ...]) -> tuple[str, ...]:
     """Markers, else genes whose counts vary most for their mean."""
+    # markers written as rasters unless more are asked for; any other gene is had from the factors
+    most_default_genes = 64
+    default_genes = 16
     if markers:
-        return markers[:_MOST_DEFAULT_GENES]
+        return markers[:most_default_genes]
     mean = np.asarray(values.mean(axis=0)).ravel()
     square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
     spread = (square - mean**2) / np.maximum(mean, 1e-9)
-    return tuple(genes[i] for i in np.argsort(-spread)[:_DEFAULT_GENES])
+    return tuple(genes[i] for i in np.argsort(-spread)[:default_genes])

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
-_SAME_SIZE = 0.02  # relative
-_MOST_APART = 1.5  # ratio of um per px that averaging whole blocks of pixels can leave
-
 
 def predict(
     fitted: Fitted | str | Path,
@@ -165,9 +162,10 @@ def predict(
 
 def _check_scale(slide: Slide, fitted: Fitted) -> None:
     """Refuse pixels of another size than those of the fit, by which texture and network see another magnification; warn of some."""
+    most_apart = 1.5  # ratio of um per px that averaging whole blocks of pixels can leave
     here, there = slide.grid.um_per_px, fitted.um_per_px
     apart = max(here / there, there / here)
-    if apart > _MOST_APART:
+    if apart > most_apart:
         msg = (
             f"Found {here:.3g} um per px of {slide.name!r}, the nearest to the {there:.3g} of the projection that its image has; "
             f"expected about the same. Give an image of {there:.3g} um per px or finer, or check `image_um_per_px`."
@@ -193,10 +191,11 @@ def _check_scaling(scaling: Scaling, fitted: Fitted) -> None:
 
 def _refuse_other_spots(section: Section, fitted: Fitted) -> None:
     """Raise for spots of another size or shape than the model's: its factors are counts per area of one of its spots."""
+    same_size = 0.02  # relative
     spot = section.spot
     if fitted.regressions:  # of several sections, each of its own depth, levels per area of its own spots are learned
         return
-    if spot is not None and (spot.shape != fitted.spot.shape or abs(spot.um / fitted.spot.um - 1) > _SAME_SIZE):
+    if spot is not None and (spot.shape != fitted.spot.shape or abs(spot.um / fitted.spot.um - 1) > same_size):
         msg = (
             f"Found spots of {spot.um:.4g} um ({spot.shape}); expected those of the model, {fitted.spot.um:.4g} um "
             f"({fitted.spot.shape}): its maps are in counts per area of such a spot. If the section's really are of that "

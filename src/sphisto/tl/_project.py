@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 
 _CREATED = "rasters"  # in the journal
-_ENOUGH = 16  # tiles that show how well the others compress
 _LESS = "fewer `genes`, a larger `um_per_px`, a GPU (`device`) or several processes (`client`) take less"
 
 
@@ -111,7 +110,8 @@ def stream(
 
 def _check_disk(work: Work, key: str, slide: Slide, written: list[Tile], tiles: list[Tile]) -> bool:
     """Hold the disk against what the rasters of the first tiles took, once these are enough; whether they were."""
-    if len(written) < _ENOUGH:
+    enough = 16  # tiles that show how well the others compress
+    if len(written) < enough:
         return False
     tissue = [sum(int(slide.tissue[tile.core.slices].sum()) for tile in some) for some in (written, tiles)]
     check_rest(work.staging, key, tissue[0] / tissue[1])

@@ -34,8 +34,6 @@ Region: TypeAlias = tuple[Tile, ...]
 Sums: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float64]]
 """(m,) spots that a region touches and the (m, K) sums of its factor maps over them."""
 
-_BEHIND = 1  # tiles that are not yet written while the next one is computed
-
 
 @dataclass(frozen=True, eq=False)
 class Writing:
@@ -64,6 +62,7 @@ def write_regions(
 
     ``done`` is called by the writing thread as soon as all of a region is written.
     """
+    behind = 1  # tiles that are not yet written while the next one is computed
     rasters = building.open_rasters(writing.staging, writing.key)
 
     def write(
@@ -82,7 +81,7 @@ def write_regions(
     found = predict_tiles(
         writing.fitted, writing.slide, writing.posterior, device=device, tiles=tiles, precision=writing.precision
     )
-    with in_background(_BEHIND) as hand_over, a_core_left(device):
+    with in_background(behind) as hand_over, a_core_left(device):
         for number, region in regions.items():
             pool, coarser = writing.pool(), [Coarser(raster) for raster in rasters]
             chunks = completed([tile.core for tile in region], rasters[0].shapes[: WITHIN + 1])

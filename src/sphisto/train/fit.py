@@ -46,9 +46,6 @@ from sphisto.train.loop import Part, Task, train
 from sphisto.train.recipe import Recipe
 from sphisto.train.shrinkage import gated, report_gate
 
-# share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
-_SOME_BESIDE = 0.1
-
 
 @one_blas_thread()
 def fit(
@@ -310,9 +307,11 @@ def _warn_if_ended(fitted: Fitted) -> None:
 
 def _split(slide: Slide, config: TrainConfig, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Choose the spots to learn from and those to hold out; spots without counts are neither."""
+    # share of bins that may lie beside the tissue, whose border is not known to a bin, without a warning
+    some_beside = 0.1
     known, outside = informative(slide), ~slide.on_image
     unknown, bins = ~known & ~outside, slide.spot.is_bin
-    if bins and 0 < unknown.mean() < _SOME_BESIDE:
+    if bins and 0 < unknown.mean() < some_beside:
         logger.info("%d of %d bins lie beside the tissue; nothing is learned from them.", unknown.sum(), len(known))
         unknown = np.zeros_like(unknown)
     for lost, why, remedy in (

@@ -11,7 +11,7 @@ from sphisto.config import FitConfig, by_name
 from sphisto.features.shared import Scaling
 from sphisto.features.source import FeatureSource
 from sphisto.features.sources import record_of
-from sphisto.genes.loadings import Loadings, hash_of
+from sphisto.genes.loadings import Loadings
 from sphisto.networks.registry import Network
 from sphisto.networks.registry import network as network_of
 
@@ -59,6 +59,6 @@ class Recipe:
             "rng": self.seed,
             **by_name(self.config),
             "features": record_of(self.sources),
-            "loadings": hash_of(self.loadings),
+            "loadings": None if self.loadings is None else self.loadings.hash,
             "scaling": self.scaling,
         }

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 Objects = Literal["annotation", "detection"]
-_DIGITS = 4  # after the point: 1/10,000 px
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +31,14 @@ def write_geojson(path: Path, features: Sequence[Feature], *, per_px: tuple[floa
 
     ``per_px`` is full-resolution px per pixel of the image over which they are to lie, along (y, x).
     """
+    digits = 4  # after the point: 1/10,000 px
     import shapely
 
     scale = np.array(per_px[::-1])
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for i, feature in enumerate(features):
-            outline = shapely.transform(feature.outline, lambda xy: np.round(xy / scale, _DIGITS))
+            outline = shapely.transform(feature.outline, lambda xy: np.round(xy / scale, digits))
             written = {
                 "type": "Feature",
                 "geometry": shapely.geometry.mapping(outline),

@@ -22,9 +22,6 @@ from sphisto._cores import n_cores
 from sphisto._settings import logger
 from sphisto.core.tiles import TILE, Window
 
-_TILES_AT_ONCE = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
-_AT_ONCE = 2**24  # bytes that wait to be compressed; the default is half a gigabyte
-_CLASSIC = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
 _LEVEL = 1  # of zlib: higher ones save less than 1 % more of such floats
 _LEAST_KEPT, _LEAST_KEPT_FLOATS = 0.1, 0.8  # of the bytes on tissue: floats are nearly incompressible
 _SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
@@ -65,6 +62,8 @@ def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, a
 
     Whatever it is ``about`` is kept by name: a ``MapAnnotation``.
     """
+    classic = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
+    at_once = 2**24  # bytes that wait to be compressed; the default is half a gigabyte
     from tifffile import TiffWriter
 
     common: dict[str, Any] = {
@@ -74,12 +73,12 @@ def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, a
         "compression": "zlib",  # which every reader knows, and tifffile writes without another library
         "compressionargs": {"level": _LEVEL},
         "maxworkers": n_cores(),
-        "buffersize": _AT_ONCE,
+        "buffersize": at_once,
         "software": f"sphisto {__version__}",
         "metadata": None,
     }
     xml = _ome_xml(planes, name, description, about)
-    with TiffWriter(path, bigtiff=planes.n_bytes > _CLASSIC) as tif:
+    with TiffWriter(path, bigtiff=planes.n_bytes > classic) as tif:
         for level, (height, width) in enumerate(planes.shapes):
             per_cm = [
                 px / whole * 1e4 / um
@@ -103,11 +102,12 @@ def _stored(planes: Planes, shape: tuple[int, int]) -> tuple[int, ...]:
 
 def _tiles(planes: Planes, level: int) -> Iterator[NDArray[Any]]:
     """Yield the tiles of a level, channel by channel and row by row, as they lie in the file; TIFF fills those at the border."""
+    tiles_at_once = 8  # of a row are read together: a few megabytes, and chunks enough for several threads
     height, width = planes.shapes[level]
     for channel in range(len(planes.names)):
         for y in range(0, height, TILE):
-            for x in range(0, width, _TILES_AT_ONCE * TILE):
-                window = Window(y, x, min(y + TILE, height), min(x + _TILES_AT_ONCE * TILE, width))
+            for x in range(0, width, tiles_at_once * TILE):
+                window = Window(y, x, min(y + TILE, height), min(x + tiles_at_once * TILE, width))
                 values = planes.read(level, channel, window)
                 if planes.dtype.kind == "f":
                     values = np.nan_to_num(values, nan=0.0)

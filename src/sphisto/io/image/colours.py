@@ -53,8 +53,9 @@ def from_palette(indices: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[n
 
 def from_cmyk(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Multiply what cyan, magenta, yellow (each with black) let through; 0 is no ink. The same as Pillow's."""
-    through = BYTE - inks.astype(np.uint16)
-    return np.asarray(np.rint(through[..., :3] * through[..., 3:].astype(np.float32) / BYTE), dtype=np.uint8)
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
 
 
 def from_ycbcr(values: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,7 +20,6 @@ from sphisto.io.image.openslide import EXTRA
 from sphisto.io.image.pillow import Mode, mode_of
 from sphisto.io.image.pyramid import Pyramid
 
-_PNG_BITS = 24  # place of the byte of a png that holds the bits of a sample
 _JP2_MARK, _JP2_BITS = b"\xff\x4f\xff\x51", 42  # begin of a JPEG 2000 code stream, and place of the bits from there
 _LAYERED = frozenset({"PSD"})  # formats whose frames are the parts of one image
 
@@ -166,11 +165,12 @@ def _as_stored(image: Any, turned: int) -> Any:
 
 def _bits(path: Path, image: Any) -> int:
     """Return bits per sample, as far as the file states them."""
+    png_bits = 24  # place of the byte of a png that holds the bits of a sample
     from PIL import ExifTags
 
     if image.format == "PNG":
         with path.open("rb") as file:
-            return file.read(_PNG_BITS + 1)[_PNG_BITS]
+            return file.read(png_bits + 1)[png_bits]
     if image.format == "JPEG2000":
         content = path.read_bytes()
         at = content.find(_JP2_MARK)

@@ -13,8 +13,6 @@ from sphisto.core.footprint import Footprint
 from sphisto.core.grid import Grid
 from sphisto.io.regions.placing import some
 
-_CORNERS_OF_A_QUARTER = 16  # of a circle that is drawn as a polygon
-
 
 @dataclass(frozen=True, eq=False)
 class Circles:
@@ -32,12 +30,13 @@ class Circles:
 
     def outlines(self) -> tuple[list[Any], NDArray[Any]]:
         """Polygons of the same areas, and the names of the regions."""
+        corners_of_a_quarter = 16  # of a circle that is drawn as a polygon
         import shapely
 
         # corners a little outside the circle, so that the polygon has its area
-        n_corners = 4 * _CORNERS_OF_A_QUARTER
+        n_corners = 4 * corners_of_a_quarter
         radii = self.radii * math.sqrt(2 * math.pi / n_corners / math.sin(2 * math.pi / n_corners))
-        return list(shapely.buffer(shapely.points(self.xy), radii, quad_segs=_CORNERS_OF_A_QUARTER)), self.names
+        return list(shapely.buffer(shapely.points(self.xy), radii, quad_segs=corners_of_a_quarter)), self.names
 
 
 def circles_of(xy: Any, radius: Any, names: Any) -> Circles:

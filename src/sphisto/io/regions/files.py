@@ -23,7 +23,6 @@ _TABLE, _PARQUET = ".csv", ".parquet"
 _GEOJSON = (".geojson", ".json")
 _SUFFIXES = (_TABLE, _PARQUET, *_GEOJSON, ".gpkg", ".shp", ".fgb")
 _PACKED = ".gz"
-_BEGINNING = 4096  # bytes
 _ID = "id"
 
 
@@ -77,11 +76,12 @@ def _kind(path: Path) -> str:
 
 def _readable(file: Path) -> Path | BytesIO:
     """Return a file as geopandas reads it: GeoJSON unpacked, and a bare list of features as the collection that it means."""
+    beginning = 4_096  # bytes
     packed = file.suffix.lower() == _PACKED
     if _kind(file) not in _GEOJSON:
         return file
     with gzip.open(file) if packed else file.open("rb") as opened:
-        if not packed and not _begins_a_list(opened.read(_BEGINNING)):
+        if not packed and not _begins_a_list(opened.read(beginning)):
             return file
         opened.seek(0)
         text = opened.read()

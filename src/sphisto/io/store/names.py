@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KINDS = ("images", "labels", "points", "shapes", "tables")
-_LONGEST = 100  # characters: file systems take 255 bytes, with what is added to a name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # also safe as part of a file's name on every system
 
 
 def check_name(name: str, what: str) -> None:
     """Refuse a name that cannot be part of an element's or a file's."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _LONGEST:
-        shown = repr(name) if len(str(name)) <= _LONGEST else f"{str(name)[:20]!r}... of {len(name)} characters"
+    longest = 100  # characters: file systems take 255 bytes, with what is added to a name
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > longest:
+        shown = repr(name) if len(str(name)) <= longest else f"{str(name)[:20]!r}... of {len(name)} characters"
         msg = (
-            f"Found {what}={shown}; expected 1 to {_LONGEST} letters (a to z), digits, `_`, `-` or `.`, the first a "
+            f"Found {what}={shown}; expected 1 to {longest} letters (a to z), digits, `_`, `-` or `.`, the first a "
             "letter or digit: it names elements and files. Choose another name."
         )
         raise ValueError(msg)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sphisto import _keys
 from sphisto._settings import logger
+from sphisto.core.grid import SAME_PLACE_PX
 from sphisto.io.store.groups import open_group
 from sphisto.io.store.names import check_name
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from pandas import DataFrame
-
-_SAME_PX = 1.0  # full-resolution px by which a spot may lie off where it lay
-_MOST = 0.5  # of the spots, by which a section is known again
-# correlation of the logarithms of spots' counts of the same genes: 1 in a section; between six real ones, spots called
-# by row and column of a lattice, at most 0.75
-_ALIKE = 0.9
-_FLAT = 1e-3  # standard deviation of sums that were made the same
 
 
 def with_other_projections(table: AnnData, earlier: Path, keys: Sequence[str]) -> None:
@@ -79,6 +73,10 @@ def _refuse_another_section(table: AnnData, names: Any, genes: Any, group: Any) 
     Neither tells sections apart that lie on one lattice, so that spots must have counted about the same of the genes that
     both have, too.
     """
+    # correlation of the logarithms of spots' counts of the same genes: 1 in a section; between six real ones,
+    # spots called by row and column of a lattice, at most 0.75
+    alike_ = 0.9
+    most = 0.5  # of the spots, by which a section is known again
     import pandas as pd
     from anndata.io import read_elem
     from scipy.spatial import cKDTree
@@ -87,7 +85,7 @@ def _refuse_another_section(table: AnnData, names: Any, genes: Any, group: Any) 
         return
     here, there = (np.asarray(places)[:, :2] for places in (table.obsm["spatial"], read_elem(group["obsm/spatial"])))
     distance, near = cKDTree(there).query(here)
-    at_place = np.where(distance <= _SAME_PX, near, -1)
+    at_place = np.where(distance <= SAME_PLACE_PX, near, -1)
     by_name = pd.Index(names).get_indexer(table.obs_names) if pd.Index(names).is_unique else np.full(len(table), -1)
     common = pd.Index(genes).intersection(table.var_names)
     sums = None
@@ -96,10 +94,10 @@ def _refuse_another_section(table: AnnData, names: Any, genes: Any, group: Any) 
         sums = [_sums(matrix, columns.get_indexer(common)) for matrix, columns in matrices]
     for rows in (at_place, by_name):
         found = rows >= 0
-        if found.mean() <= _MOST:
+        if found.mean() <= most:
             continue
         alike = None if sums is None else _likeness(sums[0][found], sums[1][rows[found]])
-        if (rows is at_place) if alike is None else alike >= _ALIKE:
+        if (rows is at_place) if alike is None else alike >= alike_:
             return
     msg = (
         f"The store holds a projection of another section of that library's name: of {len(names)} spots, with "
@@ -121,9 +119,10 @@ def _sums(matrix: Any, columns: NDArray[np.intp], *, at_once: int = 10_000) -> N
 
 def _likeness(one: NDArray[np.float64], other: NDArray[np.float64], least: int = 10) -> float | None:
     """Correlation of logarithms of two (n,) sums of counts; ``None`` if they are no counts, the same everywhere, or of few spots."""
+    flat = 0.001  # standard deviation of sums that were made the same
     whole = all(np.array_equal(each, np.rint(each)) and (each >= 0).all() for each in (one, other))
     logs = np.log1p(one), np.log1p(other)
-    if len(one) < least or not whole or min(each.std() for each in logs) < _FLAT:
+    if len(one) < least or not whole or min(each.std() for each in logs) < flat:
         return None
     return float(np.corrcoef(*logs)[0, 1])
 
@@ -149,7 +148,7 @@ def _refuse_other_spots(table: AnnData, names: Any, group: Any, keys: Sequence[s
         np.asarray(table.obsm["spatial"])[rows >= 0],
         np.asarray(read_elem(group["obsm/spatial"]))[rows[rows >= 0]],
     )
-    if not len(here) or np.nanmax(np.abs(here - there), initial=0) > _SAME_PX:
+    if not len(here) or np.nanmax(np.abs(here - there), initial=0) > SAME_PLACE_PX:
         what = "none of its spots" if not len(here) else "spots of these names at other places"
         msg = (
             f"The store holds {kept} of a library of that name, with {what}; expected the same section, as its image, spots and "

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from sphisto.genes.model import GeneModel
     from sphisto.slide.slide import Slide
 
-_PICTURE_PX = 1_000  # longest side of the picture in the table
-
 
 @quiet()
 def check_target(
@@ -280,8 +278,9 @@ def renew_table(staging: Path, library_id: str, spot: Spot, units: Mapping[str, 
 
 def _with_picture(spatial: Mapping[str, Any], store: Path, library_id: str, spot: Spot) -> dict[str, Any]:
     """Return ``uns["spatial"]`` with a small picture of a library and its scale, by which scanpy and squidpy draw."""
+    picture_px = 1_000  # longest side of the picture in the table
     image = stores.raster(store, _keys.image(library_id))
-    scale = next(i for i, level in enumerate(image.levels) if max(level.shape[-2:]) <= _PICTURE_PX)
+    scale = next(i for i, level in enumerate(image.levels) if max(level.shape[-2:]) <= picture_px)
     picture = image.read(scale, Window(0, 0, *image.levels[scale].shape[-2:]))
     about = dict(spatial.get(library_id, {}))
     factors = {

@@ -24,7 +24,6 @@ _ONE = 1 << _BITS  # weights are whole numbers of such parts, so that a page com
 _CLASSES = 16
 _LEVELS = (4, 6, 16)  # of differences, of which a byte holds four, three, two: from smooth to rough rasters
 _STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)  # texture does not repeat itself, but an empty raster does
-_MOST_FITTED = 60_000  # pixels that weights are fitted to
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +123,8 @@ def _shifted(padded: NDArray[Any], up: int, left: int) -> NDArray[Any]:
 
 def _weights(found: NDArray[np.uint8], around: Sequence[NDArray[np.uint8]]) -> tuple[int, ...]:
     """Weights of neighbours, and a constant, of the least squared differences, in whole parts of 4096."""
-    some = slice(None, None, len(found) // _MOST_FITTED + 1)
+    most_fitted = 60_000  # pixels that weights are fitted to
+    some = slice(None, None, len(found) // most_fitted + 1)
     x = np.stack([*(each[some] for each in around), np.ones_like(found[some])], axis=1).astype(np.float64)
     solved = np.linalg.lstsq(x, found[some].astype(np.float64), rcond=None)[0]
     # no sum of these leaves 32 bits, whatever was solved
