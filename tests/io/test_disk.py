@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sphisto.io.disk import naming_full_disk, require_room
+from sphisto.io.disk import naming_full_disk, new_file, require_room
 
 
 def test_too_little_room_is_refused_and_scarce_room_told(tmp_path, monkeypatch, caplog):
@@ -40,3 +40,17 @@ def test_a_disk_that_fills_up_is_named_with_what_is_left_and_other_errors_stay(t
             fails(number)
     with pytest.raises(PermissionError, match="system's words"):
         fails(errno.EACCES)
+
+
+def test_a_full_disk_leaves_nothing_of_a_new_file(tmp_path):
+    (tmp_path / "x").write_text("old")
+
+    def fill():
+        with new_file(tmp_path / "x") as beside:
+            beside.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="The disk filled up while .*x was written"):
+        fill()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "old"

@@ -27,6 +27,11 @@ def evenly_spread(n: int, most: int) -> NDArray[np.int64]:
     return np.linspace(0, n - 1, min(n, most)).astype(np.int64)
 
 
+def at_most(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(m,) all of some (n,) rows, or that many of them, drawn at random, in their order."""
+    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+
+
 def spot_blocks(
     centers: NDArray[np.floating], pitch: float, share: float, rng: np.random.Generator, *, pitches: float = 5.0
 ) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.linalg import eigh
 
 from sphisto.core.pieces import in_pieces
+from sphisto.core.splits import at_most
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.loadings import Loadings
 from sphisto.genes.model import GeneModel
@@ -33,11 +34,11 @@ def fit_factors(
     """
     known, rng = _learnable(measured, kept, config), np.random.default_rng(seed)
     n_factors = config.n_factors_for(known.shape[0], len(measured.genes))
-    values = known[_at_most(np.arange(known.shape[0]), config.most_spots, rng)].toarray()
+    values = known[at_most(np.arange(known.shape[0]), config.most_spots, rng)].toarray()
     if given is not None:
         loadings, weights = _completed(measured, values, given, config)
         return _with_contrasts(measured, loadings, weights, values, n_factors, config, given)
-    sample = values[_at_most(np.arange(len(values)), config.sample, rng)]
+    sample = values[at_most(np.arange(len(values)), config.sample, rng)]
     loadings, weights = _factorised(sample, n_factors, config, seed, is_counts=measured.is_counts)
     if not measured.is_counts:
         return GeneModel(measured.genes, loadings.astype(np.float32))
@@ -63,7 +64,7 @@ def refit_factors(
     if not measured.is_counts:
         return fit_factors(measured, kept, replace(config, n_factors=model.n_factors), seed)
     known, n_plain = _learnable(measured, kept, config), model.n_factors - model.n_contrasts
-    rows = _at_most(np.arange(known.shape[0]), config.most_spots, np.random.default_rng(seed))
+    rows = at_most(np.arange(known.shape[0]), config.most_spots, np.random.default_rng(seed))
     values = known[rows].toarray()
     loadings, weights = _refitted(measured, model.loadings[:, :n_plain].astype(np.float64), values, config, 1, given)
     most = n_plain if given is None else config.n_factors_for(known.shape[0], len(measured.genes))
@@ -101,10 +102,6 @@ def _summed(values: sparse.csr_array, groups: NDArray[Any]) -> sparse.csr_array:
     ones = np.ones(len(groups), dtype=values.dtype)
     adding = sparse.csr_array((ones, (group.reshape(-1), np.arange(len(groups)))))
     return sparse.csr_array(adding @ values)
-
-
-def _at_most(rows: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
 
 
 def _refitted(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from sphisto.core.splits import at_most
 from sphisto.genes.config import GeneModelConfig
 from sphisto.genes.factorize import fit_factors, refit_factors, scores
 from sphisto.genes.loadings import Loadings
@@ -64,7 +65,7 @@ def fit_shared(
     totals, numbers = map(np.array, zip(*((_total(each), each.shape[0]) for each in known), strict=True))
     area = np.ones(len(measured)) if areas is None else np.asarray(areas, dtype=np.float64)
     depths = _depths(totals, area * numbers) + np.log(area)
-    some = [each if len(each) <= most else np.sort(rng.choice(each, most, replace=False)) for each in rows]
+    some = [at_most(each, most, rng) for each in rows]
     usual = totals.sum(axis=0) / max(totals.sum(), 1e-12)
     levels = _levels(totals, totals.sum(axis=1, keepdims=True) * usual, usual, depths, config.firm)
     model = fit_factors(_together(measured, some, levels), _all(some), config, seed, given)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from xarray import DataArray
 
-    from sphisto.get._raster import BBox
     from sphisto.io.store.data import Data
+    from sphisto.io.window import BBox
 
 
 def gene_raster(

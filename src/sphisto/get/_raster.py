@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from sphisto.core.grid import Grid
     from sphisto.io.store.data import Data
-
-BBox = tuple[float, float, float, float]
+    from sphisto.io.window import BBox
 
 
 def raster(store: Data, name: str, *, bbox: BBox | None = None, scale: int = 0) -> DataArray:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sphisto._settings import logger
+from sphisto.core.atomic import whole_file
 
 
 def require_room(folder: Path, least: float, most: float, *, needs: str, mend: str) -> None:
@@ -49,6 +50,13 @@ def naming_full_disk(
         if is_full(error):
             raise full_disk(path, kept=kept, mend=mend) from error
         raise
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; what is there at the end becomes ``path``, and if the block raises nothing is left."""
+    with naming_full_disk(path), whole_file(path) as beside:
+        yield beside
 
 
 def _size(n_bytes: float) -> str:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.io.store.data import Data
+    from sphisto.io.window import BBox
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import BBox
 
 
 @describe

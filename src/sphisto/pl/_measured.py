@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sphisto.io.store.data import Data
+    from sphisto.io.window import BBox
     from sphisto.pl._frame import AnyAxes, Limits
-    from sphisto.pl._sources import BBox, Groups, PlacedImage, Spots
+    from sphisto.pl._sources import Groups, PlacedImage, Spots
 
 _FADED = 0.45  # opacity of the image under the spots: its structure shows, its colours do not mix with theirs
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sphisto.io.store.data import Data
+    from sphisto.io.window import BBox
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import BBox
 
 _Layer = Literal["mean", "sd"]
 _NO_SKILL = 0.05  # chance alone gives such correlations among some hundreds of spots

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sphisto.io.store.data import Data
+    from sphisto.io.window import BBox
     from sphisto.pl._frame import AnyAxes
-    from sphisto.pl._sources import BBox
 
 
 @describe

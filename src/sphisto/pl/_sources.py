@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
     from sphisto.io.store.data import Data
     from sphisto.io.store.read import Store
+    from sphisto.io.window import BBox
     from sphisto.pl._frame import Extent
-
-    BBox: TypeAlias = tuple[float, float, float, float]
 
 _MOST_PX = 2 * TILE  # on a panel's longer side: more than a screen or a printed column resolves
 

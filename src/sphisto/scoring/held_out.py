@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sphisto.core.splits import random_spots, spot_blocks
+from sphisto.core.splits import at_most, random_spots, spot_blocks
 from sphisto.core.spot import Spot, median_pitch
 from sphisto.genes.observations import informative
 from sphisto.slide.slide import Slide
@@ -53,8 +53,7 @@ def hold_out(
 
 def some_of(held_out: NDArray[np.bool_], rng: np.random.Generator, *, most: int = 2_000) -> NDArray[np.int64]:
     """Positions of the held-out spots to score: all, or ``most`` of very many, whose genes would take long to score."""
-    rows = np.flatnonzero(held_out)
-    return rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
+    return at_most(np.flatnonzero(held_out), most, rng)
 
 
 def without(slide: Slide, held_out: NDArray[np.bool_]) -> Slide:

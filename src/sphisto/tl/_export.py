@@ -12,9 +12,8 @@ from sphisto import __version__, _keys
 from sphisto._settings import logger
 from sphisto.core.atomic import require_free
 from sphisto.core.tiles import Window
-from sphisto.io.disk import require_room
+from sphisto.io.disk import new_file, require_room
 from sphisto.io.export import geojson, planes, vitessce
-from sphisto.io.export.new_file import new_file
 from sphisto.io.export.ome_tiff import write_ome_tiff
 from sphisto.io.paths import located, user_path
 from sphisto.io.regions.understand import understood

@@ -30,7 +30,7 @@ from sphisto.tl._genes import names_of
 from sphisto.tl._loadings import with_loadings
 from sphisto.tl._project import annotate, record_of, stream
 from sphisto.tl._recipe import recipe_of
-from sphisto.tl._write import Output
+from sphisto.tl._write import PREPARED, Output
 from sphisto.train.fit import fit
 from sphisto.train.settings import from_devices
 
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.io.sections import Section
-
-_PREPARED = "slide"  # in the journal
 
 
 @former_keywords(preset=named("config"), devices=from_devices)
@@ -237,13 +235,13 @@ def fit_projection(
     }  # fmt: skip
     with replacing(path, call=call, resume=resume) as work:
         check_space(work.staging, slide, n_maps + 2 * len(chosen) + 3)
-        resumed = _PREPARED in work.journal
+        resumed = PREPARED in work.journal
         if not resumed:
             with stage("write image"):
                 building.write_slide(work.staging, slide, key_added)
                 # early: a table that cannot be written is found before the training
                 building.write_table(work.staging, path, slide, section.table, key_added)
-            work.journal.note(_PREPARED)
+            work.journal.note(PREPARED)
         if recipe.config.train.devices > 1 or not isinstance(slide.image, np.ndarray):
             # a file is decoded once: training and prediction read what was stored, other processes can, too
             slide = replace(slide, image=building.stored_image(work.staging, slide))

@@ -146,17 +146,19 @@ def _background(slide: Slide, empty: list[Tile]) -> float:
 
 def annotate(section: Section, fitted: Fitted, spots: NDArray[np.float32], key: str, record: dict[str, Any]) -> None:
     """Write loadings, fitted values and the record of a projection into the section's table."""
+    import pandas as pd
+
     section.require_spots()
     adata: Any = section.adata
-    position = {gene: i for i, gene in enumerate(fitted.model.genes)}
+    place = pd.Index(fitted.model.genes).get_indexer(adata.var_names)
+    known = place >= 0
     loadings = np.full((adata.n_vars, fitted.model.n_factors), np.nan, dtype=np.float32)
-    known = [i for i, gene in enumerate(adata.var_names) if gene in position]
-    loadings[known] = fitted.model.loadings[[position[adata.var_names[i]] for i in known]]
+    loadings[known] = fitted.model.loadings[place[known]]
     adata.varm[_keys.loadings(key)] = loadings
     found = (fitted.skill.pearson, fitted.skill.deviance_explained, fitted.skill.dispersion)
     for name, values in zip(_keys.skills(key), found, strict=True):
         column = np.full(adata.n_vars, np.nan, dtype=np.float32)
-        column[known] = values[[position[adata.var_names[i]] for i in known]]
+        column[known] = values[place[known]]
         adata.var[name] = column
     adata.obsm[_keys.fitted(key)] = section.spread(spots)
     adata.uns[key] = record

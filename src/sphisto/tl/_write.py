@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
-_PREPARED = "slide"  # in the journal
+PREPARED = "slide"  # in the journal: image and table are written
 
 
 def digest_of(fitted: Fitted) -> str:
@@ -84,12 +84,12 @@ def write_section(
     }  # fmt: skip
     with replacing(path, call=call, resume=output.resume, held=joint is not None) as work:
         check_space(work.staging, slide, fitted.model.n_factors + 2 * len(fitted.genes) + 3)
-        if _PREPARED not in work.journal:
+        if PREPARED not in work.journal:
             if posterior is None:  # a fit checked all tables before its training
                 building.check_table(path, slide, section.table, key)
             with stage("write image"):
                 building.write_slide(work.staging, slide, key, joint, fitted.params.get("fit"))
-            work.journal.note(_PREPARED)
+            work.journal.note(PREPARED)
         if not isinstance(slide.image, np.ndarray):
             slide = replace(slide, image=building.stored_image(work.staging, slide))  # a file is decoded once
         prepared = time.perf_counter()

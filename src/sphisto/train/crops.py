@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from sphisto.config import TrainConfig
 from sphisto.core.lazy_footprint import LazyFootprint
+from sphisto.core.splits import at_most
 from sphisto.core.tiles import Window, read_window
 from sphisto.field.field import Field
 from sphisto.slide.slide import Slide
@@ -91,9 +92,7 @@ class Crops(Dataset[Batch]):
         posterior = around.given(known & (not blind))
         prior = posterior.maps(window)
         ratio = posterior.ratio(window, window, prior)
-        spots = self._inside(near, window)
-        if len(spots) > self.config.most_spots:
-            spots = np.sort(rng.choice(spots, self.config.most_spots, replace=False))
+        spots = at_most(self._inside(near, window), self.config.most_spots, rng)
         part = self.footprint.select(spots).within(window)
         lengths = np.diff(part.indptr)
         weight = part.weight / np.repeat(part.covered, lengths) * read_window(self.slide.tissue, window)[part.y, part.x]

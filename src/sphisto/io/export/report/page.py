@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sphisto.io.export.new_file import new_file
+from sphisto.io.disk import new_file
 
 _DATA = "\0data\0"  # no text holds this
 
