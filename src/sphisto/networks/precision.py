@@ -23,12 +23,12 @@ def fastest(device: torch.device) -> Precision:
 
     Convolutions in bfloat16 sum in float32. A processor without instructions for it emulates them, slowly.
     """
-    gain_ = 1.3  # what bfloat16 must gain: clear of the noise of timing, so that the result is the same each time
+    least_gain = 1.3  # what bfloat16 must gain: clear of the noise of timing, so that the result is the same each time
     try:
         gain = _seconds(device, torch.float32) / _seconds(device, torch.bfloat16)
     except RuntimeError:  # the device has no bfloat16
         return "float32"
-    return "bfloat16" if gain > gain_ else "float32"
+    return "bfloat16" if gain > least_gain else "float32"
 
 
 def channels_last(module: nn.Module) -> nn.Module:

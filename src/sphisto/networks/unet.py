@@ -195,7 +195,7 @@ class UNet(nn.Module):
         Maps are the largest arrays there are: rows that stay in the processor's own memory from the last layer to the
         map take a fifth of the time. tanh(x) is 2 sigmoid(2 x) - 1, which takes an eighth.
         """
-        rows_ = 8  # of a tile: with all maps of a row of 512 px half a MB
+        n_rows = 8  # of a tile: with all maps of a row of 512 px half a MB
         n, (b, _, height, width) = len(self.typical), x.shape
         weight, bias = self.last.weight[:, :, 0, 0].clone(), self.last.bias[:, None].clone()  # type: ignore[index]
         most = float(self.gate) * _LARGEST_RATIO
@@ -205,7 +205,7 @@ class UNet(nn.Module):
             weight, bias = weight[:3], bias[:3]
         smooth = rows_drawn_out(prior, side, margin)
         drawn, maps = (_room((b, channels, height, width), prior) for channels in (3, prior.shape[1]))
-        at_once = rows_ if x.device.type == "cpu" else height
+        at_once = n_rows if x.device.type == "cpu" else height
         with torch.autocast(x.device.type, enabled=False):  # colours and logarithms need more than eight bits
             for y in range(0, height, at_once):
                 rows = slice(y, min(y + at_once, height))

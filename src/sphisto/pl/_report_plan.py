@@ -127,8 +127,8 @@ def _default_genes(store: Store, key: str) -> list[str]:
 
 def _refuse_large(store: Store, parts: Sequence[Part], max_side: int) -> None:
     most_mb = 100  # browsers open more slowly, and mail and wikis do not take it
-    bytes = 0.15  # of a file for each gene and px on tissue, as rasters of fits take; noise takes up to 1.25
-    n_bytes = sum(len(part.genes) * _px_on_tissue(store, part) * bytes for part in parts)
+    bytes_per_px = 0.15  # of a file for each gene and px on tissue, as rasters of fits take; noise takes up to 1.25
+    n_bytes = sum(len(part.genes) * _px_on_tissue(store, part) * bytes_per_px for part in parts)
     if n_bytes > most_mb * 1e6:
         n = max(len(part.genes) for part in parts)
         height, width = max((part.grid.shape for part in parts), key=max)

@@ -75,7 +75,7 @@ def _refuse_another_section(table: AnnData, names: Any, genes: Any, group: Any) 
     """
     # correlation of the logarithms of spots' counts of the same genes: 1 in a section; between six real ones,
     # spots called by row and column of a lattice, at most 0.75
-    alike_ = 0.9
+    least_alike = 0.9
     most = 0.5  # of the spots, by which a section is known again
     import pandas as pd
     from anndata.io import read_elem
@@ -97,7 +97,7 @@ def _refuse_another_section(table: AnnData, names: Any, genes: Any, group: Any) 
         if found.mean() <= most:
             continue
         alike = None if sums is None else _likeness(sums[0][found], sums[1][rows[found]])
-        if (rows is at_place) if alike is None else alike >= alike_:
+        if (rows is at_place) if alike is None else alike >= least_alike:
             return
     msg = (
         f"The store holds a projection of another section of that library's name: of {len(names)} spots, with "
