@@ -273,7 +273,7 @@ def test_several_counts_files_are_not_guessed_among(run):
     (run / "filtered_feature_bc_matrix.h5").unlink()
     for prefix in "ab":
         write_h5(run / f"{prefix}_filtered_feature_bc_matrix.h5")
-    with pytest.raises(ValueError, match=r"several files .*a_filtered_feature_bc_matrix.h5, b_filtered"):
+    with pytest.raises(ValueError, match=r"several counts files .*a_filtered_feature_bc_matrix.h5, b_filtered"):
         read_visium(run)
 
 

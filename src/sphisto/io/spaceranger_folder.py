@@ -176,11 +176,15 @@ def refuse_aggregated(folder: Path, libraries: list[str]) -> None:
 def find_counts(folder: Path) -> Path:
     """Return the counts of a run: filtered before raw, h5 before mtx, folders before the parts of an mtx matrix in the run's own."""
     for kind in ("filtered", "raw"):
-        name = f"{kind}_{COUNTS}.h5"
-        require_target(folder / name)
-        found = find_one(folder, [name])
-        if found is not None:
-            return found
+        exact = require_target(folder / f"{kind}_{COUNTS}.h5")
+        prefixed = visible(folder, f"*{kind}_{COUNTS}.h5")
+        if exact.is_file():
+            return exact
+        if len(prefixed) > 1:
+            msg = f"Found several counts files in {str(folder)!r}: {', '.join(p.name for p in prefixed)}. Keep one; files of several sections belong into a folder each."
+            raise ValueError(msg)
+        if prefixed:
+            return require_target(prefixed[0])
         folders = [p for p in visible(folder, f"*{kind}_{COUNTS}") if p.is_dir()]
         if len(folders) == 1:
             return folders[0]
