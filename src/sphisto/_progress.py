@@ -91,7 +91,8 @@ def progress_bar(
     name: str, total: int | None = None, *, initial: int = 0, unit: str = "step", shown: bool | None = None
 ) -> Any:
     """Return a bar on standard error or in the notebook, or, where it is not to be ``shown``, what takes its place."""
-    shown = shows_progress() if shown is None else shown
+    if not (shows_progress() if shown is None else shown):
+        return _Silent()
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
@@ -104,15 +105,31 @@ def progress_bar(
                 super().close()
 
     alone = {"bar_format": "{desc}: {elapsed}"} if total is None else {}
-    return Bar(
-        total=total,
-        initial=initial,
-        desc=name,
-        unit=unit,
-        ncols=_columns() if shown else None,
-        disable=not shown,
-        **alone,
-    )
+    return Bar(total=total, initial=initial, desc=name, unit=unit, ncols=_columns(), disable=False, **alone)
+
+
+class _Silent:
+    """A bar that shows nothing."""
+
+    leave = False
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, n: int = 1) -> None:
+        pass
+
+    def set_description(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def set_postfix(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _is_terminal() -> bool:

@@ -109,9 +109,6 @@ class TrainConfig:
             shares=("first_look", "hidden", "blind", "warm_up", "shares"),
             below_one=("image_share", "held_out"),
         )  # fmt: skip
-        if not self.shares:
-            msg = "Found no shares in TrainConfig; expected at least one. `max_epochs=1` is the shortest training."
-            raise ValueError(msg)
         if len(self.hidden) != 2 or self.hidden[0] > self.hidden[1]:
             msg = f"Found hidden={self.hidden!r}; expected the least and the largest share of the spots."
             raise ValueError(msg)

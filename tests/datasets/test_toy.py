@@ -268,10 +268,10 @@ def test_small_sections_take_a_smaller_array(small):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"height": 0}, "Found height=0; expected a finite number above 0"),
-        ({"um_per_px": float("nan")}, "Found um_per_px=nan; expected a finite number above 0"),
-        ({"spot_um": -1}, "Found spot_um=-1; expected a finite number above 0"),
-        ({"mean_counts": 0}, "Found mean_counts=0; expected a finite number above 0"),
+        ({"height": 0}, "`height` must be a positive number, found 0"),
+        ({"um_per_px": float("nan")}, "`um_per_px` must be a positive number, found nan"),
+        ({"spot_um": -1}, "`spot_um` must be a positive number, found -1"),
+        ({"mean_counts": 0}, "`mean_counts` must be a positive number, found 0"),
         ({"n_noise": -1}, "`n_noise` must not be negative, found -1"),
         ({"min_tissue": 2}, "`min_tissue` is a share between 0 and 1, found 2"),
     ],

@@ -104,8 +104,8 @@ def test_a_total_that_follows_the_stain_is_drawn_at_pixels(section):
 def test_pixels_larger_than_nuclei_are_not_used(section):
     slide, features, _ = section
     um = slide.grid.um_per_px
-    assert fitted(slide, features, stain_um_per_px=1.01 * um).given("all").detail is not None
-    assert fitted(slide, features, stain_um_per_px=0.99 * um).given("all").detail is None
+    assert fitted(slide, features, stain_um_per_px=0.99 * um).given("all").detail is not None
+    assert fitted(slide, features, stain_um_per_px=0.95 * um).given("all").detail is None
 
 
 def test_spots_keep_their_sums(section):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LIBRARY_ID = "toy"
+_FIDUCIAL_UM = 105.0  # Space Ranger's fiducial diameter beside its spot of 65 um
 _BLOCK = 2 * TILE  # px, of lazy arrays
 
 
@@ -204,7 +205,9 @@ def toy_truth(adata: AnnData, genes: str | Sequence[str] | None = None) -> xr.Da
 
 def _check(n_noise: int, min_tissue: float, **positive: float) -> None:
     for name, value in positive.items():
-        require_positive(value, name)
+        if not (np.isfinite(value) and value > 0):
+            msg = f"`{name}` must be a positive number, found {value}."
+            raise ValueError(msg)
     if n_noise < 0:
         msg = f"`n_noise` must not be negative, found {n_noise}."
         raise ValueError(msg)
@@ -298,7 +301,6 @@ def _spatial(
     drawing: Drawing, spot_um: float, *, hires_px: int = 2000, lowres_px: int = 600, block: int = _BLOCK
 ) -> dict[str, Any]:
     """Return what Space Ranger writes about the image: two smaller ones, each with px on its longer side, and scales."""
-    fiducial_um = 105.0  # Space Ranger's fiducial diameter beside its spot of 65 um
     longer = max(drawing.height, drawing.width)
     reduction = -(-longer // hires_px)
     hires = _reduced(_lazy_image(drawing, block), reduction, block)
@@ -311,7 +313,7 @@ def _spatial(
             "tissue_hires_scalef": 1.0 / reduction,
             "tissue_lowres_scalef": 1.0 / (reduction * again),
             "spot_diameter_fullres": spot_px,
-            "fiducial_diameter_fullres": spot_px * (fiducial_um / SPACERANGER_SPOT_UM),
+            "fiducial_diameter_fullres": spot_px * (_FIDUCIAL_UM / SPACERANGER_SPOT_UM),
         },
         "metadata": {"chemistry_description": "none: drawn by sphisto.datasets.toy"},
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sphisto.core.grid import SAME_SCALE
 from sphisto.core.splits import evenly_spread
 from sphisto.core.tiles import Window
 from sphisto.features.maps import FeatureMaps, SectionFeatures, principal_components
@@ -205,7 +206,8 @@ def _stain(observations: Observations, features: SectionFeatures | None, config:
     unused = np.zeros((len(observations), 0))
     if features is None or not (config.use_features and config.use_stain):
         return unused
-    if features.slide.grid.um_per_px > config.stain_um_per_px or features.stain is None:
+    largest = config.stain_um_per_px * (1 + SAME_SCALE)  # pixels are whole blocks of those of the image
+    if features.slide.grid.um_per_px > largest or features.stain is None:
         return unused
     return observations.of_spots(features.stain.at_spots)
 

@@ -388,7 +388,7 @@ def _slopes(predicted: Floats, measured: Floats) -> Floats:
 
 
 def shares_of(errors: Floats, n: int, trust: float) -> Floats:
-    """(g, q) weights of the nuggets by their (g, q) mean squared errors at n left-out spots."""
+    """(g, q) weights of nuggets, or of other variances, by their (g, q) mean squared errors at n left-out spots."""
     likelihood = -trust * n * np.log(np.maximum(errors, 1e-12))
     weights = np.exp(likelihood - likelihood.max(axis=0))
     return np.asarray(weights / weights.sum(axis=0))

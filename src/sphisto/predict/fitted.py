@@ -303,7 +303,7 @@ def _fitted(content: dict[str, Any]) -> Fitted:
         genes=tuple(content["genes"]),
         params=content["params"],
         history={name: np.asarray(values) for name, values in content["history"].items()},
-        skill=Skill(**arrays(content["skill"])),
+        skill=Skill(**{name: values.numpy() for name, values in content["skill"].items()}),
         # older files hold neither: settings had no names, texture was the only source, and the stain was not used
         config=from_plain(_with_settings_of_then(content.get("config", {"field": {"use_stain": False}}))),
         features=content.get("features", sources.record_of([Texture()])),

@@ -23,11 +23,11 @@ def names_of(genes: str | Sequence[str] | None) -> tuple[str, ...]:
 def default_genes(markers: tuple[str, ...], values: sparse.csr_array, genes: tuple[str, ...]) -> tuple[str, ...]:
     """Markers, else genes whose counts vary most for their mean."""
     # markers written as rasters unless more are asked for; any other gene is had from the factors
-    most_default_genes = 64
-    default_genes = 16
+    most_markers = 64
+    most_variable = 16
     if markers:
-        return markers[:most_default_genes]
+        return markers[:most_markers]
     mean = np.asarray(values.mean(axis=0)).ravel()
     square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
     spread = (square - mean**2) / np.maximum(mean, 1e-9)
-    return tuple(genes[i] for i in np.argsort(-spread)[:default_genes])
+    return tuple(genes[i] for i in np.argsort(-spread)[:most_variable])

@@ -52,10 +52,10 @@ def from_palette(indices: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[n
 
 
 def from_cmyk(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Multiply what cyan, magenta, yellow (each with black) let through; 0 is no ink. The same as Pillow's."""
+    """Multiply what cyan, magenta, yellow (each with black) let through; 0 is no ink."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
+    return np.asarray(Image.frombytes("CMYK", inks.shape[1::-1], inks.tobytes()).convert("RGB"))
 
 
 def from_ycbcr(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
