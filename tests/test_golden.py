@@ -107,8 +107,7 @@ def test_an_upgraded_store_holds_no_nan(upgraded):
 def test_a_model_of_then_uses_the_stain_where_it_did(golden):
     import sphisto as sp
 
-    field = sp.tl.load(golden[0] / make.MODEL).config.field
-    assert not field.use_stain or field.stain_um_per_px == 1.5
+    assert sp.tl.load(golden[0] / make.MODEL).config.field.stain_um_per_px == 1.5
 
 
 def test_a_store_of_then_takes_another_projection_now(golden, upgraded, tmp_path):

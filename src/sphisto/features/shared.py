@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 
 from sphisto.core.lazy_footprint import LazyFootprint
 from sphisto.core.pieces import in_pieces
+from sphisto.core.splits import at_most
 from sphisto.features.components import basis_of, moments, standardised
 from sphisto.features.config import DriftConfig
 from sphisto.features.maps import FeatureMaps
@@ -178,7 +179,7 @@ def _usual(away: Sequence[Floats], known: Sequence[Floats]) -> float:
 
 
 def _some(rows: Floats, most: int, rng: np.random.Generator) -> Floats:
-    return rows if len(rows) <= most else rows[np.sort(rng.choice(len(rows), most, replace=False))]
+    return rows[at_most(np.arange(len(rows)), most, rng)]
 
 
 def _squares(a: Floats, b: Floats) -> Floats:

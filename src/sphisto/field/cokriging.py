@@ -206,7 +206,7 @@ def _stain(observations: Observations, features: SectionFeatures | None, config:
     unused = np.zeros((len(observations), 0))
     if features is None or not (config.use_features and config.use_stain):
         return unused
-    largest = config.stain_um_per_px * (1 + SAME_SCALE)  # pixels are whole blocks of those of the image
+    largest = config.stain_um_per_px * (1 + SAME_SCALE)  # 2.5 of whole blocks of pixels may be 2.52
     if features.slide.grid.um_per_px > largest or features.stain is None:
         return unused
     return observations.of_spots(features.stain.at_spots)

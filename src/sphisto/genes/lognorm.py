@@ -55,9 +55,9 @@ def expected_lognorm(mean: Floats, dispersion: Floats, total: Floats, target_sum
 
 def _rates(scatter: Floats) -> tuple[Floats, Floats]:
     """(nodes, G) rates over their mean, gamma distributed with a variance each, and their (nodes,) weights."""
-    n_nodes = 32  # rates that stand for all that a gene may have, where they scatter more
     from scipy.special import gammaincinv
 
+    n_nodes = 32  # rates that stand for all that a gene may have, where they scatter more
     nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
     wide = np.maximum(scatter, _LITTLE)
     return wide * gammaincinv(1 / wide, (1 + nodes[:, None]) / 2), weights / 2

@@ -1,4 +1,4 @@
-"""Whether a disk has room for what will be written, and what is raised where it fills up meanwhile."""
+"""Whether a disk has room for what will be written, what is raised where it fills up meanwhile, and files written as a whole."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def naming_full_disk(
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; what is there at the end becomes ``path``, and if the block raises nothing is left."""
+    """Yield a path to write to; what is there at the end becomes ``path``, and if the block raises nothing is left.
+
+    Where the disk fills up, that is said as :func:`full_disk` does.
+    """
     with naming_full_disk(path), whole_file(path) as beside:
         yield beside
 

@@ -315,8 +315,7 @@ def section(
 
 def _require_some(n: int, bbox: BBox | None) -> None:
     """Refuse too few spots; where a window was asked for, it holds too few."""
-    least_spots = 2
-    if n < least_spots:
+    if n < 2:
         where = "" if bbox is None else f" or bin(s) in bbox={bbox}, (x_min, y_min, x_max, y_max) in full-resolution px"
         wider = "" if bbox is None else " Choose a larger window."
         msg = f"Found {n} spot(s){where}; a projection needs at least two, and some tens to be worth anything.{wider}"

@@ -42,9 +42,9 @@ def dissimilarity(drawn: Tensor, image: Tensor, colour_weight: float = 0.0) -> T
     SSIM is that of Wang et al. (2004), by pytorch-msssim. It compares structure and hardly feels a colour cast, which
     the absolute difference does; Zhao et al. (2017) combine the two for the same reason.
     """
-    ssim_window = 11  # px
     from pytorch_msssim import ssim
 
+    ssim_window = 11  # px
     # forward and backward take a quarter of the time so
     drawn, image = (each.contiguous(memory_format=torch.channels_last) for each in (drawn, image))
     window = min(ssim_window, (min(image.shape[2:]) - 1) // 2 * 2 + 1)

@@ -110,9 +110,9 @@ class _Side:
     """What is drawn of a section."""
 
     def __init__(self, section: Section) -> None:
-        shortest = 12  # corners of an outline: shorter ones are single pixels
         from skimage.measure import find_contours
 
+        shortest = 12  # corners of an outline: shorter ones are single pixels
         pixels, tissue, fullres_per_px = image_and_tissue(section)
         self.image: NDArray[np.uint8] = pixels
         height, width = (side * scale for side, scale in zip(tissue.shape, fullres_per_px, strict=True))

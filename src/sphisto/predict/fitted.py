@@ -318,5 +318,5 @@ def _fitted(content: dict[str, Any]) -> Fitted:
 
 
 def _with_settings_of_then(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a model, with what they were before they could be chosen where they are missing."""
+    """Settings of a stored model; one that it lacks has the value that was fixed when it was fitted."""
     return {**config, "field": {"stain_um_per_px": 1.5, **config.get("field", {})}}

@@ -58,9 +58,9 @@ def write_on(
     that it does not matter how far the first one came. What workers need lies in a file in ``folder``, and they stop
     at the next tile when it is gone: none goes on writing for a caller that gave up.
     """
-    ending = 30  # seconds that workers are given for the tile they are at, once a run is given up
     from distributed import as_completed, wait
 
+    ending = 30  # seconds that workers are given for the tile they are at, once a run is given up
     sent = folder / f"sent-{uuid.uuid4().hex}"
     for left in folder.glob("sent-*"):
         left.unlink()

@@ -62,7 +62,6 @@ def write_regions(
 
     ``done`` is called by the writing thread as soon as all of a region is written.
     """
-    behind = 1  # tiles that are not yet written while the next one is computed
     rasters = building.open_rasters(writing.staging, writing.key)
 
     def write(
@@ -81,7 +80,7 @@ def write_regions(
     found = predict_tiles(
         writing.fitted, writing.slide, writing.posterior, device=device, tiles=tiles, precision=writing.precision
     )
-    with in_background(behind) as hand_over, a_core_left(device):
+    with in_background() as hand_over, a_core_left(device):
         for number, region in regions.items():
             pool, coarser = writing.pool(), [Coarser(raster) for raster in rasters]
             chunks = completed([tile.core for tile in region], rasters[0].shapes[: WITHIN + 1])

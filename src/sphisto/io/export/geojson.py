@@ -31,9 +31,9 @@ def write_geojson(path: Path, features: Sequence[Feature], *, per_px: tuple[floa
 
     ``per_px`` is full-resolution px per pixel of the image over which they are to lie, along (y, x).
     """
-    digits = 4  # after the point: 1/10,000 px
     import shapely
 
+    digits = 4  # after the point: 1/10,000 px
     scale = np.array(per_px[::-1])
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')

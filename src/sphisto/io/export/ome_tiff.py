@@ -62,10 +62,10 @@ def write_ome_tiff(path: Path, planes: Planes, *, name: str, description: str, a
 
     Whatever it is ``about`` is kept by name: a ``MapAnnotation``.
     """
-    classic = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
-    at_once = 2**24  # bytes that wait to be compressed; the default is half a gigabyte
     from tifffile import TiffWriter
 
+    classic = 2**32 - 2**26  # bytes that surely fit into a TIFF of 32-bit offsets
+    at_once = 2**24  # bytes that wait to be compressed; the default is half a gigabyte
     common: dict[str, Any] = {
         "dtype": planes.dtype,
         "photometric": "rgb" if planes.is_rgb else "minisblack",

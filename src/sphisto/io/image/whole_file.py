@@ -165,9 +165,9 @@ def _as_stored(image: Any, turned: int) -> Any:
 
 def _bits(path: Path, image: Any) -> int:
     """Return bits per sample, as far as the file states them."""
-    png_bits = 24  # place of the byte of a png that holds the bits of a sample
     from PIL import ExifTags
 
+    png_bits = 24  # place of the byte of a png that holds the bits of a sample
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(png_bits + 1)[png_bits]

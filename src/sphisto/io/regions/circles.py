@@ -30,9 +30,9 @@ class Circles:
 
     def outlines(self) -> tuple[list[Any], NDArray[Any]]:
         """Polygons of the same areas, and the names of the regions."""
-        corners_of_a_quarter = 16  # of a circle that is drawn as a polygon
         import shapely
 
+        corners_of_a_quarter = 16  # of a circle that is drawn as a polygon
         # corners a little outside the circle, so that the polygon has its area
         n_corners = 4 * corners_of_a_quarter
         radii = self.radii * math.sqrt(2 * math.pi / n_corners / math.sin(2 * math.pi / n_corners))

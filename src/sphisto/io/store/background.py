@@ -1,9 +1,8 @@
-"""One thread that does things in their order, a few behind."""
+"""A thread that writes what has been computed while the next is computed."""
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -11,25 +10,22 @@ Job = Callable[[], None]
 
 
 @contextlib.contextmanager
-def in_background(most: int) -> Iterator[Callable[[Job], None]]:
-    """Yield a function that gives jobs to a thread of their own; it waits while ``most`` of them are not yet done.
+def in_background() -> Iterator[Callable[[Job], None]]:
+    """Yield a function that gives a job to a thread of its own, once the job before has been done.
 
-    At the end of the block all jobs have been done. What a job raises is raised when the next call waits for it, or at the
-    end of the block. If the block raises (Ctrl-C, too), jobs that wait are dropped and the one in progress is brought to
-    its end: nothing is written any more once the caller clears up.
+    What a job raises is raised by the next call, whose job is then not begun, or at the end of the block. There, and if the
+    block itself raises (Ctrl-C, too), the job in progress is brought to its end: nothing is written any more once the
+    caller clears up.
     """
-    waiting: deque[Future[None]] = deque()
+    last: Future[None] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="sphisto-writer") as pool:
 
         def hand_over(job: Job) -> None:
-            while len(waiting) >= most:
-                waiting.popleft().result()
-            waiting.append(pool.submit(job))
+            nonlocal last
+            if last is not None:
+                last.result()
+            last = pool.submit(job)
 
-        try:
-            yield hand_over
-            while waiting:
-                waiting.popleft().result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        yield hand_over
+        if last is not None:
+            last.result()

@@ -73,14 +73,14 @@ def _refuse_another_section(table: AnnData, names: Any, genes: Any, group: Any) 
     Neither tells sections apart that lie on one lattice, so that spots must have counted about the same of the genes that
     both have, too.
     """
-    # correlation of the logarithms of spots' counts of the same genes: 1 in a section; between six real ones,
-    # spots called by row and column of a lattice, at most 0.75
-    least_alike = 0.9
-    most = 0.5  # of the spots, by which a section is known again
     import pandas as pd
     from anndata.io import read_elem
     from scipy.spatial import cKDTree
 
+    # correlation of the logarithms of spots' counts of the same genes: 1 in a section; between six real ones,
+    # spots called by row and column of a lattice, at most 0.75
+    least_alike = 0.9
+    most = 0.5  # of the spots, by which a section is known again
     if not len(table) or not len(names) or "obsm/spatial" not in group:  # a slide without spots
         return
     here, there = (np.asarray(places)[:, :2] for places in (table.obsm["spatial"], read_elem(group["obsm/spatial"])))
