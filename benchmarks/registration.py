@@ -29,7 +29,7 @@ from sphisto.slide.config import RegistrationConfig
 from sphisto.slide.registration import doubts, place
 
 if TYPE_CHECKING:
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
     from sphisto.slide.poses import AtSpots
     from sphisto.slide.registration import Placed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from sphisto.io.sections import Section
+from sphisto.io.understood import Section
 
 if TYPE_CHECKING:
     from anndata import AnnData

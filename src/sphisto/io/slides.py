@@ -18,7 +18,7 @@ from sphisto.core.spot import Spot
 from sphisto.core.squares import in_squares
 from sphisto.core.tiles import TILE
 from sphisto.io.image.working_image import resized_mask, tissue_in, working_image
-from sphisto.io.sections import Section
+from sphisto.io.understood import Section
 from sphisto.slide.misplacement import explain, explain_scale, explain_shift
 from sphisto.slide.placement import Alignment, check_alignment
 from sphisto.slide.slide import Slide

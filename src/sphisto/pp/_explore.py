@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
 
 
 # which are written over, as by scanpy itself, but not beside names that differ in case only

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
 
 
 def normalize(adata: AnnData | SpatialData | Section, *, target_sum: float = 1e4, copy: bool = False) -> AnnData | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from spatialdata import SpatialData
 
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
 
 _LEAST_GENES = 200
 

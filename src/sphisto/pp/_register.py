@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
     from sphisto.slide.poses import AtSpots, Model
 
     Floats = NDArray[np.float64]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphisto.core.spot import Spot
-from sphisto.io.sections import Section, as_section, section
+from sphisto.io.sections import as_section, section
 from sphisto.io.slides import make_slide
 from sphisto.io.store.tables import require_own
+from sphisto.io.understood import Section
 
 if TYPE_CHECKING:
     from pathlib import Path

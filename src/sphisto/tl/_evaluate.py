@@ -11,9 +11,9 @@ from sphisto._progress import stage
 from sphisto._rng import RNG
 from sphisto._settings import logger
 from sphisto.genes.model import require_genes
-from sphisto.io.sections import Section
 from sphisto.io.slides import make_slide, um_per_px_for
 from sphisto.io.store.tables import require_free_key
+from sphisto.io.understood import Section
 from sphisto.networks.registry import Network
 from sphisto.predict.tiles import device_of
 from sphisto.scoring.baselines import gaussian, nearest

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
     from sphisto.slide.slide import Slide
     from sphisto.train.recipe import Recipe
 

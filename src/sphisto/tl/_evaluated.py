@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphisto import __version__, _keys
-from sphisto.io.sections import Section
+from sphisto.io.understood import Section
 from sphisto.scoring.scores import OWN, Scores
 from sphisto.slide.slide import Slide
 

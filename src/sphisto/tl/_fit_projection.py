@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sphisto.config import FitConfig, PresetName
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
 
 
 @former_keywords(preset=named("config"), devices=from_devices)

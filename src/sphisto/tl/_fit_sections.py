@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from sphisto.features.shared import Scaling
     from sphisto.field.posterior import Posterior
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
     from sphisto.slide.slide import Slide
     from sphisto.train.recipe import Recipe
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pandas import Series
     from spatialdata import SpatialData
 
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
 
     Floats = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
     from sphisto.train.recipe import Recipe
 
 

@@ -14,10 +14,11 @@ from sphisto._progress import stage
 from sphisto._settings import logger
 from sphisto.features.sources import require_same, sources_of
 from sphisto.io.paths import store_path
-from sphisto.io.sections import Section, as_section
+from sphisto.io.sections import as_section
 from sphisto.io.slides import make_slide
 from sphisto.io.store import write as building
 from sphisto.io.store.tables import require_free_key
+from sphisto.io.understood import Section
 from sphisto.predict.sections import LEAST_SHARED, frame_in, require_same_section
 from sphisto.predict.tiles import device_of
 from sphisto.tl._cluster import check_client

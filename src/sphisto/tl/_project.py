@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from sphisto.core.tiles import Tile
     from sphisto.field.posterior import Posterior
-    from sphisto.io.sections import Section
     from sphisto.io.store.raster import RasterWriter
     from sphisto.io.store.transaction import Work
+    from sphisto.io.understood import Section
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
     from sphisto.tl._regions import Sums

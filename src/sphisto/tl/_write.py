@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sphisto.features.shared import Scaling
     from sphisto.features.source import FeatureSource
     from sphisto.field.posterior import Posterior
-    from sphisto.io.sections import Section
+    from sphisto.io.understood import Section
     from sphisto.predict.fitted import Fitted
     from sphisto.slide.slide import Slide
 
