@@ -14,7 +14,7 @@ SUBJECTS = {
     "Several sections": ("pp/_register", "io/registration", "slide/registration", "slide/poses", "pl/_registration",
                          "scoring/integration", "tl/_integration", "tl/_gathered", "pl/_integration", "tl/_fit_sections",
                          "tl/_evaluate_sections", "predict/sections", "features/shared", "field/drift", "field/regression", "field/regress", "slide/frames"),
-    "The section": ("io/section", "io/layout", "io/libraries", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
+    "The section": ("io/section", "io/understood", "io/layout", "io/libraries", "io/positions", "io/spaceranger", "io/calibration", "io/refusals", "io/slides", "io/bins", "io/window",
                     "io/spatialdata_images", "io/masks", "io/elements", "io/in_place", "slide", "core", "pp", "datasets"),
     "The table": ("io/counts", "_checks", "genes", "scoring", "tl/_evaluate", "tl/_genes"),
     "The image": ("io/image",),

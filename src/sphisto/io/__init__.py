@@ -6,5 +6,10 @@ from sphisto._lazy import attach
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
-    {"spaceranger": ["read_visium"], "sections": ["Section", "section"], "raster_features": ["RasterFeatures"]},
+    {
+        "spaceranger": ["read_visium"],
+        "sections": ["section"],
+        "understood": ["Section"],
+        "raster_features": ["RasterFeatures"],
+    },
 )

@@ -56,7 +56,7 @@ def naming_full_disk(
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; what is there at the end becomes ``path``, and if the block raises nothing is left.
 
-    Where the disk fills up, that is said as :func:`full_disk` does.
+    Where the disk fills up, what :func:`full_disk` returns is raised.
     """
     with naming_full_disk(path), whole_file(path) as beside:
         yield beside
