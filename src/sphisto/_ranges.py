@@ -58,7 +58,7 @@ def require_ranges(
             msg = f"Found {name}={found!r} in {kind}; expected several numbers, as a tuple."
             raise TypeError(msg)
         if not found:
-            msg = f"Found no {name} in {kind}; expected at least one."
+            msg = f"Found no {name} in {kind}; expected some numbers."
             raise ValueError(msg)
         object.__setattr__(settings, name, tuple(found))
     for name in switches:
