@@ -216,7 +216,7 @@ esac
 def ci(tmp_path):
     """Runs .ci/run where there are no Pythons but those that are named, which say how they were called."""
 
-    def run(pythons, pyenv=None):
+    def run(pythons, pyenv=None, free_gb=100):
         for folder, given in ((tmp_path / "bin", pythons), (tmp_path / "pyenv" / "versions", pyenv or {})):
             for name, (version, status) in given.items():
                 fake = folder / name
@@ -228,6 +228,9 @@ def ci(tmp_path):
             found = shutil.which(tool)
             if not (tmp_path / "bin" / tool).exists():
                 (tmp_path / "bin" / tool).symlink_to(found)
+        disk = tmp_path / "bin" / "df"
+        disk.write_text(f"#!/bin/sh\necho Filesystem ...\necho /dev/disk 9 9 {free_gb}000000 9% /\n")
+        disk.chmod(0o755)
         environment = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path), "PYENV_ROOT": str(tmp_path / "pyenv")}
         script = str(ROOT / ".ci" / "run")
         words = [shutil.which("bash"), script]
@@ -292,6 +295,17 @@ def test_continuous_integration_says_what_it_skips(ci):
     assert done.stdout.splitlines()[1:] == [
         "pinned (Python 3.11.7, all tests): passed",
         "newest: skipped, for there is no Python 3.12 or newer that can make an environment, on PATH or in pyenv",
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.skipif((ROOT / ".venv-newest").exists(), reason="the environment is there: nothing is installed")
+def test_continuous_integration_skips_the_second_stack_where_the_disk_has_no_room_for_it(ci):
+    done = ci({"python3": ("3.11.7", 0), "python3.13": ("3.13.0", 0)}, free_gb=8)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1:] == [
+        "pinned (Python 3.11.7, all tests): passed",
+        "newest: skipped, for its environment may take 12 GB and the disk has 8 GB free",
     ]
 
 
