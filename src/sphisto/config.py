@@ -69,7 +69,8 @@ class TrainConfig:
         helps. With 9 or 10 of them, on two sections of some 100 spots, it was used in two fits of six, and fresh truth showed
         that it had not helped. Lower it to let fewer spots decide.
     shares
-        Shares of what the network adds among which the held-out spots choose, beside none.
+        Shares of what the network adds among which the held-out spots choose, beside none. By the smallest they judge whether
+        any is used.
     most_tiles
         Tiles on which they choose: those with most held-out spots, and more where fewer than ``least_held_out`` lie in these.
     """
@@ -93,7 +94,7 @@ class TrainConfig:
     most_spots: int = 128
     held_out: float = 0.1
     least_held_out: int = 12
-    shares: tuple[float, ...] = (0.25, 0.5, 1.0)
+    shares: tuple[float, ...] = (0.125, 0.25, 0.5, 0.75, 1.0)
     most_tiles: int = 8
 
     def __post_init__(self) -> None:

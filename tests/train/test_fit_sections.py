@@ -21,6 +21,7 @@ from sphisto.train.crops import Crops, CropsOfSections
 from sphisto.train.fit import fit_sections
 from sphisto.train.loop import Part, Task, _Training, train
 from sphisto.train.recipe import Recipe
+from sphisto.train.shrinkage import Choice
 
 CONFIG = FitConfig(train=TrainConfig(max_epochs=1, crop=32, batch=2, least_batches=4))
 
@@ -175,14 +176,14 @@ def test_what_the_watched_spots_measured_is_not_in_what_judges_them(slides, tmp_
     config = replace(CONFIG, train=replace(CONFIG.train, held_out=0.2, least_held_out=5))
     judged = []
 
-    def gated(fitted, slide, posterior, held_out, device):
+    def chosen(fitted, slide, posterior, held_out, device):
         judged.append((fitted, posterior.maps(Window(0, 0, 64, 64)), held_out))
-        return fitted, 1.0, 0.0
+        return Choice(1.0, 0.0, promising=True)
 
     def training(task, **_):
         yield {"epoch": np.arange(1)}, task.precision
 
-    monkeypatch.setattr("sphisto.train.fit.gated", gated)
+    monkeypatch.setattr("sphisto.train.fit.choose_gate", chosen)
     monkeypatch.setattr("sphisto.train.fit.train", training)
     monkeypatch.setattr("sphisto.train.fit.left_out_skill", lambda *_: 1 / 0)
     for changed in (False, True):

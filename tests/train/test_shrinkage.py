@@ -15,7 +15,7 @@ from sphisto.networks import registry
 from sphisto.predict.conditioning import features_of, fit_field
 from sphisto.train.fit import fit
 from sphisto.train.recipe import Recipe
-from sphisto.train.shrinkage import _fullest, _with_share, gated, report_gate
+from sphisto.train.shrinkage import _expected_best, _fullest, _with_share, choose_gate, report_gate
 
 
 @pytest.fixture
@@ -41,30 +41,65 @@ def choose(slide, fitted, values, loadings_over=1.0):
     known = np.arange(len(slide.spots.centers)) % 3 > 0
     posterior = posterior_of(slide, fitted.model, known)
     model = replace(fitted.model, loadings=fitted.model.loadings / loadings_over)
-    return gated(replace(fitted, weights=weights, model=model), slide, posterior, ~known, torch.device("cpu"))
+    return choose_gate(replace(fitted, weights=weights, model=model), slide, posterior, ~known, torch.device("cpu"))
 
 
 def test_a_network_that_makes_things_worse_is_shut_out(fitted):
     slide, found = fitted
-    shut, gate, loss = choose(slide, found, 3.0)
+    gate, loss, promising = choose(slide, found, 3.0)
     assert gate == 0
-    assert loss == pytest.approx(choose(slide, found, 0.0)[2])  # that of the prior
-    assert float(shut.weights["gate"]) == 0
+    assert not promising
+    assert loss == pytest.approx(choose(slide, found, 0.0).loss)  # that of the prior
 
 
 def test_a_network_that_helps_is_let_in(fitted):
     """A prior that says half of the truth is put right by a ratio of two."""
     slide, found = fitted
-    _, gate, loss = choose(slide, found, np.log(2.0), loadings_over=2.0)
+    gate, loss, promising = choose(slide, found, np.log(2.0), loadings_over=2.0)
     assert gate == 1
-    assert loss < choose(slide, found, 0.0, loadings_over=2.0)[2]
+    assert promising
+    assert loss < choose(slide, found, 0.0, loadings_over=2.0).loss
 
 
-def test_without_watched_spots_the_prior_is_kept(fitted):
+def gains_of(rng, slope, curve, noise, n=40):
+    """Gains of n spots by share: a parabola, and noise that grows with the share as that of one network does."""
+    error = rng.normal(0, noise, n)
+    error -= error.mean()
+    return {share: slope * share - curve * share**2 / 2 + share * error for share in TrainConfig().shares}
+
+
+def test_the_share_is_the_best_one_where_the_gain_is_certain_and_smaller_where_it_is_not(rng):
+    certain, _ = _expected_best(gains_of(rng, 1.0, 2.0, 1e-3))
+    assert certain == 0.5
+    assert _expected_best(gains_of(rng, 1.0, 0.0, 1e-3))[0] == 1.0
+    found = [_expected_best(gains_of(rng, 1.0, 2.0, noise)) for noise in (1e-3, 3.0, 5.0, 7.0)]
+    shares, gains = zip(*found, strict=True)
+    assert list(shares) == sorted(shares, reverse=True)
+    assert list(gains) == sorted(gains, reverse=True)
+    assert shares[-1] == gains[-1] == 0  # 7 / sqrt(40) is above the slope
+
+
+def test_of_networks_that_may_or_may_not_help_new_spots_gain_more_and_less_is_promised(rng):
+    """Than by the share that is best on the watched spots, where the true slopes are as large as chance is."""
+    true = rng.normal(0, 1, 2_000)
+    promised, kept, seemed, lost = np.zeros((4, len(true)))
+    for i, slope in enumerate(true):
+        gains = gains_of(rng, slope + rng.normal(), 1.0, np.sqrt(40))
+        share, promised[i] = _expected_best(gains)
+        means = {0.0: 0.0} | {share: gain.mean() for share, gain in gains.items()}
+        best = max(means, key=lambda share: means[share])
+        kept[i], seemed[i], lost[i] = slope * share - share**2 / 2, means[best], slope * best - best**2 / 2
+    assert kept.mean() > lost.mean()
+    assert 0 <= promised.mean() - kept.mean() < 0.7 * (seemed.mean() - lost.mean())
+
+
+def test_without_watched_spots_or_shares_the_prior_is_kept(fitted):
     slide, found = fitted
+    never = replace(found, config=FitConfig(train=TrainConfig(shares=(0.0,))))
+    assert choose(slide, never, np.log(2.0), loadings_over=2.0).gate == 0
     known = np.ones(len(slide.spots.centers), dtype=bool)
     posterior = posterior_of(slide, found.model, known)
-    assert gated(found, slide, posterior, ~known, torch.device("cpu"))[1] == 0
+    assert choose_gate(found, slide, posterior, ~known, torch.device("cpu")) == (0, 0, False)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from sphisto.slide.fingerprint import fingerprint_of_counts, fingerprint_of_imag
 from sphisto.slide.slide import Slide
 from sphisto.train.loop import Part, Task, train
 from sphisto.train.recipe import Recipe
-from sphisto.train.shrinkage import gated, report_gate
+from sphisto.train.shrinkage import choose_gate, report_gate
 
 
 @one_blas_thread()
@@ -85,16 +85,15 @@ def fit(
         [part], recipe, model, field.mean, genes=genes, device=device, checkpoint=checkpoint, resume=resume
     )
     known = informative(slide)
-    if gates == [0.0]:
-        # Nothing more is to be decided by the spots that were watched, and the factors need not be the network's own. Of
-        # few spots it takes some seconds to find them anew, as if none had been watched; of many they are adapted.
+    closed = gates == [0.0]
+    if closed or (measured.is_counts and not per_gene):
+        # Nothing more is to be decided by the spots that were watched. A network that is used needs its own factors, adapted,
+        # which those of other values than counts cannot be; else it takes some seconds to find them anew, of few spots.
         with stage("factors, of all spots"):
-            few = known.sum() <= config.genes.sample
-            model = (
-                fit_factors(measured, known, config.genes, seed, loadings).in_order_of(fitted.model)
-                if few
-                else refit_factors(fitted.model, measured, known, config.genes, seed, loadings)
-            )
+            if closed and known.sum() <= config.genes.sample:
+                model = fit_factors(measured, known, config.genes, seed, loadings).in_order_of(fitted.model)
+            else:
+                model = refit_factors(fitted.model, measured, known, config.genes, seed, loadings)
             fitted = replace(fitted, model=model)
     with stage("field, of all spots"):
         everything = fit_field(slide, fitted.model, known, features, config)
@@ -210,15 +209,14 @@ def _trained(
         fitted = replace(begun, weights=_weights(module), params=params, history=history)
         if spec.one_map_per_gene:
             continue
-        gates, losses = [], []
+        choices = []
         for part in parts:
             own = replace(fitted, model=part.model, mean=part.field.mean)
             with _naming(part, several):
-                _, gate, loss = gated(own, part.slide, part.field.given("all"), part.held_out, device)
-            gates.append(gate)
-            losses.append(loss * max(part.held_out.sum(), 1))
-        best.note(float(np.sum(losses)), gates, fitted)
-        if not any(gates):
+                choices.append(choose_gate(own, part.slide, part.field.given("all"), part.held_out, device))
+        losses = [choice.loss * max(part.held_out.sum(), 1) for choice, part in zip(choices, parts, strict=True)]
+        best.note(float(np.sum(losses)), [choice.gate for choice in choices], fitted)
+        if not any(choice.promising for choice in choices):
             break  # more epochs would not help the genes
     if spec.one_map_per_gene:
         _warn_if_ended(fitted)
@@ -244,8 +242,11 @@ class _Best:
         self.notes: dict[str, Any] = {}  # what a checkpoint holds of it
 
     def note(self, loss: float, gates: list[float], fitted: Fitted) -> None:
-        """Take in a network after a round: loss of the held-out spots with the gates that were chosen for it."""
-        if loss < self.notes.get("loss", np.inf):
+        """Take in a network after a round: loss of the held-out spots with the gates that were chosen for it.
+
+        The later one of two that are not used for genes, whose losses are that of the prior: it redraws the image better.
+        """
+        if loss <= self.notes.get("loss", np.inf):
             epochs, weights = len(fitted.history["epoch"]), {k: v.clone() for k, v in fitted.weights.items()}
             self.notes.update(loss=loss, gates=[float(gate) for gate in gates], epochs=epochs, weights=weights)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,21 +24,28 @@ from sphisto.scoring import metrics
 from sphisto.slide.slide import Slide
 
 
-def gated(
+class Choice(NamedTuple):
+    """What watched spots say of a network."""
+
+    gate: float  # the share that is used of its logarithmic ratios
+    loss: float  # mean deviance of new spots that is expected with it
+    promising: bool  # whether the smallest share gains at all: more epochs may make certain what is yet too small to be
+
+
+def choose_gate(
     fitted: Fitted, slide: Slide, posterior: Posterior, watched: NDArray[np.bool_], device: torch.device
-) -> tuple[Fitted, float, float]:
-    """Choose the share of the network's logarithmic ratios that predicts the ``watched`` spots best.
+) -> Choice:
+    """Choose the share of the network's logarithmic ratios that may be expected to predict new spots best.
 
-    No step learned from these spots and ``posterior`` is not conditioned on them. The prior alone is kept unless a share beats it
-    by more than the standard error over the spots: texture that helps by chance would only draw texture into genes.
-
-    Also returns the share, and the mean deviance of the watched spots with it.
+    No step learned from the ``watched`` spots and ``posterior`` is not conditioned on them. The prior alone is kept unless the
+    smallest share beats it there by more than the standard error: texture that helps by chance would only draw texture
+    into genes.
     """
-    rows = np.flatnonzero(watched)
-    if len(rows) < 2:
-        return _at(fitted, 0.0), 0.0, 0.0
-    spots, config = slide.footprint().select(rows), fitted.config.train
-    gates = config.shares
+    rows, config, undecided = np.flatnonzero(watched), fitted.config.train, Choice(0.0, 0.0, promising=False)
+    gates = [share for share in config.shares if share > 0]
+    if len(rows) < 2 or not gates:
+        return undecided
+    spots = slide.footprint().select(rows)
     tiles, whole = _fullest(tiles_of(fitted, slide), spots, config.most_tiles, config.least_held_out)
     sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *gates)}
     with stage("held-out spots", len(tiles), unit="tile") as bar:
@@ -49,11 +58,28 @@ def gated(
             bar.update()
     means = {gate: (total / spots.covered[:, None])[whole] for gate, total in sums.items()}
     losses = {gate: _deviances(fitted.model, found, slide, rows[whole]) for gate, found in means.items()}
-    best = min(gates, key=lambda gate: losses[gate].mean())
-    gain = losses[0.0] - losses[best]
-    if not len(gain) or gain.mean() <= gain.std() / np.sqrt(len(gain)):
-        best = 0.0
-    return _at(fitted, best), best, float(losses[best].mean()) if len(gain) else 0.0
+    if not whole.any():
+        return undecided
+    gains = {gate: losses[0.0] - losses[gate] for gate in gates}
+    best, gain = _expected_best(gains)
+    return Choice(best, float(losses[0.0].mean()) - gain, bool(gains[min(gates)].mean() > 0))
+
+
+def _expected_best(gains: Mapping[float, NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the share of the largest expected gain, and that gain; none where the smallest gains no more than by chance.
+
+    ``gains`` are those of each of some spots, by share. Of the slope with which gain begins to grow, a share of
+    1 / z^2 is due to chance, where z is the slope in standard errors (James and Stein 1961); as much is taken off
+    the gain of every share. What is barely seen is therefore used in small part.
+    """
+    least = min(gains)
+    slope = gains[least].mean() / least
+    error = gains[least].std() / np.sqrt(len(gains[least])) / least
+    if slope <= error:
+        return 0.0, 0.0
+    expected = {share: float(gain.mean() - share * error**2 / slope) for share, gain in gains.items()}
+    best = max(expected, key=lambda share: expected[share])
+    return best, expected[best]
 
 
 def report_gate(gate: float, n_watched: int) -> None:
