@@ -26,8 +26,8 @@ class TrainConfig:
         Epochs at most; ``None``: as many as the network usually takes (12, the prototype 60). An epoch shows the network
         as many pixels as the section has, and at least ``least_batches`` batches.
     first_look
-        Share of the epochs after which held-out spots decide whether the training goes on: where the network does not
-        help by then, the genes would gain nothing. Each part has a learning rate that rises and falls. Asked after
+        Share of the epochs after which held-out spots decide whether the training goes on: where the network gains
+        nothing at them by then, the genes would gain nothing. Each part has a learning rate that rises and falls. Asked after
         ``least_looked`` epochs at the earliest; 1: never, for a redrawn image that is as good as can be.
     least_looked
         Epochs before which a network cannot be judged.

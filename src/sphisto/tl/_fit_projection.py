@@ -118,7 +118,7 @@ def fit_projection(
         ``FitConfig(train=TrainConfig(devices=2))``.
     max_epochs
         Epochs at most; default 12, or 60 for ``"prototype"``, which learns slowly. Where held-out spots show after a
-        third of them that the network does not help, the training ends there, with a redrawn image that is less like the
+        third of them that the network gains nothing, the training ends there, with a redrawn image that is less like the
         image; ``FitConfig(train=TrainConfig(first_look=1))`` trains through.
     features
         Features of the image by which the co-kriging recognises places that are alike: ``"texture"``, or one or several

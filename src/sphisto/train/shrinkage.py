@@ -69,7 +69,7 @@ def _expected_best(gains: Mapping[float, NDArray[np.float64]]) -> tuple[float, f
     """Return the share of the largest expected gain, and that gain; none where the smallest gains no more than by chance.
 
     ``gains`` are those of each of some spots, by share. Of the slope with which gain begins to grow, a share of
-    1 / z^2 is due to chance, where z is the slope in standard errors (James and Stein 1961); as much is taken off
+    1 / z^2 is put down to chance, where z is the slope in standard errors (Efron and Morris 1973); as much is taken off
     the gain of every share. What is barely seen is therefore used in small part.
     """
     least = min(gains)
