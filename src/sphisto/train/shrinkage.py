@@ -47,6 +47,8 @@ def choose_gate(
         return undecided
     spots = slide.footprint().select(rows)
     tiles, whole = _fullest(tiles_of(fitted, slide), spots, config.most_tiles, config.least_held_out)
+    if not whole.any():
+        return undecided
     sums = {gate: np.zeros((len(spots), fitted.model.n_factors)) for gate in (0.0, *gates)}
     with stage("held-out spots", len(tiles), unit="tile") as bar:
         parts = [spots.within(tile.core) for tile in tiles]
@@ -58,8 +60,6 @@ def choose_gate(
             bar.update()
     means = {gate: (total / spots.covered[:, None])[whole] for gate, total in sums.items()}
     losses = {gate: _deviances(fitted.model, found, slide, rows[whole]) for gate, found in means.items()}
-    if not whole.any():
-        return undecided
     gains = {gate: losses[0.0] - losses[gate] for gate in gates}
     best, gain = _expected_best(gains)
     return Choice(best, float(losses[0.0].mean()) - gain, bool(gains[min(gates)].mean() > 0))
